@@ -1,0 +1,23 @@
+"""keras_dl: sequence learning with Keras 3, from a layer to a tuned, tracked and served model.
+
+`from keras_dl import Pipeline`, `keras_dl.layers`, `keras_dl.losses`, `keras_dl.metrics`, `keras_dl.data`,
+`keras_dl.models`. Importing the package alone loads none of them, so that `keras-dl --help` answers at once.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+_MODULES = ("data", "layers", "losses", "metrics", "models", "ops")
+
+
+def __getattr__(name):
+    if name == "Pipeline":
+        return importlib.import_module("keras_dl.pipeline").Pipeline
+    if name in _MODULES:
+        return importlib.import_module(f"keras_dl.{name}")
+    raise AttributeError(f"module 'keras_dl' has no attribute {name!r}")
+
+
+def __dir__():
+    return [*_MODULES, "Pipeline", "__version__"]

@@ -1,0 +1,230 @@
+"""The command line. Help, `list` and errors in arguments answer without importing TensorFlow."""
+
+import argparse
+import os
+import signal
+import sys
+from pathlib import Path
+
+from keras_dl import __version__
+from keras_dl.errors import UserError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command; the exit status is 0, 1 for a fault, 2 for a wrong input, 130 when it was stopped."""
+    options = _parser().parse_args(arguments)
+    # Before TensorFlow is imported: its notes about the processor are not ours to print.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("MPLBACKEND", "Agg")
+    signal.signal(signal.SIGTERM, _stop)  # so that runs are closed as for Ctrl-C
+    try:
+        return options.command(options) or 0
+    except UserError as error:
+        print(f"keras-dl: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(getattr(options, "stopped", "stopped"), file=sys.stderr)
+        return 130
+
+
+def _stop(number, frame):
+    raise KeyboardInterrupt
+
+
+def _tune(options):
+    options.stopped = "\nstopped. Every finished trial is kept: the same command goes on from here, --fresh begins anew"
+    pipeline, values, settings = _pipeline(options)
+    from keras_dl.tuning.search import search
+
+    search(pipeline, settings, options.tuner, values, options.fresh)
+
+
+def _train(options):
+    pipeline, values, settings = _pipeline(options)
+    from keras_dl.training import train
+
+    train(pipeline, values, settings)
+
+
+def _evaluate(options):
+    pipeline, values, settings = _pipeline(options)
+    from keras_dl.training import evaluate
+
+    evaluate(pipeline, options.model, options.split, values, settings)
+
+
+def _export(options):
+    pipeline, values, settings = _pipeline(options)
+    from keras_dl.training import export_version
+
+    export_version(pipeline, options.model, values, settings)
+
+
+def _pipeline(options):
+    """The pipeline with the options of the command line, the values given, and the settings."""
+    path = Path(options.pipeline)
+    if not path.is_file():  # told before the seconds that TensorFlow takes
+        raise UserError(f"no pipeline file {path}{_near(path)}")
+    from keras_dl.tracking.settings import read_settings
+
+    settings = read_settings()
+    _import_tensorflow()
+    from keras_dl.pipeline import load_pipeline, parse_values
+
+    values = parse_values(options.values)
+    pipeline = load_pipeline(path)
+    for name in ("epochs", "trials", "seed"):
+        if getattr(options, name, None) is not None:
+            setattr(pipeline, name, getattr(options, name))
+    pipeline.source = options.data or pipeline.source
+    return pipeline, values, settings
+
+
+def _import_tensorflow():
+    """Imports TensorFlow without the notes on oneDNN and CUDA that it writes before any log level counts."""
+    if os.environ["TF_CPP_MIN_LOG_LEVEL"] != "3":
+        return  # somebody wants to read them
+    error, silent = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silent, 2)
+    try:
+        import keras
+        import tensorflow
+
+        return keras, tensorflow
+    finally:
+        os.dup2(error, 2)
+        os.close(silent)
+        os.close(error)
+
+
+def _near(path):
+    files = sorted(str(file) for file in path.parent.glob("*.py")) if path.parent.is_dir() else []
+    return f". In that folder: {', '.join(files)}" if files else ""
+
+
+def _serve(options):
+    _import_tensorflow()
+    from keras_dl.serving.serve import serve
+    from keras_dl.tracking.settings import read_settings
+
+    folder = read_settings().saved_models
+    there = {path.name: path for path in sorted(folder.glob("*")) if path.is_dir()} if folder.is_dir() else {}
+    for name in options.names:
+        if name not in there:
+            raise UserError(f"no model {name!r} in {folder}. There is: {', '.join(there) or 'none'}")
+    chosen = {name: path for name, path in there.items() if not options.names or name in options.names}
+    return serve(chosen, options.host, options.rest_port, options.embedded)
+
+
+def _predict(options):
+    _import_tensorflow()
+    from keras_dl.serving.reading import show_prediction
+    from keras_dl.tracking.settings import read_settings
+
+    show_prediction(options.name, read_settings(), options.image, options.example, options.input, options.url)
+
+
+def _ui(options):
+    from keras_dl.tracking.settings import read_settings
+    from keras_dl.tracking.ui import ui
+
+    return ui(read_settings(), options.host, options.port)
+
+
+def _list(options):
+    from keras_dl.project import show_project
+    from keras_dl.tracking.settings import read_settings
+
+    show_project(read_settings())
+
+
+def _init(options):
+    from keras_dl.project import start_project
+
+    start_project(Path(options.folder))
+
+
+def _positive(text):
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1. Received: {text}")
+    return number
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        "keras-dl", description="Sequence learning: a pipeline file -> a tuned, tracked, registered, served model."
+    )
+    parser.add_argument("--version", action="version", version=f"keras-dl {__version__}")
+    verbs = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def verb(name, command, help, example):
+        sub = verbs.add_parser(name, help=help, description=help, epilog=f"example: keras-dl {example}")
+        sub.set_defaults(command=command)
+        return sub
+
+    def pipeline_verb(name, command, help, example):
+        sub = verb(name, command, help, example)
+        sub.add_argument("pipeline", metavar="FILE", help="a pipeline file, such as pipelines/digits_ctc.py")
+        sub.add_argument("values", nargs="*", metavar="name=value", help="hyperparameters; a wrong name lists them all")
+        sub.add_argument("--data", help="other data, as the pipeline understands it: tfds:NAME, a file or a folder")
+        sub.add_argument("--seed", type=int, help="of data order, initial weights and the search")
+        return sub
+
+    tune = pipeline_verb(
+        "tune", _tune, "search the space, track every trial, register and export the best model",
+        "tune pipelines/digits_ctc.py --trials 6 batch_size=64",
+    )  # fmt: skip
+    tune.add_argument("--tuner", choices=["random", "bayesian", "hyperband", "grid"], default="random")
+    tune.add_argument("--trials", type=_positive, help="how many at most; the pipeline has a default")
+    tune.add_argument("--epochs", type=_positive, help="of each trial; the pipeline has a default")
+    tune.add_argument("--fresh", action="store_true", help="throw an unfinished search of this pipeline away")
+
+    train = pipeline_verb(
+        "train", _train, "train once, with the defaults or the values given; track, register and export",
+        "train pipelines/digits_ctc.py learning_rate=0.004",
+    )  # fmt: skip
+    train.add_argument("--epochs", type=_positive, help="the pipeline has a default")
+
+    evaluate = pipeline_verb(
+        "evaluate", _evaluate, "metrics of a registered model or a .keras file",
+        "evaluate pipelines/digits_ctc.py --model 3 --split validation",
+    )  # fmt: skip
+    evaluate.add_argument("--split", choices=["train", "validation", "test"], default="test")
+    export = pipeline_verb(
+        "export", _export, "export a registered version to saved_models/", "export pipelines/digits_ctc.py --model 3"
+    )
+    for sub, what in (
+        (evaluate, "an alias, a version number or a .keras file"),
+        (export, "an alias or a version number"),
+    ):
+        sub.add_argument("--model", default="champion", help=f"{what}. Default: champion")
+
+    serve = verb("serve", _serve, "serve exported models: TensorFlow Serving's REST API", "serve digits_ctc")
+    serve.add_argument("names", nargs="*", metavar="NAME", help="models of saved_models/. Default: all")
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on. Default: this machine only")
+    serve.add_argument("--rest-port", type=_positive, default=8501, help="default: 8501")
+    serve.add_argument(
+        "--embedded", action="store_true", help="our own server even if tensorflow_model_server is there"
+    )
+
+    predict = verb("predict", _predict, "show what an exported model answers", "predict digits_ctc --example 0")
+    predict.add_argument("name", metavar="NAME", help="a model of saved_models/")
+    what = predict.add_mutually_exclusive_group(required=True)
+    what.add_argument("--image", metavar="FILE", help="a picture; light background is inverted")
+    what.add_argument("--example", type=int, metavar="N", help="the N-th example of the test split, from 0")
+    what.add_argument("--input", metavar="JSON", help='the inputs as JSON, such as \'{"prompt": ["def "]}\'')
+    predict.add_argument("--url", help="a server. Default: http://127.0.0.1:8501, or no server if none is there")
+
+    ui = verb("ui", _ui, "the MLflow UI on the store of mlflow.yaml", "ui --port 5001")
+    ui.add_argument("--host", help="default: that of mlflow.yaml, 127.0.0.1")
+    ui.add_argument("--port", type=_positive, help="default: that of mlflow.yaml, 5000")
+
+    verb("list", _list, "pipelines here, registered models, and what is exported and served", "list")
+    init = verb("init", _init, "start a project: mlflow.yaml, pipelines/ and saved_models/", "init my_project")
+    init.add_argument("folder", nargs="?", default=".", help="default: the current one")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

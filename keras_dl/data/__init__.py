@@ -1,0 +1,6 @@
+"""Data sets as `tf.data` pipelines: `load` a set, `batches` makes it ready for `fit`."""
+
+from keras_dl.data.batches import Splits as Splits
+from keras_dl.data.batches import batches as batches
+from keras_dl.data.fingerprint import fingerprint as fingerprint
+from keras_dl.data.sources import load as load

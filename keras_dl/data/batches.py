@@ -1,0 +1,106 @@
+"""The one tf.data recipe: examples -> batches, in one order."""
+
+import dataclasses
+from collections.abc import Callable
+
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from keras_dl.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Splits:
+    """Three parts of a data set, as unbatched examples from `load` or as batches from `batches`.
+
+    Args:
+        train: `tf.data.Dataset`, what the model learns from.
+        validation: `tf.data.Dataset`, what the search compares trials on.
+        test: `tf.data.Dataset`, looked at once, with the best model.
+        features: what TensorFlow Datasets knows of the examples (shapes, names of classes), or None (default).
+    """
+
+    train: tf.data.Dataset
+    validation: tf.data.Dataset
+    test: tf.data.Dataset
+    features: tfds.features.FeaturesDict | None = None
+
+    def __iter__(self):
+        return iter((self.train, self.validation, self.test))
+
+    def check(self) -> "Splits":
+        """Returns itself.
+
+        Raises:
+            UserError: if a split is not a `tf.data.Dataset` or has no batch; an empty validation split would make every
+                trial of a search invalid.
+        """
+        for name, split in zip(("train", "validation", "test"), self, strict=True):
+            if not isinstance(split, tf.data.Dataset):
+                raise UserError(f"the {name} split must be a tf.data.Dataset. Received: {type(split).__name__}")
+            if next(iter(split.take(1)), None) is None:
+                raise UserError(f"the {name} split is empty: a search needs at least one batch in each split")
+        return self
+
+
+def batches(
+    examples: Splits,
+    batch_size: int,
+    example: Callable | None = None,
+    length: Callable | None = None,
+    bucket_boundaries: list[int] | None = None,
+    evaluation_batch_size: int = 256,
+    seed: int = 0,
+) -> Splits:
+    """Makes unbatched examples ready for `fit`.
+
+    The order, and why: the source is cached first (by `load`), so that every later trial reads memory; shuffled while
+    examples are single, over the whole split, anew each epoch and the same for a seed; then mapped, so that a random
+    `example` sees each epoch afresh; then sorted into buckets, padded with zeros and batched; prefetched last.
+    Validation and test keep their order and one batch size, whatever the trained one is, so that their numbers and
+    fingerprints compare.
+
+    Args:
+        examples: unbatched `Splits`, cached by `load`.
+        batch_size: int, examples in a training batch.
+        example: function of one example that returns `(input, target)`; None (default) takes examples as they are.
+        length: function of `(input, target)` that returns the int length to bucket by. Needs `bucket_boundaries`.
+        bucket_boundaries: increasing list of lengths; an example of length n goes to the first bucket with a boundary
+            above n. Short sequences are then not padded to the longest of the whole set. Defaults to one bucket.
+        evaluation_batch_size: int, examples in a validation or test batch. Defaults to 256.
+        seed: int, the order of the training examples. Defaults to 0.
+
+    Returns:
+        `Splits` of batches, every axis padded to the longest of its batch.
+
+    Raises:
+        UserError: if `batch_size` is not positive.
+
+    Example:
+
+    >>> rows = tf.data.Dataset.range(1, 4).map(lambda n: tf.ones([n]))
+    >>> ready = batches(Splits(rows, rows, rows), batch_size=2)
+    >>> [batch.shape.as_list() for batch in ready.test]
+    [[3, 3]]
+    """
+    if batch_size < 1:
+        raise UserError(f"batch_size must be at least 1. Received: {batch_size}")
+
+    def ready(split, size):
+        if example is not None:
+            split = split.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        if length is None:
+            split = split.padded_batch(size)
+        else:
+            buckets = len(bucket_boundaries) + 1
+            split = split.bucket_by_sequence_length(length, bucket_boundaries, [size] * buckets)
+        return split.prefetch(tf.data.AUTOTUNE)
+
+    count = examples.train.cardinality().numpy()
+    buffer = count if count > 0 else 10_000
+    return Splits(
+        ready(examples.train.shuffle(buffer, seed=seed), batch_size),
+        ready(examples.validation, evaluation_batch_size),
+        ready(examples.test, evaluation_batch_size),
+        examples.features,
+    )

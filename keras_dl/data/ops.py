@@ -1,0 +1,85 @@
+"""Operations on one example, for `batches(example=...)` and for serving signatures alike."""
+
+import tensorflow as tf
+
+
+def columns(image):
+    """An image as a sequence of its columns: what a model that reads from left to right takes.
+
+    Pixel values may be on any scale: the brightest of the image becomes 1.
+
+    Args:
+        image: number tensor `[..., height, width]`, 0 = background.
+
+    Returns:
+        float32 tensor `[..., width, height]`, values from 0 to 1; zeros for an image without ink.
+
+    Example:
+
+    >>> columns(tf.constant([[0, 8, 0], [0, 0, 16]], tf.uint8)).numpy().tolist()
+    [[0.0, 0.0], [0.5, 0.0], [0.0, 1.0]]
+    """
+    image = tf.linalg.matrix_transpose(tf.cast(image, tf.float32))
+    return tf.math.divide_no_nan(image, tf.reduce_max(image, axis=(-2, -1), keepdims=True))
+
+
+def fit_height(image, height):
+    """Brings images to the height that a model was trained on: padded where they are lower, shrunk where higher.
+
+    Args:
+        image: number tensor `[B, H, W]`, 0 = background.
+        height: int, the rows wanted.
+
+    Returns:
+        float32 tensor `[B, height, W']`; W' is W, or in proportion where the image was shrunk.
+
+    Example:
+
+    >>> fit_height(tf.ones([1, 8, 5]), 10).shape.as_list()
+    [1, 10, 5]
+    >>> fit_height(tf.ones([1, 20, 30]), 10).shape.as_list()
+    [1, 10, 15]
+    """
+    image = tf.cast(image, tf.float32)
+    rows, width = tf.shape(image)[1], tf.shape(image)[2]
+    missing = tf.maximum(height - rows, 0)
+    image = tf.pad(image, [[0, 0], [missing // 2, missing - missing // 2], [0, 0]])
+    rows = tf.maximum(rows, height)
+    width = tf.cast(tf.math.ceil(tf.cast(width * height, tf.float32) / tf.cast(rows, tf.float32)), tf.int32)
+    # The area of each new pixel is averaged; at the same size this is the identity.
+    image = tf.image.resize(image[..., None], [height, width], method="area")
+    return tf.ensure_shape(image[..., 0], [None, height, None])
+
+
+def windows(text, length, context=0):
+    """A text as windows of ids, each id with the one that follows: what a language model learns from.
+
+    The ids are the bytes of the text in UTF-8: every text has them and none is unknown. Byte 0, which no text holds,
+    stands before the first one and fills the last window.
+
+    Args:
+        text: string tensor `[]`.
+        length: int, ids of a window.
+        context: int below `length`: a window repeats so many ids of the one before, to read and not to predict.
+            Defaults to 0.
+
+    Returns:
+        `(ids, following, weights)`, int32, int32 and float32 `[N, length]`. A weight is 1 where the following id is to be
+        predicted, so that each byte of the text counts once, else 0.
+
+    Example:
+
+    >>> ids, following, weights = windows("abcde", length=3, context=1)
+    >>> ids.numpy().tolist(), following.numpy().tolist()
+    ([[0, 97, 98], [98, 99, 100]], [[97, 98, 99], [99, 100, 101]])
+    >>> weights.numpy().tolist()
+    [[1.0, 1.0, 1.0], [0.0, 1.0, 1.0]]
+    """
+    values = tf.cast(tf.io.decode_raw(text, tf.uint8), tf.int32)
+    count = tf.shape(values)[0]
+    # The ids after the last start that still has something to predict are context of nothing.
+    starts = tf.range(0, tf.maximum(count - context, tf.minimum(count, 1)), length - context)[:, None]
+    positions = starts + tf.range(length)
+    padded = tf.pad(values, [[1, length]])
+    counts = tf.logical_and(positions < count, tf.logical_or(starts == 0, positions >= starts + context))
+    return tf.gather(padded, positions), tf.gather(padded, positions + 1), tf.cast(counts, tf.float32)

@@ -1,0 +1,89 @@
+"""Names -> data sets: TensorFlow Datasets' own and ours, prepared on first use."""
+
+import functools
+import sys
+
+import tensorflow_datasets as tfds
+
+from keras_dl.data import builders
+from keras_dl.data.batches import Splits
+from keras_dl.errors import UserError
+
+
+@functools.cache
+def load(name: str, **options) -> Splits:
+    """Reads a data set into memory-cached, unbatched splits; a second call of the same process costs nothing.
+
+    A set without its own validation or test split gives the last part of its training split: 15 % each, cut before
+    anything is shuffled.
+
+    Args:
+        name: a builder of ours (`"digit_strings"`, `"python_source"`), or one of TensorFlow Datasets' as
+            `"tfds:mnist"`, `"tfds:mnist/3dconfig:1.0.0"`.
+        **options: passed to the builder, for example `images="tfds:mnist"` of `digit_strings`.
+
+    Returns:
+        `Splits` of unbatched examples, as the builder's `features` declare them.
+
+    Raises:
+        UserError: if there is no such set, or it cannot be downloaded from here.
+
+    Example:
+
+    >>> splits = load("digit_strings")
+    >>> example = next(iter(splits.test))
+    >>> example["image"].shape[0], example["text"].dtype.name
+    (10, 'string')
+    """
+    builder = prepared(name, **options)
+    parts = _parts(set(builder.info.splits))
+    examples = (builder.as_dataset(split=part, shuffle_files=False).cache() for part in parts)
+    return Splits(*examples, builder.info.features)
+
+
+def prepared(name: str, **options) -> tfds.core.DatasetBuilder:
+    """The TFDS builder of a name, its data on disk. Arguments and errors are those of `load`."""
+    own = {builder.name: builder for builder in builders.BUILDERS}
+    if name.startswith("tfds:"):
+        make = functools.partial(tfds.builder, name.removeprefix("tfds:"))
+    elif name in own:
+        make = own[name]
+    else:
+        raise UserError(
+            f"unknown data set {name!r}: expected one of {', '.join(sorted(own))}, or tfds:NAME for one of "
+            "TensorFlow Datasets' (https://www.tensorflow.org/datasets/catalog/overview)"
+        )
+    try:
+        builder = make(**options)
+    except tfds.core.registered.DatasetNotFoundError as error:
+        raise UserError(f"TensorFlow Datasets has no {name.removeprefix('tfds:')!r}: {_first_line(error)}") from error
+    if not sys.stderr.isatty():
+        tfds.disable_progress_bar()
+    try:
+        builder.download_and_prepare()
+    except UserError:
+        raise
+    except Exception as error:  # TFDS lets through whatever its downloader or a builder raises
+        raise UserError(
+            f"the data set {name!r} is not on this machine and could not be prepared ({type(error).__name__}: "
+            f"{_first_line(error)}). Where there is a network, run: tfds build {name.removeprefix('tfds:')}; then copy "
+            f"its folder here as {builder.data_path}, or point TFDS_DATA_DIR to it"
+        ) from error
+    return builder
+
+
+def _parts(names: set[str]) -> tuple[str, str, str]:
+    validation = next((name for name in ("validation", "valid", "val", "dev") if name in names), None)
+    if "train" not in names:
+        raise UserError(f"the data set has no split named train. It has: {', '.join(sorted(names))}")
+    if validation and "test" in names:
+        return "train", validation, "test"
+    if validation:
+        return "train[:85%]", validation, "train[85%:]"
+    if "test" in names:
+        return "train[:85%]", "train[85%:]", "test"
+    return "train[:70%]", "train[70%:85%]", "train[85%:]"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,3 @@
+"""Keras layers for sequences."""
+
+from keras_dl.layers.ctc_output import CTCOutput as CTCOutput

@@ -1,0 +1,5 @@
+"""The mathematics as pure functions of tensors."""
+
+from keras_dl.ops import ctc as ctc
+from keras_dl.ops import ngram as ngram
+from keras_dl.ops import sampling as sampling

@@ -1,0 +1,252 @@
+"""The waist of the house: a pipeline is data plus a model over a search space."""
+
+import ast
+import importlib.util
+import inspect
+import re
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+
+import keras
+import keras_tuner as kt
+
+from keras_dl.data.batches import Splits
+from keras_dl.errors import UserError
+
+
+class Pipeline:
+    """Data and a model over one search space. Subclass it in a file of its own and give the file to `keras-dl`.
+
+    `keras_tuner.HyperParameters` is the only configuration: range and default stand once, in the call that uses the
+    value. `data` and `build` are called several times and must be cheap the second time.
+
+    Attributes:
+        name: str, the stem of the file: the MLflow experiment, the registered model, the folder in `saved_models/` and
+            TF Serving's model name.
+        objective: str, the validation metric that the search improves. Defaults to `"val_loss"`.
+        direction: `"min"` or `"max"`; None (default) to tell from the objective's name.
+        epochs: int, epochs of one training (`--epochs`). Defaults to 10.
+        trials: int, trials of one search (`--trials`). Defaults to 10.
+        seed: int, of data order, initial weights and the search (`--seed`). Defaults to 0.
+        source: str or None (default), what `--data` says; the pipeline decides what it means.
+
+    Example:
+
+    >>> class Wave(Pipeline):
+    ...     objective = "val_accuracy"
+    ...     def data(self, hp): ...
+    ...     def build(self, hp): ...
+    >>> Wave().goal
+    ('accuracy', 'max')
+    """
+
+    name: str = ""
+    objective: str = "val_loss"
+    direction: str | None = None
+    epochs: int = 10
+    seed: int = 0
+    trials: int = 10
+    source: str | None = None
+    file: Path | None = None
+
+    def data(self, hp: kt.HyperParameters) -> Splits:
+        """Batched train, validation and test data; called for every trial."""
+        raise NotImplementedError
+
+    def build(self, hp: kt.HyperParameters) -> keras.Model:
+        """A compiled model; called for every trial."""
+        raise NotImplementedError
+
+    def signatures(self, model: keras.Model) -> dict:
+        """What TF Serving answers: `{name: (function, inputs)}`.
+
+        `inputs` is a list of named `tf.TensorSpec`; the function takes tensors in that order and returns a dictionary
+        of named, dense tensors. The default is one signature `serving_default` with the model's own inputs and outputs.
+        """
+        import tensorflow as tf
+
+        inputs = [tf.TensorSpec(tensor.shape, tensor.dtype, name=tensor.name) for tensor in model.inputs]
+        names = list(model.output_names)
+
+        def call(*tensors):
+            outputs = model(list(tensors) if len(tensors) > 1 else tensors[0], training=False)
+            return outputs if isinstance(outputs, dict) else dict(zip(names, keras.tree.flatten(outputs), strict=True))
+
+        return {"serving_default": (call, inputs)}
+
+    def request(self, example) -> dict:
+        """`{input name: array with a batch axis}` for the default signature, made of one example of the test split.
+
+        Used for `keras-dl predict NAME --example N`. The default takes the model's input as it is.
+        """
+        inputs = example[0] if isinstance(example, tuple) else example
+        return {"": keras.ops.convert_to_numpy(inputs)[None]}
+
+    def answer(self, example) -> str | None:
+        """What is right for that example, in words; None (default) shows nothing."""
+        return None
+
+    def report(self, model: keras.Model, splits: Splits) -> dict[str, float]:
+        """Further numbers of the best model on the test split, such as baselines; logged as `test_<name>`."""
+        return {}
+
+    def pictures(self, model: keras.Model, splits: Splits) -> dict:
+        """What the best model does, to look at: `{name: matplotlib figure, or text}`, logged with the run."""
+        return {}
+
+    @property
+    def goal(self) -> tuple[str, str]:
+        """The objective without `val_`, as it is called on other splits, and its direction."""
+        name = self.objective.removeprefix("val_")
+        direction = self.direction
+        if direction is None and re.search(r"loss|error|perplexity|bits|rmse|mae", name):
+            direction = "min"
+        if direction is None and re.search(r"acc|auc|precision|recall|f1|bleu|score", name):
+            direction = "max"
+        if direction not in ("min", "max"):
+            raise UserError(
+                f"cannot tell whether {self.objective!r} should fall or rise: set direction = 'min' or 'max'"
+            )
+        return name, direction
+
+
+def load_pipeline(path: str | Path) -> Pipeline:
+    """The pipeline of a Python file: its one `Pipeline` subclass, or its functions `data(hp)` and `build(hp)`.
+
+    Args:
+        path: the file; its stem must be a Python identifier, for it names the experiment and the served model.
+
+    Raises:
+        UserError: if there is no such file, it cannot be imported (with the line at fault), or it holds no pipeline.
+    """
+    path = Path(path)
+    if not path.is_file():
+        near = sorted(str(file) for file in path.parent.glob("*.py")) if path.parent.is_dir() else []
+        raise UserError(f"no pipeline file {path}" + (f". In that folder: {', '.join(near)}" if near else ""))
+    if path.suffix != ".py" or not path.stem.isidentifier():
+        raise UserError(f"a pipeline file is called NAME.py, NAME in letters, digits and _. Received: {path.name}")
+    module = _import(path)
+    classes = [
+        value
+        for value in vars(module).values()
+        if inspect.isclass(value) and issubclass(value, Pipeline) and value.__module__ == module.__name__
+    ]
+    if len(classes) > 1:
+        raise UserError(f"{path} holds {len(classes)} pipelines; expected one a file")
+    if classes:
+        pipeline, has = classes[0](), lambda name: getattr(classes[0], name) is not getattr(Pipeline, name)
+    else:
+        # A bare module: its functions and settings become those of a pipeline.
+        functions = [name for name, value in vars(Pipeline).items() if inspect.isfunction(value)]
+        members = {n: staticmethod(getattr(module, n)) for n in functions if callable(getattr(module, n, None))}
+        settings = ("objective", "direction", "epochs", "trials", "seed", "source")
+        members |= {name: getattr(module, name) for name in settings if hasattr(module, name)}
+        pipeline, has = type(path.stem, (Pipeline,), members)(), members.__contains__
+    missing = [name for name in ("data", "build") if not has(name)]
+    if missing:
+        raise UserError(
+            f"{path} has no {' and no '.join(f'{name}(hp)' for name in missing)}: expected a subclass of "
+            "keras_dl.Pipeline with data and build, or two functions of these names"
+        )
+    pipeline.name, pipeline.file = path.stem, path.resolve()
+    pipeline.goal  # noqa: B018  raises for an objective of unknown direction, before any work
+    return pipeline
+
+
+def _import(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"keras_dl_pipeline_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # Keras looks classes of the file up there when it loads a model
+    try:
+        spec.loader.exec_module(module)
+    except SyntaxError as error:
+        raise UserError(f"{error.filename}:{error.lineno}: SyntaxError: {error.msg}") from error
+    except UserError:
+        raise
+    except Exception as error:
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        line = frames[-1].lineno if frames else 0
+        raise UserError(f"{path}:{line}: {type(error).__name__}: {error}") from error
+    return module
+
+
+def parse_values(arguments: list[str]) -> dict:
+    """`["learning_rate=3e-4", "cell=lstm"]` -> `{"learning_rate": 0.0003, "cell": "lstm"}`.
+
+    Raises:
+        UserError: if an argument is not `name=value`.
+    """
+    values = {}
+    for argument in arguments:
+        name, equals, text = argument.partition("=")
+        if not equals or not name.isidentifier():
+            raise UserError(f"expected name=value, such as learning_rate=0.001. Received: {argument!r}")
+        try:
+            values[name] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            values[name] = text
+    return values
+
+
+def space(pipeline: Pipeline, values: dict | None = None) -> kt.HyperParameters:
+    """The search space, found by calling `data` and `build` once, with the given values in place of their defaults.
+
+    Raises:
+        UserError: for a name that is not in the space, a value outside its range or of a wrong type, an empty split.
+    """
+    hp = _Given(values or {})
+    pipeline.data(hp).check()
+    model = pipeline.build(hp)
+    if not isinstance(model, keras.Model) or not model.compiled:
+        raise UserError(f"build(hp) of {pipeline.name} must return a compiled keras.Model. Received: {model!r}")
+    unknown = set(hp.given) - {entry.name for entry in hp.space}
+    if unknown:
+        known = "; ".join(describe(entry) for entry in hp.space) or "none"
+        raise UserError(f"unknown: {', '.join(sorted(unknown))}. This pipeline has: {known}")
+    return hp
+
+
+class _Given(kt.HyperParameters):
+    """Hyperparameters with given values; each is checked at the call that declares its range.
+
+    There, and not after `build`: with a wrong value some layer would raise first, and name itself instead.
+    """
+
+    def __init__(self, given):
+        super().__init__()
+        self.given = given
+        self.values.update(given)
+
+    def _retrieve(self, hp):
+        if hp.name in self.given and not _allowed(hp, self.given[hp.name]):
+            raise UserError(f"{hp.name}={self.given[hp.name]!r} is not possible: expected {describe(hp)}")
+        return super()._retrieve(hp)
+
+
+def describe(entry) -> str:
+    """One hyperparameter with its range: `"learning_rate from 0.0001 to 0.01 (default 0.003)"`."""
+    config = entry.get_config()
+    kind = type(entry).__name__
+    if kind == "Choice":
+        allowed = f"one of {', '.join(str(value) for value in entry.values)}"
+    elif kind in ("Int", "Float"):
+        step = f" in steps of {config['step']}" if config.get("step") not in (None, 1) else ""
+        allowed = f"from {config['min_value']} to {config['max_value']}{step}{' (whole)' if kind == 'Int' else ''}"
+    else:
+        allowed = "True or False" if kind == "Boolean" else f"always {entry.default}"
+    return f"{entry.name} {allowed} (default {entry.default})"
+
+
+def _allowed(entry, value) -> bool:
+    kind = type(entry).__name__
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if kind == "Choice":
+        return value in entry.values and isinstance(value, bool) == isinstance(entry.values[0], bool)
+    if kind == "Boolean":
+        return isinstance(value, bool)
+    if kind in ("Int", "Float"):
+        whole = isinstance(value, int) or kind == "Float"
+        return number and whole and entry.min_value <= value <= entry.max_value
+    return value == entry.default

@@ -1,0 +1,1 @@
+"""Models as services: export, a server that speaks TensorFlow Serving's REST API, and its client."""

@@ -1,0 +1,109 @@
+"""A model -> `saved_models/<name>/<version>/` in TF Serving's layout, whole or not at all."""
+
+import os
+import shutil
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_dl.errors import UserError
+from keras_dl.pipeline import Pipeline
+
+# Run Python of this process, or need a GPU or XLA: none of them works in TensorFlow Serving on a CPU.
+UNSERVABLE = {"PyFunc", "PyFuncStateless", "EagerPyFunc", "CudnnRNN", "CudnnRNNV2", "CudnnRNNV3", "XlaLaunch"}
+
+
+def check_writable(folder: Path) -> None:
+    """Raises a UserError if nothing can be written in `folder`, which is made if missing: asked before a search."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".tmp-probe-{os.getpid()}"
+        probe.mkdir()
+        probe.rmdir()
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror}") from error
+
+
+def export(pipeline: Pipeline, model: keras.Model, saved_models: Path, version: int, request: dict) -> Path:
+    """Exports the pipeline's signatures of a trained model.
+
+    Written to a temporary sibling, tried, synced to disk and renamed: a server that watches the folder sees a whole
+    version or none.
+
+    Args:
+        pipeline: for its name and `signatures`.
+        model: trained.
+        saved_models: the folder of all models.
+        version: int, of the registry.
+        request: an example request, `{input: array}`, which the reloaded export must answer as the model does. The key
+            "" stands for the only input.
+
+    Returns:
+        The folder of the version.
+
+    Raises:
+        UserError: if the version is there already, the folder cannot be written or the disk is full, or a signature
+            holds an operation that TensorFlow Serving cannot run.
+    """
+    target = saved_models / pipeline.name / str(version)
+    if target.exists():
+        raise UserError(f"{target} is there already: a version never changes once it is exported")
+    check_writable(target.parent)
+    temporary = target.parent / f".tmp-{version}-{os.getpid()}"
+    signatures = pipeline.signatures(model)
+    if "serving_default" not in signatures:
+        raise UserError(f"signatures of {pipeline.name} must have 'serving_default'. Received: {', '.join(signatures)}")
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    # The first endpoint becomes the default of the archive.
+    for name in sorted(signatures, key=lambda name: name != "serving_default"):
+        function, inputs = signatures[name]
+        archive.add_endpoint(name, function, inputs)
+    try:
+        archive.write_out(temporary, verbose=False)
+        _check(temporary, signatures["serving_default"], request)
+        _sync(temporary)
+        os.rename(temporary, target)
+        _sync_folder(target.parent)
+    except (OSError, tf.errors.OpError) as error:
+        reason = str(getattr(error, "strerror", None) or error).splitlines()[0]
+        raise UserError(f"could not export to {target}: {reason}. Nothing is left behind there") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return target
+
+
+def _check(folder, signature, request):
+    loaded = tf.saved_model.load(str(folder))
+    for name, function in loaded.signatures.items():
+        graph = function.graph
+        used = {node.op for node in graph.as_graph_def().node}
+        used |= {node.op for part in graph.as_graph_def().library.function for node in part.node_def}
+        if used & UNSERVABLE:
+            raise UserError(f"signature {name!r} cannot be served: it holds {', '.join(sorted(used & UNSERVABLE))}")
+    function, inputs = signature
+    tensors = [tf.cast(request[spec.name if spec.name in request else ""], spec.dtype) for spec in inputs]
+    expected = function(*tensors)
+    got = loaded.signatures["serving_default"](**{spec.name: t for spec, t in zip(inputs, tensors, strict=True)})
+    for name, tensor in expected.items():
+        before, after = tensor.numpy(), got[name].numpy()
+        same = np.array_equal(before, after) if before.dtype == object else np.allclose(before, after, 1e-3, 1e-4)
+        if not same:
+            raise UserError(f"the export answers otherwise than the model: {name} is {after}, expected {before}")
+
+
+def _sync(folder):
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
+
+
+def _sync_folder(folder):
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

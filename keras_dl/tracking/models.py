@@ -1,0 +1,59 @@
+"""Keras models as MLflow models."""
+
+import importlib.metadata
+import types
+from pathlib import Path
+
+import keras
+import mlflow
+import numpy as np
+from mlflow.models import Model, ModelSignature
+from mlflow.types import Schema, TensorSpec
+
+
+def log_model(model: keras.Model, example) -> str:
+    """Logs a Keras model to the active run, with a signature of free batch and time axes and an input example.
+
+    Args:
+        model: a functional or built model.
+        example: one batch of inputs, an array or a structure of arrays as the model takes it.
+
+    Returns:
+        The model's URI, for `register`, `mlflow.keras.load_model` and `mlflow.pyfunc.load_model`.
+    """
+    inputs = keras.tree.map_structure(keras.ops.convert_to_numpy, example)
+    requirements = [f"{name}=={importlib.metadata.version(name)}" for name in ("tensorflow", "keras", "numpy")]
+
+    def save_model(path, validate_serving_input, **options):
+        # mlflow.keras writes the input example before it makes the folder (mlflow#16183).
+        Path(path).mkdir(parents=True)
+        mlflow.keras.save_model(path=path, **options)
+
+    flavor = types.SimpleNamespace(save_model=save_model, __name__="mlflow.keras", FLAVOR_NAME="keras")
+    info = Model.log(
+        artifact_path=None,
+        name="model",
+        flavor=flavor,
+        model=model,
+        signature=ModelSignature(_schema(model.inputs), _schema(model.outputs)),
+        input_example=inputs if isinstance(inputs, np.ndarray | dict) else None,
+        pip_requirements=requirements,
+        validate_serving_input=False,  # would load the model again and predict, with Keras' progress bar
+    )
+    return info.model_uri
+
+
+def _schema(tensors):
+    names = [tensor.name if len(tensors) > 1 else None for tensor in tensors]
+    shapes = [[-1, *(-1 if size is None else size for size in tensor.shape[1:])] for tensor in tensors]
+    return Schema(
+        [
+            TensorSpec(np.dtype(tensor.dtype), shape, name)
+            for tensor, shape, name in zip(tensors, shapes, names, strict=True)
+        ]
+    )
+
+
+def load_version(version) -> keras.Model:
+    """The Keras model of a `ModelVersion`, with safe deserialisation: no code is run from the file."""
+    return mlflow.keras.load_model(f"models:/{version.name}/{version.version}")

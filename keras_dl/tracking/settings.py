@@ -1,0 +1,133 @@
+"""`mlflow.yaml`: where runs go, and nothing about models."""
+
+import os
+import textwrap
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from keras_dl.errors import UserError
+
+FILE = "mlflow.yaml"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Tracking(_Section):
+    uri: str = Field(
+        "sqlite:///mlflow.db",
+        description="An SQLite file beside this one, a server (http://host:5000) or a database (postgresql://...).",
+    )
+    artifacts: str = Field(
+        "mlartifacts", description="Folder beside this file, or a URI (s3://bucket/path). A server uses its own."
+    )
+    tags: dict[str, str] = Field({}, description="Set on every run, for example {team: speech}.")
+
+
+class SystemMetrics(_Section):
+    enabled: bool = Field(True, description="CPU, memory, disk, network, and GPU where there is one, on every run.")
+    interval: float = Field(5.0, gt=0, description="Seconds between two samples.")
+
+
+class Registry(_Section):
+    champion: str = Field("champion", min_length=1, description="Alias of the best version on the same test data.")
+    challenger: str = Field("challenger", min_length=1, description="Alias of the newest version that did not win.")
+
+
+class UI(_Section):
+    host: str = Field("127.0.0.1", description="0.0.0.0 shows your runs to the whole network.")
+    port: int = Field(5000, ge=1, le=65535)
+
+
+class Settings(_Section):
+    """The content of `mlflow.yaml`, and the folder that holds it.
+
+    Args:
+        tracking: where runs go.
+        system_metrics: whether and how often the machine is measured.
+        registry: the names of the aliases.
+        ui: where `keras-dl ui` listens.
+        root: the project folder: `saved_models/`, `searches/`, `pipelines/` and relative paths lie in it.
+    """
+
+    tracking: Tracking = Tracking()
+    system_metrics: SystemMetrics = SystemMetrics()
+    registry: Registry = Registry()
+    ui: UI = UI()
+    root: Path = Field(default_factory=Path.cwd, exclude=True)
+
+    @property
+    def saved_models(self) -> Path:
+        return self.root / "saved_models"
+
+    @property
+    def tracking_uri(self) -> str:
+        """The store with an absolute path. `MLFLOW_TRACKING_URI` wins over the file."""
+        uri = os.environ.get("MLFLOW_TRACKING_URI") or self.tracking.uri
+        if uri.startswith("sqlite:///") and not uri.startswith("sqlite:////") and uri != "sqlite:///:memory:":
+            return f"sqlite:///{self.root / uri.removeprefix('sqlite:///')}"
+        return uri
+
+    @property
+    def artifact_location(self) -> str | None:
+        """Where a new experiment keeps its files; None lets a server decide."""
+        if self.tracking_uri.startswith(("http://", "https://", "databricks")):
+            return None
+        artifacts = self.tracking.artifacts
+        return artifacts if "://" in artifacts else (self.root / artifacts).as_uri()
+
+
+def find_root(start: Path | None = None) -> Path:
+    """The nearest folder at or above `start` (default: the current one) with an `mlflow.yaml`; else `start` itself."""
+    start = (start or Path.cwd()).resolve()
+    return next((folder for folder in (start, *start.parents) if (folder / FILE).is_file()), start)
+
+
+def read_settings(root: Path | None = None) -> Settings:
+    """The settings of a project folder; the defaults where it has no `mlflow.yaml`.
+
+    Raises:
+        UserError: for a file that is no YAML, an unknown key (the known ones are listed) or a wrong value.
+    """
+    root = find_root(root)
+    path = root / FILE
+    if not path.is_file():
+        return Settings(root=root)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict) or "root" in content:
+        raise UserError(f"{path}: expected sections {', '.join(_sections())}. Received: {content!r}")
+    try:
+        return Settings(**content, root=root)
+    except ValidationError as error:
+        raise UserError(f"{path}: {'; '.join(_explain(problem) for problem in error.errors())}") from error
+
+
+def _sections() -> list[str]:
+    return [name for name in Settings.model_fields if name != "root"]
+
+
+def _explain(problem: dict) -> str:
+    *section, key = problem["loc"]
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] != "extra_forbidden":
+        return f"{where}: {problem['msg']}. Received: {problem['input']!r}"
+    known = list(Settings.model_fields[section[0]].annotation.model_fields) if section else _sections()
+    return f"unknown key {where!r}; known here: {', '.join(known)}"
+
+
+def default_file() -> str:
+    """The text of an `mlflow.yaml` with every default and what it means, as `keras-dl init` writes it."""
+    lines = ["# Where runs go, and nothing about models. MLFLOW_* variables win over this file."]
+    for section in _sections():
+        lines += ["", f"{section}:"]
+        for name, field in Settings.model_fields[section].annotation.model_fields.items():
+            if field.description:
+                lines += [f"  # {line}" for line in textwrap.wrap(field.description, 110)]
+            lines += [f"  {name}: {yaml.safe_dump(field.default, default_flow_style=True).splitlines()[0]}"]
+    return "\n".join(lines) + "\n"
