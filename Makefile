@@ -19,10 +19,6 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test]"
 	touch $@
 
-$(VENV)/.installed-bench: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
-	touch $@
-
 demo: $(VENV)/.installed  ## tune, track, register and export the digit reader (about 5 minutes on 2 cores)
 	$(BIN)/keras-dl tune pipelines/digits_ctc.py --trials 6
 
@@ -38,7 +34,7 @@ ui: $(VENV)/.installed  ## the MLflow UI on http://127.0.0.1:5000
 serve: $(VENV)/.installed  ## serve every exported model on http://127.0.0.1:8501
 	$(BIN)/keras-dl serve
 
-bench: $(VENV)/.installed-bench  ## ratios against peers
+bench: $(VENV)/.installed  ## ratios against peers
 	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
 
 lint: $(VENV)/.installed-test  ## ruff

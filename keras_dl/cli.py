@@ -1,6 +1,8 @@
 """The command line. Help, `list` and errors in arguments answer without importing TensorFlow."""
 
 import argparse
+import importlib
+import logging
 import os
 import signal
 import sys
@@ -82,15 +84,13 @@ def _pipeline(options):
 
 def _import_tensorflow():
     """Imports TensorFlow without the notes on oneDNN and CUDA that it writes before any log level counts."""
+    logging.getLogger("absl").setLevel(logging.ERROR)
     if os.environ["TF_CPP_MIN_LOG_LEVEL"] != "3":
         return  # somebody wants to read them
     error, silent = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(silent, 2)
     try:
-        import keras
-        import tensorflow
-
-        return keras, tensorflow
+        importlib.import_module("tensorflow")
     finally:
         os.dup2(error, 2)
         os.close(silent)
@@ -145,10 +145,9 @@ def _init(options):
 
 
 def _positive(text):
-    number = int(text)
-    if number < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number from 1. Received: {text}")
-    return number
+    return int(text)
 
 
 def _parser():

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_dl.ops.ctc import edit_distance, greedy_decode
+from keras_dl.ops.ctc import certain_blank, edit_distance, greedy_decode
 
 
 @keras.saving.register_keras_serializable("keras_dl")
@@ -45,8 +45,9 @@ class LabelErrorRate(keras.metrics.Metric):
         y_true = ops.cast(y_true, "int32")
         y_true = ops.where(y_true == self.blank_index, -1, y_true)
         mask = getattr(y_pred, "_keras_mask", None)
-        length = None if mask is None else ops.sum(ops.cast(mask, "int32"), axis=1)
-        tokens, _ = greedy_decode(y_pred, length, blank_index=self.blank_index)
+        if mask is not None:
+            y_pred = certain_blank(y_pred, mask, self.blank_index)
+        tokens, _ = greedy_decode(y_pred, blank_index=self.blank_index)
         self.edits.assign_add(ops.sum(edit_distance(tokens, y_true)))
         self.labels.assign_add(ops.cast(ops.sum(y_true >= 0), self.labels.dtype))
 

@@ -68,7 +68,8 @@ class Pipeline:
         import tensorflow as tf
 
         inputs = [tf.TensorSpec(tensor.shape, tensor.dtype, name=tensor.name) for tensor in model.inputs]
-        names = list(model.output_names)
+        # A Sequential model has no names of outputs: its one output is that of its last layer.
+        names = getattr(model, "output_names", None) or [model.layers[-1].name]
 
         def call(*tensors):
             outputs = model(list(tensors) if len(tensors) > 1 else tensors[0], training=False)
@@ -166,7 +167,7 @@ def _import(path: Path) -> ModuleType:
     except UserError:
         raise
     except Exception as error:
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == spec.origin]
         line = frames[-1].lineno if frames else 0
         raise UserError(f"{path}:{line}: {type(error).__name__}: {error}") from error
     return module

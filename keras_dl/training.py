@@ -1,6 +1,7 @@
 """A pipeline and one set of values -> a trained model, tracked; and what is done with every best model."""
 
 import math
+import shutil
 import sys
 import tempfile
 import warnings
@@ -10,6 +11,7 @@ import keras
 import keras_tuner as kt
 import matplotlib.pyplot as plt
 import mlflow
+from matplotlib.ticker import MaxNLocator
 
 from keras_dl.data import fingerprint
 from keras_dl.errors import UserError
@@ -53,7 +55,8 @@ def train(pipeline: Pipeline, values: dict, settings: Settings) -> registry.Regi
         settings: of `mlflow.yaml`.
 
     Raises:
-        UserError: for values outside the space, an empty split, an unusable store or folder; before the training.
+        UserError: before the training, for values outside the space, an empty split, an unusable store or folder;
+            later, if the objective is missing or a loss is no number.
     """
     check_writable(settings.saved_models)
     connect(settings, pipeline.name)
@@ -67,21 +70,24 @@ def train(pipeline: Pipeline, values: dict, settings: Settings) -> registry.Regi
         keep = keras.callbacks.ModelCheckpoint(
             best, monitor=pipeline.objective, mode=pipeline.goal[1], save_best_only=True, save_weights_only=True
         )
-        history = model.fit(
-            splits.train,
-            validation_data=splits.validation,
-            epochs=pipeline.epochs,
-            verbose=1 if sys.stdout.isatty() else 2,
-            shuffle=False,  # the data are shuffled already
-            callbacks=[ObjectiveGuard(pipeline.objective), EpochLogger(run.info.run_id), keep],
-        )
+        try:
+            history = model.fit(
+                splits.train,
+                validation_data=splits.validation,
+                epochs=pipeline.epochs,
+                verbose=1 if sys.stdout.isatty() else 2,
+                shuffle=False,  # the data are shuffled already
+                callbacks=[ObjectiveGuard(pipeline.objective), EpochLogger(run.info.run_id), keep],
+            )
+        except kt.errors.FailedTrialError as error:
+            raise UserError(f"the training came to nothing: {error}") from error
         model.load_weights(best)
         log_picture("learning_curve", learning_curves({"": history.history[pipeline.objective]}, pipeline.objective))
         return publish(pipeline, model, hp.values, settings)
 
 
 def publish(
-    pipeline: Pipeline, model: keras.Model, values: dict, settings: Settings, folder: Path | None = None
+    pipeline: Pipeline, model: keras.Model, values: dict, settings: Settings, state: Path | None = None
 ) -> registry.Registered:
     """Evaluates a best model once on the test split, logs it to the active run, registers it, exports the champion.
 
@@ -92,6 +98,7 @@ def publish(
         model: with its best weights.
         values: its hyperparameters.
         settings: of `mlflow.yaml`.
+        state: folder of a search, deleted once its model is safe in the registry.
     """
     hp = kt.HyperParameters()
     hp.values.update(values)
@@ -110,6 +117,8 @@ def publish(
     digest = fingerprint(splits.test)
     version = registry.register(settings, pipeline.name, uri, metric, results[metric], direction, digest)
     mlflow.set_tags({"model_version": version.version, "alias": version.alias, "test_fingerprint": digest})
+    if state:
+        shutil.rmtree(state)
     print("\ntest   " + "  ".join(f"{name} {value:.4g}" for name, value in sorted(results.items())))
     print(f"model  {pipeline.name} version {version.version}, {version.alias}: {version.why}")
     again = f"keras-dl export {_shown(pipeline.file)} --model {version.version}"
@@ -149,7 +158,11 @@ def load_trained(pipeline: Pipeline, which: str, values: dict, settings: Setting
     if which.endswith(".keras"):
         if not Path(which).is_file():
             raise UserError(f"no model file {which}")
-        return keras.saving.load_model(which), space(pipeline, values).values, which
+        try:
+            model = keras.saving.load_model(which)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{which} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
+        return model, space(pipeline, values).values, which
     connect(settings)
     version = registry.get_version(pipeline.name, which)
     trained, source = registry.origin(version)
@@ -215,6 +228,7 @@ def learning_curves(curves: dict[str, list[float]], objective: str):
     for name, values in curves.items():
         axis.plot(range(1, len(values) + 1), values, marker="o", markersize=3, label=name)
     axis.set(xlabel="epoch", ylabel=objective)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     if min((min(values) for values in curves.values() if values), default=0) > 0:
         axis.set_yscale("log")
     axis.grid(alpha=0.3)

@@ -76,7 +76,7 @@ class DigitsCTC(Pipeline):
 
     def answer(self, example):
         names = self.strings().features["label"].feature.names
-        return "".join(names[label - 1] for label in example[1])
+        return "".join(names[label - 1] for label in example[1] if label > 0)
 
     def pictures(self, model, splits):
         images, labels = next(iter(splits.test))

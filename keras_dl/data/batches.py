@@ -18,6 +18,13 @@ class Splits:
         validation: `tf.data.Dataset`, what the search compares trials on.
         test: `tf.data.Dataset`, looked at once, with the best model.
         features: what TensorFlow Datasets knows of the examples (shapes, names of classes), or None (default).
+
+    Example:
+
+    >>> rows = tf.data.Dataset.range(10)
+    >>> splits = Splits(train=rows.take(8), validation=rows.skip(8).take(1), test=rows.skip(9))
+    >>> [len(split) for split in splits.check()]
+    [8, 1, 1]
     """
 
     train: tf.data.Dataset

@@ -64,8 +64,8 @@ def windows(text, length, context=0):
             Defaults to 0.
 
     Returns:
-        `(ids, following, weights)`, int32, int32 and float32 `[N, length]`. A weight is 1 where the following id is to be
-        predicted, so that each byte of the text counts once, else 0.
+        `(ids, following, weights)`, int32, int32 and float32 `[N, length]`. A weight is 1 where the following id is to
+        be predicted, so that each byte of the text counts once, else 0.
 
     Example:
 

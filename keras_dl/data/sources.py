@@ -1,11 +1,10 @@
 """Names -> data sets: TensorFlow Datasets' own and ours, prepared on first use."""
 
 import functools
-import sys
 
 import tensorflow_datasets as tfds
 
-from keras_dl.data import builders
+from keras_dl.data import builders, catalogue
 from keras_dl.data.batches import Splits
 from keras_dl.errors import UserError
 
@@ -45,31 +44,13 @@ def prepared(name: str, **options) -> tfds.core.DatasetBuilder:
     """The TFDS builder of a name, its data on disk. Arguments and errors are those of `load`."""
     own = {builder.name: builder for builder in builders.BUILDERS}
     if name.startswith("tfds:"):
-        make = functools.partial(tfds.builder, name.removeprefix("tfds:"))
-    elif name in own:
-        make = own[name]
-    else:
+        return catalogue.prepare(catalogue.find(name, **options), name)
+    if name not in own:
         raise UserError(
             f"unknown data set {name!r}: expected one of {', '.join(sorted(own))}, or tfds:NAME for one of "
             "TensorFlow Datasets' (https://www.tensorflow.org/datasets/catalog/overview)"
         )
-    try:
-        builder = make(**options)
-    except tfds.core.registered.DatasetNotFoundError as error:
-        raise UserError(f"TensorFlow Datasets has no {name.removeprefix('tfds:')!r}: {_first_line(error)}") from error
-    if not sys.stderr.isatty():
-        tfds.disable_progress_bar()
-    try:
-        builder.download_and_prepare()
-    except UserError:
-        raise
-    except Exception as error:  # TFDS lets through whatever its downloader or a builder raises
-        raise UserError(
-            f"the data set {name!r} is not on this machine and could not be prepared ({type(error).__name__}: "
-            f"{_first_line(error)}). Where there is a network, run: tfds build {name.removeprefix('tfds:')}; then copy "
-            f"its folder here as {builder.data_path}, or point TFDS_DATA_DIR to it"
-        ) from error
-    return builder
+    return catalogue.prepare(own[name](**options), name)
 
 
 def _parts(names: set[str]) -> tuple[str, str, str]:
@@ -83,7 +64,3 @@ def _parts(names: set[str]) -> tuple[str, str, str]:
     if "test" in names:
         return "train[:85%]", "train[85%:]", "test"
     return "train[:70%]", "train[70%:85%]", "train[85%:]"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -68,6 +68,9 @@ class CTCOutput(keras.layers.Layer):
         self.bias = self.add_weight(shape=(classes,), initializer=self.bias_initializer, name="bias")
 
     def call(self, inputs, mask=None):
+        if mask is not None:
+            # NaN in padding times its gradient of 0 would be NaN in the gradient of the kernel.
+            inputs = ops.where(ops.expand_dims(mask, -1), inputs, 0.0)
         logits = ops.cast(ops.matmul(inputs, self.kernel) + self.bias, "float32")
         return logits if mask is None else certain_blank(logits, mask, self.blank_index)
 

@@ -34,7 +34,7 @@ def certain_blank(logits, mask, blank_index=0):
     dtype = keras.backend.standardize_dtype(logits.dtype)
     # Finite, so that no -inf - -inf becomes NaN; half of what float16 can hold, far below any logit in float32.
     low = -3e4 if dtype == "float16" else -1e9
-    blank = ops.cast(ops.one_hot(blank_index, logits.shape[-1], dtype=dtype) * -low + low, dtype)
+    blank = ops.cast(ops.one_hot(blank_index, ops.shape(logits)[-1], dtype=dtype) * -low + low, dtype)
     return ops.where(ops.expand_dims(mask, -1), logits, blank)
 
 
@@ -107,7 +107,7 @@ def greedy_decode(logits, logit_length=None, blank_index=0):
     if logit_length is not None:
         inside = ops.expand_dims(ops.arange(frames), 0) < ops.expand_dims(ops.cast(logit_length, "int32"), 1)
         logits = certain_blank(logits, inside, blank_index)
-    score = ops.sum(ops.max(ops.log_softmax(logits, axis=-1), axis=-1), axis=-1)
+    score = ops.sum(tf.reduce_max(ops.log_softmax(logits, axis=-1), axis=-1), axis=-1)  # Keras' max refuses T = 0
     path = ops.cast(ops.argmax(logits, axis=-1), "int32")
     previous = ops.pad(path, [[0, 0], [1, 0]], constant_values=-1)[:, :-1]
     keep = ops.logical_and(path != blank_index, path != previous)

@@ -28,7 +28,7 @@ def predict(
         url: the server, such as ``http://127.0.0.1:8501``.
         name: the model's served name.
         inputs: for each input of the signature an array, nested lists, a string or bytes. Bytes, also inside arrays
-            and lists, are sent in base64.
+            and lists, are sent in base64. The key "" stands for the only input.
         signature_name: the signature to run.
         version: the version to ask; by default the one the server has in use.
         timeout: seconds to wait for the connection, and again for each part of the answer.
@@ -41,7 +41,8 @@ def predict(
         UserError: no server answers at ``url``, or it refuses the request; the message has the server's own words.
     """
     model = _model_url(url, name, version)
-    request = {"signature_name": signature_name, "inputs": {key: _to_json(value) for key, value in inputs.items()}}
+    values = {key: _to_json(value) for key, value in inputs.items()}
+    request = {"signature_name": signature_name, "inputs": values.get("", values)}
     # Not requests' own json=, which refuses NaN; TF Serving reads it.
     outputs = _ask("POST", f"{model}:predict", name, timeout, data=json.dumps(request).encode())["outputs"]
     if not isinstance(outputs, dict) or outputs.keys() == {"b64"}:  # a single output comes without its name

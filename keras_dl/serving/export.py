@@ -84,6 +84,11 @@ def _check(folder, signature, request):
         if used & UNSERVABLE:
             raise UserError(f"signature {name!r} cannot be served: it holds {', '.join(sorted(used & UNSERVABLE))}")
     function, inputs = signature
+    names = {spec.name for spec in inputs}
+    if set(request) != names and not (len(names) == 1 and set(request) == {""}):
+        raise UserError(
+            f"request(example) must give {', '.join(sorted(names))}. Received: {', '.join(sorted(request))}"
+        )
     tensors = [tf.cast(request[spec.name if spec.name in request else ""], spec.dtype) for spec in inputs]
     expected = function(*tensors)
     got = loaded.signatures["serving_default"](**{spec.name: t for spec, t in zip(inputs, tensors, strict=True)})

@@ -5,6 +5,7 @@ import importlib.metadata
 import logging
 import os
 import platform
+import sqlite3
 import subprocess
 import sys
 import traceback
@@ -53,6 +54,9 @@ def connect(settings: Settings, experiment: str | None = None) -> None:
         lock = filelock.FileLock(uri.removeprefix("sqlite:///") + ".lock")
     try:
         with lock:
+            if uri.startswith("sqlite:///"):  # MLflow would try for minutes to open what cannot be opened
+                with contextlib.closing(sqlite3.connect(uri.removeprefix("sqlite:///"))) as store:
+                    store.execute("PRAGMA user_version")
             mlflow.search_experiments(max_results=1)
             if experiment:
                 _set_experiment(experiment, settings.artifact_location)
@@ -63,7 +67,7 @@ def connect(settings: Settings, experiment: str | None = None) -> None:
 def _set_experiment(name, artifact_location):
     found = mlflow.get_experiment_by_name(name)
     if found is None:
-        experiment_id = mlflow.create_experiment(name, artifact_location=artifact_location)
+        experiment_id = mlflow.create_experiment(name, artifact_location)
     else:
         experiment_id = found.experiment_id
         if found.lifecycle_stage == "deleted":

@@ -5,6 +5,8 @@ import socket
 import subprocess
 import sys
 
+import mlflow
+
 from keras_dl.errors import UserError
 from keras_dl.tracking.runs import connect
 from keras_dl.tracking.settings import Settings
@@ -32,7 +34,13 @@ def ui(settings: Settings, host: str | None = None, port: int | None = None) -> 
         except OSError as error:
             raise UserError(f"cannot listen on {host}:{port} ({error.strerror}): give another --port") from error
     connect(settings)  # makes a new store, so that the page opens on an empty list and not on an error
-    print(f"MLflow UI: http://{host}:{port}  ({uri}; Ctrl-C ends it)", flush=True)
+    print(f"MLflow UI of {uri}, Ctrl-C ends it")
+    for experiment in mlflow.search_experiments(order_by=["last_update_time DESC"]):
+        if experiment.name != "Default":
+            # Without the last part the UI opens its pages for traces of language models.
+            page = f"#/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning"
+            print(f"  {experiment.name:20} http://{host}:{port}/{page}")
+    print(f"  {'all':20} http://{host}:{port}", flush=True)
     command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", uri, "--default-artifact-root", settings.artifact_location or ""]
     # Job workers are for MLflow's language model features: eight processes and 2 GB more.

@@ -18,8 +18,8 @@ def parallel_coordinates(trials: list[dict], objective: str, direction: str, log
     Returns:
         A matplotlib figure. Values that never changed are left out.
     """
-    names = [name for name in trials[0] if name != objective and len({str(trial.get(name)) for trial in trials}) > 1]
-    names.append(objective)
+    known = dict.fromkeys(name for trial in trials for name in trial if name != objective)
+    names = [name for name in known if len({str(trial.get(name)) for trial in trials}) > 1] + [objective]
     figure, axis = plt.subplots(figsize=(1.8 * max(len(names), 2) + 1, 4.5), layout="constrained")
     heights = np.zeros((len(trials), len(names)))
     for column, name in enumerate(names):
@@ -27,7 +27,7 @@ def parallel_coordinates(trials: list[dict], objective: str, direction: str, log
         heights[:, column] = places
         axis.axvline(column, color="0.8", zorder=0)
         for place, label in labels:
-            axis.text(column + 0.03, place, label, fontsize=8, color="0.35", va="center")
+            axis.text(column + 0.04, place + 0.025, label, fontsize=8, color="0.35", va="center")
     scores = np.array([trial[objective] for trial in trials])
     worst_first = np.argsort(-scores if direction == "min" else scores)
     colours = plt.get_cmap("viridis_r")(np.linspace(0.05, 1, len(trials)))

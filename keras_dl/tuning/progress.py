@@ -69,6 +69,9 @@ class SearchTable:
     def end(self, trial):
         row = self.rows[-1]
         row["state"], row["score"] = trial.status.lower(), trial.score if trial.status == "COMPLETED" else None
+        if trial.status != "COMPLETED" and trial.message:
+            reason = trial.message.strip().splitlines()[-1]
+            self.console.print(f"trial {row['number']} {row['state']}: {reason}", markup=False, highlight=False)
         if self.began is not None:
             row["seconds"] = time.monotonic() - self.began
             self.seconds.append(row["seconds"])

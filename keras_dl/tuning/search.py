@@ -28,7 +28,7 @@ def search(
 ) -> Registered:
     """Searches the pipeline's space, then publishes the best trial's model.
 
-    The state lies in `searches/<name>/` beside `mlflow.yaml` until the best model is published: stopped at any moment,
+    The state lies in `searches/<name>/` beside `mlflow.yaml` until the best model is registered: stopped at any moment,
     the same call goes on with every finished trial and the same MLflow run.
 
     Args:
@@ -79,9 +79,7 @@ def search(
                 raise error.__cause__ or error from None
         best = _log_results(pipeline, tuner, found)
         model = tuner.load_model(best)
-        version = publish(pipeline, model, best.hyperparameters.values, settings)
-    shutil.rmtree(state)
-    return version
+        return publish(pipeline, model, best.hyperparameters.values, settings, state)
 
 
 def _unfinished(state, arguments):
@@ -108,6 +106,7 @@ def _log_results(pipeline, tuner, found):
     done = [trial for trial in trials if trial.status == "COMPLETED"]
     mlflow.log_metrics({"trials_completed": len(done), "trials_failed": len(trials) - len(done)})
     if not done:
+        shutil.rmtree(tuner.directory)  # nothing to go on from: the same call begins anew
         reason = (trials[-1].message or f"{pipeline.objective} is no number").strip().splitlines()[-1]
         raise UserError(f"all {len(trials)} trials failed; the last one: {reason}. Their runs hold the tracebacks")
     best = oracle.get_best_trials(1)[0]
@@ -115,7 +114,8 @@ def _log_results(pipeline, tuner, found):
     mlflow.set_tag("best_trial", best.trial_id)
     mlflow.log_params({f"best_{name}": value for name, value in best.hyperparameters.values.items()})
     rows = [{**_values(trial), pipeline.objective: trial.score} for trial in done]
-    mlflow.log_table({key: [row.get(key) for row in rows] for key in rows[0]}, "trials.json")
+    columns = dict.fromkeys(key for row in rows for key in row)  # some values only some trials have
+    mlflow.log_table({key: [row.get(key) for row in rows] for key in columns}, "trials.json")
     logarithmic = [entry.name for entry in found.space if getattr(entry, "sampling", None) == "log"]
     log_picture("search", parallel_coordinates(rows, pipeline.objective, pipeline.goal[1], logarithmic))
     curves = {trial.trial_id: tuner.curve(trial) for trial in done}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import keras
 import keras_tuner as kt
+import keras_tuner.src.config as kt_config
 import keras_tuner.src.utils as kt_utils
 import mlflow
 
@@ -32,6 +33,7 @@ def write_json(path, content) -> str:
     return text
 
 
+kt_config.DEBUG = False  # it would print every failed trial's traceback, which the trial's run holds, into the table
 kt_utils.save_json = write_json  # Keras Tuner writes its state in place, and one torn file loses a search
 
 

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import tensorflow_datasets as tfds
 
+from keras_dl.data import catalogue
 from keras_dl.errors import UserError
 
 STRINGS = {"train": 8000, "validation": 1000, "test": 1000}
@@ -31,8 +32,8 @@ class DigitStrings(tfds.core.GeneratorBasedBuilder):
     a gap of 0 to 3 columns before, between and after the digits, each digit moved up or down by at most one row (gaps
     and jitter grow with the image: 3/8 and 1/8 of its side). Every draw is uniform and comes from one seed.
 
-    Features: `image` uint8 `[side + 2 jitter, width, 1]`, 0 = background, 255 = ink; `text`, for example "2024"; `label`
-    int64 `[length]`.
+    Features: `image` uint8 `[side + 2 jitter, width, 1]`, 0 = background, 255 = ink; `text`, for example "2024";
+    `label` int64 `[length]`.
 
     Source: scikit-learn's `load_digits`, a copy of the test set of the UCI "Optical Recognition of Handwritten Digits"
     data (Alpaydin and Kaynak 1998), CC BY 4.0.
@@ -53,7 +54,7 @@ class DigitStrings(tfds.core.GeneratorBasedBuilder):
         if images == "sklearn":
             side, names = 8, [str(digit) for digit in range(10)]
         else:
-            info = tfds.builder(images.removeprefix("tfds:")).info
+            info = catalogue.find(images).info
             if info.supervised_keys is None or not isinstance(
                 info.features[info.supervised_keys[1]], tfds.features.ClassLabel
             ):
@@ -126,8 +127,7 @@ def _sklearn_digits():
 
 
 def _tfds_images(config):
-    builder = tfds.builder(config.images.removeprefix("tfds:"))
-    builder.download_and_prepare()
+    builder = catalogue.prepare(catalogue.find(config.images), f"tfds:{config.images.removeprefix('tfds:')}")
     parts = {}
     for split in set(builder.info.splits) & {"train", "test"}:
         pairs = list(tfds.as_numpy(builder.as_dataset(split=split, as_supervised=True, shuffle_files=False)))

@@ -1,0 +1,154 @@
+"""Plain text to learn a language model from: the standard library's own source, or a file."""
+
+import dataclasses
+import hashlib
+import platform
+import sysconfig
+from pathlib import Path
+
+import tensorflow_datasets as tfds
+
+from keras_dl.errors import UserError
+
+CHARACTERS = {"train": 2_000_000, "validation": 100_000, "test": 100_000}
+LONGEST_FILE = 20_000
+SHORTEST_TEXT = 200
+# Tests and other people's packages; programs rather than modules; and what a generator wrote, which is tables.
+SKIPPED = {
+    *("test", "tests", "site-packages", "dist-packages", "__pycache__"),
+    *("idlelib", "turtledemo", "lib2to3"),
+    *("encodings", "pydoc_data"),
+}
+
+
+@dataclasses.dataclass(eq=False)
+class PythonSourceConfig(tfds.core.BuilderConfig):
+    """Where the text comes from.
+
+    Args:
+        text: a text file, or None (default) for the standard library of the running interpreter.
+    """
+
+    text: str | None = None
+
+
+class PythonSource(tfds.core.GeneratorBasedBuilder):
+    """The text of the standard library's `.py` files, found beside the running interpreter.
+
+    The split is by file, 90/5/5 by a hash of the file's name, so that no file is in two splits and a file stays in its
+    split from one version of Python to the next. In the order of that hash each file gives its first 20 000 characters,
+    so that no module dominates, until the split holds 2 000 000/100 000/100 000. The text differs from version to
+    version, so the version is in the name of the configuration.
+
+    With `text=PATH` the text of that file instead, UTF-8 and of any size: the first 90 % are the training split, then
+    come 5 % and 5 %, not shuffled, so that validation and test follow what was learned from.
+
+    Features: `text`, and `name`, the file's.
+
+    Source: https://github.com/python/cpython/tree/main/Lib, Python Software Foundation License 2.0.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "First."}
+
+    def __init__(self, text=None, **kwargs):
+        if "config" not in kwargs:
+            if text is None:
+                name = f"python_{platform.python_version().replace('.', '_')}"
+            else:
+                name = f"text_{hashlib.sha256(read(Path(text)).encode()).hexdigest()[:16]}"
+            kwargs["config"] = PythonSourceConfig(name=name, text=text)
+        super().__init__(**kwargs)
+
+    def _info(self):
+        return self.dataset_info_from_configs(
+            features=tfds.features.FeaturesDict({"text": tfds.features.Text(), "name": tfds.features.Text()}),
+            homepage="https://docs.python.org/3/library/",
+        )
+
+    def _split_generators(self, dl_manager):
+        path = self.builder_config.text
+        if path is not None:
+            return {split: [(split, {"text": part, "name": Path(path).name})] for split, part in cut(read(Path(path)))}
+        parts = by_file(modules(Path(sysconfig.get_path("stdlib"))))
+        return {split: self._examples(part) for split, part in parts.items()}
+
+    def _generate_examples(self):
+        raise AssertionError("_split_generators returns the generators themselves")
+
+    def _examples(self, part):
+        for name, text in part:
+            yield name, {"text": text, "name": name}
+
+
+def read(path):
+    """The text of a file.
+
+    Raises:
+        UserError: if it cannot be read, is not UTF-8 (with line and byte), or is too short to be cut in three.
+    """
+    try:
+        text = path.read_bytes().decode()
+    except OSError as error:
+        raise UserError(f"cannot read the text {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        line, byte = error.object.count(b"\n", 0, error.start) + 1, error.object[error.start]
+        raise UserError(f"{path}:{line}: expected text in UTF-8. Received: byte 0x{byte:02x}") from error
+    if len(text) < SHORTEST_TEXT:
+        raise UserError(f"expected a text of at least {SHORTEST_TEXT} characters. {path} has {len(text)}")
+    return text
+
+
+def cut(text):
+    """A text in three, 90/5/5: `[("train", str), ("validation", str), ("test", str)]`.
+
+    Example:
+
+    >>> [(split, len(part)) for split, part in cut("." * 200)]
+    [('train', 180), ('validation', 10), ('test', 10)]
+    """
+    first, second = len(text) * 90 // 100, len(text) * 95 // 100
+    return [("train", text[:first]), ("validation", text[first:second]), ("test", text[second:])]
+
+
+def modules(folder):
+    """The `.py` files below a folder that hold text in UTF-8: `{name: text}`, ordered by name."""
+    texts = {}
+    for path in sorted(folder.rglob("*.py")):
+        name = path.relative_to(folder)
+        # What the build wrote differs from machine to machine.
+        if SKIPPED.intersection(name.parts) or name.name.startswith("_sysconfigdata"):
+            continue
+        try:
+            text = path.read_bytes().decode()
+        except (OSError, UnicodeDecodeError):
+            continue
+        if text:
+            texts[name.as_posix()] = text
+    if not texts:
+        raise UserError(f"found no .py files of the standard library in {folder}; name a text file instead")
+    return texts
+
+
+def by_file(texts):
+    """Deals files to the splits: `{name: text}` -> `{split: [(name, text), ...]}`.
+
+    Example:
+
+    >>> {split: len(files) for split, files in by_file({f"{n}.py": "pass" for n in range(1000)}).items()}
+    {'train': 905, 'validation': 55, 'test': 40}
+    """
+    parts = {split: [] for split in CHARACTERS}
+    room = dict(CHARACTERS)
+    for place, name in sorted((_place(name), name) for name in texts):
+        split = "train" if place < 0.90 else "validation" if place < 0.95 else "test"
+        text = texts[name][: min(LONGEST_FILE, room[split])]
+        room[split] -= len(text)
+        if text:
+            parts[split].append((name, text))
+    return parts
+
+
+def _place(name):
+    """A number from 0 to 1 that looks random and is the same everywhere."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) / 2**64

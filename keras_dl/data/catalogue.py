@@ -1,0 +1,63 @@
+"""TensorFlow Datasets' own sets by name, with errors that say what to do."""
+
+import sys
+
+import tensorflow_datasets as tfds
+
+from keras_dl.errors import UserError
+
+
+def find(name: str, **options) -> tfds.core.DatasetBuilder:
+    """The builder of one of TensorFlow Datasets' sets; nothing is downloaded.
+
+    Args:
+        name: `"tfds:mnist"`, `"tfds:mnist/3dconfig:1.0.0"`.
+        **options: passed to the builder.
+
+    Raises:
+        UserError: if there is no such set, configuration or version.
+
+    Example:
+
+    >>> find("tfds:mnist").name
+    'mnist'
+    """
+    short = name.removeprefix("tfds:")
+    try:
+        return tfds.builder(short, **options)
+    except (ValueError, AssertionError, ImportError) as error:  # no such set, or version; a set of Hugging Face
+        raise UserError(f"TensorFlow Datasets has no {short!r}: {_first_line(error)}") from error
+
+
+def prepare(builder: tfds.core.DatasetBuilder, name: str) -> tfds.core.DatasetBuilder:
+    """Returns the builder with its data on disk.
+
+    Args:
+        builder: of TensorFlow Datasets, or of ours.
+        name: what the user called it.
+
+    Raises:
+        UserError: if it cannot be downloaded from here, saying how to get it.
+    """
+    if not sys.stderr.isatty():
+        tfds.disable_progress_bar()
+    try:
+        builder.download_and_prepare()
+    except UserError:
+        raise
+    except Exception as error:  # TFDS lets through whatever its downloader or a builder raises
+        help = ""
+        if name.startswith("tfds:"):
+            help = (
+                f". Where there is a network, run: tfds build {name.removeprefix('tfds:')}; then copy its folder here "
+                f"as {builder.data_path}, or point TFDS_DATA_DIR to the folder that holds it"
+            )
+        raise UserError(
+            f"the data set {name!r} is not on this machine and could not be prepared "
+            f"({type(error).__name__}: {_first_line(error)}){help}"
+        ) from error
+    return builder
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

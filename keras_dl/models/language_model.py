@@ -1,0 +1,72 @@
+"""A model of text: what comes next."""
+
+import keras
+from keras import layers
+
+
+def language_model(vocabulary=256, embedding=64, units=256, depth=1, dropout=0.1):
+    """Predicts each next id from those before it.
+
+    An embedding, `depth` LSTMs, each followed by dropout, and a projection to the logits of the vocabulary.
+
+    Args:
+        vocabulary: int, the number of ids. Defaults to 256, for bytes.
+        embedding: int, features of an id. Defaults to 64.
+        units: int, of each LSTM. Defaults to 256.
+        depth: int, the number of LSTMs. Defaults to 1.
+        dropout: float, the share of features dropped after each LSTM. Defaults to 0.1.
+
+    Returns:
+        An uncompiled functional `keras.Model`: int32 `[B, T]` named `ids` -> float32 logits `[B, T, vocabulary]`.
+
+    Example:
+
+    >>> language_model(units=16)(keras.ops.zeros((2, 7), "int32")).shape
+    TensorShape([2, 7, 256])
+
+    Reference: Graves 2013, "Generating sequences with recurrent neural networks", https://arxiv.org/abs/1308.0850
+    """
+    ids = keras.Input((None,), dtype="int32", name="ids")
+    x = layers.Embedding(vocabulary, embedding)(ids)
+    for _ in range(depth):
+        x = layers.LSTM(units, return_sequences=True)(x)
+        x = layers.Dropout(dropout)(x)
+    logits = layers.Dense(vocabulary, dtype="float32", name="logits")(x)
+    return keras.Model(ids, logits, name="language_model")
+
+
+def one_step(model):
+    """A language model as a recurrence over single ids, so that text is written without reading its beginning again.
+
+    Args:
+        model: what `language_model` returns.
+
+    Returns:
+        `(step, start)`: `step(ids, state) -> (logits, state)` with int32 `[B]` and float32 `[B, vocabulary]`, and
+        `start(B) -> state`, the state before the first id.
+
+    Example:
+
+    >>> model = language_model(units=16, depth=2)
+    >>> step, start = one_step(model)
+    >>> _, state = step(keras.ops.array([7]), start(1))
+    >>> logits, _ = step(keras.ops.array([8]), state)
+    >>> bool(keras.ops.all(keras.ops.isclose(logits, model(keras.ops.array([[7, 8]]))[:, 1], atol=1e-5)))
+    True
+    """
+
+    def step(ids, state):
+        x, after = ids, []
+        for layer in model.layers[1:]:
+            if isinstance(layer, layers.LSTM):
+                x, cell_state = layer.cell(x, state[len(after)], training=False)
+                after.append(tuple(cell_state))
+            else:
+                x = layer(x, training=False) if isinstance(layer, layers.Dropout) else layer(x)
+        return x, tuple(after)
+
+    def start(batch):
+        lstms = [layer for layer in model.layers if isinstance(layer, layers.LSTM)]
+        return tuple(tuple(lstm.cell.get_initial_state(batch)) for lstm in lstms)
+
+    return step, start

@@ -1,0 +1,66 @@
+"""What every test stands on: a quiet TensorFlow, a folder of its own for data sets, a clean MLflow."""
+
+import os
+import shutil
+import sys
+
+# Read when TensorFlow, Matplotlib, CUDA and MLflow are first loaded.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tfds_data_dir(tmp_path_factory):
+    """The folder where this session, and every process that it starts, prepares data sets: never the user's own."""
+    folder = str(tmp_path_factory.mktemp("tensorflow_datasets"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TFDS_DATA_DIR", folder)
+        # TFDS reads the variable once, when it is imported, which collecting the tests may have done.
+        if "tensorflow_datasets" in sys.modules:
+            patch.setattr(sys.modules["tensorflow_datasets"].core.constants, "DATA_DIR", folder)
+        yield folder
+
+
+@pytest.fixture(autouse=True)
+def clean_mlflow():
+    """Ends the runs a test left open and forgets its store and experiment, the variables that MLflow sets too."""
+    before = {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_")}
+    yield
+    if "mlflow" in sys.modules:
+        mlflow = sys.modules["mlflow"]
+        while mlflow.active_run():
+            mlflow.end_run()
+        mlflow.set_tracking_uri(None)
+        mlflow.tracking.fluent._active_experiment_id = None
+    for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
+        del os.environ[name]
+    os.environ.update(before)
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory):
+    """An MLflow SQLite store with its tables and nothing in them: making one takes seconds, copying it none."""
+    import mlflow
+
+    file = tmp_path_factory.mktemp("store") / "mlflow.db"
+    mlflow.MlflowClient(tracking_uri=f"sqlite:///{file}").search_experiments()
+    return file
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch, empty_store):
+    """The settings of a new project, which is the current folder: `mlflow.yaml` and an empty store."""
+    from keras_dl.tracking.settings import default_file, read_settings
+
+    text = default_file()
+    assert text.count("enabled: true") == 1
+    (tmp_path / "mlflow.yaml").write_text(text.replace("enabled: true", "enabled: false"), encoding="utf-8")
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    for name in [name for name in os.environ if name.startswith("MLFLOW_") and name.endswith(("_URI", "_ID"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return read_settings(tmp_path)

@@ -1,0 +1,70 @@
+"""What a name gets that leads nowhere: one line that says what to do."""
+
+import pytest
+
+from keras_dl.data import load
+from keras_dl.data.catalogue import find
+from keras_dl.errors import UserError
+
+from .tiny_sets import tiny_set
+
+
+def test_finding_downloads_nothing(tfds_data_dir):
+    builder = find("tfds:mnist")
+    assert builder.data_dir.startswith(tfds_data_dir)
+    assert not builder.data_path.exists()
+    assert str(find("tfds:mnist:3.0.1").version) == "3.0.1"
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("no_such_set", "not found"),
+        ("", "Parsing builder name"),
+        ("no such set", "Parsing builder name"),
+        ("mnist/no_such_configuration", "no_such_configuration not found"),
+        ("mnist:9.9.9", "cannot be loaded at version 9.9.9"),
+        ("huggingface:no_such_set", "module|package"),
+    ],
+)
+def test_a_set_that_is_not_there_is_named_in_one_line(name, reason):
+    for load_it in (lambda: load(f"tfds:{name}"), lambda: load("digit_strings", images=f"tfds:{name}")):
+        with pytest.raises(UserError, match=f"TensorFlow Datasets has no '{name}': .*({reason})") as caught:
+            load_it()
+        assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """Every download fails at once: the proxy is a port of this machine that nobody listens on."""
+    for variable in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:9")
+    for variable in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr("tensorflow_datasets.core.download.downloader.MAX_RETRIES", 0)
+
+
+@pytest.mark.parametrize("options", [{"name": "tfds:mnist"}, {"name": "digit_strings", "images": "tfds:mnist"}])
+def test_a_set_that_cannot_be_downloaded_says_how_to_get_it(options, no_network, tfds_data_dir):
+    with pytest.raises(UserError) as caught:
+        load(**options)
+    message = str(caught.value)
+    assert "'tfds:mnist' is not on this machine" in message
+    assert "tfds build mnist;" in message
+    assert f"{tfds_data_dir}/mnist/" in message
+    assert "TFDS_DATA_DIR" in message
+    assert "\n" not in message
+
+
+def test_a_failed_set_is_tried_again(monkeypatch):
+    builder = tiny_set("tiny_flaky", {"train": 20})
+    works = builder._split_generators
+
+    def fails(self, manager):
+        raise OSError("the line was cut\nin the middle")
+
+    monkeypatch.setattr(builder, "_split_generators", fails)
+    with pytest.raises(UserError, match=r"could not be prepared \(OSError: the line was cut\)"):
+        load("tfds:tiny_flaky")
+    monkeypatch.setattr(builder, "_split_generators", works)
+    assert [len(split) for split in load("tfds:tiny_flaky")] == [14, 3, 3]

@@ -1,0 +1,96 @@
+"""CTCOutput: the promises of every layer, certain blanks, and text."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_dl.layers import CTCOutput
+from keras_dl.losses import CTCLoss
+
+from .check_layer import check_layer
+
+
+@pytest.mark.parametrize("blank_index", [0, 1, 3])
+def test_keeps_the_promises_of_every_layer(blank_index, tmp_path):
+    inputs = np.random.default_rng(1).normal(size=(3, 6, 4))
+    arguments = {"vocabulary": ["a", "b", "ch"], "blank_index": blank_index}
+    layer = check_layer(CTCOutput, arguments, inputs, tmp_path)
+    weights = {weight.name: weight.shape for weight in layer.weights}
+    assert weights == {"kernel": (4, 4), "bias": (4,)}
+
+
+def test_logits_are_the_projection():
+    layer = CTCOutput(["a", "b"], kernel_initializer="ones", bias_initializer=keras.initializers.Constant(0.5))
+    logits = layer(np.array([[[1.0, 2.0], [3.0, -4.0]]]))
+    np.testing.assert_allclose(logits, [[[3.5] * 3, [-0.5] * 3]])
+
+
+@pytest.mark.parametrize("blank_index", [0, 1, 2])
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16", "mixed_bfloat16"])
+def test_a_masked_frame_is_a_certain_blank(blank_index, policy):
+    layer = CTCOutput(["a", "b"], blank_index, dtype=policy)
+    inputs = np.full((1, 3, 4), np.nan, "float32")
+    inputs[0, 0] = 1
+    logits = layer(inputs, mask=np.array([[True, False, False]]))
+    assert logits.dtype == tf.float32
+    np.testing.assert_array_equal(tf.nn.softmax(logits[0, 1:]), [np.eye(3)[blank_index]] * 2)
+    assert np.isfinite(logits[0, 0]).all()
+
+
+def test_the_mask_of_keras_is_taken_and_ends_here():
+    inputs = np.array([[[1.0], [2.0], [9.0]]], "float32")
+    masked = keras.layers.Masking(mask_value=9.0)(inputs)
+    logits = CTCOutput(["a"], bias_initializer="ones")(masked)
+    np.testing.assert_array_equal(tf.nn.softmax(logits)[0, 2], [1, 0])
+    assert getattr(logits, "_keras_mask", None) is None
+
+
+@pytest.mark.parametrize("blank_index", [0, 1, 2])
+def test_padding_with_nan_changes_neither_loss_nor_reading(blank_index):
+    generator = np.random.default_rng(2)
+    layer = CTCOutput(["a", "b"], blank_index)
+    inputs = generator.normal(size=(2, 5, 4)).astype("float32")
+    padded = np.pad(inputs, [[0, 0], [0, 4], [0, 0]], constant_values=np.nan)
+    labels = np.array([[c for c in range(3) if c != blank_index], [(blank_index + 1) % 3, -1]])
+    loss = CTCLoss(blank_index)
+    plain, longer = layer(inputs), layer(padded, mask=np.arange(9)[None] < np.array([[5], [5]]))
+    np.testing.assert_allclose(loss(labels, longer), loss(labels, plain), rtol=1e-5)
+    for short, long in zip(layer.decode(plain), layer.decode(longer), strict=True):
+        if short.dtype == tf.string:
+            assert short.numpy().tolist() == long.numpy().tolist()
+        else:
+            np.testing.assert_allclose(short, long, atol=1e-5)
+
+
+@pytest.mark.parametrize(("blank_index", "path"), [(0, [1, 1, 0, 1, 3]), (1, [0, 0, 1, 0, 3]), (3, [0, 0, 3, 0, 2])])
+def test_decode_gives_the_labels_of_the_best_path(blank_index, path):
+    layer = CTCOutput(["a", "é", "ch"], blank_index)
+    probabilities = np.where(np.eye(4)[[path]], 0.7, 0.1).astype("float32")
+    text, score = tf.function(layer.decode)(np.log(probabilities))
+    assert [value.decode() for value in text.numpy()] == ["aach"]
+    np.testing.assert_allclose(score, [5 * np.log(0.7)], rtol=1e-5)
+
+
+def test_decode_of_blanks_is_the_empty_string():
+    text, _ = CTCOutput(["a", "b"]).decode(np.eye(3, dtype="float32")[[[0, 0], [0, 2]]] * 9)
+    assert text.numpy().tolist() == [b"", b"b"]
+
+
+def test_labels_may_be_numbers_and_are_named_by_them():
+    layer = CTCOutput(range(3))
+    assert layer.vocabulary == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"vocabulary": []}, "at least one label"),
+        ({"vocabulary": ["a", "a"]}, "none twice"),
+        ({"vocabulary": ["a"], "blank_index": 2}, "from 0 to 1. Received: 2"),
+        ({"vocabulary": ["a"], "blank_index": -1}, "from 0 to 1. Received: -1"),
+    ],
+)
+def test_what_cannot_be_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        CTCOutput(**arguments)

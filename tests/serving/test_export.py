@@ -1,0 +1,293 @@
+"""Exports: whole or not at all, checked against the model, and served by a process that knows nothing of us."""
+
+import contextlib
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_dl.errors import UserError
+from keras_dl.pipeline import Pipeline
+from keras_dl.serving.export import check_writable, export
+
+
+def build(units=3):
+    keras.utils.set_random_seed(1)
+    signal = keras.Input((None, 2), name="signal")
+    x = keras.layers.Dropout(0.5)(keras.layers.GRU(units)(signal))
+    return keras.Model(signal, keras.layers.Dense(1, name="level")(x))
+
+
+class Level(Pipeline):
+    name = "level"
+
+
+def signals(batch=2, time=5):
+    return np.random.default_rng(time).normal(size=(batch, time, 2)).astype("float32")
+
+
+REQUEST = {"": signals(1)}
+
+
+@pytest.fixture(scope="module")
+def model():
+    return build()
+
+
+def left(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() or path.name[0] == ".")
+
+
+# ---------------------------------------------------------------------------- what comes out
+
+
+def test_the_layout_is_that_of_tensorflow_serving(tmp_path, model):
+    target = export(Level(), model, tmp_path / "saved_models", 7, REQUEST)
+    assert target == tmp_path / "saved_models" / "level" / "7"
+    assert (target / "saved_model.pb").is_file() and (target / "variables" / "variables.index").is_file()
+    assert [path.name for path in target.parent.iterdir()] == ["7"]
+
+
+@pytest.mark.parametrize("batch, time", [(1, 1), (3, 17)])
+def test_it_answers_as_the_model_does_for_any_batch_and_length(tmp_path, model, batch, time):
+    served = tf.saved_model.load(str(export(Level(), model, tmp_path, 1, REQUEST))).signatures["serving_default"]
+    x = signals(batch, time)
+    np.testing.assert_allclose(served(signal=x)["level"], model(x, training=False), rtol=1e-5)
+
+
+FRESH = """
+import sys
+import numpy as np
+import tensorflow as tf
+served = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
+(_, inputs), = [served.structured_input_signature]
+print({name: (spec.shape.as_list(), spec.dtype.name) for name, spec in inputs.items()})
+np.save(sys.argv[3], served(signal=tf.constant(np.load(sys.argv[2])))["level"])
+assert not [name for name in sys.modules if name.startswith("keras_dl")]
+"""
+
+
+def test_a_process_without_keras_dl_loads_it(tmp_path, model):
+    target = export(Level(), model, tmp_path / "saved_models", 1, REQUEST)
+    np.save(tmp_path / "x.npy", signals(2, 9))
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    files = [str(target), str(tmp_path / "x.npy"), str(tmp_path / "y.npy")]
+    command = [sys.executable, "-c", FRESH, *files]
+    answer = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.strip() == "{'signal': ([None, None, 2], 'float32')}"
+    np.testing.assert_allclose(np.load(tmp_path / "y.npy"), model(signals(2, 9), training=False), rtol=1e-5)
+
+
+class TwoWays(Level):
+    """Two signatures, the default one not first in the dictionary nor by name."""
+
+    def signatures(self, model):
+        spec = [tf.TensorSpec([None, None, 2], tf.float32, name="signal")]
+
+        def level(signal):
+            return {"level": model(signal, training=False), "positive": model(signal, training=False) > 0}
+
+        def a_mean(signal):
+            return {"mean": tf.reduce_mean(signal, axis=1)}
+
+        return {"a_mean": (a_mean, spec), "serving_default": (level, spec)}
+
+
+def test_several_signatures_of_which_the_default_stays_the_default(tmp_path, model):
+    loaded = tf.saved_model.load(str(export(TwoWays(), model, tmp_path, 1, REQUEST)))
+    assert {"serving_default", "a_mean"} <= set(loaded.signatures)
+    x = signals(2, 5)
+    default, mean = loaded.signatures["serving_default"], loaded.signatures["a_mean"]
+    assert set(default(signal=x)) == {"level", "positive"}
+    np.testing.assert_allclose(mean(signal=x)["mean"], x.mean(1), rtol=1e-5)
+    np.testing.assert_allclose(default(signal=x)["level"], model(x, training=False), rtol=1e-5)
+
+
+def test_words_and_tables(tmp_path):
+    """Strings go in and out, and a vocabulary travels with the model."""
+    words = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(["no", "yes"], [0, 1]), -1)
+    number = keras.Input((1,), name="number")
+    model = keras.Model(number, keras.layers.Rescaling(10.0)(number))
+    model.words = words
+
+    class Words(Pipeline):
+        name = "words"
+
+        def signatures(self, model):
+            def look_up(word):
+                found = tf.cast(words.lookup(word), tf.float32)
+                return {"number": model(found[:, None])[:, 0], "again": word}
+
+            return {"serving_default": (look_up, [tf.TensorSpec([None], tf.string, name="word")])}
+
+    target = export(Words(), model, tmp_path, 1, {"word": np.array(["yes", "no"], dtype=object)})
+    served = tf.saved_model.load(str(target)).signatures["serving_default"]
+    answer = served(word=tf.constant(["yes", "perhaps"]))
+    assert answer["number"].numpy().tolist() == [10, -10] and answer["again"].numpy().tolist() == [b"yes", b"perhaps"]
+
+
+def test_several_inputs(tmp_path):
+    a, b = keras.Input((None, 1), name="a"), keras.Input((1,), name="b")
+    model = keras.Model([a, b], keras.layers.Add(name="sum")([keras.layers.GlobalAveragePooling1D()(a), b]))
+    request = {"b": np.ones((1, 1)), "a": np.ones((1, 3, 1))}
+    served = tf.saved_model.load(str(export(Level(), model, tmp_path, 1, request))).signatures["serving_default"]
+    answer = served(a=tf.constant([[[1.0], [3.0]]]), b=tf.constant([[10.0]]))
+    assert answer["sum"].numpy().tolist() == [[12.0]]
+    with pytest.raises(UserError, match=r"request\(example\) must give a, b\. Received: $"):
+        export(Level(), model, tmp_path, 2, {"": np.ones((1, 3, 1))})
+
+
+# ---------------------------------------------------------------------------- what is refused, and leaves nothing
+
+
+def test_a_version_is_never_written_twice(tmp_path, model):
+    target = export(Level(), model, tmp_path, 1, REQUEST)
+    before = {path: path.read_bytes() for path in target.rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match="level/1 is there already: a version never changes"):
+        export(Level(), build(4), tmp_path, 1, REQUEST)
+    assert {path: path.read_bytes() for path in target.rglob("*") if path.is_file()} == before
+
+
+def test_without_a_default_signature(tmp_path, model):
+    pipeline = Level()
+    pipeline.signatures = lambda model: {"other": (lambda signal: {"level": model(signal)}, [])}
+    with pytest.raises(UserError, match="signatures of level must have 'serving_default'. Received: other"):
+        export(pipeline, model, tmp_path, 1, REQUEST)
+    assert left(tmp_path) == []
+
+
+def test_a_python_operation_cannot_be_served(tmp_path, model):
+    class PythonLevel(Level):
+        def signatures(self, model):
+            def level(signal):
+                (half,) = tf.numpy_function(lambda x: x / 2, [signal], [tf.float32])
+                return {"level": model(tf.reshape(half, tf.shape(signal)))}
+
+            return {"serving_default": (level, [tf.TensorSpec([None, None, 2], tf.float32, name="signal")])}
+
+    with pytest.raises(UserError, match="signature 'serving_default' cannot be served: it holds (Eager)?PyFunc"):
+        export(PythonLevel(), model, tmp_path, 1, REQUEST)
+    assert left(tmp_path) == []
+
+
+def test_a_python_operation_inside_another_function_is_found(tmp_path, model):
+    class Hidden(Level):
+        def signatures(self, model):
+            @tf.function
+            def half(signal):
+                return tf.py_function(lambda x: x / 2, [signal], tf.float32)
+
+            def level(signal):
+                doubled = tf.cond(tf.size(signal) > 0, lambda: half(signal), lambda: signal)
+                return {"level": model(tf.reshape(doubled, tf.shape(signal)))}
+
+            return {"serving_default": (level, [tf.TensorSpec([None, None, 2], tf.float32, name="signal")])}
+
+    with pytest.raises(UserError, match="cannot be served: it holds EagerPyFunc"):
+        export(Hidden(), model, tmp_path, 1, REQUEST)
+
+
+def test_an_export_that_answers_otherwise_is_refused(tmp_path, model):
+    """A value that is read in Python while tracing is frozen in the export, and changes in the model."""
+
+    class Drifting(Level):
+        calls = 0
+
+        def signatures(self, model):
+            def level(signal):
+                self.calls += 1
+                return {"level": model(signal) + self.calls}
+
+            return {"serving_default": (level, [tf.TensorSpec([None, None, 2], tf.float32, name="signal")])}
+
+    with pytest.raises(UserError, match="the export answers otherwise than the model: level is"):
+        export(Drifting(), model, tmp_path, 1, REQUEST)
+    assert left(tmp_path) == []
+
+
+def test_other_text_is_another_answer(tmp_path, model):
+    class Counting(Level):
+        calls = 0
+
+        def signatures(self, model):
+            def level(signal):
+                self.calls += 1
+                return {"text": tf.fill([tf.shape(signal)[0]], f"call {self.calls}"), "level": model(signal)}
+
+            return {"serving_default": (level, [tf.TensorSpec([None, None, 2], tf.float32, name="signal")])}
+
+    with pytest.raises(UserError, match="answers otherwise than the model: text is"):
+        export(Counting(), model, tmp_path, 1, REQUEST)
+
+
+def test_a_file_in_the_place_of_the_folder(tmp_path, model):
+    (tmp_path / "level").touch()
+    with pytest.raises(UserError, match="cannot write to .*level: "):
+        export(Level(), model, tmp_path, 1, REQUEST)
+    assert (tmp_path / "level").read_text() == ""
+
+
+@contextlib.contextmanager
+def largest_file(size):
+    """In this context no file of this process can grow beyond `size` bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@contextlib.contextmanager
+def small_disk(folder, size):
+    """A file system of `size` bytes in the folder, or a skip where we may not mount one."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    try:
+        mounted = subprocess.run(mount, capture_output=True, text=True)
+    except OSError as error:
+        pytest.skip(f"no mount: {error}")
+    if mounted.returncode:
+        pytest.skip(f"no mount: {mounted.stderr.strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("units", [3, 100])
+def test_a_full_disk_leaves_nothing(tmp_path, units):
+    """With 3 units the graph does not fit, with 100 the weights do not."""
+    folder = tmp_path / "disk"
+    with small_disk(folder, 64 * 1024):
+        with pytest.raises(UserError, match=r"could not export to .*level/1: .+\. Nothing is left behind") as caught:
+            export(Level(), build(units), folder, 1, REQUEST)
+        assert "\n" not in str(caught.value)
+        assert left(folder) == []
+        assert os.statvfs(folder).f_bfree >= os.statvfs(folder).f_blocks - 4  # empty folders alone
+
+
+def test_a_limit_on_files_leaves_nothing(tmp_path):
+    with (
+        largest_file(20_000),
+        pytest.raises(UserError, match=r"could not export to .*level/1: .*Nothing is left behind"),
+    ):
+        export(Level(), build(100), tmp_path, 1, REQUEST)
+    assert left(tmp_path) == []
+    assert export(Level(), build(100), tmp_path, 1, REQUEST).is_dir()
+
+
+def test_check_writable_makes_the_folder_and_leaves_it_empty(tmp_path):
+    check_writable(tmp_path / "a" / "b")
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/nowhere")):
+        with pytest.raises(UserError, match=f"cannot write to {folder}: "):
+            check_writable(folder)

@@ -1,0 +1,198 @@
+"""What may import what: only downward, and TensorFlow only where it is needed."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import keras_dl
+
+PACKAGE = Path(keras_dl.__file__).parent
+
+# From low to high; those of one row stand beside each other and do not import each other.
+ORDER = [
+    {"errors"},
+    {"ops"},
+    {"layers", "losses", "metrics", "data"},
+    {"models"},
+    {"pipeline"},
+    {"tracking"},
+    {"serving"},
+    {"training"},
+    {"tuning"},
+    {"project"},
+    {"cli"},
+]
+RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
+VERBS = ["tune", "train", "evaluate", "export", "serve", "predict", "ui", "list", "init"]
+
+
+def imported(tree, package):
+    """The dotted names that a module imports, wherever in it, with their line.
+
+    Args:
+        tree: the module's `ast`.
+        package: str, the package that it lies in, for relative imports.
+    """
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, node.lineno
+        elif isinstance(node, ast.ImportFrom):
+            parts = package.split(".")
+            base = ".".join(parts[: len(parts) - node.level + 1]) if node.level else ""
+            base = ".".join(part for part in (base, node.module) if part)
+            # `from keras_dl import x` may mean the module x; `from keras_dl.data import x` says no more than its base.
+            for alias in node.names:
+                yield f"{base}.{alias.name}", node.lineno
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("importlib.import_module", "__import__"):
+            if isinstance(node.args[0], ast.Constant):
+                yield node.args[0].value, node.lineno
+
+
+def violations(source, module):
+    """Sentences on the imports of a module of ours that go upward or sideways."""
+    package, name = module.rpartition(".")[0] if not module.endswith("__init__") else module[:-9], module.split(".")[1]
+    found = []
+    for target, line in imported(ast.parse(source), package):
+        parts = target.split(".")
+        if parts[0] == "pipelines":
+            found.append(f"{module}:{line} imports {target}: pipelines are for nobody to import")
+        if parts[0] != "keras_dl" or len(parts) == 1 or parts[1] in (name, "__version__"):
+            continue
+        # `keras_dl.Pipeline` and the like are lazy names of the package itself.
+        other = "pipeline" if parts[1] == "Pipeline" else parts[1]
+        if other not in RANK or RANK[other] >= RANK[name]:
+            found.append(f"{module}:{line} imports {target}")
+    return found
+
+
+def modules():
+    for path in sorted(PACKAGE.rglob("*.py")):
+        module = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+        if module != "keras_dl.__init__" and not module.startswith("keras_dl.starter."):
+            yield path, module
+
+
+def test_every_module_has_its_place():
+    assert {module.split(".")[1] for _, module in modules()} == set(RANK)
+
+
+def test_imports_go_only_downward():
+    found = [sentence for path, module in modules() for sentence in violations(path.read_text("utf-8"), module)]
+    assert not found, "\n".join(found)
+
+
+def test_the_package_itself_imports_nothing_of_ours():
+    tree = ast.parse((PACKAGE / "__init__.py").read_text("utf-8"))
+    top = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    assert [ast.unparse(node) for node in top] == ["import importlib"]
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("keras_dl.ops.ctc", "from keras_dl.layers import CTCOutput"),
+        ("keras_dl.ops.ctc", "import keras_dl.layers.ctc_output"),
+        ("keras_dl.ops.ctc", "from keras_dl import layers"),
+        ("keras_dl.ops.ctc", "from .. import layers"),
+        ("keras_dl.ops.ctc", "from ..layers.ctc_output import CTCOutput"),
+        ("keras_dl.ops.__init__", "from ..layers import CTCOutput"),
+        ("keras_dl.losses", "from . import models"),
+        ("keras_dl.losses", "from .models import recogniser"),
+        ("keras_dl.data.sources", "from keras_dl.layers import CTCOutput"),  # beside
+        ("keras_dl.layers.ctc_output", "from keras_dl.data import load"),  # beside
+        ("keras_dl.data.builders.digit_strings", "from ... import Pipeline"),
+        ("keras_dl.models.recogniser", "from keras_dl import Pipeline"),
+        ("keras_dl.tracking.runs", "def f():\n    from keras_dl.training import train"),
+        ("keras_dl.tracking.runs", "def f():\n    import importlib\n    importlib.import_module('keras_dl.cli')"),
+        ("keras_dl.errors", "if False:\n    import keras_dl.ops"),
+        ("keras_dl.cli", "from keras_dl.no_such_place import x"),
+        ("keras_dl.cli", "import pipelines.digits_ctc"),
+        ("keras_dl.cli", "from pipelines import digits_ctc"),
+    ],
+)
+def test_a_wrong_import_is_found(module, source):
+    assert len(violations(source, module)) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("keras_dl.layers.ctc_output", "from keras_dl.ops.ctc import certain_blank"),
+        ("keras_dl.layers.ctc_output", "from ..ops.ctc import certain_blank"),
+        ("keras_dl.layers.__init__", "from .ctc_output import CTCOutput"),
+        ("keras_dl.data.sources", "from keras_dl.data import builders"),
+        ("keras_dl.cli", "from keras_dl import __version__, Pipeline"),
+        ("keras_dl.cli", "import keras_dl, keras, numpy"),
+    ],
+)
+def test_a_right_import_is_none(module, source):
+    assert violations(source, module) == []
+
+
+def test_nobody_imports_a_pipeline():
+    root = Path(__file__).parents[1]
+    files = [
+        path for folder in ("keras_dl", "pipelines", "tests", "benchmarks") for path in (root / folder).rglob("*.py")
+    ]
+    names = {path.stem for path in (root / "pipelines").glob("*.py")}
+    assert names
+    for path in files:
+        for target, line in imported(ast.parse(path.read_text("utf-8")), "tests"):
+            first, *rest = target.split(".")
+            assert first != "pipelines", f"{path}:{line}"
+            assert first not in names, f"{path}:{line}"
+
+
+def run_python(*arguments):
+    return subprocess.run([sys.executable, *arguments], env=os.environ, capture_output=True, text=True)
+
+
+def heavy_imports(answer):
+    """The large packages in what `-X importtime` wrote."""
+    names = {line.rpartition("|")[2].strip() for line in answer.stderr.splitlines() if line.startswith("import time:")}
+    assert len(names) > 20  # it was measured at all
+    return names & {"tensorflow", "keras", "keras_tuner", "tensorflow_datasets", "mlflow", "matplotlib", "sklearn"}
+
+
+def test_importing_the_package_imports_no_tensorflow():
+    answer = run_python("-X", "importtime", "-c", "import keras_dl; dir(keras_dl)")
+    assert answer.returncode == 0
+    assert not heavy_imports(answer)
+    assert "keras_dl" in answer.stderr
+
+
+@pytest.mark.parametrize("verb", [None, *VERBS])
+def test_help_imports_no_tensorflow(verb):
+    answer = run_python("-X", "importtime", "-m", "keras_dl.cli", *([verb] if verb else []), "--help")
+    assert answer.returncode == 0
+    assert "usage: keras-dl" in answer.stdout
+    assert not heavy_imports(answer)
+
+
+def test_the_verbs_are_those_of_the_help():
+    text = run_python("-m", "keras_dl.cli", "--help").stdout
+    shown = [line.split()[0] for line in text.splitlines() if line.startswith("    ") and line[4] != " "]
+    assert shown == VERBS
+
+
+@pytest.mark.parametrize(
+    "arguments", [["tune", "no_such_file.py"], ["tune"], ["nothing"], ["train", "x.py", "--epochs", "0"]]
+)
+def test_errors_in_arguments_import_no_tensorflow(arguments, tmp_path):
+    answer = run_python("-X", "importtime", "-m", "keras_dl.cli", *arguments)
+    assert answer.returncode == 2
+    assert not heavy_imports(answer)
+
+
+def test_the_names_of_the_package_come_on_demand():
+    assert keras_dl.Pipeline is sys.modules["keras_dl.pipeline"].Pipeline
+    for name in ("data", "layers", "losses", "metrics", "models", "ops"):
+        assert name in dir(keras_dl)
+        assert getattr(keras_dl, name).__name__ == f"keras_dl.{name}"
+    with pytest.raises(AttributeError, match="module 'keras_dl' has no attribute 'nothing'"):
+        _ = keras_dl.nothing

@@ -1,0 +1,113 @@
+"""CTCLoss: masks, weights, reductions, configuration, and training."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_dl.losses import CTCLoss
+from keras_dl.ops.ctc import ctc_loss
+
+LABELS = np.array([[1, 2], [2, -1], [1, 1]])
+
+
+def logits(batch=3, frames=6, classes=3, seed=0):
+    return np.random.default_rng(seed).normal(size=(batch, frames, classes)).astype("float32")
+
+
+def masked(values, mask):
+    tensor = tf.constant(values)
+    tensor._keras_mask = tf.constant(mask)
+    return tensor
+
+
+def test_is_the_mean_over_the_batch():
+    np.testing.assert_allclose(CTCLoss()(LABELS, logits()), np.mean(ctc_loss(LABELS, logits())), rtol=1e-6)
+
+
+def test_two_frames_of_equal_chances():
+    loss = CTCLoss(reduction=None)(np.array([[1], [-1]]), np.zeros((2, 2, 3), "float32"))
+    np.testing.assert_allclose(loss, [np.log(3), np.log(9)], rtol=1e-5)  # 11 1- -1 of nine paths; -- alone
+
+
+@pytest.mark.parametrize("frames", [3, 4, 7])  # Keras' own loss is wrong without a word when B == T
+@pytest.mark.parametrize("blank_index", [0, 2])
+def test_masked_frames_do_not_count(frames, blank_index):
+    labels = np.array([[1], [1], [-1]]) if blank_index else np.array([[1], [2], [0]])
+    values = logits(frames=frames)
+    lengths = np.array([frames, frames - 1, 1])
+    mask = np.arange(frames) < lengths[:, None]
+    values[~mask] = np.nan
+    expected = [
+        ctc_loss(labels[i : i + 1], values[i : i + 1, :length], blank_index=blank_index)[0]
+        for i, length in enumerate(lengths)
+    ]
+    loss = CTCLoss(blank_index, reduction=None)(labels, masked(values, mask))
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    np.testing.assert_allclose(CTCLoss(blank_index)(labels, masked(values, mask)), np.mean(expected), rtol=1e-5)
+
+
+@pytest.mark.parametrize("frames", [3, 6])
+def test_sample_weights_weigh_whole_sequences(frames):
+    values, weights = logits(frames=frames), np.array([0.5, 0.0, 2.0], "float32")
+    each = ctc_loss(LABELS, values).numpy()
+    expected = np.sum(weights * each) / 3
+    np.testing.assert_allclose(CTCLoss()(LABELS, values, weights), expected, rtol=1e-6)
+    everywhere = masked(values, np.ones((3, frames), bool))
+    np.testing.assert_allclose(CTCLoss()(LABELS, everywhere, weights), expected, rtol=1e-6)
+    np.testing.assert_allclose(CTCLoss(reduction="sum")(LABELS, values, weights), expected * 3, rtol=1e-6)
+
+
+def test_half_precision_logits_are_computed_in_float32():
+    half = tf.cast(logits(), "float16")
+    loss = CTCLoss()(LABELS, half)
+    assert loss.dtype == tf.float32
+    np.testing.assert_allclose(loss, CTCLoss()(LABELS, tf.cast(half, "float32")), rtol=1e-6)
+
+
+def test_config_round_trip():
+    loss = CTCLoss(blank_index=2, reduction="sum", name="other")
+    twin = keras.losses.deserialize(keras.losses.serialize(loss))
+    assert isinstance(twin, CTCLoss)
+    assert (twin.blank_index, twin.reduction, twin.name) == (2, "sum", "other")
+    values, labels = logits(), np.array([[0, 1], [1, 2], [0, 0]])
+    np.testing.assert_array_equal(twin(labels, values), loss(labels, values))
+
+
+def masked_model(mask_value):
+    keras.utils.set_random_seed(7)
+    frames = keras.Input((None, 2))
+    x = keras.layers.Masking(mask_value)(frames)
+    x = keras.layers.LSTM(5, return_sequences=True)(x)
+    model = keras.Model(frames, keras.layers.Dense(3, bias_initializer="ones")(x))
+    model.compile(keras.optimizers.SGD(0.1), CTCLoss())
+    return model
+
+
+@pytest.mark.parametrize(("length", "padding"), [(6, 1), (5, 4), (3, 1)])  # the last: as many frames as rows
+def test_training_on_padded_data_is_training_on_the_data(length, padding):
+    generator = np.random.default_rng(3)
+    frames, labels = generator.normal(size=(4, length, 2)).astype("float32"), np.array([[1], [2], [1], [2]])
+    padded = np.pad(frames, [[0, 0], [0, padding], [0, 0]], constant_values=-5)
+    plain, longer = masked_model(-5), masked_model(-5)
+    losses = [
+        model.fit(values, labels, batch_size=4, epochs=3, verbose=0, shuffle=False).history["loss"]
+        for model, values in ((plain, frames), (longer, padded))
+    ]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
+    assert losses[0][2] < losses[0][0]
+    for a, b in zip(plain.get_weights(), longer.get_weights(), strict=True):
+        np.testing.assert_allclose(b, a, atol=1e-5)
+
+
+def test_rows_of_different_lengths_train_as_each_of_them_alone():
+    generator = np.random.default_rng(4)
+    frames, labels = generator.normal(size=(4, 4, 2)).astype("float32"), np.array([[1], [2], [1], [2]])
+    lengths = [4, 3, 2, 1]  # and B == T
+    expected = []
+    for row, length in enumerate(lengths):
+        frames[row, length:] = -5
+        alone = masked_model(-5)
+        expected.append(alone.evaluate(frames[row : row + 1, :length], labels[row : row + 1], verbose=0))
+    loss = masked_model(-5).evaluate(frames, labels, batch_size=4, verbose=0)
+    np.testing.assert_allclose(loss, np.mean(expected), rtol=1e-4)
