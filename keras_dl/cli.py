@@ -14,7 +14,7 @@ from keras_dl.errors import UserError
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command; the exit status is 0, 1 for a fault, 2 for a wrong input, 130 when it was stopped."""
-    options = _parser().parse_args(arguments)
+    options = _parse(arguments)
     # Before TensorFlow is imported: its notes about the processor are not ours to print.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("MPLBACKEND", "Agg")
@@ -27,6 +27,18 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(getattr(options, "stopped", "stopped"), file=sys.stderr)
         return 130
+
+
+def _parse(arguments):
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    if hasattr(options, "values"):
+        # argparse takes the values right behind FILE only, and not behind an option.
+        options.values = options.values + [text for text in rest if not text.startswith("-")]
+        rest = [text for text in rest if text.startswith("-")]
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return options
 
 
 def _stop(number, frame):
@@ -103,7 +115,6 @@ def _near(path):
 
 
 def _serve(options):
-    _import_tensorflow()
     from keras_dl.serving.serve import serve
     from keras_dl.tracking.settings import read_settings
 
@@ -113,6 +124,7 @@ def _serve(options):
         if name not in there:
             raise UserError(f"no model {name!r} in {folder}. There is: {', '.join(there) or 'none'}")
     chosen = {name: path for name, path in there.items() if not options.names or name in options.names}
+    _import_tensorflow()
     return serve(chosen, options.host, options.rest_port, options.embedded)
 
 

@@ -248,6 +248,8 @@ def _allowed(entry, value) -> bool:
     if kind == "Boolean":
         return isinstance(value, bool)
     if kind in ("Int", "Float"):
-        whole = isinstance(value, int) or kind == "Float"
-        return number and whole and entry.min_value <= value <= entry.max_value
+        if not number or (kind == "Int" and not isinstance(value, int)):
+            return False
+        steps = (value - entry.min_value) / entry.step if entry.step and entry.sampling == "linear" else 0
+        return entry.min_value <= value <= entry.max_value and abs(steps - round(steps)) < 1e-6
     return value == entry.default

@@ -1,7 +1,6 @@
 """A pipeline and one set of values -> a trained model, tracked; and what is done with every best model."""
 
 import math
-import shutil
 import sys
 import tempfile
 import warnings
@@ -83,26 +82,21 @@ def train(pipeline: Pipeline, values: dict, settings: Settings) -> registry.Regi
             raise UserError(f"the training came to nothing: {error}") from error
         model.load_weights(best)
         log_picture("learning_curve", learning_curves({"": history.history[pipeline.objective]}, pipeline.objective))
-        return publish(pipeline, model, hp.values, settings)
+        version = publish(pipeline, model, hp.values, settings)
+        export_champion(pipeline, model, hp.values, version, settings)
+        return version
 
 
-def publish(
-    pipeline: Pipeline, model: keras.Model, values: dict, settings: Settings, state: Path | None = None
-) -> registry.Registered:
-    """Evaluates a best model once on the test split, logs it to the active run, registers it, exports the champion.
-
-    A challenger is not exported: a server takes the newest version of the folder, and would serve the worse model.
+def publish(pipeline: Pipeline, model: keras.Model, values: dict, settings: Settings) -> registry.Registered:
+    """Evaluates a best model once on the test split, logs it to the active run and registers it.
 
     Args:
         pipeline: that made the model.
         model: with its best weights.
         values: its hyperparameters.
         settings: of `mlflow.yaml`.
-        state: folder of a search, deleted once its model is safe in the registry.
     """
-    hp = kt.HyperParameters()
-    hp.values.update(values)
-    splits = pipeline.data(hp)
+    splits = _splits(pipeline, values)
     metric, direction = pipeline.goal
     results = model.evaluate(splits.test, return_dict=True, verbose=0) | pipeline.report(model, splits)
     results = {name: float(value) for name, value in results.items()}
@@ -117,29 +111,49 @@ def publish(
     digest = fingerprint(splits.test)
     version = registry.register(settings, pipeline.name, uri, metric, results[metric], direction, digest)
     mlflow.set_tags({"model_version": version.version, "alias": version.alias, "test_fingerprint": digest})
-    if state:
-        shutil.rmtree(state)
     print("\ntest   " + "  ".join(f"{name} {value:.4g}" for name, value in sorted(results.items())))
     print(f"model  {pipeline.name} version {version.version}, {version.alias}: {version.why}")
+    return version
+
+
+def export_champion(
+    pipeline: Pipeline, model: keras.Model, values: dict, version: registry.Registered, settings: Settings
+) -> None:
+    """Exports a version that has just become the champion, and says what to do next.
+
+    A challenger is not exported: a server takes the newest version of the folder, and would serve the worse model.
+
+    Args:
+        pipeline: for its `signatures`.
+        model: of that version.
+        values: its hyperparameters.
+        version: from `publish`.
+        settings: of `mlflow.yaml`.
+    """
     again = f"keras-dl export {_shown(pipeline.file)} --model {version.version}"
     if version.alias != settings.registry.champion:
         print(f"export no, for the champion stays in {settings.saved_models}; to serve this one: {again}")
-        return version
+        return
     try:
-        target = export(pipeline, model, settings.saved_models, version.version, _request(pipeline, splits))
+        target = export(pipeline, model, settings.saved_models, version.version, _request(pipeline, values))
     except UserError as error:
         raise UserError(f"{error}. The model is safe in the registry; when that is mended: {again}") from error
     print(f"export {target}\n\nnext   keras-dl predict {pipeline.name} --example 0")
     print(f"       keras-dl serve {pipeline.name}\n       keras-dl ui", flush=True)
-    return version
 
 
 def _shown(path):
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
-def _request(pipeline, splits):
-    first = next(iter(splits.test.unbatch()))
+def _splits(pipeline, values):
+    hp = kt.HyperParameters()
+    hp.values.update(values)
+    return pipeline.data(hp)
+
+
+def _request(pipeline, values):
+    first = next(iter(_splits(pipeline, values).test.unbatch()))
     return pipeline.request(keras.tree.map_structure(keras.ops.convert_to_numpy, first))
 
 
@@ -181,9 +195,7 @@ def evaluate(pipeline: Pipeline, which: str, split: str, values: dict, settings:
         settings: of `mlflow.yaml`.
     """
     model, values, what = load_trained(pipeline, which, values, settings)
-    hp = kt.HyperParameters()
-    hp.values.update(values)
-    splits = pipeline.data(hp).check()
+    splits = _splits(pipeline, values).check()
     results = model.evaluate(getattr(splits, split), return_dict=True, verbose=0)
     print(f"{what} on {split}: " + "  ".join(f"{name} {value:.4g}" for name, value in sorted(results.items())))
     return results
@@ -201,9 +213,7 @@ def export_version(pipeline: Pipeline, which: str, values: dict, settings: Setti
     connect(settings)
     version = int(registry.get_version(pipeline.name, which).version)
     model, values, what = load_trained(pipeline, str(version), values, settings)
-    hp = kt.HyperParameters()
-    hp.values.update(values)
-    target = export(pipeline, model, settings.saved_models, version, _request(pipeline, pipeline.data(hp)))
+    target = export(pipeline, model, settings.saved_models, version, _request(pipeline, values))
     print(f"exported {what} to {target}")
     return target
 

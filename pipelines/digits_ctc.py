@@ -25,7 +25,7 @@ class DigitsCTC(Pipeline):
     """Strings of 1 to 8 digits; a column of pixels is a time step."""
 
     objective = "val_label_error_rate"
-    epochs = 5
+    epochs = 4
     trials = 6
 
     def strings(self):

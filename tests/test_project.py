@@ -159,6 +159,7 @@ def test_pipelines_are_listed_with_their_first_line(project, capsys):
 def serving(folders):
     with ModelStore(folders) as store, socket.create_server(("127.0.0.1", 0)) as listener:
         assert store.polled.wait(60)
+        # Setting up a log closes the handlers that are there, and absl's closes the stream that pytest reads.
         server = uvicorn.Server(uvicorn.Config(create_app(store), log_config=None, lifespan="off"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()

@@ -62,10 +62,10 @@ def batches(
     """Makes unbatched examples ready for `fit`.
 
     The order, and why: the source is cached first (by `load`), so that every later trial reads memory; shuffled while
-    examples are single, over the whole split, anew each epoch and the same for a seed; then mapped, so that a random
-    `example` sees each epoch afresh; then sorted into buckets, padded with zeros and batched; prefetched last.
-    Validation and test keep their order and one batch size, whatever the trained one is, so that their numbers and
-    fingerprints compare.
+    examples are single, over the whole split, anew each epoch and the same for a seed; then mapped, so that what a
+    random `example` draws meets other examples in each epoch; then sorted into buckets, padded with zeros and batched;
+    prefetched last. Validation and test keep their order and one batch size, whatever the trained one is, so that their
+    numbers and fingerprints compare.
 
     Args:
         examples: unbatched `Splits`, cached by `load`.

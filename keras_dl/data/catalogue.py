@@ -3,8 +3,12 @@
 import sys
 
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core.download import downloader
 
 from keras_dl.errors import UserError
+
+# TFDS' own 10 keep whoever has no network waiting for minutes; these last seconds.
+downloader.MAX_RETRIES = 5
 
 
 def find(name: str, **options) -> tfds.core.DatasetBuilder:

@@ -26,8 +26,10 @@ def fingerprint(split: tf.data.Dataset) -> str:
     for batch in split.as_numpy_iterator():
         for array in tf.nest.flatten(batch):
             array = np.asarray(array)
-            digest.update(f"{array.dtype.str if array.dtype != object else 'text'}{array.shape}".encode())
-            # The bytes of an object array are addresses, which differ in every process.
-            content = b"\0".join(array.ravel().tolist()) if array.dtype == object else np.ascontiguousarray(array).data
-            digest.update(content)
+            digest.update(f"{array.dtype.str}{array.shape}".encode())
+            if array.dtype == object:  # texts; the array itself holds addresses, which differ in every process
+                for text in array.ravel():
+                    digest.update(len(text).to_bytes(8, "big") + text)
+            else:
+                digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()[:16]

@@ -12,7 +12,7 @@ from keras_dl.serving.export import check_writable
 from keras_dl.tracking.registry import Registered
 from keras_dl.tracking.runs import connect, log_origin, open_run
 from keras_dl.tracking.settings import Settings
-from keras_dl.training import learning_curves, log_picture, publish
+from keras_dl.training import export_champion, learning_curves, log_picture, publish
 from keras_dl.tuning.oracles import make_oracle
 from keras_dl.tuning.pictures import parallel_coordinates
 from keras_dl.tuning.progress import SearchTable
@@ -79,7 +79,11 @@ def search(
                 raise error.__cause__ or error from None
         best = _log_results(pipeline, tuner, found)
         model = tuner.load_model(best)
-        return publish(pipeline, model, best.hyperparameters.values, settings, state)
+        values = best.hyperparameters.values
+        version = publish(pipeline, model, values, settings)
+        shutil.rmtree(state)  # its model is safe
+        export_champion(pipeline, model, values, version, settings)
+        return version
 
 
 def _unfinished(state, arguments):
