@@ -181,6 +181,8 @@ def load_trained(pipeline: Pipeline, which: str, values: dict, settings: Setting
     version = registry.get_version(pipeline.name, which)
     trained, source = registry.origin(version)
     pipeline.source = pipeline.source or source
+    if values:
+        space(pipeline, values)  # for its errors
     return load_version(version), trained | values, f"{pipeline.name} version {version.version}"
 
 

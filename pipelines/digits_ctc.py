@@ -35,7 +35,7 @@ class DigitsCTC(Pipeline):
         height = self.strings().features["image"].shape[0]
         return batches(
             self.strings(),
-            batch_size=hp.Choice("batch_size", [32, 64, 128], default=64),
+            batch_size=hp.Choice("batch_size", [48, 64, 96], default=64),
             # Class 0 is the blank, and the padding of labels.
             example=lambda example: (columns(example["image"][..., 0]), example["label"] + 1),
             length=lambda image, label: tf.shape(image)[0],

@@ -178,6 +178,18 @@ def test_evaluate_a_file(trained, tmp_path):
         evaluate(pipeline, str(file), "test", {"size": 16}, settings)
 
 
+@pytest.mark.parametrize("value, message", [({"size": 16}, "unknown: size"), ({"batch_size": 3}, "one of 8, 16")])
+def test_evaluate_and_export_refuse_wrong_values(trained, value, message):
+    settings, pipeline = trained
+    for act in (
+        lambda: evaluate(pipeline, "1", "test", value, settings),
+        lambda: export_version(pipeline, "2", value, settings),
+    ):
+        with pytest.raises(UserError, match=message):
+            act()
+    assert evaluate(pipeline, "1", "validation", {"batch_size": 16}, settings)["loss"] == pytest.approx(1.4**2)
+
+
 def test_evaluate_takes_the_data_of_the_training_unless_others_are_given(project, line):
     line.source = "3"
     train(line, {}, project)

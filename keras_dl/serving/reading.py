@@ -60,8 +60,8 @@ def show_prediction(
     if "image" in inputs:
         print(ascii_image(np.asarray(inputs["image"])[0]))
     print(f"{name}, {where}:")
-    for key, value in outputs.items():
-        value = np.asarray(value)
+    for key in sorted(outputs):
+        value = np.asarray(outputs[key])
         print(f"  {key}: {_readable(value[0] if value.ndim and len(value) == 1 else value)}")
     if right is not None:
         print(f"  right is: {right}")

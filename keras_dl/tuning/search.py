@@ -49,7 +49,7 @@ def search(
     if fresh:
         shutil.rmtree(state, ignore_errors=True)
     arguments = {"tuner": tuner, "trials": pipeline.trials, "epochs": pipeline.epochs, "seed": pipeline.seed}
-    arguments |= {"data": pipeline.source, "pins": pins}
+    arguments |= {"data": pipeline.source, "objective": pipeline.objective, "pins": pins}
     earlier = _unfinished(state, arguments)
     connect(settings, pipeline.name)
     found = space(pipeline, pins)
@@ -65,7 +65,7 @@ def search(
     with open_run(settings, f"search-{tuner}", {"kind": "search", "tuner": tuner}, earlier.get("run_id")) as run:
         state.mkdir(parents=True, exist_ok=True)
         write_json(state / "search.json", {"arguments": arguments, "run_id": run.info.run_id})
-        if not earlier:
+        if run.info.run_id != earlier.get("run_id"):  # somebody may have deleted that one
             log_origin(pipeline)
             mlflow.log_params({key: value for key, value in arguments.items() if key != "space"})
             mlflow.log_text("\n".join(arguments["space"]) + "\n", "space.txt")
@@ -76,6 +76,8 @@ def search(
                 tuner.oracle.verbose = 0
                 tuner.search()
             except kt.errors.FatalError as error:
+                if not oracle.end_order:
+                    shutil.rmtree(state)  # nothing to go on from
                 raise error.__cause__ or error from None
         best = _log_results(pipeline, tuner, found)
         model = tuner.load_model(best)

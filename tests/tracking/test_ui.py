@@ -36,8 +36,10 @@ def test_a_server_has_its_own_page(project):
         ui(settings)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("number, experiments", [(signal.SIGTERM, []), (signal.SIGINT, ["digits"])])
+@pytest.mark.parametrize(
+    "number, experiments",
+    [(signal.SIGTERM, ["digits"]), pytest.param(signal.SIGINT, [], marks=pytest.mark.slow)],
+)
 def test_a_real_start_answers_and_ends_with_all_its_processes(project, number, experiments):
     (project.root / "mlflow.db").unlink()
     for name in experiments:

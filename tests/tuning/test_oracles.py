@@ -1,7 +1,6 @@
 """The four strategies without any training: a score is computed from the values."""
 
 import itertools
-import shutil
 
 import keras_tuner as kt
 import pytest
@@ -44,12 +43,13 @@ def run(oracle, most=1000):
     return values
 
 
-def end(oracle, trial, status="COMPLETED"):
+def end(oracle, trial, status="COMPLETED", save=True):
     if status == "COMPLETED":
         oracle.update_trial(trial.trial_id, {"val_loss": trial.hyperparameters.get("units") / 32}, step=0)
     trial.status = status
     oracle.end_trial(trial)
-    oracle.save()
+    if save:
+        oracle.save()
 
 
 @pytest.mark.parametrize("name", ["random", "bayesian", "grid"])
@@ -68,9 +68,9 @@ def test_the_defaults_come_first_with_pins(tmp_path, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_seed_decides_every_value(tmp_path, name):
     first, again, other = (
-        run(made(name, tmp_path / str(number), seed=seed, trials=12)) for number, seed in enumerate((3, 3, 4))
+        run(made(name, tmp_path / str(number), seed=seed, trials=10)) for number, seed in enumerate((3, 3, 4))
     )
-    assert first == again and len(first) == 12  # the Bayesian one draws 9 at random, then trusts its process
+    assert first == again and len(first) == 10  # the Bayesian one draws 9 at random, then trusts its process
     if name != "grid":
         assert first != other
 
@@ -152,21 +152,17 @@ def test_grid_goes_on_after_two_stops_and_a_failed_trial(tmp_path):
     assert [trial.status for trial in oracle.trials.values()].count("FAILED") == 1
 
 
-def test_grid_goes_on_from_a_state_written_before_the_last_trial_was_queued(tmp_path):
-    """A kill right after a trial's end leaves a state in which the next combination is not yet known."""
+def test_grid_goes_on_after_a_kill_between_the_end_of_a_trial_and_the_next(tmp_path):
+    """Keras Tuner writes its state before it knows that the trial is over."""
     first = made("grid", tmp_path, trials=100, continuous=False)
     values = run(first, most=2)
     trial = first.create_trial("tuner0")
-    values.append(dict(trial.hyperparameters.values))
-    file = tmp_path / "trials" / "oracle.json"
-    shutil.copy(file, tmp_path / "before.json")
-    end(first, trial)
-    shutil.copy(tmp_path / "before.json", file)  # as if killed before this was written
+    end(first, trial, save=False)
     second = made("grid", tmp_path, trials=100, continuous=False)
     second.reload()
     rest = run(second)
-    assert rest[0] == values[-1]  # it is run again
-    assert sorted((trial["units"], trial["cell"]) for trial in values[:-1] + rest) == COMBINATIONS
+    assert rest[0] == trial.hyperparameters.values  # it is run again
+    assert sorted((trial["units"], trial["cell"]) for trial in values + rest) == COMBINATIONS
 
 
 @pytest.mark.parametrize("name", ["random", "bayesian", "hyperband"])

@@ -291,22 +291,23 @@ def test_a_missing_objective_is_told_in_the_first_trial(project):
     (parent,) = runs(project)
     assert [run.info.status for run in (parent, *runs(project, parent))] == ["FAILED", "FAILED"]
     assert not (project.saved_models / "halves").exists()
+    assert not (project.root / "searches" / "halves").exists()  # with the name mended, nothing stands in the way
 
 
 # ---------------------------------------------------------------------------- stopped and gone on with
 
 
-@pytest.mark.parametrize("tuner", ["random", "grid"])
-def test_a_stopped_search_goes_on(project, tuner):
+@pytest.mark.parametrize("tuner, stopped", [("random", 1), ("random", 2), ("grid", 2)])
+def test_a_stopped_search_goes_on(project, tuner, stopped):
     pipeline = write_pipeline(project.root)
     pins = GRID if tuner == "grid" else {}
-    (project.root / "pipelines" / "stop").write_text("2")
+    (project.root / "pipelines" / "stop").write_text(str(stopped))
     with pytest.raises(KeyboardInterrupt):
         search(pipeline, project, tuner, pins)
     (parent,) = runs(project)
     assert parent.info.status == "KILLED"
-    first, second = runs(project, parent)
-    assert (first.info.status, second.info.status) == ("FINISHED", "KILLED")
+    before = runs(project, parent)
+    assert [child.info.status for child in before] == ["FINISHED"] * (stopped - 1) + ["KILLED"]
     assert mlflow.active_run() is None
 
     assert search(pipeline, project, tuner, pins).version == 1
@@ -315,9 +316,10 @@ def test_a_stopped_search_goes_on(project, tuner):
     children = runs(project, again)
     assert [child.info.status for child in children] == ["FINISHED"] * 3
     assert [child.data.tags["trial"] for child in children] == ["0", "1", "2"]
-    assert children[0].info.run_id == first.info.run_id
+    kept = [child.info.run_id for child in before[:-1]]
+    assert [child.info.run_id for child in children[: len(kept)]] == kept
     fitted = fits(project)
-    assert len(fitted) == 4 and fitted[1] == fitted[2]  # the stopped one again, with its own values
+    assert len(fitted) == 4 and fitted[stopped - 1] == fitted[stopped]  # the stopped one again, with its own values
     assert len({json.dumps(fit) for fit in fitted}) == 3
     if tuner == "grid":
         assert {fit["units"] for fit in fitted} == {2, 3, 4}
@@ -325,6 +327,21 @@ def test_a_stopped_search_goes_on(project, tuner):
     for child in children:
         points = client.get_metric_history(child.info.run_id, "val_loss")
         assert [point.step for point in points] == [0, 1]
+
+
+def test_a_stopped_search_goes_on_without_its_deleted_run(project):
+    pipeline = write_pipeline(project.root)
+    pipeline.trials = 2
+    (project.root / "pipelines" / "stop").write_text("2")
+    with pytest.raises(KeyboardInterrupt):
+        search(pipeline, project)
+    (parent,) = runs(project)
+    mlflow.delete_run(parent.info.run_id)
+    assert search(pipeline, project).version == 1
+    (new,) = runs(project)
+    assert new.info.run_id != parent.info.run_id and new.info.status == "FINISHED"
+    assert new.data.params["trials"] == "2" and new.data.metrics["trials_completed"] == 2
+    assert {"environment.json", "space.txt"} < artifacts(project, new)
 
 
 def test_other_arguments_do_not_go_on_with_a_stopped_search(project):
@@ -346,6 +363,7 @@ def test_other_arguments_do_not_go_on_with_a_stopped_search(project):
     message = refusal(epochs=1, seed=4)
     assert "epochs was 2 and is 1; seed was 0 and is 4" in message
     assert "data was None and is 'tfds:mnist'" in refusal(source="tfds:mnist")
+    assert "objective was 'val_loss' and is 'val_accuracy'" in refusal(objective="val_accuracy")
     assert "pins was {} and is {'units': 2}" in refusal("random", {"units": 2})
     assert len(fits(project)) == 1 and len(runs(project)) == 1
 
