@@ -68,7 +68,9 @@ def main():
     print(f"{TRIALS} trials x {EPOCHS} epochs, {ROUNDS} rounds, {os.cpu_count()} cores, {platform.machine()}")
     print(f"plain Keras Tuner, no tracking    {statistics.median(seconds[plain]):6.1f} s")
     print(f"keras_dl, with MLflow             {statistics.median(seconds[ours]):6.1f} s")
-    print(f"ratio, median of the rounds       {statistics.median(ratios):6.2f}    ({min(ratios):.2f} to {max(ratios):.2f})")
+    print(
+        f"ratio, median of the rounds       {statistics.median(ratios):6.2f}  ({min(ratios):.2f} to {max(ratios):.2f})"
+    )
 
 
 if __name__ == "__main__":

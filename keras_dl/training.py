@@ -245,5 +245,5 @@ def learning_curves(curves: dict[str, list[float]], objective: str):
         axis.set_yscale("log")
     axis.grid(alpha=0.3)
     if len(curves) > 1:
-        axis.legend(title="trial", fontsize=8, ncols=2)
+        axis.legend(fontsize=8, ncols=2)
     return figure

@@ -16,7 +16,7 @@ from keras_dl.training import export_champion, learning_curves, log_picture, pub
 from keras_dl.tuning.oracles import make_oracle
 from keras_dl.tuning.pictures import parallel_coordinates
 from keras_dl.tuning.progress import SearchTable
-from keras_dl.tuning.tuner import TrialTuner, write_json
+from keras_dl.tuning.tuner import TrialTuner, run_name, write_json
 
 
 def search(
@@ -117,14 +117,14 @@ def _log_results(pipeline, tuner, found):
         raise UserError(f"all {len(trials)} trials failed; the last one: {reason}. Their runs hold the tracebacks")
     best = oracle.get_best_trials(1)[0]
     mlflow.log_metric(f"best_{pipeline.objective}", best.score)
-    mlflow.set_tag("best_trial", best.trial_id)
+    mlflow.set_tag("best_trial", run_name(best))
     mlflow.log_params({f"best_{name}": value for name, value in best.hyperparameters.values.items()})
     rows = [{**_values(trial), pipeline.objective: trial.score} for trial in done]
     columns = dict.fromkeys(key for row in rows for key in row)  # some values only some trials have
     mlflow.log_table({key: [row.get(key) for row in rows] for key in columns}, "trials.json")
     logarithmic = [entry.name for entry in found.space if getattr(entry, "sampling", None) == "log"]
     log_picture("search", parallel_coordinates(rows, pipeline.objective, pipeline.goal[1], logarithmic))
-    curves = {trial.trial_id: tuner.curve(trial) for trial in done}
+    curves = {run_name(trial): tuner.curve(trial) for trial in done}
     log_picture("learning_curves", learning_curves(curves, pipeline.objective))
     return best
 

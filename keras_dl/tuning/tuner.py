@@ -37,6 +37,11 @@ kt_config.DEBUG = False  # it would print every failed trial's traceback, which 
 kt_utils.save_json = write_json  # Keras Tuner writes its state in place, and one torn file loses a search
 
 
+def run_name(trial) -> str:
+    """What MLflow calls a trial: `trial-1` and so on, counted as the table of the search counts."""
+    return f"trial-{int(trial.trial_id) + 1}"
+
+
 class _Model(kt.HyperModel):
     """What Keras Tuner sees of a pipeline."""
 
@@ -105,7 +110,7 @@ class TrialTuner(kt.Tuner):
             with contextlib.suppress(mlflow.MlflowException):
                 mlflow.delete_run(record.read_text())
         tags = {"kind": "trial", "trial": trial.trial_id, "seed": str(self.pipeline.seed)}
-        with open_run(self.settings, f"trial-{trial.trial_id}", tags) as run:
+        with open_run(self.settings, run_name(trial), tags) as run:
             self._run_id = run.info.run_id
             record.write_text(self._run_id)
             try:

@@ -15,6 +15,14 @@ from keras_dl.tracking.runs import connect
 from keras_dl.tracking.settings import Settings
 from keras_dl.tracking.ui import ui
 
+# Where this process was started in the background, its children would ignore Ctrl-C.
+START = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from keras_dl.cli import main
+sys.exit(main())
+"""
+
 
 def test_a_port_in_use_is_told(project):
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -47,7 +55,7 @@ def test_a_real_start_answers_and_ends_with_all_its_processes(project, number, e
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-m", "keras_dl.cli", "ui", "--port", str(port)]
+    command = [sys.executable, "-c", START, "ui", "--port", str(port)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment)
     try:
         lines = []

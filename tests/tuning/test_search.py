@@ -145,7 +145,7 @@ def test_one_parent_and_a_child_for_each_trial(searched):
     (parent,) = runs(settings)
     children = runs(settings, parent)
     assert parent.info.run_name == "search-random"
-    assert [child.info.run_name for child in children] == ["trial-0", "trial-1", "trial-2"]
+    assert [child.info.run_name for child in children] == ["trial-1", "trial-2", "trial-3"]
     assert {run.info.status for run in (parent, *children)} == {"FINISHED"}
     assert len(fits(settings)) == 3
 
@@ -179,7 +179,7 @@ def test_the_parent_tells_the_best(searched):
     metrics, params, tags = parent.data.metrics, parent.data.params, parent.data.tags
     assert metrics["best_val_loss"] == best.data.metrics["best_val_loss"]
     assert (metrics["trials_completed"], metrics["trials_failed"]) == (3, 0)
-    assert tags["best_trial"] == best.data.tags["trial"]
+    assert tags["best_trial"] == best.info.run_name
     for name in ("batch_size", "units", "rate"):
         assert params[f"best_{name}"] == best.data.params[name]
     assert {"tuner": "random", "trials": "3", "epochs": "2", "seed": "0"}.items() <= params.items()
