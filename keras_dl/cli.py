@@ -1,8 +1,6 @@
 """The command line. Help, `list` and errors in arguments answer without importing TensorFlow."""
 
 import argparse
-import importlib
-import logging
 import os
 import signal
 import sys
@@ -10,6 +8,8 @@ from pathlib import Path
 
 from keras_dl import __version__
 from keras_dl.errors import UserError
+from keras_dl.startup import import_tensorflow
+from keras_dl.values import parse_values
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -79,34 +79,21 @@ def _pipeline(options):
     path = Path(options.pipeline)
     if not path.is_file():  # told before the seconds that TensorFlow takes
         raise UserError(f"no pipeline file {path}{_near(path)}")
+    values = parse_values(options.values)
     from keras_dl.tracking.settings import read_settings
 
     settings = read_settings()
-    _import_tensorflow()
-    from keras_dl.pipeline import load_pipeline, parse_values
+    import_tensorflow()
+    from keras_dl.pipeline import load_pipeline
 
-    values = parse_values(options.values)
     pipeline = load_pipeline(path)
     for name in ("epochs", "trials", "seed"):
         if getattr(options, name, None) is not None:
             setattr(pipeline, name, getattr(options, name))
-    pipeline.source = options.data or pipeline.source
+    if options.data:
+        # Absolute, for the model's run remembers it, and may be asked from another folder.
+        pipeline.source = str(Path(options.data).resolve()) if Path(options.data).exists() else options.data
     return pipeline, values, settings
-
-
-def _import_tensorflow():
-    """Imports TensorFlow without the notes on oneDNN and CUDA that it writes before any log level counts."""
-    logging.getLogger("absl").setLevel(logging.ERROR)
-    if os.environ["TF_CPP_MIN_LOG_LEVEL"] != "3":
-        return  # somebody wants to read them
-    error, silent = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(silent, 2)
-    try:
-        importlib.import_module("tensorflow")
-    finally:
-        os.dup2(error, 2)
-        os.close(silent)
-        os.close(error)
 
 
 def _near(path):
@@ -124,12 +111,11 @@ def _serve(options):
         if name not in there:
             raise UserError(f"no model {name!r} in {folder}. There is: {', '.join(there) or 'none'}")
     chosen = {name: path for name, path in there.items() if not options.names or name in options.names}
-    _import_tensorflow()
+    import_tensorflow()
     return serve(chosen, options.host, options.rest_port, options.embedded)
 
 
 def _predict(options):
-    _import_tensorflow()
     from keras_dl.serving.reading import show_prediction
     from keras_dl.tracking.settings import read_settings
 
@@ -162,6 +148,20 @@ def _positive(text):
     return int(text)
 
 
+def _seed(text):
+    number = int(text)
+    if not 0 <= number < 2**31:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 to {2**31 - 1}. Received: {text}")
+    return number
+
+
+def _port(text):
+    number = int(text)
+    if not 0 < number < 2**16:
+        raise argparse.ArgumentTypeError(f"expected a port from 1 to 65535. Received: {text}")
+    return number
+
+
 def _parser():
     parser = argparse.ArgumentParser(
         "keras-dl", description="Sequence learning: a pipeline file -> a tuned, tracked, registered, served model."
@@ -179,7 +179,7 @@ def _parser():
         sub.add_argument("pipeline", metavar="FILE", help="a pipeline file, such as pipelines/digits_ctc.py")
         sub.add_argument("values", nargs="*", metavar="name=value", help="hyperparameters; a wrong name lists them all")
         sub.add_argument("--data", help="other data, as the pipeline understands it: tfds:NAME, a file or a folder")
-        sub.add_argument("--seed", type=int, help="of data order, initial weights and the search")
+        sub.add_argument("--seed", type=_seed, help="of data order, initial weights and the search")
         return sub
 
     tune = pipeline_verb(
@@ -214,7 +214,7 @@ def _parser():
     serve = verb("serve", _serve, "serve exported models: TensorFlow Serving's REST API", "serve digits_ctc")
     serve.add_argument("names", nargs="*", metavar="NAME", help="models of saved_models/. Default: all")
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on. Default: this machine only")
-    serve.add_argument("--rest-port", type=_positive, default=8501, help="default: 8501")
+    serve.add_argument("--rest-port", type=_port, default=8501, help="default: 8501")
     serve.add_argument(
         "--embedded", action="store_true", help="our own server even if tensorflow_model_server is there"
     )
@@ -229,7 +229,7 @@ def _parser():
 
     ui = verb("ui", _ui, "the MLflow UI on the store of mlflow.yaml", "ui --port 5001")
     ui.add_argument("--host", help="default: that of mlflow.yaml, 127.0.0.1")
-    ui.add_argument("--port", type=_positive, help="default: that of mlflow.yaml, 5000")
+    ui.add_argument("--port", type=_port, help="default: that of mlflow.yaml, 5000")
 
     verb("list", _list, "pipelines here, registered models, and what is exported and served", "list")
     init = verb("init", _init, "start a project: mlflow.yaml, pipelines/ and saved_models/", "init my_project")

@@ -1,6 +1,5 @@
 """The waist of the house: a pipeline is data plus a model over a search space."""
 
-import ast
 import importlib.util
 import inspect
 import re
@@ -31,6 +30,8 @@ class Pipeline:
         trials: int, trials of one search (`--trials`). Defaults to 10.
         seed: int, of data order, initial weights and the search (`--seed`). Defaults to 0.
         source: str or None (default), what `--data` says; the pipeline decides what it means.
+        file: where the pipeline was loaded from.
+        custom_objects: the file's own classes and functions, which its saved models may need.
 
     Example:
 
@@ -50,6 +51,7 @@ class Pipeline:
     trials: int = 10
     source: str | None = None
     file: Path | None = None
+    custom_objects: dict = {}
 
     def data(self, hp: kt.HyperParameters) -> Splits:
         """Batched train, validation and test data; called for every trial."""
@@ -67,12 +69,17 @@ class Pipeline:
         """
         import tensorflow as tf
 
-        inputs = [tf.TensorSpec(tensor.shape, tensor.dtype, name=tensor.name) for tensor in model.inputs]
+        structure = getattr(model, "input", model.inputs[0])  # a Sequential model has only `inputs`
+        named = {id(tensor): name for name, tensor in structure.items()} if isinstance(structure, dict) else {}
+        inputs = [
+            tf.TensorSpec(tensor.shape, tensor.dtype, name=named.get(id(tensor), tensor.name))
+            for tensor in model.inputs
+        ]
         # A Sequential model has no names of outputs: its one output is that of its last layer.
         names = getattr(model, "output_names", None) or [model.layers[-1].name]
 
         def call(*tensors):
-            outputs = model(list(tensors) if len(tensors) > 1 else tensors[0], training=False)
+            outputs = model(keras.tree.pack_sequence_as(structure, list(tensors)), training=False)
             return outputs if isinstance(outputs, dict) else dict(zip(names, keras.tree.flatten(outputs), strict=True))
 
         return {"serving_default": (call, inputs)}
@@ -80,9 +87,14 @@ class Pipeline:
     def request(self, example) -> dict:
         """`{input name: array with a batch axis}` for the default signature, made of one example of the test split.
 
-        Used for `keras-dl predict NAME --example N`. The default takes the model's input as it is.
+        Used for `keras-dl predict NAME --example N` and to try an export. The default takes the model's input as it is,
+        a dictionary of inputs with its names.
         """
         inputs = example[0] if isinstance(example, tuple) else example
+        if isinstance(inputs, tuple | list):
+            raise UserError(f"{self.name} has several inputs without names: write request(example), which names them")
+        if isinstance(inputs, dict):
+            return {name: keras.ops.convert_to_numpy(array)[None] for name, array in inputs.items()}
         return {"": keras.ops.convert_to_numpy(inputs)[None]}
 
     def answer(self, example) -> str | None:
@@ -102,7 +114,7 @@ class Pipeline:
         """The objective without `val_`, as it is called on other splits, and its direction."""
         name = self.objective.removeprefix("val_")
         direction = self.direction
-        if direction is None and re.search(r"loss|error|perplexity|bits|rmse|mae", name):
+        if direction is None and re.search(r"loss|error|perplex|bits|mse|mae|mape|msle|divergence", name):
             direction = "min"
         if direction is None and re.search(r"acc|auc|precision|recall|f1|bleu|score", name):
             direction = "max"
@@ -152,6 +164,8 @@ def load_pipeline(path: str | Path) -> Pipeline:
             "keras_dl.Pipeline with data and build, or two functions of these names"
         )
     pipeline.name, pipeline.file = path.stem, path.resolve()
+    own = (value for value in vars(module).values() if getattr(value, "__module__", None) == module.__name__)
+    pipeline.custom_objects = {value.__name__: value for value in own if callable(value)}
     pipeline.goal  # noqa: B018  raises for an objective of unknown direction, before any work
     return pipeline
 
@@ -159,7 +173,7 @@ def load_pipeline(path: str | Path) -> Pipeline:
 def _import(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"keras_dl_pipeline_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # Keras looks classes of the file up there when it loads a model
+    sys.modules[spec.name] = module
     try:
         spec.loader.exec_module(module)
     except SyntaxError as error:
@@ -173,24 +187,6 @@ def _import(path: Path) -> ModuleType:
     return module
 
 
-def parse_values(arguments: list[str]) -> dict:
-    """`["learning_rate=3e-4", "cell=lstm"]` -> `{"learning_rate": 0.0003, "cell": "lstm"}`.
-
-    Raises:
-        UserError: if an argument is not `name=value`.
-    """
-    values = {}
-    for argument in arguments:
-        name, equals, text = argument.partition("=")
-        if not equals or not name.isidentifier():
-            raise UserError(f"expected name=value, such as learning_rate=0.001. Received: {argument!r}")
-        try:
-            values[name] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            values[name] = text
-    return values
-
-
 def space(pipeline: Pipeline, values: dict | None = None) -> kt.HyperParameters:
     """The search space, found by calling `data` and `build` once, with the given values in place of their defaults.
 
@@ -198,7 +194,10 @@ def space(pipeline: Pipeline, values: dict | None = None) -> kt.HyperParameters:
         UserError: for a name that is not in the space, a value outside its range or of a wrong type, an empty split.
     """
     hp = _Given(values or {})
-    pipeline.data(hp).check()
+    splits = pipeline.data(hp)
+    if not isinstance(splits, Splits):
+        raise UserError(f"data(hp) of {pipeline.name} must return Splits. Received: {type(splits).__name__}")
+    splits.check()
     model = pipeline.build(hp)
     if not isinstance(model, keras.Model) or not model.compiled:
         raise UserError(f"build(hp) of {pipeline.name} must return a compiled keras.Model. Received: {model!r}")
@@ -244,7 +243,7 @@ def _allowed(entry, value) -> bool:
     kind = type(entry).__name__
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if kind == "Choice":
-        return value in entry.values and isinstance(value, bool) == isinstance(entry.values[0], bool)
+        return value in entry.values and type(value) is type(entry.values[0])
     if kind == "Boolean":
         return isinstance(value, bool)
     if kind in ("Int", "Float"):

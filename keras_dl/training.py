@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from keras_dl.data import fingerprint
 from keras_dl.errors import UserError
 from keras_dl.pipeline import Pipeline, space
-from keras_dl.serving.export import check_writable, export
+from keras_dl.serving.export import answer, check_writable, export
 from keras_dl.tracking import registry
 from keras_dl.tracking.epochs import EpochLogger
 from keras_dl.tracking.models import load_version, log_model
@@ -62,6 +62,7 @@ def train(pipeline: Pipeline, values: dict, settings: Settings) -> registry.Regi
     hp = space(pipeline, values)
     keras.utils.set_random_seed(pipeline.seed)
     splits, model = pipeline.data(hp), pipeline.build(hp)
+    answer(pipeline, model, example_request(pipeline, hp.values))
     with open_run(settings, "train", {"kind": "train"}) as run, tempfile.TemporaryDirectory() as scratch:
         log_origin(pipeline)
         mlflow.log_params({**hp.values, "epochs": pipeline.epochs})
@@ -132,10 +133,10 @@ def export_champion(
     """
     again = f"keras-dl export {_shown(pipeline.file)} --model {version.version}"
     if version.alias != settings.registry.champion:
-        print(f"export no, for the champion stays in {settings.saved_models}; to serve this one: {again}")
+        print(f"export no, for the champion stays; to serve this one: {again}")
         return
     try:
-        target = export(pipeline, model, settings.saved_models, version.version, _request(pipeline, values))
+        target = export(pipeline, model, settings.saved_models, version.version, example_request(pipeline, values))
     except UserError as error:
         raise UserError(f"{error}. The model is safe in the registry; when that is mended: {again}") from error
     print(f"export {target}\n\nnext   keras-dl predict {pipeline.name} --example 0")
@@ -152,7 +153,8 @@ def _splits(pipeline, values):
     return pipeline.data(hp)
 
 
-def _request(pipeline, values):
+def example_request(pipeline: Pipeline, values: dict) -> dict:
+    """The pipeline's `request` for the first example of its test split."""
     first = next(iter(_splits(pipeline, values).test.unbatch()))
     return pipeline.request(keras.tree.map_structure(keras.ops.convert_to_numpy, first))
 
@@ -173,9 +175,10 @@ def load_trained(pipeline: Pipeline, which: str, values: dict, settings: Setting
         if not Path(which).is_file():
             raise UserError(f"no model file {which}")
         try:
-            model = keras.saving.load_model(which)
-        except (TypeError, ValueError) as error:
-            raise UserError(f"{which} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
+            model = keras.saving.load_model(which, custom_objects=pipeline.custom_objects)
+        except (TypeError, ValueError, KeyError, OSError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(f"{which} is no .keras model that can be loaded: {reason}") from error
         return model, space(pipeline, values).values, which
     connect(settings)
     version = registry.get_version(pipeline.name, which)
@@ -183,7 +186,11 @@ def load_trained(pipeline: Pipeline, which: str, values: dict, settings: Setting
     pipeline.source = pipeline.source or source
     if values:
         space(pipeline, values)  # for its errors
-    return load_version(version), trained | values, f"{pipeline.name} version {version.version}"
+    return (
+        load_version(version, pipeline.custom_objects),
+        trained | values,
+        f"{pipeline.name} version {version.version}",
+    )
 
 
 def evaluate(pipeline: Pipeline, which: str, split: str, values: dict, settings: Settings) -> dict[str, float]:
@@ -215,7 +222,7 @@ def export_version(pipeline: Pipeline, which: str, values: dict, settings: Setti
     connect(settings)
     version = int(registry.get_version(pipeline.name, which).version)
     model, values, what = load_trained(pipeline, str(version), values, settings)
-    target = export(pipeline, model, settings.saved_models, version, _request(pipeline, values))
+    target = export(pipeline, model, settings.saved_models, version, example_request(pipeline, values))
     print(f"exported {what} to {target}")
     return target
 

@@ -47,7 +47,9 @@ class PythonSource(Pipeline):
 
     def build(self, hp):
         model = language_model(
-            units=hp.Choice("units", [128, 192], default=192), dropout=hp.Float("dropout", 0.0, 0.3, default=0.0)
+            units=hp.Choice("units", [96, 128], default=128),
+            depth=hp.Choice("depth", [1, 2], default=2),
+            dropout=hp.Float("dropout", 0.0, 0.3, default=0.05),
         )
         # So high a rate needs a warm-up and a short memory of the gradients' size.
         steps = self.epochs * int(self.data(hp).train.cardinality())

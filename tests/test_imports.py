@@ -15,6 +15,7 @@ PACKAGE = Path(keras_dl.__file__).parent
 # From low to high; those of one row stand beside each other and do not import each other.
 ORDER = [
     {"errors"},
+    {"startup", "values"},
     {"ops"},
     {"layers", "losses", "metrics", "data"},
     {"models"},

@@ -12,7 +12,7 @@ import tensorflow as tf
 from keras_dl import Pipeline
 from keras_dl.data import Splits
 from keras_dl.errors import UserError
-from keras_dl.pipeline import describe, load_pipeline, parse_values, space
+from keras_dl.pipeline import describe, load_pipeline, space
 
 BARE = """
 import keras
@@ -194,30 +194,6 @@ def test_the_direction_follows_from_the_name_unless_given(objective, direction, 
 def test_an_unknown_direction_is_told_before_any_work(extra, write):
     with pytest.raises(UserError, match="should fall or rise: set direction = 'min' or 'max'"):
         load_pipeline(write("def data(hp): ...\ndef build(hp): ...\n" + extra))
-
-
-# parse_values
-
-
-def test_values_are_read_as_python_or_text():
-    arguments = ["rate=3e-4", "units=32", "bias=True", "cell=lstm", "path=a=b", "empty=", "negative=-2", "quoted='7'"]
-    assert parse_values(arguments) == {
-        "rate": 3e-4,
-        "units": 32,
-        "bias": True,
-        "cell": "lstm",
-        "path": "a=b",
-        "empty": "",
-        "negative": -2,
-        "quoted": "7",
-    }
-    assert parse_values([]) == {}
-
-
-@pytest.mark.parametrize("argument", ["rate", "=3", "a b=3", "--rate=3", "1=2"])
-def test_what_is_no_assignment_is_refused(argument):
-    with pytest.raises(UserError, match=f"expected name=value.*Received: '{argument}'"):
-        parse_values([argument])
 
 
 # space

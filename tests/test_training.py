@@ -218,7 +218,7 @@ def test_a_file_that_is_no_model_is_told(trained, tmp_path):
     settings, pipeline = trained
     file = tmp_path / "text.keras"
     file.write_text("no archive")
-    with pytest.raises(UserError, match=r"text\.keras cannot be loaded: "):
+    with pytest.raises(UserError, match=r"text\.keras is no \.keras model that can be loaded: "):
         evaluate(pipeline, str(file), "test", {}, settings)
 
 
@@ -320,3 +320,61 @@ def test_paths_are_shown_from_the_current_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert training._shown(tmp_path / "pipelines" / "line.py") == Path("pipelines/line.py")
     assert training._shown(Path("/elsewhere/line.py")) == Path("/elsewhere/line.py")
+
+
+OWN = '''"""Layers of its own, and inputs with names."""
+
+import keras
+import tensorflow as tf
+
+from keras_dl import Pipeline
+from keras_dl.data import Splits, batches
+
+
+class Twice(keras.layers.Layer):
+    def call(self, inputs):
+        return 2 * inputs
+
+
+def distance(y_true, y_pred):
+    return keras.ops.mean(keras.ops.abs(y_true - y_pred), axis=-1)
+
+
+class Own(Pipeline):
+    epochs = 1
+
+    def data(self, hp):
+        rows = tf.data.Dataset.from_tensor_slices(({"left": [[1.0]] * 4, "right": [[2.0]] * 4}, [[3.0]] * 4))
+        return batches(Splits(rows, rows, rows), batch_size=2)
+
+    def build(self, hp):
+        left, right = keras.Input((1,), name="left"), keras.Input((1,), name="right")
+        total = keras.layers.Dense(1, name="total")(Twice()(keras.layers.Add()([left, right])))
+        model = keras.Model({"left": left, "right": right}, total)
+        model.compile("sgd", distance)
+        return model
+'''
+
+
+def test_own_layers_and_named_inputs_go_the_whole_way(project, capsys):
+    (project.root / "pipelines").mkdir()
+    file = project.root / "pipelines" / "own.py"
+    file.write_text(OWN)
+    version = train(load_pipeline(file), {}, project)
+    assert version.alias == "champion"
+    loaded = tf.saved_model.load(str(project.saved_models / "own" / "1")).signatures["serving_default"]
+    assert set(loaded(left=tf.ones((3, 1)), right=tf.ones((3, 1)))) == {"total"}
+    shutil.rmtree(project.saved_models / "own")
+    results = evaluate(load_pipeline(file), "1", "test", {}, project)
+    assert results["loss"] >= 0
+    assert export_version(load_pipeline(file), "champion", {}, project).is_dir()
+
+
+def test_a_signature_that_cannot_answer_is_told_before_the_training(project, line):
+    line.request = lambda example: {"x": np.ones((1, 7), "float32")}
+    with pytest.raises(UserError, match="the signature of line cannot answer its own request"):
+        train(line, {}, project)
+    line.request = lambda example: {"y": np.ones((1, 1), "float32")}
+    with pytest.raises(UserError, match=r"request\(example\) must give x. Received: y"):
+        train(line, {}, project)
+    assert registry.list_models() == []

@@ -45,6 +45,8 @@ def fit_height(image, height):
     missing = tf.maximum(height - rows, 0)
     image = tf.pad(image, [[0, 0], [missing // 2, missing - missing // 2], [0, 0]])
     rows = tf.maximum(rows, height)
+    image = tf.pad(image, [[0, 0], [0, 0], [0, tf.maximum(1 - width, 0)]])  # an image of no width has one empty column
+    width = tf.maximum(width, 1)
     width = tf.cast(tf.math.ceil(tf.cast(width * height, tf.float32) / tf.cast(rows, tf.float32)), tf.int32)
     # The area of each new pixel is averaged; at the same size this is the identity.
     image = tf.image.resize(image[..., None], [height, width], method="area")

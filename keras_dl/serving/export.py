@@ -52,9 +52,8 @@ def export(pipeline: Pipeline, model: keras.Model, saved_models: Path, version: 
         raise UserError(f"{target} is there already: a version never changes once it is exported")
     check_writable(target.parent)
     temporary = target.parent / f".tmp-{version}-{os.getpid()}"
+    expected = answer(pipeline, model, request)
     signatures = pipeline.signatures(model)
-    if "serving_default" not in signatures:
-        raise UserError(f"signatures of {pipeline.name} must have 'serving_default'. Received: {', '.join(signatures)}")
     archive = keras.export.ExportArchive()
     archive.track(model)
     # The first endpoint becomes the default of the archive.
@@ -63,7 +62,7 @@ def export(pipeline: Pipeline, model: keras.Model, saved_models: Path, version: 
         archive.add_endpoint(name, function, inputs)
     try:
         archive.write_out(temporary, verbose=False)
-        _check(temporary, signatures["serving_default"], request)
+        _check(temporary, signatures["serving_default"][1], request, expected)
         _sync(temporary)
         os.rename(temporary, target)
         _sync_folder(target.parent)
@@ -75,7 +74,41 @@ def export(pipeline: Pipeline, model: keras.Model, saved_models: Path, version: 
     return target
 
 
-def _check(folder, signature, request):
+def answer(pipeline: Pipeline, model: keras.Model, request: dict) -> dict:
+    """What the default signature answers to a request, without an export: tried on the untrained model already.
+
+    Args:
+        pipeline: for its `signatures`.
+        model: trained or not.
+        request: as for `export`.
+
+    Returns:
+        `{output name: tensor}`.
+
+    Raises:
+        UserError: if there is no default signature, or it and the request do not fit together.
+    """
+    signatures = pipeline.signatures(model)
+    if "serving_default" not in signatures:
+        raise UserError(f"signatures of {pipeline.name} must have 'serving_default'. Received: {', '.join(signatures)}")
+    function, inputs = signatures["serving_default"]
+    names = {spec.name for spec in inputs}
+    if set(request) != names and not (len(names) == 1 and set(request) == {""}):
+        raise UserError(
+            f"request(example) must give {', '.join(sorted(names))}. Received: {', '.join(sorted(request))}"
+        )
+    try:
+        return function(*_tensors(inputs, request))
+    except (ValueError, TypeError, tf.errors.OpError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"the signature of {pipeline.name} cannot answer its own request: {reason}") from error
+
+
+def _tensors(inputs, request):
+    return [tf.cast(request[spec.name if spec.name in request else ""], spec.dtype) for spec in inputs]
+
+
+def _check(folder, inputs, request, expected):
     loaded = tf.saved_model.load(str(folder))
     for name, function in loaded.signatures.items():
         graph = function.graph
@@ -83,14 +116,7 @@ def _check(folder, signature, request):
         used |= {node.op for part in graph.as_graph_def().library.function for node in part.node_def}
         if used & UNSERVABLE:
             raise UserError(f"signature {name!r} cannot be served: it holds {', '.join(sorted(used & UNSERVABLE))}")
-    function, inputs = signature
-    names = {spec.name for spec in inputs}
-    if set(request) != names and not (len(names) == 1 and set(request) == {""}):
-        raise UserError(
-            f"request(example) must give {', '.join(sorted(names))}. Received: {', '.join(sorted(request))}"
-        )
-    tensors = [tf.cast(request[spec.name if spec.name in request else ""], spec.dtype) for spec in inputs]
-    expected = function(*tensors)
+    tensors = _tensors(inputs, request)
     got = loaded.signatures["serving_default"](**{spec.name: t for spec, t in zip(inputs, tensors, strict=True)})
     for name, tensor in expected.items():
         before, after = tensor.numpy(), got[name].numpy()

@@ -9,6 +9,7 @@ import numpy as np
 from keras_dl.errors import UserError
 from keras_dl.serving import client
 from keras_dl.serving.versions import exported_versions
+from keras_dl.startup import import_tensorflow
 from keras_dl.tracking.settings import Settings
 
 DEFAULT_URL = "http://127.0.0.1:8501"
@@ -43,7 +44,10 @@ def show_prediction(
     if url is None and client.is_serving(DEFAULT_URL, name):
         url = DEFAULT_URL
     if url is None and not versions:
-        raise UserError(f"no model {name!r} in {settings.saved_models}: make it with keras-dl tune pipelines/{name}.py")
+        raise UserError(
+            f"no model {name!r} in {settings.saved_models}: make it with keras-dl tune pipelines/{name}.py, "
+            f"or, if it is registered, with keras-dl export pipelines/{name}.py"
+        )
 
     right = None
     if image is not None:
@@ -69,7 +73,10 @@ def show_prediction(
 
 
 def read_image(path: Path) -> np.ndarray:
-    """A picture as float32 `[1, height, width]` from 0 (background) to 255; a light background is inverted."""
+    """A picture as float32 `[1, height, width]` from 0 (background) to 255, cut to the rows that hold ink.
+
+    A light background is inverted.
+    """
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -79,7 +86,14 @@ def read_image(path: Path) -> np.ndarray:
         raise UserError(f"no picture {path}") from None
     except (UnidentifiedImageError, OSError) as error:
         raise UserError(f"{path} is no picture that can be read: {error}") from error
-    return (255 - pixels if np.median(pixels) > 127 else pixels)[None]
+    pixels = 255 - pixels if np.median(pixels) > 127 else pixels
+    # Models read lines that fill their height: what is above and below the ink goes, but for a margin of an eighth.
+    inked = np.flatnonzero((pixels > 0.3 * pixels.max()).any(axis=1))
+    if len(inked):
+        top, bottom = inked[0], inked[-1] + 1
+        margin = -(-(bottom - top) // 8)
+        pixels = np.pad(pixels, ((margin, margin), (0, 0)))[top : bottom + 2 * margin]
+    return pixels[None]
 
 
 def ascii_image(pixels: np.ndarray, columns: int = 100) -> str:
@@ -109,6 +123,7 @@ def _parse(given):
 
 def _example(name, settings, index, versions):
     """The request of a test example, and its right answer if the pipeline tells it."""
+    import_tensorflow()
     import keras_tuner as kt
 
     from keras_dl.pipeline import load_pipeline
@@ -132,6 +147,7 @@ def _example(name, settings, index, versions):
 
 
 def _ask_folder(folder, inputs):
+    import_tensorflow()
     import tensorflow as tf
 
     logging.getLogger("tensorflow").setLevel(logging.ERROR)

@@ -10,6 +10,8 @@ import numpy as np
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 
+from keras_dl.errors import UserError
+
 
 def log_model(model: keras.Model, example) -> str:
     """Logs a Keras model to the active run, with a signature of free batch and time axes and an input example.
@@ -54,6 +56,18 @@ def _schema(tensors):
     )
 
 
-def load_version(version) -> keras.Model:
-    """The Keras model of a `ModelVersion`, with safe deserialisation: no code is run from the file."""
-    return mlflow.keras.load_model(f"models:/{version.name}/{version.version}")
+def load_version(version, custom_objects: dict) -> keras.Model:
+    """The Keras model of a `ModelVersion`, with safe deserialisation: no code is run from the file.
+
+    Args:
+        version: from `registry.get_version`.
+        custom_objects: classes and functions that the model was made of and that are not registered with Keras.
+
+    Raises:
+        UserError: if it holds something that is not given, or that would run code, such as a Lambda layer.
+    """
+    try:
+        return mlflow.keras.load_model(f"models:/{version.name}/{version.version}", custom_objects=custom_objects)
+    except (TypeError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"{version.name} version {version.version} cannot be loaded: {reason}") from error

@@ -98,6 +98,8 @@ def open_run(settings: Settings, name: str, tags: dict | None = None, run_id: st
         tags={**settings.tracking.tags, **(tags or {})},
         log_system_metrics=measured,
     )
+    if run_id and "error" in run.data.tags:
+        mlflow.delete_tag("error")  # it goes on
     try:
         yield run
     except KeyboardInterrupt:
@@ -109,6 +111,19 @@ def open_run(settings: Settings, name: str, tags: dict | None = None, run_id: st
         mlflow.end_run("FAILED")
         raise
     mlflow.end_run()
+
+
+def close_abandoned(run_id: str) -> None:
+    """Marks a run and its children KILLED where they still count as running: nothing will go on in them."""
+    if not _exists(run_id):
+        return
+    run = mlflow.get_run(run_id)
+    children = mlflow.search_runs(
+        [run.info.experiment_id], f"tags.mlflow.parentRunId = '{run_id}'", output_format="list"
+    )
+    for each in [run, *children]:
+        if each.info.status == "RUNNING":
+            mlflow.MlflowClient().set_terminated(each.info.run_id, "KILLED")
 
 
 def mark_error(run_id: str, message: str, details: str) -> None:

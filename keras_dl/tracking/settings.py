@@ -1,11 +1,12 @@
 """`mlflow.yaml`: where runs go, and nothing about models."""
 
 import os
+import re
 import textwrap
 from pathlib import Path
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from keras_dl.errors import UserError
 
@@ -24,7 +25,7 @@ class Tracking(_Section):
     artifacts: str = Field(
         "mlartifacts", description="Folder beside this file, or a URI (s3://bucket/path). A server uses its own."
     )
-    tags: dict[str, str] = Field({}, description="Set on every run, for example {team: speech}.")
+    tags: dict[str, str | int | float] = Field({}, description="Set on every run, for example {team: speech}.")
 
 
 class SystemMetrics(_Section):
@@ -35,6 +36,19 @@ class SystemMetrics(_Section):
 class Registry(_Section):
     champion: str = Field("champion", min_length=1, description="Alias of the best version on the same test data.")
     challenger: str = Field("challenger", min_length=1, description="Alias of the newest version that did not win.")
+
+    @field_validator("champion", "challenger")
+    @classmethod
+    def _not_reserved(cls, alias):
+        if alias == "latest" or not re.fullmatch(r"(?!v\d+$)[A-Za-z0-9_-]+", alias):
+            raise ValueError("an alias is made of letters, digits, _ and -, and is neither latest nor v1, v2, ...")
+        return alias
+
+    @model_validator(mode="after")
+    def _differ(self):
+        if self.champion == self.challenger:
+            raise ValueError("champion and challenger must have different aliases")
+        return self
 
 
 class UI(_Section):
@@ -103,7 +117,7 @@ def read_settings(root: Path | None = None) -> Settings:
     if not isinstance(content, dict) or "root" in content:
         raise UserError(f"{path}: expected sections {', '.join(_sections())}. Received: {content!r}")
     try:
-        return Settings(**content, root=root)
+        return Settings.model_validate({**content, "root": root})
     except ValidationError as error:
         raise UserError(f"{path}: {'; '.join(_explain(problem) for problem in error.errors())}") from error
 

@@ -1,18 +1,20 @@
 """A pipeline -> a search, tracked and resumable -> its best model, published."""
 
+import contextlib
 import json
 import shutil
 
+import filelock
 import keras_tuner as kt
 import mlflow
 
 from keras_dl.errors import UserError
 from keras_dl.pipeline import Pipeline, describe, space
-from keras_dl.serving.export import check_writable
+from keras_dl.serving.export import answer, check_writable
 from keras_dl.tracking.registry import Registered
-from keras_dl.tracking.runs import connect, log_origin, open_run
+from keras_dl.tracking.runs import close_abandoned, connect, log_origin, open_run
 from keras_dl.tracking.settings import Settings
-from keras_dl.training import export_champion, learning_curves, log_picture, publish
+from keras_dl.training import example_request, export_champion, learning_curves, log_picture, publish
 from keras_dl.tuning.oracles import make_oracle
 from keras_dl.tuning.pictures import parallel_coordinates
 from keras_dl.tuning.progress import SearchTable
@@ -42,17 +44,26 @@ def search(
         UserError: before any trial, for pins outside the space, an empty split, an unusable store or folder, or an
             unfinished search of other arguments; at the end, if every trial failed.
     """
-    pins = pins or {}
-    name, direction = pipeline.goal
     check_writable(settings.saved_models)
+    check_writable(settings.root / "searches")
     state = settings.root / "searches" / pipeline.name
+    try:
+        with filelock.FileLock(f"{state}.lock", timeout=0):
+            return _search(pipeline, settings, tuner, pins or {}, fresh, state)
+    except filelock.Timeout:
+        raise UserError(f"another search of {pipeline.name} is running in {state}: wait for it, or stop it") from None
+
+
+def _search(pipeline, settings, tuner, pins, fresh, state):
+    direction = pipeline.goal[1]
+    connect(settings, pipeline.name)
     if fresh:
-        shutil.rmtree(state, ignore_errors=True)
+        _throw_away(state)
     arguments = {"tuner": tuner, "trials": pipeline.trials, "epochs": pipeline.epochs, "seed": pipeline.seed}
     arguments |= {"data": pipeline.source, "objective": pipeline.objective, "pins": pins}
-    earlier = _unfinished(state, arguments)
-    connect(settings, pipeline.name)
+    _unfinished(state, arguments)  # told before the data are prepared
     found = space(pipeline, pins)
+    answer(pipeline, pipeline.build(found), example_request(pipeline, found.values))
     arguments["space"] = [describe(entry) for entry in found.space]
     earlier = _unfinished(state, arguments)
 
@@ -65,8 +76,8 @@ def search(
     with open_run(settings, f"search-{tuner}", {"kind": "search", "tuner": tuner}, earlier.get("run_id")) as run:
         state.mkdir(parents=True, exist_ok=True)
         write_json(state / "search.json", {"arguments": arguments, "run_id": run.info.run_id})
+        log_origin(pipeline)  # also of a search that goes on: the file may have changed
         if run.info.run_id != earlier.get("run_id"):  # somebody may have deleted that one
-            log_origin(pipeline)
             mlflow.log_params({key: value for key, value in arguments.items() if key != "space"})
             mlflow.log_text("\n".join(arguments["space"]) + "\n", "space.txt")
         tuner = TrialTuner(pipeline, oracle, settings, state, table)
@@ -94,15 +105,28 @@ def _unfinished(state, arguments):
     if not record.is_file():
         shutil.rmtree(state, ignore_errors=True)
         return {}
-    earlier = json.loads(record.read_text(encoding="utf-8"))
-    was = earlier["arguments"]
-    changed = [f"{key} was {was[key]!r} and is {arguments[key]!r}" for key in arguments if was[key] != arguments[key]]
+    try:
+        earlier = json.loads(record.read_text(encoding="utf-8"))
+        was = earlier["arguments"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{record} cannot be read ({error}): give --fresh to begin anew") from error
+    changed = [
+        f"{key} was {was.get(key)!r} and is {value!r}" for key, value in arguments.items() if was.get(key) != value
+    ]
     if changed:
         raise UserError(
             f"an unfinished search lies in {state}, with other arguments: {'; '.join(changed)}. Repeat it "
             "with the same arguments to go on, or give --fresh to throw it away"
         )
     return earlier
+
+
+def _throw_away(state):
+    record = state / "search.json"
+    if record.is_file():
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            close_abandoned(json.loads(record.read_text(encoding="utf-8"))["run_id"])
+    shutil.rmtree(state, ignore_errors=True)
 
 
 def _log_results(pipeline, tuner, found):

@@ -118,7 +118,9 @@ class TrialTuner(kt.Tuner):
             except (UserError, kt.errors.FatalError) as error:
                 raise kt.errors.FatalError(str(error)) from error  # the same in every trial: end the search
             finally:
-                mlflow.log_params(values)  # now, for some are first asked for in `build`
+                # Now, for some are first asked for in `build`. A store that is gone must not hide the trial's error.
+                with contextlib.suppress(mlflow.MlflowException):
+                    mlflow.log_params(values)
 
     def curve(self, trial) -> list[float]:
         """The objective of a trial, epoch by epoch, whichever process ran it."""

@@ -95,8 +95,8 @@ def picture(folder, ink, background, name="picture.png", mode="L"):
 
 def test_light_on_dark_stays_and_dark_on_light_is_inverted(tmp_path):
     light = read_image(picture(tmp_path, ink=250, background=10))
-    assert (light.shape, light.dtype) == ((1, 6, 9), np.float32)
-    assert light[0, 0, 0] == 10 and light[0, 2, 3] == 250
+    assert (light.shape, light.dtype) == ((1, 4, 9), np.float32)
+    assert light[0, 0, 0] == 10 and light[0, 1, 3] == 250
     dark = read_image(picture(tmp_path, ink=5, background=245))
     np.testing.assert_array_equal(dark, light)
 
@@ -104,7 +104,19 @@ def test_light_on_dark_stays_and_dark_on_light_is_inverted(tmp_path):
 @pytest.mark.parametrize("mode, name", [("RGB", "a.png"), ("RGB", "a.bmp"), ("1", "a.png"), ("P", "a.gif")])
 def test_colours_and_formats_are_read(tmp_path, mode, name):
     pixels = read_image(picture(tmp_path, ink=0, background=255, name=name, mode=mode))
-    assert pixels[0, 0, 0] == 0 and pixels[0, 2, 3] == 255
+    assert pixels[0, 0, 0] == 0 and pixels[0, 1, 3] == 255
+
+
+@pytest.mark.parametrize("top", [0, 30, 64])
+def test_a_picture_is_cut_to_its_ink_and_a_margin_of_an_eighth(tmp_path, top):
+    pixels = np.zeros((80, 40), np.uint8)
+    pixels[top : top + 16, 5:9] = 200
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    cut = read_image(tmp_path / "a.png")[0]
+    assert cut.shape == (20, 40)
+    np.testing.assert_array_equal(np.flatnonzero(cut.any(axis=1)), np.arange(2, 18))
+    Image.fromarray(0 * pixels).save(tmp_path / "empty.png")
+    assert read_image(tmp_path / "empty.png").shape == (1, 80, 40)
 
 
 def test_what_is_no_picture_is_told(tmp_path):
@@ -124,8 +136,8 @@ def test_what_is_no_picture_is_told(tmp_path):
 def test_a_picture_file_is_shown_and_read(ink, capsys):
     show_prediction("ink", ink, image=str(picture(ink.root, ink=255, background=0)))
     shown = lines(capsys)
-    assert shown[:6] == ["", "", "   @@@", "   @@@", "", ""]
-    assert shown[6:] == ["ink, version 1:", "  ink: 28.333334", "  text: 28.3"]
+    assert shown[:4] == ["", "   @@@", "   @@@", ""]
+    assert shown[4:] == ["ink, version 1:", "  ink: 42.5", "  text: 42.5"]
 
 
 def test_a_wide_picture_is_drawn_narrower():
@@ -248,7 +260,7 @@ def test_an_example_goes_to_a_server_too(ink, served, capsys):
 
 def test_a_picture_goes_to_a_server_too(ink, served, capsys):
     outputs = show_prediction("ink", ink, image=str(picture(ink.root, ink=0, background=255)), url=served)
-    assert outputs["ink"] == pytest.approx(2 * 255 * 6 / 54)
+    assert outputs["ink"] == pytest.approx(2 * 255 * 6 / 36)
 
 
 def test_the_servers_words_and_a_server_that_is_not_there(ink, served, free_port):

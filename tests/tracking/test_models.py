@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_dl.errors import UserError
 from keras_dl.tracking import registry
 from keras_dl.tracking.models import load_version, log_model
 from keras_dl.tracking.runs import connect, open_run
@@ -123,7 +124,7 @@ def test_the_model_of_a_version(project):
     with open_run(project, "one"):
         uri = log_model(model, signals(2, 5))
         registry.register(project, "speech", uri, "loss", 0.5, "min", "same")
-    loaded = load_version(registry.get_version("speech", "champion"))
+    loaded = load_version(registry.get_version("speech", "champion"), {})
     x = signals(2, 7)
     np.testing.assert_array_equal(loaded.predict(x, verbose=0), model.predict(x, verbose=0))
 
@@ -133,5 +134,5 @@ def test_no_code_is_run_from_a_stored_model(project):
     model = keras.Model(signal, keras.layers.Lambda(lambda x: x * 2)(signal))
     uri, _ = log(project, model, np.ones((1, 2), "float32"))
     registry.register(project, "speech", uri, "loss", 0.5, "min", "same")
-    with pytest.raises(ValueError, match="unsafe"):
-        load_version(registry.get_version("speech", "champion"))
+    with pytest.raises(UserError, match="speech version 1 cannot be loaded: .*unsafe"):
+        load_version(registry.get_version("speech", "champion"), {})

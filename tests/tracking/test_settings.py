@@ -155,3 +155,22 @@ def test_the_root_is_the_nearest_folder_upward_with_the_file(tmp_path):
 def test_settings_cannot_be_changed(tmp_path):
     with pytest.raises(ValueError, match="frozen"):
         Settings(root=tmp_path).ui.port = 1
+
+
+@pytest.mark.parametrize("aliases", [{"champion": "latest"}, {"challenger": "v2"}, {"champion": "a b"}])
+def test_aliases_that_mlflow_keeps_for_itself_are_refused(tmp_path, aliases):
+    (tmp_path / "mlflow.yaml").write_text(yaml.safe_dump({"registry": aliases}))
+    with pytest.raises(UserError, match="an alias is made of letters"):
+        read_settings(tmp_path)
+
+
+def test_the_two_aliases_differ(tmp_path):
+    (tmp_path / "mlflow.yaml").write_text("registry: {champion: best, challenger: best}")
+    with pytest.raises(UserError, match="must have different aliases"):
+        read_settings(tmp_path)
+
+
+def test_keys_that_are_no_text_are_refused(tmp_path):
+    (tmp_path / "mlflow.yaml").write_text("1: 2")
+    with pytest.raises(UserError, match="mlflow.yaml: "):
+        read_settings(tmp_path)

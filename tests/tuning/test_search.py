@@ -5,6 +5,7 @@ import math
 import shutil
 from pathlib import Path
 
+import filelock
 import keras_tuner as kt
 import mlflow
 import numpy as np
@@ -440,7 +441,7 @@ def test_wrong_pins_are_told_before_any_work(project, pins, message):
     with pytest.raises(UserError, match=message):
         search(write_pipeline(project.root), project, pins=pins)
     assert not (project.root / "pipelines" / "fits.jsonl").exists()
-    assert runs(project) == [] and not (project.root / "searches").exists()
+    assert runs(project) == [] and not [path for path in (project.root / "searches").glob("*") if path.is_dir()]
 
 
 def test_an_export_that_fails_leaves_the_version_and_tells_what_to_do(project, monkeypatch):
@@ -461,3 +462,35 @@ def test_an_export_that_fails_leaves_the_version_and_tells_what_to_do(project, m
     (project.saved_models / "halves").unlink()
     pipeline.seed = 1
     assert search(pipeline, project).version == 2
+
+
+def test_two_searches_at_once_do_not_meet(project):
+    folder = project.root / "searches"
+    folder.mkdir()
+    with filelock.FileLock(folder / "halves.lock"):
+        with pytest.raises(UserError, match="another search of halves is running"):
+            search(write_pipeline(project.root), project)
+    assert not (folder / "halves").exists()
+
+
+def test_a_search_thrown_away_leaves_no_run_running(project):
+    pipeline = write_pipeline(project.root)
+    (project.root / "pipelines" / "stop").write_text("1")
+    with pytest.raises(KeyboardInterrupt):
+        search(pipeline, project)
+    (parent,) = runs(project)
+    (child,) = runs(project, parent)
+    client = mlflow.MlflowClient(project.tracking_uri)
+    for run in (parent, child):  # as after a kill, which closes nothing
+        client.update_run(run.info.run_id, status="RUNNING")
+    search(pipeline, project, fresh=True)
+    assert [client.get_run(run.info.run_id).info.status for run in (parent, child)] == ["KILLED", "KILLED"]
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}"])
+def test_an_unreadable_record_names_the_way_out(project, text):
+    state = project.root / "searches" / "halves"
+    state.mkdir(parents=True)
+    (state / "search.json").write_text(text)
+    with pytest.raises(UserError, match="search.json cannot be read .*--fresh"):
+        search(write_pipeline(project.root), project)

@@ -1,0 +1,20 @@
+"""Importing TensorFlow from the command line."""
+
+import importlib
+import logging
+import os
+
+
+def import_tensorflow() -> None:
+    """Imports TensorFlow without the notes on oneDNN and CUDA that it writes before any log level counts."""
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL") != "3":
+        return  # somebody wants to read them
+    error, silent = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silent, 2)
+    try:
+        importlib.import_module("tensorflow")
+    finally:
+        os.dup2(error, 2)
+        os.close(silent)
+        os.close(error)

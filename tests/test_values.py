@@ -1,0 +1,27 @@
+"""Values of the command line, from text."""
+
+import pytest
+
+from keras_dl.errors import UserError
+from keras_dl.values import parse_values
+
+
+def test_values_are_read_as_python_or_text():
+    arguments = ["rate=3e-4", "units=32", "bias=True", "cell=lstm", "path=a=b", "empty=", "negative=-2", "quoted='7'"]
+    assert parse_values(arguments) == {
+        "rate": 3e-4,
+        "units": 32,
+        "bias": True,
+        "cell": "lstm",
+        "path": "a=b",
+        "empty": "",
+        "negative": -2,
+        "quoted": "7",
+    }
+    assert parse_values([]) == {}
+
+
+@pytest.mark.parametrize("argument", ["rate", "=3", "a b=3", "--rate=3", "1=2"])
+def test_what_is_no_assignment_is_refused(argument):
+    with pytest.raises(UserError, match=f"expected name=value.*Received: '{argument}'"):
+        parse_values([argument])
