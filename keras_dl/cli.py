@@ -149,17 +149,15 @@ def _positive(text):
 
 
 def _seed(text):
-    number = int(text)
-    if not 0 <= number < 2**31:
+    if not text.isdecimal() or int(text) >= 2**31:
         raise argparse.ArgumentTypeError(f"expected a whole number from 0 to {2**31 - 1}. Received: {text}")
-    return number
+    return int(text)
 
 
 def _port(text):
-    number = int(text)
-    if not 0 < number < 2**16:
+    if not text.isdecimal() or not 0 < int(text) < 2**16:
         raise argparse.ArgumentTypeError(f"expected a port from 1 to 65535. Received: {text}")
-    return number
+    return int(text)
 
 
 def _parser():

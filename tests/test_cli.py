@@ -124,12 +124,17 @@ def subprocess_environment():
     return os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
 
 
+def no_search(settings):
+    """No state of a search; an empty folder and a lock may lie there."""
+    return not [path for path in (settings.root / "searches").glob("*") if path.is_dir()]
+
+
 def nothing_was_done(settings):
     """No search, no model, and no run of the pipeline."""
     client = mlflow.MlflowClient(settings.tracking_uri)
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     assert client.search_runs(experiments) == [] and client.search_registered_models() == []
-    assert not (settings.root / "searches").exists()
+    assert no_search(settings)
     assert not settings.saved_models.is_dir() or not list(settings.saved_models.iterdir())
     return True
 
@@ -213,7 +218,7 @@ def test_a_tracking_server_that_is_not_there(halves, error, verb):
     began = time.monotonic()
     assert error(*verb).startswith(f"no MLflow server answers at {uri} (ConnectionError): start it, or change")
     assert time.monotonic() - began < 20
-    assert not (halves.root / "searches").exists()
+    assert no_search(halves)
 
 
 def test_an_empty_split(halves, error):
@@ -284,11 +289,15 @@ def test_a_place_for_a_project_that_cannot_be_written(halves, error):
         (["train", "pipelines/halves.py", "--epochs", "1.5"], "expected a whole number from 1. Received: 1.5"),
         (["train", "pipelines/halves.py", "--trials", "3"], "unrecognized arguments: --trials"),
         (["serve", "digits", "--port", "80"], "unrecognized arguments: --port 80"),
-        (["train", "pipelines/halves.py", "--seed", "x"], "argument --seed: invalid int value: 'x'"),
+        (["train", "pipelines/halves.py", "--seed", "x"], "--seed: expected a whole number from 0 to 2147483647. Received: x"),
+        (["tune", "pipelines/halves.py", "--seed", "-1"], "--seed: expected a whole number from 0 to 2147483647"),
+        (["tune", "pipelines/halves.py", "--seed", "2147483648"], "--seed: expected a whole number from 0 to 2147483647"),
         (["evaluate", "pipelines/halves.py", "--split", "all"], "invalid choice: 'all'"),
         (["predict", "halves"], "one of the arguments --image --example --input is required"),
         (["predict", "halves", "--image", "a.png", "--example", "1"], "not allowed with argument"),
-        (["serve", "--rest-port", "-1"], "expected a whole number from 1"),
+        (["serve", "--rest-port", "-1"], "expected a port from 1 to 65535. Received: -1"),
+        (["serve", "--rest-port", "65536"], "expected a port from 1 to 65535. Received: 65536"),
+        (["ui", "--port", "http"], "expected a port from 1 to 65535. Received: http"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_parsed(arguments, message, capsys):
