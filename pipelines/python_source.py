@@ -37,7 +37,7 @@ class PythonSource(Pipeline):
 
     objective = "val_bits_per_character"
     epochs = 3
-    trials = 4
+    trials = 3
 
     def data(self, hp):
         batch_size = hp.Choice("batch_size", [16, 32, 64], default=16)
