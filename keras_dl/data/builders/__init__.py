@@ -1,6 +1,9 @@
 """Data sets of ours as TensorFlow Datasets builders, prepared from what is installed, without a network."""
 
 from keras_dl.data.builders.digit_strings import DigitStrings
+from keras_dl.data.builders.mackey_glass import MackeyGlass
 from keras_dl.data.builders.python_source import PythonSource
+from keras_dl.data.builders.sequence_memory import SequenceMemory
+from keras_dl.data.builders.series import Series
 
-BUILDERS = (DigitStrings, PythonSource)
+BUILDERS = (DigitStrings, MackeyGlass, PythonSource, SequenceMemory, Series)
