@@ -1,0 +1,49 @@
+"""The recurrent forecaster: its free run is its one-step prediction, fed back."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_dl.models import forecaster, free_run
+
+
+@pytest.fixture
+def model():
+    keras.utils.set_random_seed(0)
+    return forecaster(2, units=8)
+
+
+@pytest.fixture
+def context():
+    return np.random.default_rng(0).normal(size=(3, 20, 2)).astype("float32")
+
+
+def test_a_free_run_feeds_its_outputs_back(model, context):
+    found = free_run(model, context, 5).numpy()
+    known = context
+    for _ in range(5):
+        known = np.concatenate([known, model(known).numpy()[:, -1:]], axis=1)
+    np.testing.assert_allclose(found, known[:, 20:], atol=1e-5)
+
+
+def test_one_step_is_the_prediction(model, context):
+    np.testing.assert_allclose(free_run(model, context, 1)[:, 0], model(context)[:, -1], atol=1e-6)
+
+
+def test_it_sees_nothing_of_the_future(model, context):
+    longer = np.concatenate([context, 10 + context], axis=1)
+    np.testing.assert_allclose(model(longer)[:, :20], model(context), atol=1e-6)
+
+
+def test_untrained_it_changes_nothing_much_and_training_helps(model):
+    series = np.sin(np.arange(400) / 4)[None, :, None].repeat(2, axis=-1)
+    model.compile(keras.optimizers.Adam(1e-2), "mse")
+    before = model.evaluate(series[:, :-1], series[:, 1:], verbose=0)
+    model.fit(series[:, :-1], series[:, 1:], epochs=30, verbose=0)
+    assert model.evaluate(series[:, :-1], series[:, 1:], verbose=0) < before / 5
+
+
+def test_save_and_load(model, context, tmp_path):
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(free_run(again, context, 4), free_run(model, context, 4), atol=1e-6)
