@@ -1,3 +1,10 @@
 """Keras layers for sequences."""
 
 from keras_dl.layers.ctc_output import CTCOutput as CTCOutput
+from keras_dl.layers.deep_esn import DeepESN as DeepESN
+from keras_dl.layers.deep_esn import DeepESNCell as DeepESNCell
+from keras_dl.layers.esn import ESN as ESN
+from keras_dl.layers.esn_cell import ESNCell as ESNCell
+from keras_dl.layers.peephole_lstm import PeepholeLSTM as PeepholeLSTM
+from keras_dl.layers.peephole_lstm import PeepholeLSTMCell as PeepholeLSTMCell
+from keras_dl.layers.ridge_readout import RidgeReadout as RidgeReadout

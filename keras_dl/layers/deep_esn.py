@@ -1,0 +1,118 @@
+"""Echo state networks on top of each other."""
+
+import keras
+from keras import ops
+
+from keras_dl.layers.esn_cell import ESNCell
+from keras_dl.layers.reservoir import Reservoir
+
+
+@keras.saving.register_keras_serializable("keras_dl")
+class DeepESNCell(keras.layers.Layer):
+    """Reservoirs on top of each other: each is driven by the states of the one below, and all states are the output.
+
+    Args:
+        cells: list of `ESNCell`, the lowest first.
+        **kwargs: `name`, `dtype`.
+
+    Call arguments:
+        inputs: float tensor `[B, D]`.
+        states: list of float tensors `[B, N_i]`, one for each cell.
+        training: bool, whether there is noise.
+
+    Returns:
+        `(h, states)`: h is `[B, N_1 + N_2 + ...]`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> cell = DeepESNCell([ESNCell(20, seed=1), ESNCell(30, seed=2)])
+    >>> output, states = cell(np.ones((2, 3)), cell.get_initial_state(batch_size=2))
+    >>> output.shape, len(states)
+    (TensorShape([2, 50]), 2)
+
+    Reference: Gallicchio, Micheli and Pedrelli 2017, "Deep reservoir computing: a critical experimental analysis".
+    """
+
+    def __init__(self, cells, **kwargs):
+        super().__init__(**kwargs)
+        if not cells or not all(isinstance(cell, ESNCell) for cell in cells):
+            raise ValueError(f"`cells` must be a list of ESNCell, at least one. Received: {cells!r}")
+        self.cells = list(cells)
+        self.state_size = [cell.units for cell in cells]
+        self.output_size = sum(self.state_size)
+
+    def build(self, input_shape):
+        features = input_shape[-1]
+        for cell in self.cells:
+            cell.build((None, features))
+            cell.built = True
+            features = cell.units
+
+    def call(self, inputs, states, training=False):
+        outputs = []
+        for cell, state in zip(self.cells, states, strict=True):
+            inputs, _ = cell(inputs, [state], training=training)
+            outputs.append(inputs)
+        return ops.concatenate(outputs, -1), outputs
+
+    def run(self, sequences, states, mask=None, training=False, keep=True):
+        """All steps at once, one reservoir after the other; see `ESNCell.run`."""
+        outputs, last = [], []
+        for cell, state in zip(self.cells, states, strict=True):
+            inner = keep or cell is not self.cells[-1]
+            sequences, state, _ = cell.run(sequences, [state], mask, training, inner)
+            outputs.append(sequences)
+            last.append(state)
+        return ops.concatenate(outputs, -1) if keep else None, ops.concatenate(last, -1), last
+
+    def get_initial_state(self, batch_size=None):
+        return [state for cell in self.cells for state in cell.get_initial_state(batch_size)]
+
+    def get_config(self):
+        return {**super().get_config(), "cells": [keras.saving.serialize_keras_object(cell) for cell in self.cells]}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{**config, "cells": [keras.saving.deserialize_keras_object(cell) for cell in config["cells"]]})
+
+
+@keras.saving.register_keras_serializable("keras_dl")
+class DeepESN(Reservoir):
+    """Echo state networks on top of each other; the states of all of them are the output.
+
+    Args:
+        cells: list of `ESNCell`, the lowest first.
+        **kwargs: `return_sequences`, `return_state`, `go_backwards`, `stateful`, `zero_output_for_mask`, `name`,
+            `dtype`, as for every recurrent layer of Keras.
+
+    Call arguments:
+        sequences: float tensor `[B, T, D]`.
+        initial_state: list of float tensors `[B, N_i]`, one for each cell, optional. Defaults to zeros.
+        mask: bool tensor `[B, T]`, optional.
+        training: bool, whether there is noise.
+
+    Output shape:
+        `[B, N_1 + N_2 + ...]`, or `[B, T, N_1 + N_2 + ...]` with `return_sequences`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> cells = [ESNCell(20, leak_rate=0.9, seed=1), ESNCell(30, leak_rate=0.3, seed=2)]
+    >>> DeepESN(cells, return_sequences=True)(np.ones((2, 7, 3))).shape
+    TensorShape([2, 7, 50])
+
+    Reference: Gallicchio, Micheli and Pedrelli 2017, "Deep reservoir computing: a critical experimental analysis".
+    """
+
+    def __init__(self, cells, **kwargs):
+        super().__init__(DeepESNCell(cells, dtype=kwargs.get("dtype")), **kwargs)
+
+    def get_config(self):
+        config = super().get_config()
+        del config["cell"]
+        return {**config, "cells": self.cell.get_config()["cells"]}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{**config, "cells": [keras.saving.deserialize_keras_object(cell) for cell in config["cells"]]})

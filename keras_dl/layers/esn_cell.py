@@ -1,0 +1,196 @@
+"""One step of an echo state network."""
+
+import random
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_dl.ops.reservoir import DENSE_SPEEDUP, recurrent_product, reservoir_states
+from keras_dl.ops.reservoir_weights import draw_input_kernel, draw_recurrent_kernel, links
+
+
+@keras.saving.register_keras_serializable("keras_dl")
+class ESNCell(keras.layers.Layer):
+    """The step of an echo state network: a fixed random recurrent layer, of which only a readout is trained.
+
+        h~ = activation(x W_in + h W + b + noise)
+        h  = (1 - leak_rate) h + leak_rate h~
+
+    All weights are fixed (non-trainable), follow from the seed alone on every backend, and are saved with the model.
+    `keras.layers.RNN(ESNCell(...))` works, but `keras_dl.layers.ESN` is the fast one.
+
+    Args:
+        units: int, N.
+        fan_in: int, incoming recurrent links of each unit. Defaults to 10. None for links from all units.
+        spectral_radius: float, the largest modulus of the eigenvalues of W, exact. Defaults to 0.9.
+        leak_rate: float above 0, to 1 (default), or one for each unit. The smaller, the slower a state changes and is
+            forgotten.
+        input_scaling: float, W_in is uniform in -input_scaling..input_scaling. Defaults to 1; or one for each feature.
+        bias_scaling: float, likewise for b. Defaults to 0.
+        activation: elementwise, as for every Keras layer. Defaults to `"tanh"`.
+        noise_stddev: float, of noise on the argument of the activation, while training. Defaults to 0.
+        topology: `"random"` (default); `"cycle"`: one link of weight `spectral_radius` from each unit to the next, and
+            input weights of one size with random signs (Rodan and Tino 2011); or `"given"`: zeros, for `set_weights`.
+        feedback: int, the last so many features of the input are outputs fed back. They have a scaling of their own,
+            and `keras_dl.models.EchoStateNetwork` puts the outputs there. Defaults to 0.
+        feedback_scaling: float. Defaults to 1.
+        density: float above 0, to 1: `fan_in` as a share of the units. Defaults to None.
+        seed: int, of all weights. Defaults to None: drawn, and kept in the config.
+        **kwargs: `name`, `dtype`.
+
+    Call arguments:
+        inputs: float tensor `[B, D]`.
+        states: list of one float tensor `[B, N]`.
+        training: bool, whether there is noise.
+
+    Returns:
+        `(h, [h])`, `[B, N]`.
+
+    Raises:
+        ValueError: for an argument outside its range.
+
+    Example:
+
+    >>> import numpy as np
+    >>> cell = ESNCell(20, fan_in=5, seed=1)
+    >>> output, states = cell(np.ones((2, 3)), cell.get_initial_state(batch_size=2))
+    >>> output.shape, [weight.name for weight in cell.weights]
+    (TensorShape([2, 20]), ['recurrent_kernel', 'kernel', 'bias'])
+
+    Reference: Jaeger 2001, "The echo state approach to analysing and training recurrent neural networks"; with leak:
+    Jaeger, Lukosevicius, Popovici and Siewert 2007, eq. 1.
+    """
+
+    def __init__(
+        self,
+        units,
+        fan_in=10,
+        spectral_radius=0.9,
+        leak_rate=1.0,
+        input_scaling=1.0,
+        bias_scaling=0.0,
+        activation="tanh",
+        noise_stddev=0.0,
+        topology="random",
+        feedback=0,
+        feedback_scaling=1.0,
+        density=None,
+        seed=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        leak_rate = np.asarray(leak_rate, "float64").tolist()
+        _check(units, "units", _whole(units) and units > 0, "an int above 0")
+        _check(density, "density", density is None or 0 < density <= 1, "None, or a number above 0, to 1")
+        if density is not None:
+            fan_in = max(1, round(density * units))
+        if topology != "cycle":
+            right = fan_in is None or _whole(fan_in) and 0 < fan_in <= units
+            _check(fan_in, "fan_in", right, f"None (links from all units), or an int from 1 to units={units}")
+        _check(spectral_radius, "spectral_radius", spectral_radius >= 0, "a number from 0")
+        rates = np.atleast_1d(leak_rate)
+        right = rates.shape in [(1,), (units,)] and (rates > 0).all() and (rates <= 1).all()
+        _check(leak_rate, "leak_rate", right, f"a number above 0, to 1, or {units} of them")
+        _check(noise_stddev, "noise_stddev", noise_stddev >= 0, "a number from 0")
+        _check(topology, "topology", topology in ("random", "cycle", "given"), "'random', 'cycle' or 'given'")
+        _check(feedback, "feedback", _whole(feedback) and feedback >= 0, "an int from 0")
+        self.units = int(units)
+        self.fan_in = fan_in
+        self.spectral_radius = spectral_radius
+        self.leak_rate = leak_rate
+        self.input_scaling = np.asarray(input_scaling, "float64").tolist()
+        self.bias_scaling = bias_scaling
+        self.activation = keras.activations.get(activation)
+        self.noise_stddev = noise_stddev
+        self.topology = topology
+        self.feedback = feedback
+        self.feedback_scaling = feedback_scaling
+        self.seed = random.randint(1, 10**9) if seed is None else seed
+        self.noise = keras.random.SeedGenerator(self.seed)
+        self.state_size = self.output_size = self.units
+
+    def build(self, input_shape):
+        features, units = input_shape[-1] - self.feedback, self.units
+        if features < 0 or features + self.feedback == 0:
+            raise ValueError(
+                f"Expected at least {max(self.feedback, 1)} features, the last {self.feedback} of them outputs fed "
+                f"back. Received: inputs of shape {tuple(input_shape)}"
+            )
+        right = np.ndim(self.input_scaling) == 0 or np.shape(self.input_scaling) == (features,)
+        _check(self.input_scaling, "input_scaling", right, f"a number, or one for each of {features} features")
+        links_in = 1 if self.topology == "cycle" else self.fan_in
+        # One generator for each matrix: no argument of one changes another.
+        seeds = np.random.SeedSequence(self.seed).spawn(4)
+        if self.topology == "given":
+            recurrent = np.zeros((units, units)) if links_in is None else draw_recurrent_kernel(units, 1, 0.0, "cycle")
+        else:
+            recurrent = draw_recurrent_kernel(units, links_in, self.spectral_radius, self.topology, seeds[0])
+        kernel = draw_input_kernel(features, units, self.input_scaling, self.topology, seeds[1])
+        fed_back = draw_input_kernel(self.feedback, units, self.feedback_scaling, self.topology, seeds[2])
+        self.gathers = links_in is not None and DENSE_SPEEDUP * links_in <= units
+        if self.gathers:
+            sources, values = links(recurrent, links_in)
+            self.sources = self._fixed("recurrent_sources", sources, dtype="int32")
+            self.values = self._fixed("recurrent_values", values)
+        else:
+            dense = recurrent if isinstance(recurrent, np.ndarray) else recurrent.toarray()
+            self.recurrent = self._fixed("recurrent_kernel", dense)
+        self.kernel = self._fixed("kernel", np.concatenate([kernel, fed_back]))
+        self.bias = self._fixed("bias", draw_input_kernel(1, units, self.bias_scaling, seed=seeds[3])[0])
+
+    def _fixed(self, name, array, dtype=None):
+        def initializer(shape, dtype):
+            return ops.convert_to_tensor(array, dtype)
+
+        return self.add_weight(array.shape, initializer, dtype=dtype, trainable=False, name=name)
+
+    @property
+    def recurrent_kernel(self):
+        """W as tensors: `[N, N]`, or lists of links `(sources, values)`; see `keras_dl.ops.reservoir`."""
+        if self.gathers:
+            return ops.convert_to_tensor(self.sources), ops.convert_to_tensor(self.values)
+        return ops.convert_to_tensor(self.recurrent)
+
+    def drive(self, inputs, training=False):
+        """All that moves the units but their own states: `x W_in + b + noise`, `[..., D]` -> `[..., N]`."""
+        drive = ops.matmul(inputs, self.kernel) + self.bias
+        if training and self.noise_stddev:
+            drive += keras.random.normal(ops.shape(drive), 0.0, self.noise_stddev, drive.dtype, self.noise)
+        return drive
+
+    def call(self, inputs, states, training=False):
+        (state,) = states if isinstance(states, tuple | list) else (states,)
+        heard = recurrent_product(state, self.recurrent_kernel)
+        leak_rate = ops.cast(self.leak_rate, state.dtype)
+        new = (1 - leak_rate) * state + leak_rate * self.activation(self.drive(inputs, training) + heard)
+        return new, [new]
+
+    def run(self, sequences, states, mask=None, training=False, keep=True):
+        """All steps at once: `[B, T, D]` -> `(outputs [B, T, N] or None, last output [B, N], last states)`.
+
+        Masked steps keep the state, whatever they hold.
+        """
+        if mask is not None:  # before the product: NaN in padding would come back as a gradient
+            sequences = ops.where(ops.expand_dims(mask, -1), sequences, ops.zeros_like(sequences))
+        drive, kernel = self.drive(sequences, training), self.recurrent_kernel
+        leak_rate = ops.cast(self.leak_rate, drive.dtype)
+        outputs, last = reservoir_states(drive, states[0], kernel, leak_rate, self.activation, mask, keep)
+        return outputs, last, [last]
+
+    def get_initial_state(self, batch_size=None):
+        return [ops.zeros((batch_size, self.units), self.compute_dtype)]
+
+    def get_config(self):
+        names = "units fan_in spectral_radius leak_rate input_scaling bias_scaling noise_stddev topology feedback"
+        config = {name: getattr(self, name) for name in f"{names} feedback_scaling seed".split()}
+        return {**super().get_config(), **config, "activation": keras.activations.serialize(self.activation)}
+
+
+def _whole(value):
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _check(value, name, right, expected):
+    if not right:
+        raise ValueError(f"`{name}` must be {expected}. Received: {value!r}")

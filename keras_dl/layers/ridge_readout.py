@@ -1,0 +1,127 @@
+"""A linear readout in closed form."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_dl.ops.ridge import RidgeStatistics
+
+
+@keras.saving.register_keras_serializable("keras_dl")
+class RidgeReadout(keras.layers.Layer):
+    """A linear layer that is solved by ridge regression, and not trained by gradients.
+
+        y = z W + c,    W = argmin sum_n |y_n - z_n W - c|^2 + alpha |W|^2
+
+    `partial_fit` adds data, in as many parts as they come; `solve` sets the weights. Sums and solution are in float64,
+    whatever the data are. The intercept c is not penalised, so that it does not matter where the data's zero lies.
+
+    Args:
+        units: int, K, targets.
+        alpha: float from 0, or a list of them, from which `solve` takes the best on validation data. Defaults to 1e-6.
+        **kwargs: `name`, `dtype`.
+
+    Call arguments:
+        inputs: float tensor `[..., F]`.
+
+    Output shape:
+        `[..., K]`.
+
+    Raises:
+        ValueError: for arguments outside their range.
+
+    Example:
+
+    >>> features = np.random.default_rng(0).normal(size=(100, 3))
+    >>> readout = RidgeReadout(1, alpha=[1e-6, 10.0])
+    >>> readout.partial_fit(features, features @ [[1.0], [2.0], [3.0]] + 4)
+    >>> readout.solve(validation=[(features, features @ [[1.0], [2.0], [3.0]] + 4)])
+    1e-06
+    >>> ops.convert_to_numpy(readout(np.array([[0.0, 0.0, 1.0]]))).round(3)
+    array([[7.]], dtype=float32)
+
+    Reference: Hoerl and Kennard 1970, "Ridge regression"; for reservoirs: Lukosevicius 2012, "A practical guide to
+    applying echo state networks", eq. 9.
+    """
+
+    def __init__(self, units, alpha=1e-6, **kwargs):
+        super().__init__(**kwargs)
+        alphas = np.atleast_1d(np.asarray(alpha, "float64"))
+        if not isinstance(units, int | np.integer) or units < 1:
+            raise ValueError(f"`units` must be an int above 0. Received: {units!r}")
+        if alphas.ndim != 1 or not alphas.size or not (np.isfinite(alphas) & (alphas >= 0)).all():
+            raise ValueError(f"`alpha` must be a number from 0, or a list of them. Received: {alpha!r}")
+        self.units = int(units)
+        self.alpha = np.asarray(alpha, "float64").tolist()
+        self.statistics = None
+
+    def build(self, input_shape):
+        self.kernel = self.add_weight((input_shape[-1], self.units), "zeros", trainable=False, name="kernel")
+        self.bias = self.add_weight((self.units,), "zeros", trainable=False, name="bias")
+        self.input_spec = keras.layers.InputSpec(axes={-1: input_shape[-1]})
+
+    def call(self, inputs):
+        return ops.matmul(inputs, self.kernel) + self.bias
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], self.units)
+
+    def partial_fit(self, features, targets, sample_weight=None):
+        """Adds rows to those that `solve` fits: `[n, F]`, `[n, K]` and, optionally, weights `[n]`.
+
+        Raises:
+            ValueError: if shapes do not fit, or a number is not finite; nothing is added then.
+        """
+        features, targets = np.asarray(features), np.asarray(targets)
+        if features.ndim != 2 or targets.shape != (len(features), self.units):
+            raise ValueError(
+                f"Expected features [n, F] and targets [n, {self.units}]. Received: shapes {features.shape} and "
+                f"{targets.shape}"
+            )
+        for name, array in (("features", features), ("targets", targets)):
+            if not np.isfinite(array).all():
+                raise ValueError(f"Expected finite {name}. Received: {array[~np.isfinite(array)][0]}")
+        if not self.built:
+            self.build(features.shape)
+            self.built = True
+        if self.statistics is None:
+            self.statistics = RidgeStatistics(features.shape[1], self.units)
+        self.statistics.add(features, targets, sample_weight)
+
+    def solve(self, validation=None):
+        """Sets the weights from all rows since the layer was made; returns the alpha taken.
+
+        Args:
+            validation: iterable of `(features, targets)` or `(features, targets, sample_weight)`, on which the alpha of
+                the smallest squared error is chosen. Needed if there are several.
+
+        Raises:
+            ValueError: without rows, without validation data for several alphas, or if the features depend on each
+                other and alpha is 0; the weights stay as they were then.
+        """
+        alphas = np.atleast_1d(self.alpha)
+        if self.statistics is None:
+            raise ValueError("Expected data from `partial_fit` before `solve`. Received: none")
+        if len(alphas) > 1 and validation is None:
+            raise ValueError(f"To choose among {len(alphas)} alphas, validation data are needed. Received: none")
+        kernels, biases = self.statistics.solve(alphas.tolist())
+        best = 0
+        if len(alphas) > 1:
+            best = int(np.argmin(_squared_errors(kernels, biases, validation)))
+        self.kernel.assign(kernels[best])
+        self.bias.assign(biases[best])
+        return float(alphas[best])
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units, "alpha": self.alpha}
+
+
+def _squared_errors(kernels, biases, validation):
+    """The sum of squared errors of each alpha, `[A]`."""
+    wide = kernels.transpose(1, 0, 2).reshape(kernels.shape[1], -1)
+    total = 0.0
+    for features, targets, *weights in validation:
+        outputs = (np.asarray(features, "float64") @ wide).reshape(len(features), *biases.shape) + biases
+        errors = np.square(outputs - np.asarray(targets, "float64")[:, None]).sum(axis=-1)
+        total = total + (weights[0] @ errors if weights and weights[0] is not None else errors.sum(axis=0))
+    return np.broadcast_to(total, len(kernels))

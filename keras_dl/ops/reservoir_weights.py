@@ -1,0 +1,123 @@
+"""Fixed random weights of reservoirs, with an exact spectral radius and from a seed alone."""
+
+import numpy as np
+from scipy import linalg, sparse
+from scipy.sparse.linalg import eigs
+
+# Up to here all eigenvalues cost less than the search for the largest.
+DENSE_EIGENVALUES = 128
+# Eigenvalues asked for, and vectors kept: the largest few of a random matrix lie close together, and with ARPACK's
+# defaults it misses the largest in a third of all matrices.
+WANTED, SUBSPACE = 6, 60
+
+
+def spectral_radius(matrix) -> float:
+    """The largest modulus of the eigenvalues.
+
+    Args:
+        matrix: float array `[N, N]`, dense or scipy sparse. Large ones are never made dense.
+
+    Example:
+
+    >>> round(spectral_radius(np.array([[0.0, -2.0], [2.0, 0.0]])), 9)
+    2.0
+    """
+    size = matrix.shape[0]
+    if size <= DENSE_EIGENVALUES:
+        dense = matrix.toarray() if sparse.issparse(matrix) else np.asarray(matrix)
+        return float(np.abs(linalg.eigvals(dense.astype("float64"))).max())
+    start = np.random.default_rng(0).standard_normal(size)
+    values = eigs(matrix, k=WANTED, ncv=SUBSPACE, v0=start, tol=1e-9, maxiter=100 * size, return_eigenvectors=False)
+    return float(np.abs(values).max())
+
+
+def draw_recurrent_kernel(units, fan_in=10, radius=0.9, topology="random", seed=0):
+    """Recurrent weights in row form, `h W`: column j holds the links into unit j.
+
+    Args:
+        units: int, N.
+        fan_in: int, links into each unit, drawn without repetition; None for all.
+        radius: float, the spectral radius, exact.
+        topology: `"random"`, weights from the normal distribution; or `"cycle"`, one link of weight `radius` from each
+            unit to the next (Rodan and Tino 2011), where `fan_in` has no meaning.
+        seed: int or `np.random.SeedSequence`.
+
+    Returns:
+        A float64 `[N, N]` scipy sparse array, or a dense one if `fan_in` is None.
+
+    Example:
+
+    >>> kernel = draw_recurrent_kernel(300, fan_in=5, radius=1.25)
+    >>> print((kernel != 0).sum(axis=0).max(), round(spectral_radius(kernel), 6))
+    5 1.25
+    """
+    if topology == "cycle":
+        rows = np.arange(units)
+        return sparse.csc_array((np.full(units, float(radius)), (rows, (rows + 1) % units)), shape=(units, units))
+    for generator in np.random.default_rng(seed).spawn(100):
+        if fan_in is None:
+            kernel = generator.standard_normal((units, units))
+        else:
+            sources = np.sort(_sources(generator, units, fan_in), axis=1)
+            values = generator.standard_normal(sources.size)
+            starts = np.arange(0, sources.size + 1, fan_in)
+            kernel = sparse.csc_array((values, sources.ravel(), starts), shape=(units, units))
+        size = spectral_radius(kernel)
+        if size > 1e-3:  # else nilpotent or nearly so: scaling it up would make weights without bounds
+            return kernel * (radius / size)
+    raise ValueError(f"found no recurrent weights with a radius above 0 for units={units}, fan_in={fan_in}")
+
+
+def _sources(generator, units, fan_in):
+    """`[units, fan_in]` distinct units for each unit."""
+    if fan_in**2 > units:  # draws without repetition would be rare
+        return np.stack([generator.choice(units, fan_in, replace=False, shuffle=False) for _ in range(units)])
+    sources = generator.integers(0, units, (units, fan_in))
+    while True:
+        ordered = np.sort(sources, axis=1)
+        again = (ordered[:, 1:] == ordered[:, :-1]).any(axis=1)
+        if not again.any():
+            return sources
+        sources[again] = generator.integers(0, units, (again.sum(), fan_in))
+
+
+def draw_input_kernel(features, units, scaling=1.0, topology="random", seed=0):
+    """Input weights `[D, N]`, uniform in -scaling..scaling; for the cycle +scaling or -scaling.
+
+    Args:
+        features: int, D.
+        units: int, N.
+        scaling: float, or one for each feature.
+        topology: as for `draw_recurrent_kernel`.
+        seed: int or `np.random.SeedSequence`.
+
+    Example:
+
+    >>> draw_input_kernel(2, 500, scaling=[0.1, 5.0]).max(axis=1).round(1)
+    array([0.1, 5. ])
+    """
+    kernel = np.random.default_rng(seed).uniform(-1, 1, (features, units))
+    kernel = np.sign(kernel) if topology == "cycle" else kernel
+    return kernel * np.broadcast_to(scaling, features)[:, None]
+
+
+def links(kernel, fan_in):
+    """The same weights as lists of links: `(sources, values)`, int32 and float64 `[fan_in, N]`.
+
+    Args:
+        kernel: scipy sparse `[N, N]` in row form, at most `fan_in` links into each unit; units that have fewer get
+            links of weight 0.
+        fan_in: int.
+
+    Example:
+
+    >>> links(sparse.csc_array(np.array([[0.0, 0.5], [2.0, 0.0]])), 1)
+    (array([[1, 0]], dtype=int32), array([[2. , 0.5]]))
+    """
+    kernel = sparse.csc_array(kernel)
+    units = kernel.shape[0]
+    sources, values = np.zeros((fan_in, units), "int32"), np.zeros((fan_in, units))
+    unit = np.repeat(np.arange(units), np.diff(kernel.indptr))
+    place = np.arange(kernel.nnz) - kernel.indptr[unit]
+    sources[place, unit], values[place, unit] = kernel.indices, kernel.data
+    return sources, values
