@@ -1,6 +1,7 @@
 """A trained recurrent network as a forecaster: what an echo state network has to be better than."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import layers
 
@@ -25,6 +26,49 @@ def forecaster(variables, units=64):
     x = layers.LSTM(units, return_sequences=True, name="memory")(series)
     change = layers.Dense(variables, name="change")(x)
     return keras.Model(series, layers.Add(name="next")([series, change]), name="forecaster")
+
+
+def train_forecaster(series, units=64, window=100, batch_size=32, learning_rate=1e-2, seed=0):
+    """Trains a `forecaster` on random windows of one series, three for every step of it or so.
+
+    The defaults are the best of a search on Mackey-Glass series of 10 000 steps. The first quarter of a window is there
+    to warm up and costs nothing.
+
+    Args:
+        series: float array `[T, D]`, standardised.
+        units: int, of the LSTM. Defaults to 64.
+        window: int, steps of a window, fewer for a short series. Defaults to 100.
+        batch_size: int. Defaults to 32.
+        learning_rate: float, at the beginning; it falls to 0 like a cosine. Defaults to 0.01.
+        seed: int, of weights and windows. Defaults to 0.
+
+    Returns:
+        The trained `keras.Model`.
+
+    Example:
+
+    >>> model = train_forecaster(np.sin(np.arange(300) / 5)[:, None], units=8)
+    >>> model.name
+    'forecaster'
+    """
+    window = min(window, len(series) // 2)
+    updates = 1 + 3 * len(series) // batch_size
+    generator = np.random.default_rng(seed)
+    places = generator.integers(len(series) - window, size=(updates, batch_size, 1)) + np.arange(window)
+    known, weights = (
+        tf.constant(series, tf.float32),
+        np.broadcast_to(np.arange(window) >= window // 4, places.shape[1:]),
+    )
+    batches = tf.data.Dataset.from_tensor_slices(places.astype("int32")).map(
+        lambda p: (tf.gather(known, p), tf.gather(known, p + 1), tf.constant(weights, tf.float32))
+    )
+    keras.utils.set_random_seed(seed)
+    model = forecaster(series.shape[1], units)
+    rate = keras.optimizers.schedules.CosineDecay(learning_rate, updates)
+    # On a CPU, XLA compiles for longer than it saves.
+    model.compile(keras.optimizers.Adam(rate, clipnorm=1.0), "mse", jit_compile=False)
+    model.fit(batches.prefetch(tf.data.AUTOTUNE), verbose=0, shuffle=False)
+    return model
 
 
 def free_run(model, context, steps):

@@ -63,6 +63,42 @@ def valid_horizon(errors, threshold=0.4):
     return float(np.median(np.where(beyond.any(axis=1), beyond.argmax(axis=1), beyond.shape[1])))
 
 
+def nrmse(truth, predicted):
+    """Root mean squared error over the standard deviation of the truth, `[T, D]` each; as the metric `NRMSE`.
+
+    Example:
+
+    >>> nrmse(np.array([[0.0], [20.0]]), np.array([[1.0], [19.0]]))
+    0.1
+    """
+    truth, predicted = np.asarray(truth, np.float64), np.asarray(predicted, np.float64)
+    return float(np.sqrt(np.mean(np.mean(np.square(truth - predicted), axis=0) / truth.var(axis=0))))
+
+
+def windows(series, length, overlap):
+    """Cuts a series into windows of one length, each with what follows every step of it.
+
+    Args:
+        series: float array `[T, D]`.
+        length: int, steps of a window beside the overlap, at most.
+        overlap: int, the steps that a window repeats of the one before, to warm up.
+
+    Returns:
+        `(inputs, targets)`, each `[N, overlap + length', D]`, targets one step later. But for fewer than N at the end,
+        every step after the first `overlap` stands behind the overlap of one window.
+
+    Example:
+
+    >>> inputs, targets = windows(np.arange(10)[:, None], length=4, overlap=1)
+    >>> inputs[..., 0].tolist(), targets[..., 0].tolist()
+    ([[0, 1, 2, 3, 4], [4, 5, 6, 7, 8]], [[1, 2, 3, 4, 5], [5, 6, 7, 8, 9]])
+    """
+    steps = len(series) - 1 - overlap
+    count = -(-steps // length)
+    places = (steps // count) * np.arange(count)[:, None] + np.arange(overlap + steps // count)
+    return series[places], series[places + 1]
+
+
 def persistence(context, steps):
     """Tomorrow is like today: the last value, repeated.
 
@@ -104,6 +140,13 @@ class LinearAutoregression:
         self.kernel = np.linalg.lstsq(lagged - middle, following - mean, rcond=1e-12)[0]
         self.bias = mean - middle @ self.kernel
         return self
+
+    @classmethod
+    def best(cls, train, validation, orders):
+        """The model of that order which predicts one step of the validation series best."""
+        orders = [order for order in orders if order < min(len(train) // 4, len(validation) // 2)]
+        models = [cls(order).fit(train) for order in orders]
+        return min(models, key=lambda model: nrmse(validation[model.order :], model.predict(validation)[:-1]))
 
     def predict(self, series):
         """What follows each step of a series `[T, D]`, from the step `order - 1` on: `[T - order + 1, D]`."""

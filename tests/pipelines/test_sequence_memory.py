@@ -1,0 +1,142 @@
+"""The memory pipeline: tasks, layers, the comparison. That the layers learn is tested with little of it."""
+
+from pathlib import Path
+
+import keras
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_dl.data.builders.sequence_memory import TASKS
+from keras_dl.errors import UserError
+from keras_dl.pipeline import load_pipeline, space
+
+FILE = Path(__file__).parents[2] / "pipelines" / "sequence_memory.py"
+LAYERS = ["SimpleRNN", "IdentityRNN", "GRU", "LSTM", "PeepholeLSTM", "ESN"]
+
+
+def pipeline_of(task=None):
+    pipeline = load_pipeline(FILE)
+    pipeline.source = task
+    return pipeline
+
+
+@pytest.fixture(scope="module")
+def pipeline():
+    return pipeline_of()
+
+
+def shorter(splits):
+    return type(splits)(splits.train.take(2), splits.validation, splits.test, splits.features)
+
+
+def test_the_space_and_the_objective(pipeline):
+    hp = space(pipeline)
+    assert pipeline.goal == ("step_loss", "min")
+    assert set(hp.values) == {"layer", "units", "learning_rate", "batch_size", "dropout"}
+    assert next(entry for entry in hp.space if entry.name == "layer").values == LAYERS
+    with pytest.raises(UserError, match="layer='RNN' is not possible: expected layer one of SimpleRNN, "):
+        space(pipeline, {"layer": "RNN"})
+
+
+@pytest.mark.parametrize("task", list(TASKS))
+def test_every_task_has_a_model_that_fits_it(task):
+    pipeline = pipeline_of(task)
+    hp = space(pipeline)
+    model = pipeline.build(hp)
+    inputs, targets, weights = next(iter(pipeline.data(hp).train))
+    assert model(inputs).shape == targets.shape == (*weights.shape, TASKS[task].outputs)
+    found = model.test_on_batch(inputs, targets, weights, return_dict=True)
+    assert set(found) == {"loss", "step_loss", "step_error"}
+    said, weights = model(inputs).numpy(), weights.numpy() > 0
+    wrong = (np.abs(said - targets) > (0.04 if task == "adding" else 0.5)).any(axis=-1)
+    assert found["step_error"] == pytest.approx(wrong[weights].mean(), abs=1e-6)
+    if task == "adding":
+        squares = np.square(said - targets)[weights]
+        assert found["step_loss"] == pytest.approx(squares.mean(), rel=1e-4)
+    else:
+        assert said.min() >= 0 and said.max() <= 1
+
+
+def test_an_unknown_task_is_refused():
+    with pytest.raises(UserError, match="the task must be one of adding, .* Received: parity"):
+        space(pipeline_of("parity"))
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_every_layer_sees_the_past_alone_and_learns(name, pipeline):
+    keras.utils.set_random_seed(0)
+    model = pipeline.build(space(pipeline, {"layer": name, "units": 16}))
+    assert model.name == name
+    inputs, targets, weights = next(iter(pipeline.data(space(pipeline)).train))
+    before = model(inputs).numpy()
+    np.testing.assert_allclose(model(inputs[:, :7]), before[:, :7], atol=1e-5)
+    losses = [model.train_on_batch(inputs, targets, weights, return_dict=True)["loss"] for _ in range(5)]
+    assert losses[-1] < losses[0]
+    assert np.abs(model(inputs).numpy() - before).max() > 1e-3
+
+
+def test_only_the_head_of_the_reservoir_is_trained(pipeline):
+    model = pipeline.build(space(pipeline, {"layer": "ESN"}))
+    assert [weight.path for weight in model.trainable_weights] == ["said/kernel", "said/bias"]
+
+
+def test_the_identity_network_begins_as_the_identity(pipeline):
+    model = pipeline.build(space(pipeline, {"layer": "IdentityRNN", "units": 16}))
+    np.testing.assert_array_equal(model.layers[1].get_weights()[1], np.eye(16))
+    assert model.layers[1].activation is keras.activations.relu
+    assert model.optimizer.clipnorm == 1.0
+
+
+def test_the_comparison_counts_whole_sequences():
+    """A model that knows the answer is right everywhere; the others, hardly trained, are not."""
+    pipeline = pipeline_of("copy")
+    pipeline.epochs = 1
+    splits = shorter(pipeline.data(space(pipeline)))
+
+    class Oracle(keras.Model):
+        """Says the patterns from 4 steps and the delay ago: right for one delay alone."""
+
+        def call(self, inputs, training=None):
+            back = 4 + 10
+            return tf.pad(inputs[:, :-back, :3], [[0, 0], [back, 0], [0, 0]])
+
+    oracle = Oracle(name="oracle")
+    oracle(np.zeros((1, 20, 4), "float32"))
+    found = pipeline.report(oracle, splits)
+    assert list(found) == [f"right_{name}" for name in LAYERS]
+    assert all(0 <= value < 0.5 for value in found.values())
+    pictures = pipeline.pictures(oracle, splits)
+    assert set(pictures) == {"layers", "layers_table"}
+    title, header, first, *others = pictures["layers_table"].splitlines()
+    assert title == "copy: sequences without a mistake, by delay; learned from delay 1 to 10"
+    assert header.split() == ["trained", "1", "5", "10", "20", "40"]
+    assert first.split() == ["best", "trial:", "oracle", "0", "0.00", "0.00", "1.00", "0.00", "0.00"]
+    assert [line.split()[0] for line in others] == LAYERS
+    left, right = pictures["layers"].axes
+    assert [label.get_text() for label in left.get_yticklabels()] == ["best trial: oracle", *LAYERS]
+    assert len(right.lines) == len(LAYERS)
+    pictures["layers"].canvas.draw()
+    plt.close(pictures["layers"])
+
+
+def test_the_answer_is_the_target(pipeline):
+    example = next(pipeline.data(space(pipeline)).test.unbatch().as_numpy_iterator())
+    request = pipeline.request(example)
+    (array,) = request.values()
+    assert array.shape == (1, *example[0].shape)
+    assert pipeline.answer(example) == str(example[1])
+
+
+@pytest.mark.slow
+def test_counting_and_adding_are_learned_and_carried_over():
+    rights = {}
+    for task, layer in (("anbn", "LSTM"), ("anbn", "PeepholeLSTM"), ("binary_addition", "GRU")):
+        pipeline = pipeline_of(task)
+        hp = space(pipeline, {"layer": layer})
+        keras.utils.set_random_seed(0)
+        splits, model = pipeline.data(hp), pipeline.build(hp)
+        model.fit(splits.train, epochs=pipeline.epochs, verbose=0)
+        rights[task, layer] = model.evaluate(splits.validation, verbose=0, return_dict=True)["step_error"]
+    assert max(rights.values()) < 0.05, rights
