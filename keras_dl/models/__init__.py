@@ -1,5 +1,6 @@
 """Models made of layers: functions that return a functional `keras.Model`."""
 
+from keras_dl.models.echo_state_network import EchoStateNetwork as EchoStateNetwork
 from keras_dl.models.forecaster import forecaster as forecaster
 from keras_dl.models.forecaster import free_run as free_run
 from keras_dl.models.forecaster import train_forecaster as train_forecaster

@@ -7,8 +7,8 @@ from keras import ops
 
 from keras_dl.ops.scan import scan
 
-# A link that is read by gathering costs as much as about this many multiplications of a dense product (measured on CPUs
-# with AVX-512, 1 to 64 series, 10 to 100 links): with fewer than units / DENSE_SPEEDUP links a unit gathering is faster.
+# A link that is read by gathering costs as much as about this many multiplications of a dense product (measured on
+# AVX-512, 1 to 64 series, 10 to 100 links): with fewer than units / DENSE_SPEEDUP links a unit gathering is faster.
 DENSE_SPEEDUP = 16
 
 
