@@ -35,7 +35,7 @@ def forecast_picture(forecasts, truth, context=None):
         axis.plot(steps, forecasts[name][:, column], color="C3", linewidth=1, label="forecast")
         # A run that diverges would flatten everything else.
         axis.set_ylim(low - 0.4 * (high - low), high + 0.4 * (high - low))
-        axis.set_ylabel(name if variables == 1 else f"{name}\\nvariable {column + 1}")
+        axis.set_ylabel(name if variables == 1 else f"{name}\nvariable {column + 1}")
         axis.axvline(0.5, color="0.8", linewidth=1)
     axes[0, 0].legend(ncols=2, fontsize=8, loc="upper right")
     axes[-1, 0].set_xlabel("steps ahead")

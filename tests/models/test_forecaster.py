@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_dl.models import forecaster, free_run
+from keras_dl.models import forecaster, free_run, train_forecaster
+from keras_dl.ops.forecasting import nrmse
 
 
 @pytest.fixture
@@ -47,3 +48,18 @@ def test_save_and_load(model, context, tmp_path):
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
     np.testing.assert_allclose(free_run(again, context, 4), free_run(model, context, 4), atol=1e-6)
+
+
+def test_training_on_windows_learns_the_series():
+    times = np.arange(1500) / 4
+    series = np.stack([np.sin(times), np.cos(0.7 * times)], axis=1)
+    trained = train_forecaster(series[:1000], units=16)
+    predicted = trained(series[None, 1000:])[0].numpy()
+    assert nrmse(series[1101:], predicted[100:-1]) < 0.5 * nrmse(series[1101:], series[1100:-1])
+    again = train_forecaster(series[:1000], units=16)
+    np.testing.assert_allclose(again(series[None, 1000:])[0], predicted, atol=1e-3)
+
+
+@pytest.mark.parametrize("steps", [4, 40])
+def test_a_short_series_is_enough(steps):
+    assert train_forecaster(np.random.default_rng(0).normal(size=(steps, 1)), units=4).output_shape == (None, None, 1)

@@ -1,7 +1,15 @@
 import numpy as np
 import pytest
 
-from keras_dl.ops.forecasting import LinearAutoregression, error_growth, free_runs, persistence, valid_horizon
+from keras_dl.ops.forecasting import (
+    LinearAutoregression,
+    error_growth,
+    free_runs,
+    nrmse,
+    persistence,
+    valid_horizon,
+    windows,
+)
 
 GENERATOR = np.random.default_rng(0)
 
@@ -90,3 +98,41 @@ def test_it_is_least_squares():
     design = np.stack([np.ones(496), *(series[lag : 496 + lag, 0] for lag in range(4))], axis=1)
     best = np.linalg.lstsq(design, series[4:], rcond=None)[0]
     np.testing.assert_allclose(np.concatenate([[model.bias], model.kernel]), best, atol=1e-10)
+
+
+def test_nrmse_is_the_metric():
+    from keras_dl.metrics import NRMSE
+
+    truth, noise = GENERATOR.normal(3, [1, 50], size=(80, 2)), GENERATOR.normal(0, [0.1, 20], size=(80, 2))
+    metric = NRMSE()
+    metric.update_state(truth, truth + noise)
+    assert nrmse(truth, truth + noise) == pytest.approx(float(metric.result()), rel=1e-5)
+    assert nrmse(7 * truth, 7 * (truth + noise)) == pytest.approx(nrmse(truth, truth + noise))
+
+
+@pytest.mark.parametrize("size", [60, 111, 200, 201, 1000])
+@pytest.mark.parametrize("overlap", [0, 1, 50])
+def test_every_step_stands_in_one_window_behind_the_overlap(size, overlap):
+    inputs, targets = windows(np.arange(size)[:, None], 100, overlap)
+    np.testing.assert_array_equal(targets, inputs + 1)
+    assert inputs.shape[1] - overlap <= 100
+    behind = inputs[:, overlap:, 0].ravel()
+    np.testing.assert_array_equal(behind, np.arange(overlap, overlap + len(behind)))
+    assert size - 1 - overlap - len(behind) < len(inputs)
+
+
+def test_the_best_order_is_that_of_validation():
+    series = oscillation(600) + GENERATOR.normal(0, 0.3, (600, 2))
+    train, validation = series[:400], series[400:]
+    orders = (1, 2, 4, 8, 16, 64, 99, 100)
+    best = LinearAutoregression.best(train, validation, orders)
+    errors = {}
+    for order in orders[:-2]:
+        model = LinearAutoregression(order).fit(train)
+        errors[order] = nrmse(validation[order:], model.predict(validation)[:-1])
+    assert best.order == min(errors, key=errors.get)
+
+
+def test_orders_too_long_for_the_series_are_left_out():
+    series = oscillation(80)
+    assert LinearAutoregression.best(series[:60], series[60:], (2, 10, 15, 128)).order == 2
