@@ -37,12 +37,22 @@ def log_model(model: keras.Model, example) -> str:
         name="model",
         flavor=flavor,
         model=model,
-        signature=ModelSignature(_schema(model.inputs), _schema(model.outputs)),
+        signature=ModelSignature(*map(_schema, _inputs_and_outputs(model, inputs))),
         input_example=inputs if isinstance(inputs, np.ndarray | dict) else None,
         pip_requirements=requirements,
         validate_serving_input=False,  # would load the model again and predict, with Keras' progress bar
     )
     return info.model_uri
+
+
+def _inputs_and_outputs(model, example):
+    """The symbolic inputs and outputs of a model; a subclassed one has none, so an example says what it takes."""
+    if getattr(model, "inputs", None):
+        return model.inputs, model.outputs
+    inputs = keras.tree.map_structure(
+        lambda array: keras.KerasTensor((*[None] * (array.ndim - 1), array.shape[-1]), array.dtype), example
+    )
+    return keras.tree.flatten(inputs), keras.tree.flatten(model.compute_output_spec(inputs))
 
 
 def _schema(tensors):
