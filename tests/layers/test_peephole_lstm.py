@@ -1,0 +1,209 @@
+"""PeepholeLSTM and its cell: the promises of every layer, the cell in the loop of Keras, what both can be asked."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_dl.layers import PeepholeLSTM, PeepholeLSTMCell
+
+from .check_layer import check_layer
+
+INPUTS = np.random.default_rng(1).normal(size=(3, 7, 4))
+HOLES = np.array([[1, 1, 0, 1, 1, 0, 0], [0, 0, 1, 1, 1, 1, 1], [0] * 7], bool)
+
+
+def randomised(layer, inputs=INPUTS):
+    layer.build(inputs.shape)
+    generator = np.random.default_rng(2)
+    layer.set_weights([generator.normal(0, 0.5, weight.shape) for weight in layer.get_weights()])
+    return layer
+
+
+def with_gradient(layer, inputs, **options):
+    inputs = tf.cast(inputs, layer.compute_dtype)
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        results = tf.nest.flatten(layer(inputs, **options))
+        total = sum(tf.reduce_sum(tf.sin(result) + result**2) for result in results)
+    weights = [weight.value for weight in layer.trainable_weights]
+    return [*results, *tape.gradient(total, [inputs, *weights])]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"coupled_gates": True, "learn_initial_state": True, "peephole_regularizer": keras.regularizers.L2(0.01)},
+        {"activation": "softsign", "use_bias": False},
+    ],
+)
+def test_keeps_the_promises_of_every_layer(arguments, tmp_path):
+    regularizer = arguments.get("peephole_regularizer")
+    if regularizer:
+        arguments = {**arguments, "peephole_regularizer": keras.regularizers.serialize(regularizer)}
+    check_layer(PeepholeLSTM, {"units": 5, "return_sequences": True, **arguments}, INPUTS, tmp_path)
+
+
+def test_weights_stand_in_the_order_of_tensorflow_addons():
+    layer = PeepholeLSTM(5)
+    layer.build((None, None, 4))
+    assert [weight.shape for weight in layer.weights] == [(4, 20), (5, 20), (20,), (5,), (5,), (5,)]
+    assert [weight.name for weight in layer.weights][3:] == [
+        f"{g}_gate_peephole" for g in ("input", "forget", "output")
+    ]
+    np.testing.assert_array_equal(layer.get_weights()[2], np.repeat([0, 1, 0, 0], 5))
+    coupled = PeepholeLSTM(5, coupled_gates=True, learn_initial_state=True)
+    coupled.build((None, None, 4))
+    assert [weight.shape for weight in coupled.weights] == [(4, 15), (5, 15), (15,), *[(5,)] * 4]
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-12), ("float32", 2e-6)])
+@pytest.mark.parametrize(
+    "arguments", [{}, {"coupled_gates": True, "go_backwards": True}, {"learn_initial_state": True, "use_bias": False}]
+)
+def test_is_the_cell_in_the_loop_of_keras(arguments, dtype, tolerance):
+    options = {"return_sequences": True, "return_state": True, "zero_output_for_mask": "use_bias" in arguments}
+    layer = randomised(PeepholeLSTM(5, dtype=dtype, **options, **arguments))
+    loop = {name: arguments[name] for name in ("go_backwards",) if name in arguments}
+    cell = {name: value for name, value in arguments.items() if name not in loop}
+    by_keras = keras.layers.RNN(PeepholeLSTMCell(5, dtype=dtype, **cell), dtype=dtype, **options, **loop)
+    by_keras.build(INPUTS.shape)
+    by_keras.set_weights(layer.get_weights())
+    for mask in (None, HOLES):
+        found, expected = (tf.function(with_gradient)(each, INPUTS, mask=mask) for each in (layer, by_keras))
+        for value, other in zip(found, expected, strict=True):
+            np.testing.assert_allclose(value, other, atol=tolerance)
+    unrolled = PeepholeLSTM.from_config({**layer.get_config(), "unroll": True})
+    unrolled.build(INPUTS.shape)
+    unrolled.set_weights(layer.get_weights())
+    padded = np.where(HOLES[..., None], INPUTS, np.nan)
+    for value, other in zip(
+        with_gradient(layer, padded, mask=HOLES), with_gradient(unrolled, padded, mask=HOLES), strict=True
+    ):
+        np.testing.assert_allclose(value, other, atol=tolerance)
+
+
+@pytest.mark.parametrize("arguments", [{"dropout": 0.5}, {"recurrent_dropout": 0.5}])
+def test_dropout_is_that_of_the_cell(arguments):
+    layer = randomised(PeepholeLSTM(5, seed=7, dtype="float64", **arguments))
+    by_keras = keras.layers.RNN(PeepholeLSTMCell(5, seed=7, dtype="float64", **arguments), dtype="float64")
+    by_keras.build(INPUTS.shape)
+    by_keras.set_weights(layer.get_weights())
+    first = layer(INPUTS, training=True)
+    np.testing.assert_allclose(first, by_keras(INPUTS, training=True), atol=1e-12)
+    assert np.abs(first - layer(INPUTS, training=True)).max() > 1e-3  # another mask for another batch
+    np.testing.assert_allclose(layer(INPUTS), by_keras(INPUTS), atol=1e-12)
+
+
+def test_without_peepholes_it_is_the_lstm_of_keras():
+    layer = randomised(PeepholeLSTM(5, return_sequences=True))
+    layer.set_weights([*layer.get_weights()[:3], *np.zeros((3, 5))])
+    lstm = keras.layers.LSTM(5, return_sequences=True)
+    lstm.build(INPUTS.shape)
+    lstm.set_weights(layer.get_weights()[:3])
+    np.testing.assert_allclose(layer(INPUTS), lstm(INPUTS), atol=1e-6)
+
+
+def test_the_state_given_the_state_learned_and_the_state_kept():
+    layer = randomised(PeepholeLSTM(5, return_state=True, learn_initial_state=True))
+    h, c = (np.broadcast_to(value, (3, 5)) for value in layer.get_weights()[-2:])
+    for found, expected in zip(layer(INPUTS), layer(INPUTS, initial_state=[h, c]), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+    slopes = with_gradient(layer, INPUTS)[-2:]
+    assert all(np.abs(slope).max() > 0 for slope in slopes)
+    stateful = PeepholeLSTM(5, stateful=True)
+    stateful.build(INPUTS.shape)
+    whole = PeepholeLSTM(5)
+    whole.build(INPUTS.shape)
+    whole.set_weights(stateful.get_weights()[:6])
+    stateful(INPUTS[:, :3])
+    np.testing.assert_allclose(stateful(INPUTS[:, 3:]), whole(INPUTS), atol=1e-6)
+    stateful.reset_state()
+    np.testing.assert_allclose(stateful(INPUTS), whole(INPUTS), atol=1e-6)
+
+
+def test_in_the_wrappers_of_keras(tmp_path):
+    sequence = keras.Input((None, 4))
+    x = keras.layers.Masking()(sequence)
+    x = keras.layers.Bidirectional(PeepholeLSTM(5, return_sequences=True, coupled_gates=True))(x)
+    x = keras.layers.RNN([PeepholeLSTMCell(4, dropout=0.1), PeepholeLSTMCell(3)], return_sequences=True)(x)
+    model = keras.Model(sequence, keras.layers.RNN(PeepholeLSTMCell(2))(x))
+    inputs = INPUTS.astype("float32")
+    padded = np.pad(inputs, [[0, 0], [0, 3], [0, 0]])
+    np.testing.assert_allclose(model(padded), model(inputs), atol=1e-6)
+    model.save(tmp_path / "model.keras")
+    np.testing.assert_array_equal(keras.saving.load_model(tmp_path / "model.keras")(inputs), model(inputs))
+    bidirectional = model.layers[2]
+    there, back = bidirectional.forward_layer(inputs), bidirectional.backward_layer(inputs)
+    expected = np.concatenate([there, np.flip(back, axis=1)], axis=-1)
+    np.testing.assert_allclose(bidirectional(inputs), expected, atol=1e-6)
+
+
+def test_exports_for_any_batch_and_time_without_xla(tmp_path):
+    sequence, mask = keras.Input((None, 4), name="sequence"), keras.Input((None,), dtype="bool", name="mask")
+    model = keras.Model([sequence, mask], PeepholeLSTM(5, return_sequences=True)(sequence, mask=mask))
+    model.export(tmp_path / "model", verbose=False)
+    loaded = tf.saved_model.load(tmp_path / "model")
+    for batch, steps in ((3, 7), (1, 2), (2, 4)):
+        inputs = INPUTS[:batch, :steps].astype("float32")
+        result = loaded.serve([inputs, HOLES[:batch, :steps]])
+        np.testing.assert_allclose(result, model([inputs, HOLES[:batch, :steps]]), atol=1e-6)
+    functions = loaded.signatures["serving_default"].graph.as_graph_def().library.function
+    assert len(functions) > 0
+    assert not any(function.attr["_XlaMustCompile"].b for function in functions)
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_fits_batches_of_many_lengths(jit):
+    model = keras.Sequential([keras.layers.Masking(), PeepholeLSTM(5, learn_initial_state=True)])
+    model.compile(keras.optimizers.Adam(0.05, clipnorm=1.0), "mse", jit_compile=jit)
+    generator = np.random.default_rng(3)
+    target = generator.normal(size=(3, 5))
+    losses = [
+        model.train_on_batch(np.pad(INPUTS[:, :steps], [[0, 0], [0, steps % 3], [0, 0]]), target)
+        for _ in range(4)
+        for steps in (3, 7, 4)
+    ]
+    assert losses[-1] < losses[0]
+
+
+def test_regularizers_and_constraints_reach_their_weights():
+    layer = PeepholeLSTM(
+        2,
+        kernel_initializer="ones",
+        recurrent_initializer="zeros",
+        peephole_initializer="ones",
+        peephole_regularizer=keras.regularizers.L1(1.0),
+        kernel_regularizer=keras.regularizers.L1(10.0),
+        recurrent_constraint="non_neg",
+        activity_regularizer=keras.regularizers.L1(0.0),
+    )
+    layer.build((None, None, 3))
+    np.testing.assert_allclose(sum(layer.losses), 3 * 2 + 10 * 3 * 8)
+    assert layer.cell.recurrent_kernel.constraint is not None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"units": 0}, "`units` must be an integer of at least 1. Received: 0"),
+        ({"units": 2.5}, "`units` must be an integer of at least 1. Received: 2.5"),
+        ({"units": 2, "dropout": 1.0}, "`dropout` must be from 0 to below 1. Received: 1.0"),
+        ({"units": 2, "recurrent_dropout": -0.1}, "`recurrent_dropout` must be from 0 to below 1. Received: -0.1"),
+        ({"units": 2, "stateful": True, "learn_initial_state": True}, "`learn_initial_state` must be False"),
+        ({"units": 2, "unit": 3}, "unit"),
+    ],
+)
+def test_what_cannot_be_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        PeepholeLSTM(**arguments)
+
+
+def test_inputs_of_another_size_are_refused():
+    layer = PeepholeLSTM(2)
+    layer.build((None, None, 3))
+    with pytest.raises(ValueError, match="expected axis -1 of input shape to have value 3"):
+        layer(np.zeros((2, 5, 4)))
+    with pytest.raises(ValueError, match="expected ndim=3"):
+        layer(np.zeros((2, 3)))
