@@ -35,7 +35,7 @@ class EchoStateNetwork(ClosedFormFit, keras.Model):
             `"mean"` of its states, or by a `"vote"` of its steps (their share for each class).
         mask_value: float, steps of which all features have this value are padding. Defaults to None: no padding, but
             what the mask says.
-        **kwargs: `name`, `dtype`.
+        **kwargs: `name`; `dtype`, by default the reservoir's.
 
     Call arguments:
         inputs: float tensor `[B, T, D]`.
@@ -73,6 +73,8 @@ class EchoStateNetwork(ClosedFormFit, keras.Model):
         mask_value=None,
         **kwargs,
     ):
+        if isinstance(reservoir, keras.layers.Layer):
+            kwargs.setdefault("dtype", reservoir.dtype_policy)
         super().__init__(**kwargs)
         if not isinstance(washout, int | np.integer) or washout < 0:
             raise ValueError(f"`washout` must be an int from 0. Received: {washout!r}")
