@@ -131,22 +131,30 @@ def _tensorflow_run(z, h, c, recurrent_kernel, peepholes, mask, dropped):
     """`_run` with its gradient written by hand: one small product a step, weights' gradients after the loop."""
     parts = _parts(z)
 
-    @tf.custom_gradient
-    def run(z, h, c, recurrent_kernel, peepholes):
+    def ahead(z, h, c, *weights):
         outputs, saved, state = [], [], (h, c)
         for part in parts:
-            found, gates, *state = _forward(part, z, mask, *state, recurrent_kernel, peepholes, dropped)
+            found, stack, *state = _forward(part, z, mask, *state, *weights, dropped)
             outputs.append(found)
-            saved.append(gates)
-        outputs = outputs[0] if len(parts) == 1 else tf.concat(outputs, axis=0)
+            saved.append(stack)
+        return saved, outputs[0] if len(parts) == 1 else tf.concat(outputs, axis=0), *state
+
+    @tf.custom_gradient
+    def run(z, h, c, *weights):
+        saved, outputs, *state = ahead(z, h, c, *weights)
+        home = tf.compat.v1.get_default_graph()
 
         def gradient(*slopes):
             @tf.custom_gradient
-            def once(h, c, z, recurrent_kernel, peepholes, outputs, *slopes):
-                slopes = _backward(parts, h, recurrent_kernel, peepholes, outputs, saved, mask, dropped, *slopes)
+            def once(z, h, c, recurrent_kernel, peepholes, outputs, *slopes):
+                # The lists cannot leave their graph: not for the gradient in a SavedModel, nor for that of a tape
+                # around a compiled function. There the way ahead is gone once more.
+                inside = tf.compat.v1.get_default_graph() is home
+                stacks = saved if inside else ahead(z, h, c, recurrent_kernel, peepholes)[0]
+                slopes = _backward(parts, h, recurrent_kernel, peepholes, outputs, stacks, mask, dropped, *slopes)
                 return slopes, _no_second_order
 
-            return once(h, c, z, recurrent_kernel, peepholes, outputs, *slopes)
+            return once(z, h, c, *weights, outputs, *slopes)
 
         return (outputs, *state), gradient
 
@@ -197,12 +205,10 @@ class _Rows:
     def write(self, rows, index, row):
         return tf.raw_ops.TensorListSetItem(input_handle=rows, index=index, item=row)
 
-    def read(self, rows):
-        return tf.raw_ops.TensorListStack(input_handle=rows, element_shape=self.shape, element_dtype=self.dtype)
-
     def joined(self, rows):
         """`[T, B, n]` of rows `[steps, B, n]`."""
-        joined = tf.reshape(self.read(rows)[: self.turns], tf.concat([[self.turns * self.shape[0]], self.shape[1:]], 0))
+        rows = tf.raw_ops.TensorListStack(input_handle=rows, element_shape=self.shape, element_dtype=self.dtype)
+        joined = tf.reshape(rows[: self.turns], tf.concat([[self.turns * self.shape[0]], self.shape[1:]], 0))
         joined.set_shape([None, None, tf.get_static_value(self.shape[2])])
         return joined
 
@@ -212,9 +218,14 @@ def _forward(part, z, mask, h, c, recurrent_kernel, peepholes, dropped):
     (first, turns, steps), peepholes = part, tf.unstack(peepholes)
     batch, units, gates = tf.shape(z)[1], recurrent_kernel.shape[0], len(peepholes) + 1
     outputs = _Rows(turns, [steps, batch, units], h.dtype)
-    saved = _Rows(turns, [(gates + 1) * steps, batch, units], c.dtype)
+    # A stack, from which the way back takes one turn after the other, so that its memory is free for the slopes.
+    stack = tf.raw_ops.EmptyTensorList(
+        element_shape=tf.stack([(gates + 1) * steps, batch, units]),
+        max_num_elements=tf.maximum(turns, 1),
+        element_dtype=c.dtype,
+    )
 
-    def turn(index, h, c, output_rows, saved_rows):
+    def turn(index, h, c, output_rows, stack):
         start, hs, values = (h, c), [], []
         for now in range(steps):
             now += first + index * steps
@@ -226,18 +237,11 @@ def _forward(part, z, mask, h, c, recurrent_kernel, peepholes, dropped):
         for tensor, before in zip((h, c), start, strict=True):
             tensor.set_shape(before.shape)
         values = [value for kind in zip(*values, strict=True) for value in kind]
-        return (
-            index + 1,
-            h,
-            c,
-            outputs.write(output_rows, index, tf.stack(hs)),
-            saved.write(saved_rows, index, tf.stack(values)),
-        )
+        stack = tf.raw_ops.TensorListPushBack(input_handle=stack, tensor=tf.stack(values))
+        return index + 1, h, c, outputs.write(output_rows, index, tf.stack(hs)), stack
 
-    _, h, c, output_rows, saved_rows = tf.while_loop(
-        lambda index, *_: index < turns, turn, (0, h, c, outputs.start, saved.start)
-    )
-    return outputs.joined(output_rows), saved.read(saved_rows), h, c
+    _, h, c, output_rows, stack = tf.while_loop(lambda index, *_: index < turns, turn, (0, h, c, outputs.start, stack))
+    return outputs.joined(output_rows), stack, h, c
 
 
 def _backward(parts, h, recurrent_kernel, peepholes, outputs, saved, mask, dropped, dy, dh, dc):
@@ -248,22 +252,31 @@ def _backward(parts, h, recurrent_kernel, peepholes, outputs, saved, mask, dropp
         found, dh, dc, dp = _back(part, gates, mask, dy, dh, dc, dp, transposed, peepholes, dropped)
         dz.insert(0, found)
     dz = dz[0] if len(dz) == 1 else tf.concat(dz, axis=0)
-    before = tf.concat([h[None], outputs], axis=0)[:-1]
-    before = before if dropped is None else before * dropped
-    rows = [tf.reshape(tf.cast(tensor, wide), (-1, tensor.shape[-1])) for tensor in (before, dz)]
-    dr = tf.matmul(rows[0], rows[1], transpose_a=True)
+    # In two products, because to put the first `h` before the others would be to copy them.
+    dr = sum(
+        _summed_product(*pair, dropped, wide) for pair in ((h[None][: tf.shape(dz)[0]], dz[:1]), (outputs[:-1], dz[1:]))
+    )
     return dz, tf.cast(dh, h.dtype), dc, tf.cast(dr, recurrent_kernel.dtype), dp
 
 
-def _back(part, saved, mask, dy, dh, dc, dp, transposed, peepholes, dropped):
+def _summed_product(before, dz, dropped, wide):
+    before = before if dropped is None else before * dropped
+    before, dz = (tf.reshape(tf.cast(tensor, wide), (-1, tensor.shape[-1])) for tensor in (before, dz))
+    return tf.matmul(before, dz, transpose_a=True)
+
+
+def _back(part, stack, mask, dy, dh, dc, dp, transposed, peepholes, dropped):
     """`_forward` backwards. What does not depend on the slopes is computed for a whole turn at once."""
     weights, wide, dtype = tf.unstack(peepholes), peepholes.dtype, transposed.dtype
     (first, turns, steps), coupled = part, len(weights) == 2
-    slopes = _Rows(turns, [steps, tf.shape(dy)[1], transposed.shape[0]], dtype)
+    batch, units = tf.shape(dy)[1], transposed.shape[1]
+    slopes = _Rows(turns, [steps, batch, len(weights) * units + units], dtype)
+    stacked = tf.stack([(len(weights) + 2) * steps, batch, units])
 
-    def turn(index, dh, dc, dp, slope_rows):
+    def turn(index, dh, dc, dp, stack, slope_rows):
         start, here = (dh, dc), [first + index * steps + now for now in range(steps)]
-        i, *f, g, o, before = tf.split(saved[index], len(weights) + 2)
+        stack, values = tf.raw_ops.TensorListPopBack(input_handle=stack, element_shape=stacked, element_dtype=wide)
+        i, *f, g, o, before = tf.split(values, len(weights) + 2)
         f = 1 - i if coupled else f[0]
         c = f * before + i * g
         squashed = tf.tanh(c)
@@ -296,7 +309,9 @@ def _back(part, saved, mask, dy, dh, dc, dp, transposed, peepholes, dropped):
         dp = dp + tf.stack([tf.reduce_sum(a * b, axis=[0, 1]) for a, b in zip(blocks, seen, strict=True)])
         for tensor, begun in zip((dh, dc), start, strict=True):
             tensor.set_shape(begun.shape)
-        return index - 1, dh, dc, dp, slopes.write(slope_rows, index, tf.cast(dz, dtype))
+        return index - 1, dh, dc, dp, stack, slopes.write(slope_rows, index, tf.cast(dz, dtype))
 
-    _, dh, dc, dp, slope_rows = tf.while_loop(lambda index, *_: index >= 0, turn, (turns - 1, dh, dc, dp, slopes.start))
+    _, dh, dc, dp, _, slope_rows = tf.while_loop(
+        lambda index, *_: index >= 0, turn, (turns - 1, dh, dc, dp, stack, slopes.start)
+    )
     return slopes.joined(slope_rows), dh, dc, dp
