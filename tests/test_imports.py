@@ -19,6 +19,7 @@ ORDER = [
     {"ops"},
     {"layers", "losses", "metrics", "data"},
     {"models"},
+    {"migration"},
     {"pipeline"},
     {"tracking"},
     {"serving"},

@@ -1,0 +1,210 @@
+"""Carries trained layers and models of TensorFlow Addons and Keras 2 over to Keras 3, with exact outputs.
+
+Neither `tensorflow_addons` nor `tf_keras` is imported here: a layer is known by the name of its class, what it is made
+of by `get_config()` and what it learned by `get_weights()`, so that it may come from any version of either.
+"""
+
+import keras
+import numpy as np
+
+from keras_dl.layers import ESN, PeepholeLSTM, PeepholeLSTMCell
+
+# What Keras 3 has by the same name with the same weights, whose shapes are checked all the same.
+_SAME = """
+Activation Add Average AveragePooling1D AveragePooling2D BatchNormalization Concatenate Conv1D Conv2D Cropping1D Dense
+DepthwiseConv1D Dot Dropout ELU Embedding Flatten GRU GRUCell GaussianDropout GaussianNoise GlobalAveragePooling1D
+GlobalAveragePooling2D GlobalMaxPooling1D GlobalMaxPooling2D InputLayer LSTM LSTMCell LayerNormalization LeakyReLU
+Masking MaxPooling1D MaxPooling2D Maximum Minimum Multiply PReLU Permute ReLU RepeatVector Reshape SeparableConv1D
+SimpleRNN SimpleRNNCell Softmax SpatialDropout1D Subtract UpSampling1D ZeroPadding1D
+""".split()
+_LOOP = ("return_sequences", "return_state", "go_backwards", "stateful", "unroll", "zero_output_for_mask")
+_PEEPHOLE = ("units", "activation", "recurrent_activation", "use_bias", "unit_forget_bias", "dropout")
+_PEEPHOLE += ("recurrent_dropout", *(f"{kind}_initializer" for kind in ("kernel", "recurrent", "bias")))
+_PEEPHOLE += tuple(
+    f"{kind}_{what}" for kind in ("kernel", "recurrent", "bias") for what in ("regularizer", "constraint")
+)
+
+
+def convert_layer(layer):
+    """A layer of Keras 3 that computes what a layer of TensorFlow Addons or Keras 2 computes.
+
+    `RNN(PeepholeLSTMCell)` becomes `keras_dl.layers.PeepholeLSTM`; `ESN`, `ESNCell` and `RNN(ESNCell)` become
+    `keras_dl.layers.ESN`; `PeepholeLSTMCell`, `RNN` and `Bidirectional` around supported layers, and the usual layers
+    of Keras 2 become those of their name.
+
+    Args:
+        layer: a layer of `tensorflow_addons` 0.23 or `tf_keras`; its weights are carried over if it is built.
+
+    Returns:
+        A layer of Keras 3 of the same name and dtype policy.
+
+    Raises:
+        ValueError: if the layer has no counterpart, or its weights are not of the shapes that the counterpart has.
+
+    Example:
+
+    >>> class Dense:  # stands for a trained tf_keras.layers.Dense
+    ...     def get_config(self): return {"name": "scores", "units": 2, "activation": "relu"}
+    ...     def get_build_config(self): return {"input_shape": (None, 3)}
+    ...     def get_weights(self): return [np.ones((3, 2), "float32"), np.zeros(2, "float32")]
+    >>> convert_layer(Dense())(np.ones((1, 3), "float32")).numpy()
+    array([[3., 3.]], dtype=float32)
+    """
+    inner = getattr(layer, "cell", layer) if type(layer).__name__ == "RNN" else layer
+    if type(inner).__name__ in ("ESN", "ESNCell"):
+        return _esn(layer, inner)
+    converted, weights = _fresh(layer), layer.get_weights()
+    if weights:
+        converted.build(_input_shape(layer, converted, weights))
+        shapes = [[tuple(each.shape) for each in some] for some in (converted.weights, weights)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(f"Expected weights of shapes {shapes[0]} in {_named(layer)}. Received: {shapes[1]}")
+        converted.set_weights(weights)
+    return converted
+
+
+def convert_model(model):
+    """A Sequential or functional model of Keras 3 that computes what one of Keras 2 computes.
+
+    Args:
+        model: a `tf_keras.Sequential` or functional `tf_keras.Model`, built; each layer goes by `convert_layer`.
+
+    Returns:
+        A `keras.Sequential` or `keras.Model` of the same name; not compiled.
+
+    Raises:
+        ValueError: if a layer has no counterpart, or the model is neither Sequential nor functional.
+
+    Example:
+
+    >>> class Sequential:  # stands for a trained tf_keras.Sequential
+    ...     name, layers, input_shape = "scores", [], (None, 3)
+    >>> convert_model(Sequential()).name
+    'scores'
+    """
+    kind = type(model).__name__
+    if kind == "Sequential":
+        start = keras.Input(batch_shape=model.input_shape, dtype=_first_dtype(model))
+        return keras.Sequential([start, *(_any(layer) for layer in model.layers)], name=model.name)
+    if kind != "Functional":
+        raise ValueError(f"Expected a Sequential or functional model of Keras 2. Received: {model.name!r}, a {kind}")
+    return _functional(model)
+
+
+def _any(layer):
+    return convert_model(layer) if hasattr(layer, "layers") else convert_layer(layer)
+
+
+def _first_dtype(model):
+    inputs = getattr(model, "inputs", None)
+    return getattr(inputs[0].dtype, "name", inputs[0].dtype) if inputs else None
+
+
+def _functional(model):
+    """Calls the converted layers as the configuration says: `[name, node, index, arguments]` for each tensor."""
+    config, layers, found, waiting = model.get_config(), {}, {}, []
+
+    def tensor(reference):
+        name, node, index = reference[:3]
+        return keras.tree.flatten(found[name, node])[index]
+
+    for entry in config["layers"]:
+        name, old = entry["name"], model.get_layer(entry["name"])
+        if type(old).__name__ == "InputLayer":
+            shape = {**entry["config"]}.get("batch_input_shape") or entry["config"]["batch_shape"]
+            found[name, 0] = keras.Input(batch_shape=shape, dtype=_policy(entry["config"]), name=name)
+            continue
+        layers[name] = _any(old)
+        waiting += [(name, node, call) for node, call in enumerate(entry["inbound_nodes"])]
+    while waiting:
+        name, node, call = waiting.pop(0)
+        if not all((part[0], part[1]) in found for part in call):
+            waiting.append((name, node, call))  # inputs come first somewhere: the model is a graph without cycles
+            continue
+        arguments = {key: value for key, value in (call[0][3] if len(call[0]) > 3 else {}).items() if value is not None}
+        if any(isinstance(value, list | tuple | dict) for value in arguments.values()):
+            raise ValueError(f"Expected calls with tensors as inputs alone. Received: {name!r} with {arguments}")
+        first, *rest = inputs = [tensor(part) for part in call]
+        if rest and isinstance(layers[name], keras.layers.RNN):
+            found[name, node] = layers[name](first, initial_state=rest, **arguments)
+        else:
+            found[name, node] = layers[name](inputs if rest else first, **arguments)
+    ends = [config["input_layers"], config["output_layers"]]
+    ends = [tensor(end) if isinstance(end[0], str) else [tensor(part) for part in end] for end in ends]
+    return keras.Model(*ends, name=model.name)
+
+
+def _fresh(layer):
+    """The layer of Keras 3 without weights."""
+    kind, config = type(layer).__name__, _plain(layer.get_config())
+    common = {"name": config.get("name"), "dtype": _policy(config), "trainable": config.get("trainable", True)}
+    if kind == "PeepholeLSTMCell":
+        return PeepholeLSTMCell(**_peephole(config), **common)
+    if kind == "RNN":
+        loop = {key: config[key] for key in _LOOP if key in config}
+        if type(layer.cell).__name__ == "PeepholeLSTMCell":
+            return PeepholeLSTM(**_peephole(_plain(layer.cell.get_config())), **loop, **common)
+        cells = [_fresh(cell) for cell in getattr(layer.cell, "cells", [layer.cell])]
+        return keras.layers.RNN(cells if len(cells) > 1 else cells[0], **loop, **common)
+    if kind == "Bidirectional":
+        there, back = _fresh(layer.forward_layer), _fresh(layer.backward_layer)
+        return keras.layers.Bidirectional(there, config["merge_mode"], backward_layer=back, **common)
+    if kind not in _SAME:
+        raise ValueError(
+            "Expected a layer that has a counterpart: RNN, PeepholeLSTMCell, ESN, ESNCell, Bidirectional, "
+            f"{', '.join(_SAME)}. Received: {_named(layer)}"
+        )
+    if config.pop("time_major", False) or config.pop("ragged", False) or config.pop("sparse", False):
+        raise ValueError(f"Expected dense, batch-major inputs. Received: {_named(layer)} with {layer.get_config()}")
+    for unknown in ("batch_input_shape", "implementation", "input_length"):
+        config.pop(unknown, None)
+    if kind == "BatchNormalization" and isinstance(config["axis"], list | tuple):
+        (config["axis"],) = config["axis"]
+    return getattr(keras.layers, kind)(**{**config, **common})
+
+
+def _peephole(config):
+    """The arguments of our cell; Addons draws the peepholes with the initializer of the kernel."""
+    found = {key: config[key] for key in _PEEPHOLE if key in config}
+    return {**found, "peephole_initializer": config.get("kernel_initializer", "glorot_uniform")}
+
+
+def _esn(layer, inner):
+    config, loop, weights = _plain(inner.get_config()), _plain(layer.get_config()), layer.get_weights()
+    if not weights:
+        raise ValueError(f"Expected a layer that is built, whose weights are given. Received: {_named(layer)}")
+    return ESN.from_weights(
+        *weights,
+        leak_rate=config["leaky"],
+        activation=config["activation"],
+        **{key: loop[key] for key in _LOOP if key in loop and key != "unroll"},
+        name=loop.get("name"),
+        dtype=_policy(loop),
+    )
+
+
+def _input_shape(layer, converted, weights):
+    shape = (getattr(layer, "get_build_config", dict)() or {}).get("input_shape")
+    if shape is not None:
+        return tuple(shape)
+    # A cell inside a loop of Keras 2 is never told; the kernel of every cell comes first.
+    steps = (None,) if isinstance(converted, keras.layers.RNN) else ()
+    return (None, *steps, np.shape(weights[0])[0])
+
+
+def _policy(config):
+    """The name of the dtype policy, which Keras 2 writes as a string or as an object."""
+    dtype = config.get("dtype")
+    return dtype["config"]["name"] if isinstance(dtype, dict) else dtype
+
+
+def _plain(config):
+    """A configuration without the modules of Keras 2 that objects in it come from: Keras 3 has them elsewhere."""
+    if isinstance(config, dict):
+        gone = ("module", "registered_name", "shared_object_id") if "class_name" in config else ()
+        return {key: _plain(value) for key, value in config.items() if key not in gone}
+    return [_plain(value) for value in config] if isinstance(config, list | tuple) else config
+
+
+def _named(layer):
+    return f"{getattr(layer, 'name', None)!r}, a {type(layer).__name__}"

@@ -1,0 +1,245 @@
+"""Migration: against the real TensorFlow Addons and Keras 2 where they are installed, and their objects imitated."""
+
+import json
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from keras_dl.layers import ESN, PeepholeLSTM, PeepholeLSTMCell
+from keras_dl.migration import convert_layer, convert_model
+
+GENERATOR = np.random.default_rng(0)
+
+
+class Imitation:
+    """What `convert_layer` asks of a layer of Keras 2, under the name of its class."""
+
+    def __new__(cls, kind, config, weights=(), shape=None, **attributes):
+        layer = object.__new__(type(kind, (Imitation,), {}))
+        layer.config, layer.weights, layer.shape, layer.name = config, list(weights), shape, config.get("name", "layer")
+        vars(layer).update(attributes)
+        return layer
+
+    def get_config(self):
+        return self.config
+
+    def get_weights(self):
+        return self.weights
+
+    def get_build_config(self):
+        return self.shape and {"input_shape": self.shape}
+
+
+def drawn(*shapes):
+    return [GENERATOR.normal(0, 0.5, shape).astype("float32") for shape in shapes]
+
+
+def initializer(name):
+    return {"module": "keras.initializers", "class_name": name, "config": {}, "registered_name": None}
+
+
+def dense(name="scores", features=3, units=2):
+    config = {"name": name, "trainable": True, "dtype": "float32", "units": units, "activation": "linear"}
+    config |= {"kernel_initializer": initializer("GlorotUniform"), "batch_input_shape": (None, features)}
+    return Imitation("Dense", config, drawn((features, units), (units,)), (None, features))
+
+
+def peephole_cell(units=5, features=4):
+    config = {"name": "cell", "units": units, "dropout": 0.0, "implementation": 2, "dtype": "float32"}
+    config |= {"kernel_initializer": initializer("GlorotUniform"), "recurrent_initializer": initializer("Orthogonal")}
+    shapes = [(features, 4 * units), (units, 4 * units), (4 * units,), *[(units,)] * 3]
+    return Imitation("PeepholeLSTMCell", config, drawn(*shapes))
+
+
+def rnn(cell, **config):
+    return Imitation("RNN", {"name": "rnn", "time_major": False, **config}, cell.get_weights(), cell=cell)
+
+
+def test_a_peephole_cell_and_the_loop_around_it():
+    cell = peephole_cell()
+    converted = convert_layer(cell)
+    assert isinstance(converted, PeepholeLSTMCell)
+    layer = convert_layer(rnn(cell, return_sequences=True, go_backwards=True))
+    assert isinstance(layer, PeepholeLSTM) and layer.name == "rnn" and layer.go_backwards
+    assert isinstance(layer.cell.peephole_initializer, keras.initializers.GlorotUniform)
+    x = drawn((2, 6, 4))[0]
+    loop = keras.layers.RNN(converted, return_sequences=True, go_backwards=True)
+    np.testing.assert_allclose(layer(x), loop(x), atol=1e-6)
+
+
+def test_a_stack_of_cells():
+    cells = [peephole_cell(5, 4), peephole_cell(3, 5)]
+    stack = Imitation("StackedRNNCells", {}, [w for cell in cells for w in cell.get_weights()], cells=cells)
+    layer = convert_layer(rnn(stack))
+    one, two = (convert_layer(rnn(cell, return_sequences=True)) for cell in cells)
+    x = drawn((2, 6, 4))[0]
+    np.testing.assert_allclose(layer(x), two(one(x))[:, -1], atol=1e-6)
+
+
+def test_both_directions():
+    there, back = (rnn(peephole_cell(), return_sequences=True, go_backwards=back) for back in (False, True))
+    config = {"name": "both", "merge_mode": "concat"}
+    weights = there.get_weights() + back.get_weights()
+    both = Imitation("Bidirectional", config, weights, (None, None, 4), forward_layer=there, backward_layer=back)
+    layer, x = convert_layer(both), drawn((2, 6, 4))[0]
+    expected = np.concatenate([convert_layer(there)(x), np.flip(convert_layer(back)(x), axis=1)], axis=-1)
+    np.testing.assert_allclose(layer(x), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["ESN", "ESNCell", "RNN"])
+def test_an_echo_state_network(kind):
+    matrix, kernel, bias = drawn((6, 6), (4, 6), (6,))
+    config = {"name": "reservoir", "units": 6, "leaky": 0.7, "activation": "tanh", "use_bias": True}
+    layer = Imitation("ESN" if kind == "ESN" else "ESNCell", config, [matrix, kernel, bias])
+    if kind != "RNN":
+        layer.config["return_sequences"] = True
+    else:
+        layer = rnn(layer, return_sequences=True)
+    converted, x, h, expected = convert_layer(layer), drawn((2, 5, 4))[0], np.zeros((2, 6)), []
+    assert isinstance(converted, ESN)
+    for t in range(5):
+        h = 0.3 * h + 0.7 * np.tanh(x[:, t] @ kernel + h @ matrix + bias)
+        expected.append(h)
+    np.testing.assert_allclose(converted(x), np.stack(expected, 1), atol=1e-6)
+
+
+def test_layers_of_keras_2():
+    layer, x = dense(), drawn((2, 3))[0]
+    np.testing.assert_allclose(convert_layer(layer)(x), x @ layer.weights[0] + layer.weights[1], atol=1e-6)
+    policy = {"class_name": "Policy", "config": {"name": "mixed_float16"}}
+    dropout = convert_layer(Imitation("Dropout", {"name": "drop", "rate": 0.5, "noise_shape": None, "dtype": policy}))
+    assert dropout.rate == 0.5 and dropout.dtype_policy.name == "mixed_float16"
+    table = drawn((7, 3))[0]
+    config = {"name": "table", "input_dim": 7, "output_dim": 3, "mask_zero": True, "input_length": None}
+    embedding = convert_layer(Imitation("Embedding", config, [table], (None, None)))
+    np.testing.assert_array_equal(embedding(np.array([[1, 6]])), table[[[1, 6]]])
+    norm = Imitation(
+        "BatchNormalization", {"name": "norm", "axis": [2]}, drawn((3,), (3,), (3,), (3,)), (None, None, 3)
+    )
+    assert convert_layer(norm).axis == 2
+
+
+def test_a_sequential_model():
+    first, second = rnn(peephole_cell(), return_sequences=False), dense(features=5)
+    model = Imitation("Sequential", {"name": "reader"}, layers=[first, second], input_shape=(None, None, 4))
+    x = drawn((2, 6, 4))[0]
+    np.testing.assert_allclose(convert_model(model)(x), convert_layer(second)(convert_layer(first)(x)), atol=1e-6)
+
+
+def test_a_functional_model_with_a_shared_layer_and_two_inputs():
+    shared, end, add = dense("shared", 3, 3), dense("end", 3, 2), Imitation("Add", {"name": "add"})
+    layers = {layer.name: layer for layer in (shared, end, add)}
+    layers |= {name: Imitation("InputLayer", {"name": name}) for name in "ab"}
+    inputs = [
+        {"name": name, "config": {"batch_input_shape": (None, 3), "dtype": "float32"}, "inbound_nodes": []}
+        for name in "ab"
+    ]
+    calls = {"end": [[["add", 0, 0, {}]]], "add": [[["shared", 0, 0, {}], ["shared", 1, 0, {}]]]}
+    calls["shared"] = [[["a", 0, 0, {}]], [["b", 0, 0, {"training": None}]]]
+    config = {"layers": [*inputs, *({"name": name, "inbound_nodes": nodes} for name, nodes in calls.items())]}
+    config |= {"input_layers": [["a", 0, 0], ["b", 0, 0]], "output_layers": [["end", 0, 0]]}
+    model = Imitation("Functional", config, get_layer=layers.__getitem__)
+    a, b = drawn((2, 3), (2, 3))
+    converted = convert_model(model)
+    once, last = convert_layer(shared), convert_layer(end)
+    np.testing.assert_allclose(converted([a, b]), last(once(a) + once(b)), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (Imitation("NASCell", {"name": "nas"}), "a counterpart: RNN, .* Received: 'nas', a NASCell"),
+        (rnn(Imitation("NASCell", {"name": "nas"})), "Received: 'nas', a NASCell"),
+        (Imitation("ESN", {"name": "esn"}), "layer that is built.* Received: 'esn', a ESN"),
+        (Imitation("LSTM", {"name": "l", "units": 2, "time_major": True}), "batch-major inputs. Received: 'l', a LSTM"),
+        (
+            Imitation("Dense", {"name": "d", "units": 2}, drawn((3, 5), (5,)), (None, 3)),
+            r"weights of shapes \[\(3, 2\), \(2,\)\] in 'd', a Dense. Received: \[\(3, 5\), \(5,\)\]",
+        ),
+    ],
+)
+def test_what_has_no_counterpart_is_refused(layer, message):
+    with pytest.raises(ValueError, match=message):
+        convert_layer(layer)
+
+
+def test_a_model_written_as_a_class_is_refused():
+    with pytest.raises(ValueError, match="Sequential or functional model of Keras 2. Received: 'mine', a MyModel"):
+        convert_model(Imitation("MyModel", {"name": "mine"}))
+
+
+PARITY = """
+import os
+os.environ.update(TF_USE_LEGACY_KERAS="1", TF_ADDONS_PY_OPS="1", TF_CPP_MIN_LOG_LEVEL="3")
+import json, sys, keras, numpy as np, tensorflow as tf
+try:
+    import tf_keras.src.engine.keras_tensor
+    sys.modules["keras.src.engine"] = sys.modules["tf_keras.src.engine"]
+    import tensorflow_addons as tfa
+except ImportError as error:
+    print(json.dumps({"missing": str(error)}))
+    sys.exit()
+del sys.modules["keras.src.engine"]
+from keras_dl.migration import convert_layer, convert_model
+errors = {"float32": {}, "float64": {}}
+rng = np.random.default_rng(0)
+mask = np.array([[1] * 6, [1, 1, 1, 0, 0, 0], [0, 0, 1, 1, 0, 1], [0] * 6], bool)
+
+def compare(name, dtype, old, new, mask=None, slopes=True):
+    x = tf.constant(rng.normal(size=(4, 6, 3)), dtype)
+    options = {} if mask is None else {"mask": mask}
+    results = []
+    for layer in (old, new):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x, **options)
+            total = tf.reduce_sum(tf.square(y))
+        weights = [getattr(w, "value", w) if layer is new else w for w in layer.trainable_weights]
+        results.append([y, *tape.gradient(total, [x, *weights])] if slopes else [y])
+    worst = max(float(np.abs(np.asarray(a) - np.asarray(b)).max()) for a, b in zip(*results, strict=True))
+    errors[dtype][name] = worst
+
+for dtype in errors:
+    def randomised(layer):
+        layer.build((None, None, 3))
+        layer.set_weights([rng.normal(0, .5, w.shape) for w in layer.get_weights()])
+        return layer
+    def loop(**options):
+        cell = tfa.rnn.PeepholeLSTMCell(5, dtype=dtype)
+        return randomised(tf_keras.layers.RNN(cell, return_sequences=True, dtype=dtype, **options))
+    for name, options in {"peephole": {}, "backwards": {"go_backwards": True},
+                          "zeroed": {"zero_output_for_mask": True}}.items():
+        old = loop(**options)
+        new = convert_layer(old)
+        compare(name, dtype, old, new)
+        compare(name + " masked", dtype, old, new, mask)
+    old = randomised(tfa.layers.ESN(20, connectivity=.5, leaky=.7, return_sequences=True, dtype=dtype))
+    compare("esn", dtype, old, convert_layer(old), slopes=False)
+    compare("esn masked", dtype, old, convert_layer(old), mask, slopes=False)
+    for layer in (tf_keras.layers.LSTM(5, dtype=dtype), tf_keras.layers.GRU(5, dtype=dtype),
+                  tf_keras.layers.Bidirectional(tf_keras.layers.LSTM(5, dtype=dtype), dtype=dtype)):
+        compare(layer.name, dtype, randomised(layer), convert_layer(layer))
+    inputs = tf_keras.Input((None, 3), dtype=dtype)
+    x = tf_keras.layers.Dense(4, activation="tanh", dtype=dtype)(inputs)
+    y = tf_keras.layers.RNN(tfa.rnn.PeepholeLSTMCell(4, dtype=dtype), return_sequences=True, dtype=dtype)(x)
+    model = tf_keras.Model(inputs, tf_keras.layers.Add(dtype=dtype)([x, y]))
+    compare("functional", dtype, model, convert_model(model))
+    model = tf_keras.Sequential([tf_keras.Input((None, 3), dtype=dtype), tf_keras.layers.Masking(dtype=dtype),
+                                 tf_keras.layers.LSTM(4, dtype=dtype), tf_keras.layers.Dense(2, dtype=dtype)])
+    compare("sequential", dtype, model, convert_model(model))
+print(json.dumps(errors))
+"""
+
+
+def test_outputs_are_those_of_tensorflow_addons():
+    answer = subprocess.run([sys.executable, "-c", PARITY], env=dict(os.environ), capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stderr
+    errors = json.loads(answer.stdout.splitlines()[-1])
+    if "missing" in errors:
+        pytest.skip(f"the extra `addons` is not installed, or not whole: {errors['missing']}")
+    assert {name: value for name, value in errors["float32"].items() if not value < 5e-6} == {}
+    assert {name: value for name, value in errors["float64"].items() if not value < 1e-12} == {}
