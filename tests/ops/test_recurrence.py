@@ -77,7 +77,7 @@ def by_autodiff(monkeypatch):
 
     def run(case, **options):
         with monkeypatch.context() as patch:
-            patch.setattr(recurrence, "_tensorflow_run", recurrence._run)
+            patch.setattr(recurrence, "fused_loop", recurrence._run)
             return tf.function(with_gradient(case, **options), autograph=False)(*as_tensors(case))
 
     return run
