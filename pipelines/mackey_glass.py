@@ -16,7 +16,7 @@ from keras_dl import Pipeline
 from keras_dl.data import Splits, batches, load
 from keras_dl.layers import ESN
 from keras_dl.metrics import NRMSE
-from keras_dl.models import EchoStateNetwork, free_run, train_forecaster
+from keras_dl.models import ForecastingNetwork, free_run, train_forecaster
 from keras_dl.models.forecast_pictures import forecast_picture, growth_picture, spectrum_picture
 from keras_dl.ops.forecasting import (
     LinearAutoregression,
@@ -36,8 +36,9 @@ ORDERS = (2, 4, 8, 16, 32, 64, 128)
 class MackeyGlass(Pipeline):
     """The step after each step of a series; fed back, a forecast as long as one likes."""
 
-    # One step ahead. What happens in closed loop follows from it, and is noisy and without bound where a run diverges.
-    objective = "val_nrmse"
+    # In closed loop: of 24 networks drawn at random it had the order of the test's closed loop (rank correlation 0.99),
+    # the error one step ahead did not (0.54).
+    objective = "val_closed_loop_nrmse"
     direction = "min"
     epochs = 1
     trials = 12
@@ -47,11 +48,11 @@ class MackeyGlass(Pipeline):
 
     def build(self, hp):
         reservoir = ESN(
-            units=hp.Choice("units", [300, 500], default=300),
-            fan_in=hp.Choice("fan_in", [5, 10, 20], default=10),
-            spectral_radius=hp.Float("spectral_radius", 0.5, 1.4, default=0.9),
-            leak_rate=hp.Float("leak_rate", 0.2, 1.0, default=0.7),
-            input_scaling=hp.Float("input_scaling", 0.05, 1.0, sampling="log", default=0.2),
+            units=hp.Choice("units", [300, 500, 1000], default=1000),
+            fan_in=hp.Choice("fan_in", [5, 10, 20], default=20),
+            spectral_radius=hp.Float("spectral_radius", 0.6, 1.3, default=1.0),
+            leak_rate=hp.Float("leak_rate", 0.2, 1.0, default=0.8),
+            input_scaling=hp.Float("input_scaling", 0.05, 1.0, sampling="log", default=0.17),
             bias_scaling=hp.Float("bias_scaling", 0.0, 1.0, default=0.2),
             seed=self.seed,
             return_sequences=True,
@@ -59,8 +60,8 @@ class MackeyGlass(Pipeline):
         )
         # Of many penalties the best on the validation data is kept: that costs next to nothing.
         alphas = [10.0**exponent for exponent in range(-11, -1)]
-        variables, washout = parts(self.source)[0].shape[1], lengths(self.source)["washout"]
-        model = EchoStateNetwork(reservoir, variables, alpha=alphas, washout=washout)
+        sizes, variables = lengths(self.source), parts(self.source)[0].shape[1]
+        model = ForecastingNetwork(reservoir, variables, sizes["ahead"], alpha=alphas, washout=sizes["washout"])
         model.build((None, None, variables))
         model.compile(loss="mse", metrics=[NRMSE()])
         return model
@@ -73,7 +74,9 @@ class MackeyGlass(Pipeline):
 
         def forecast(context, steps):
             tf.debugging.assert_less_equal(steps, 100_000, "steps must be at most 100000")
-            return {"forecast": model.forecast((context - mean) / deviation, steps) * deviation + mean}
+            # A loop of no steps cannot be exported, hence 2 at least.
+            found = model.forecast((context - mean) / deviation, tf.maximum(steps, 2))[:, :steps]
+            return {"forecast": found * deviation + mean}
 
         series, context = (tf.TensorSpec([None, None, mean.size], name=name) for name in ("series", "context"))
         steps = tf.TensorSpec([], tf.int32, name="steps")
@@ -134,10 +137,14 @@ def parts(source):
 
 def lengths(source):
     """Steps to warm up, to read before a free run, to forecast, and of the error reported; less for a short series."""
-    shortest = min(map(len, parts(source)))
-    horizon = min(1500, shortest // 2)
-    context = min(500, shortest // 4)
-    return {"washout": min(100, shortest // 4), "context": context, "horizon": horizon, "ahead": min(84, horizon)}
+    _, validation, test = map(len, parts(source))
+    horizon = min(2000, test // 2)
+    return {
+        "washout": min(100, validation // 4),
+        "context": min(500, validation),
+        "horizon": horizon,
+        "ahead": min(84, horizon),
+    }
 
 
 @functools.cache
@@ -151,8 +158,8 @@ def windowed(source):
 def rivals(source, seed):
     """What an echo state network has to beat: `{name: (one-step NRMSE on the test part, forecaster)}`."""
     train, validation, test = parts(source)
-    warm = lengths(source)["washout"]
-    linear = LinearAutoregression.best(train, validation, ORDERS)
+    warm, context = lengths(source)["washout"], lengths(source)["context"]
+    linear = LinearAutoregression.best(train, validation, [order for order in ORDERS if order <= context])
     lstm = train_forecaster(train, seed=seed)
     return {
         "LSTM": (nrmse(test[warm + 1 :], lstm(test[None])[0, warm:-1]), functools.partial(free_run, lstm)),
@@ -164,10 +171,11 @@ def rivals(source, seed):
 @functools.cache
 def runs(pipeline, model):
     """Free runs of the network and its rivals from 50 places of the test part: `{name: (forecasts, truth, errors)}`."""
-    sizes, test = lengths(pipeline.source), parts(pipeline.source)[2]
+    sizes, (_, validation, test) = lengths(pipeline.source), parts(pipeline.source)
+    known = np.concatenate([validation[-sizes["context"] :], test])  # what comes before the first place
     forecasters = {OURS: model.forecast}
     forecasters |= {name: forecaster for name, (_, forecaster) in rivals(pipeline.source, pipeline.seed).items()}
     return {
-        name: free_runs(forecaster, test, STARTS, sizes["context"], sizes["horizon"])
+        name: free_runs(forecaster, known, STARTS, sizes["context"], sizes["horizon"])
         for name, forecaster in forecasters.items()
     }
