@@ -34,7 +34,11 @@ ui: $(VENV)/.installed  ## the MLflow UI on http://127.0.0.1:5000
 serve: $(VENV)/.installed  ## serve every exported model on http://127.0.0.1:8501
 	$(BIN)/keras-dl serve
 
-bench: $(VENV)/.installed  ## ratios against peers
+$(VENV)/.installed-bench: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench,addons]"
+	touch $@
+
+bench: $(VENV)/.installed-bench  ## ratios against peers (installs them: torch is large)
 	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
 
 lint: $(VENV)/.installed-test  ## ruff
