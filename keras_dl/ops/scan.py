@@ -46,13 +46,16 @@ def _scan_tensorflow(step, states, inputs, length, keep):
     if inputs:
         length = inputs[0].shape[0] if inputs[0].shape[0] is not None else tf.shape(inputs[0])[0]
     slices = [tf.TensorArray(x.dtype, length, element_shape=x.shape[1:]).unstack(x) for x in inputs]
-    history = tf.TensorArray(states[0].dtype, length if keep else 0, element_shape=states[0].shape)
+    # If it may be none of a shape not yet known, what stood before the first step says which shape.
+    ahead = 0 if isinstance(length, int) or not keep else 1
+    history = tf.TensorArray(states[0].dtype, length + ahead if keep else 0, element_shape=states[0].shape)
+    history = history.write(0, states[0]) if ahead else history
 
     def body(time, states, history):
         new = step(states, [array.read(time) for array in slices])
         for tensor, old in zip(new, states, strict=True):
             tensor.set_shape(old.shape)
-        return time + 1, new, history.write(time, new[0]) if keep else history
+        return time + 1, new, history.write(time + ahead, new[0]) if keep else history
 
     _, states, history = tf.while_loop(
         lambda time, *_: time < length,
@@ -60,4 +63,4 @@ def _scan_tensorflow(step, states, inputs, length, keep):
         (0, states, history),
         maximum_iterations=length,  # without it XLA cannot differentiate the loop
     )
-    return states, history.stack() if keep else None
+    return states, history.stack()[ahead:] if keep else None
