@@ -194,12 +194,15 @@ def compare(name, dtype, old, new, mask=None, slopes=True):
     options = {} if mask is None else {"mask": mask}
     results = []
     for layer in (old, new):
+        if not slopes:
+            results.append([layer(x, **options)])
+            continue
         with tf.GradientTape() as tape:
             tape.watch(x)
             y = layer(x, **options)
             total = tf.reduce_sum(tf.square(y))
         weights = [getattr(w, "value", w) if layer is new else w for w in layer.trainable_weights]
-        results.append([y, *tape.gradient(total, [x, *weights])] if slopes else [y])
+        results.append([y, *tape.gradient(total, [x, *weights])])
     worst = max(float(np.abs(np.asarray(a) - np.asarray(b)).max()) for a, b in zip(*results, strict=True))
     errors[dtype][name] = worst
 
