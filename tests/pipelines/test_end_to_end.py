@@ -26,8 +26,14 @@ FILES = sorted((Path(__file__).parents[2] / "pipelines").glob("*.py"))
 # What makes a training short, of the values that a space offers.
 CHEAP = {"units": min, "filters": min, "batch_size": max}
 
+
+def short_series(folder):
+    np.save(folder / "series.npy", np.sin(np.arange(600) / 5) + np.random.default_rng(0).normal(0, 0.1, 600))
+    return str(folder / "series.npy")
+
+
 # Less data than by default, where a pipeline takes other data: one file of the standard library instead of all.
-DATA = {"python_source": argparse.__file__}
+DATA = {"python_source": lambda folder: argparse.__file__, "mackey_glass": short_series}
 
 FRESH = """
 import json
@@ -90,7 +96,7 @@ def test_from_the_file_to_an_answer(file, project, serving, capsys):
     path.parent.mkdir()
     shutil.copy(file, path)
     pipeline = load_pipeline(path)
-    pipeline.source = DATA.get(name)
+    pipeline.source = DATA[name](project.root) if name in DATA else None
     arguments = cheap_values(pipeline) + (["--data", pipeline.source] if pipeline.source else [])
     assert main(["tune", str(path), "--trials", "1", "--epochs", "1", *arguments]) == 0
     assert f"model  {name} version 1, champion" in capsys.readouterr().out
