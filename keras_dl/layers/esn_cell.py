@@ -162,7 +162,7 @@ class ESNCell(keras.layers.Layer):
     def call(self, inputs, states, training=False):
         (state,) = states if isinstance(states, tuple | list) else (states,)
         heard = recurrent_product(state, self.recurrent_kernel)
-        leak_rate = ops.cast(self.leak_rate, state.dtype)
+        leak_rate = ops.convert_to_tensor(self.leak_rate, state.dtype)
         new = (1 - leak_rate) * state + leak_rate * self.activation(self.drive(inputs, training) + heard)
         return new, [new]
 
@@ -174,7 +174,7 @@ class ESNCell(keras.layers.Layer):
         if mask is not None:  # before the product: NaN in padding would come back as a gradient
             sequences = ops.where(ops.expand_dims(mask, -1), sequences, ops.zeros_like(sequences))
         drive, kernel = self.drive(sequences, training), self.recurrent_kernel
-        leak_rate = ops.cast(self.leak_rate, drive.dtype)
+        leak_rate = ops.convert_to_tensor(self.leak_rate, drive.dtype)
         outputs, last = reservoir_states(drive, states[0], kernel, leak_rate, self.activation, mask, keep)
         return outputs, last, [last]
 
