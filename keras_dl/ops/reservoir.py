@@ -72,15 +72,39 @@ def reservoir_states(drive, state, kernel, leak_rate, activation=ops.tanh, mask=
         import tensorflow as tf
 
         if tf.executing_eagerly():
-            return _compiled()(drive, state, kernel, leak_rate, activation, mask, keep)
+            return _compiled(drive, state, (kernel, leak_rate, activation, mask, keep))
     return _run(drive, state, kernel, leak_rate, activation, mask, keep)
 
 
-@functools.cache
-def _compiled():
+def _compiled(drive, state, others):
+    """`_run` by XLA. Its intermediate results do not leave XLA, so that on the way back it is run again."""
     import tensorflow as tf
 
-    return tf.function(_run, jit_compile=True)
+    forward, backward = _functions()
+
+    @tf.custom_gradient
+    def run(drive, state):
+        results = forward(tf.stop_gradient(drive), tf.stop_gradient(state), others)
+        return results, lambda *slopes: backward(drive, state, others, slopes)
+
+    *states, last = run(ops.convert_to_tensor(drive), ops.convert_to_tensor(state, drive.dtype))
+    return states[0] if states else None, last
+
+
+@functools.cache
+def _functions():
+    import tensorflow as tf
+
+    def forward(drive, state, others):
+        return [result for result in _run(drive, state, *others) if result is not None]
+
+    def backward(drive, state, others, slopes):
+        with tf.GradientTape() as tape:
+            tape.watch([drive, state])
+            results = forward(drive, state, others)
+        return tape.gradient(results, [drive, state], slopes)
+
+    return tf.function(forward, jit_compile=True), tf.function(backward, jit_compile=True)
 
 
 def _run(drive, state, kernel, leak_rate, activation, mask, keep):
