@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from keras_dl.errors import UserError
 from keras_dl.pipeline import load_pipeline, space
+from keras_dl.serving.export import export
 
 FILE = Path(__file__).parents[2] / "pipelines" / "mackey_glass.py"
 SMALL = {"units": 300, "fan_in": 5}
@@ -52,7 +53,7 @@ def three(files):
 def test_the_space_and_the_objective():
     pipeline = pipeline_of(None)
     hp = space(pipeline)
-    assert pipeline.goal == ("nrmse", "min")
+    assert pipeline.goal == ("closed_loop_nrmse", "min")
     assert {"units", "spectral_radius", "leak_rate", "input_scaling", "fan_in"} <= set(hp.values)
 
 
@@ -107,6 +108,19 @@ def test_the_default_signature_says_the_next_step(three):
     np.testing.assert_allclose(found[:, -1:], forecast, rtol=1e-4)
 
 
+def test_the_exported_forecast_is_that_of_the_model(three, tmp_path):
+    pipeline, model, splits = three
+    request = pipeline.request(next(splits.test.unbatch().as_numpy_iterator()))
+    folder = export(pipeline, model, tmp_path, 1, request)
+    served = tf.saved_model.load(str(folder)).signatures["forecast"]
+    series = tf.constant(waves(1200, 3)[None, 900:1000], tf.float32)
+    for steps in (1, 5):
+        found = served(context=series, steps=tf.constant(steps))["forecast"].numpy()
+        expected = pipeline.signatures(model)["forecast"][0](series, tf.constant(steps))["forecast"].numpy()
+        assert found.shape == (1, steps, 3)
+        np.testing.assert_allclose(found, expected, rtol=1e-3)
+
+
 def test_too_many_steps_are_refused(three):
     pipeline, model, _ = three
     with pytest.raises(tf.errors.InvalidArgumentError, match="steps must be at most 100000"):
@@ -140,7 +154,7 @@ def test_report_and_pictures(three):
     pictures = pipeline.pictures(model, splits)
     assert set(pictures) == {"forecast", "error_growth", "spectrum"}
     assert len(pictures["forecast"].axes) == 4 * 3
-    assert pictures["spectrum"].axes[0].get_title() == "300 eigenvalues, spectral radius 0.9"
+    assert pictures["spectrum"].axes[0].get_title() == "300 eigenvalues, spectral radius 1"
     for figure in pictures.values():
         figure.canvas.draw()
         plt.close(figure)
