@@ -38,6 +38,8 @@ class DeepESNCell(keras.layers.Layer):
         super().__init__(**kwargs)
         if not cells or not all(isinstance(cell, ESNCell) for cell in cells):
             raise ValueError(f"`cells` must be a list of ESNCell, at least one. Received: {cells!r}")
+        if {cell.variable_dtype for cell in cells} != {self.variable_dtype}:
+            raise ValueError(f"Expected cells of {self.variable_dtype}. Received: {[c.variable_dtype for c in cells]}")
         self.cells = list(cells)
         self.state_size = [cell.units for cell in cells]
         self.output_size = sum(self.state_size)
@@ -52,7 +54,7 @@ class DeepESNCell(keras.layers.Layer):
     def call(self, inputs, states, training=False):
         outputs = []
         for cell, state in zip(self.cells, states, strict=True):
-            inputs, _ = cell(inputs, [state], training=training)
+            inputs, _ = cell.call(inputs, [state], training)  # not cell(): the precision is that of the whole
             outputs.append(inputs)
         return ops.concatenate(outputs, -1), outputs
 
@@ -84,7 +86,7 @@ class DeepESN(Reservoir):
     Args:
         cells: list of `ESNCell`, the lowest first.
         **kwargs: `return_sequences`, `return_state`, `go_backwards`, `stateful`, `zero_output_for_mask`, `name`,
-            `dtype`, as for every recurrent layer of Keras.
+            `dtype`, as for every recurrent layer of Keras; `dtype` is by default that of the lowest cell.
 
     Call arguments:
         sequences: float tensor `[B, T, D]`.
@@ -106,7 +108,8 @@ class DeepESN(Reservoir):
     """
 
     def __init__(self, cells, **kwargs):
-        super().__init__(DeepESNCell(cells, dtype=kwargs.get("dtype")), **kwargs)
+        kwargs.setdefault("dtype", cells[0].dtype_policy if cells and isinstance(cells[0], ESNCell) else None)
+        super().__init__(DeepESNCell(cells, dtype=kwargs["dtype"]), **kwargs)
 
     def get_config(self):
         config = super().get_config()

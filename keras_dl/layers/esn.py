@@ -114,6 +114,8 @@ class ESN(Reservoir):
     def from_weights(cls, recurrent_kernel, kernel, bias=None, leak_rate=1.0, activation="tanh", **kwargs):
         """A layer with these weights, in the order and shapes of TensorFlow Addons' `ESN.get_weights()`.
 
+        They are saved with models, but are not of the config: for `keras.layers.Bidirectional` give both layers.
+
         Args:
             recurrent_kernel: float array `[N, N]`, dense or scipy sparse, in row form: `h W`.
             kernel: float array `[D, N]`.

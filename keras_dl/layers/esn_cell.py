@@ -88,25 +88,25 @@ class ESNCell(keras.layers.Layer):
         if topology != "cycle":
             right = fan_in is None or _whole(fan_in) and 0 < fan_in <= units
             _check(fan_in, "fan_in", right, f"None (links from all units), or an int from 1 to units={units}")
-        _check(spectral_radius, "spectral_radius", spectral_radius >= 0, "a number from 0")
+        _check(spectral_radius, "spectral_radius", 0 <= spectral_radius < np.inf, "a number from 0")
         rates = np.atleast_1d(leak_rate)
         right = rates.shape in [(1,), (units,)] and (rates > 0).all() and (rates <= 1).all()
         _check(leak_rate, "leak_rate", right, f"a number above 0, to 1, or {units} of them")
-        _check(noise_stddev, "noise_stddev", noise_stddev >= 0, "a number from 0")
+        _check(noise_stddev, "noise_stddev", 0 <= noise_stddev < np.inf, "a number from 0")
         _check(topology, "topology", topology in ("random", "cycle", "given"), "'random', 'cycle' or 'given'")
         _check(feedback, "feedback", _whole(feedback) and feedback >= 0, "an int from 0")
         self.units = int(units)
-        self.fan_in = fan_in
-        self.spectral_radius = spectral_radius
+        self.fan_in = None if fan_in is None else int(fan_in)
+        self.spectral_radius = float(spectral_radius)
         self.leak_rate = leak_rate
         self.input_scaling = np.asarray(input_scaling, "float64").tolist()
-        self.bias_scaling = bias_scaling
+        self.bias_scaling = float(bias_scaling)
         self.activation = keras.activations.get(activation)
-        self.noise_stddev = noise_stddev
+        self.noise_stddev = float(noise_stddev)
         self.topology = topology
-        self.feedback = feedback
-        self.feedback_scaling = feedback_scaling
-        self.seed = random.randint(1, 10**9) if seed is None else seed
+        self.feedback = int(feedback)
+        self.feedback_scaling = float(feedback_scaling)
+        self.seed = random.randint(1, 10**9) if seed is None else int(seed)
         self.noise = keras.random.SeedGenerator(self.seed)
         self.state_size = self.output_size = self.units
 

@@ -1,5 +1,7 @@
 """A reservoir with a readout in closed form."""
 
+import inspect
+
 import keras
 import numpy as np
 from keras import ops
@@ -24,14 +26,16 @@ class EchoStateNetwork(ClosedFormFit, keras.Model):
 
     Args:
         reservoir: `ESN`, `DeepESN`, or another layer `[B, T, D]` -> `[B, T, N]`; recurrent ones are set to return all
-            states. `Bidirectional` ones cannot forecast.
+            states. `Bidirectional` ones cannot forecast. A stateful one's washout counts from the start of the stream
+            in `fit`; `predict` and `evaluate` go on in the stream, `forecast` leaves it alone.
         units: int, K, targets or classes.
         alpha: float from 0, the ridge; or a list, from which `fit` takes the best on the validation data at no extra
             cost. Defaults to 1e-6.
-        washout: int, steps at the beginning of each sequence that the states need to forget their start. Defaults to 0.
+        washout: int, steps at the beginning of each sequence, masked ones not counted, that the states need to forget
+            their start. Defaults to 0.
         input_to_readout: bool, whether the readout sees the input too. Defaults to True.
         squared_states: bool, whether it sees the squares of the states. Defaults to False.
-        summary: None (default) for an output at each step; or one output for a sequence, from its `"last"` state, the
+        pooling: None (default) for an output at each step; or one output for a sequence, from its `"last"` state, the
             `"mean"` of its states, or by a `"vote"` of its steps (their share for each class).
         mask_value: float, steps of which all features have this value are padding. Defaults to None: no padding, but
             what the mask says.
@@ -43,7 +47,7 @@ class EchoStateNetwork(ClosedFormFit, keras.Model):
         training: bool, whether the reservoir has noise.
 
     Output shape:
-        `[B, T, K]`; `[B, K]` with `summary`. A reservoir with `feedback=K` hears the model's own last output.
+        `[B, T, K]`; `[B, K]` with `pooling`. A reservoir with `feedback=K` hears the model's own last output.
 
     Raises:
         ValueError: for arguments that do not fit.
@@ -69,7 +73,7 @@ class EchoStateNetwork(ClosedFormFit, keras.Model):
         washout=0,
         input_to_readout=True,
         squared_states=False,
-        summary=None,
+        pooling=None,
         mask_value=None,
         **kwargs,
     ):
@@ -78,27 +82,29 @@ class EchoStateNetwork(ClosedFormFit, keras.Model):
         super().__init__(**kwargs)
         if not isinstance(washout, int | np.integer) or washout < 0:
             raise ValueError(f"`washout` must be an int from 0. Received: {washout!r}")
-        if summary not in (None, "last", "mean", "vote"):
-            raise ValueError(f"`summary` must be None, 'last', 'mean' or 'vote'. Received: {summary!r}")
+        if pooling not in (None, "last", "mean", "vote"):
+            raise ValueError(f"`pooling` must be None, 'last', 'mean' or 'vote'. Received: {pooling!r}")
         if not isinstance(reservoir, keras.layers.Layer):
             raise ValueError(f"`reservoir` must be a layer, such as keras_dl.layers.ESN. Received: {reservoir!r}")
         self.recurrent = isinstance(reservoir, keras.layers.RNN)
         if self.recurrent:
+            if reservoir.go_backwards:
+                raise ValueError("`reservoir` must run forwards, or be Bidirectional. Received: go_backwards=True")
             reservoir.return_sequences = reservoir.return_state = True
         self.feedback = getattr(getattr(reservoir, "cell", None), "feedback", 0)
-        if self.feedback and (self.feedback != units or summary):
+        if self.feedback and (self.feedback != units or pooling or reservoir.stateful):
             raise ValueError(
-                f"A reservoir with feedback needs as many feedback features as units, and no summary. Received: "
-                f"feedback={self.feedback}, units={units}, summary={summary!r}"
+                f"A reservoir with feedback needs as many feedback features as units, no pooling, and is not stateful. "
+                f"Received: feedback={self.feedback}, units={units}, pooling={pooling!r}, stateful={reservoir.stateful}"
             )
         self.reservoir = reservoir
         self.readout = RidgeReadout(units, alpha, dtype=self.dtype_policy, name="readout")
         self.units = self.readout.units
-        self.washout = washout
+        self.washout = int(washout)
         self.input_to_readout = input_to_readout
         self.squared_states = squared_states
-        self.summary = summary
-        self.mask_value = mask_value
+        self.pooling = pooling
+        self.mask_value = None if mask_value is None else float(mask_value)
 
     def build(self, input_shape):
         shape = (None, None, input_shape[-1] + self.feedback)
@@ -107,6 +113,8 @@ class EchoStateNetwork(ClosedFormFit, keras.Model):
             self.reservoir.built = True
         states = self.reservoir.compute_output_shape(shape)
         states = states[0] if isinstance(states[0], tuple | list) else states  # the rest is that of the last states
+        if len(states) != 3:
+            raise ValueError(f"Expected a reservoir [B, T, D] -> [B, T, N]. Received: one that returns {states}")
         width = states[-1] * (2 if self.squared_states else 1) + (input_shape[-1] if self.input_to_readout else 0)
         self.readout.build((None, width))
         self.readout.built = True
@@ -117,12 +125,12 @@ class EchoStateNetwork(ClosedFormFit, keras.Model):
         if self.feedback:
             return self._generate(inputs, mask)
         features, _ = self.features(inputs, mask=mask, training=training)
-        if self.summary in ("last", "mean"):
-            return self.readout(self.summarise(features, mask))
+        if self.pooling in ("last", "mean"):
+            return self.readout(self.pool(features, mask))
         outputs = self.readout(features)
-        if self.summary == "vote":
+        if self.pooling == "vote":
             votes = ops.one_hot(ops.argmax(outputs, -1), self.units, dtype=outputs.dtype)
-            outputs = self.summarise(votes, mask)
+            outputs = self.pool(votes, mask)
         return outputs
 
     def padding_mask(self, inputs, mask=None):
@@ -134,12 +142,12 @@ class EchoStateNetwork(ClosedFormFit, keras.Model):
 
     def counted(self, inputs, mask):
         """Which steps count: after the washout and not masked; bool `[B, T]`."""
-        late = ops.arange(ops.shape(inputs)[1]) >= self.washout
-        late = ops.broadcast_to(late, ops.shape(inputs)[:2])
-        return late if mask is None else ops.logical_and(late, mask)
+        if mask is None:
+            return ops.broadcast_to(ops.arange(ops.shape(inputs)[1]) >= self.washout, ops.shape(inputs)[:2])
+        return ops.logical_and(mask, ops.cumsum(ops.cast(mask, "int32"), 1) > self.washout)
 
     def compute_mask(self, inputs, previous_mask=None):
-        if self.summary or not (self.washout or self.mask_value is not None or previous_mask is not None):
+        if self.pooling or not (self.washout or self.mask_value is not None or previous_mask is not None):
             return None
         return self.counted(inputs, self.padding_mask(inputs, previous_mask))
 
@@ -148,7 +156,9 @@ class EchoStateNetwork(ClosedFormFit, keras.Model):
         if mask is not None:
             inputs = ops.where(ops.expand_dims(mask, -1), inputs, ops.zeros_like(inputs))
         if not self.recurrent:
-            return self._beside(inputs, self.reservoir(inputs, mask=mask, training=training)), None
+            takes_mask = mask is not None and "mask" in inspect.signature(self.reservoir.call).parameters
+            options = {"mask": mask} if takes_mask else {}
+            return self._beside(inputs, self.reservoir(inputs, training=training, **options)), None
         outputs, *states = self.reservoir(inputs, initial_state=states, mask=mask, training=training)
         return self._beside(inputs, outputs), states
 
@@ -159,13 +169,11 @@ class EchoStateNetwork(ClosedFormFit, keras.Model):
         parts = [ops.cast(inputs, states.dtype)] if self.input_to_readout else []
         return ops.concatenate([*parts, states, *([ops.square(states)] if self.squared_states else [])], -1)
 
-    def summarise(self, features, mask):
+    def pool(self, features, mask):
         """One row for each sequence, `[B, T, F]` -> `[B, F]`: that of the last step that counts, or their mean."""
         counted = self.counted(features, mask)
-        if self.summary == "last":
-            times = ops.arange(ops.shape(features)[1])
-            last = ops.max(ops.where(counted, times, ops.zeros_like(times)), -1)
-            return ops.squeeze(ops.take_along_axis(features, ops.reshape(last, (-1, 1, 1)), 1), 1)
+        if self.pooling == "last":
+            return _last(features, counted)
         weight = ops.expand_dims(ops.cast(counted, features.dtype), -1)
         return ops.divide_no_nan(ops.sum(features * weight, 1), ops.sum(weight, 1))
 
@@ -211,12 +219,12 @@ class EchoStateNetwork(ClosedFormFit, keras.Model):
             ValueError: before `fit`; for steps below 1; for a context of another number of features; for models that do
                 not map a series to its own next step.
         """
-        fitting = self.recurrent and not self.summary and not self.feedback
+        fitting = self.recurrent and not self.pooling and not self.feedback
         if not fitting or (self.built and self.units != self.input_features):
             raise ValueError(
-                "Only a model with as many units as features, a recurrent reservoir without feedback, and no summary "
+                "Only a model with as many units as features, a recurrent reservoir without feedback, and no pooling "
                 f"can forecast. Received: units={self.units}, features={getattr(self, 'input_features', None)}, "
-                f"feedback={self.feedback}, summary={self.summary!r}, reservoir {self.reservoir.name}"
+                f"feedback={self.feedback}, pooling={self.pooling!r}, reservoir {self.reservoir.name}"
             )
         self.check_fitted()
         context = ops.cast(ops.convert_to_tensor(context), self.compute_dtype)
@@ -237,18 +245,33 @@ class EchoStateNetwork(ClosedFormFit, keras.Model):
         return (forecast, states) if return_state else forecast
 
     def _forecast(self, context, steps, initial_state):
-        features, states = self.features(context, initial_state)
-        first = self.readout(features[:, -1])
+        mask, stateful = self.padding_mask(context), self.reservoir.stateful
+        if initial_state is None:
+            initial_state = self.reservoir.get_initial_state(ops.shape(context)[0])
+        self.reservoir.stateful = False  # else its own states would be read and written
+        try:
+            features, states = self.features(context, initial_state, mask)
+        finally:
+            self.reservoir.stateful = stateful
+        first = self.readout(features[:, -1] if mask is None else _last(features, mask))
 
         def step(states, _):
             output, states = self._step(states[0], states[1:])
             return [output, *states]
 
-        (_, *states), others = scan(step, [first, *states], length=ops.maximum(steps - 1, 0))
+        (_, *states), others = scan(
+            step, [first, *states], length=max(steps - 1, 0) if isinstance(steps, int) else ops.maximum(steps - 1, 0)
+        )
         return ops.concatenate([first[:, None], ops.transpose(others, (1, 0, 2))], 1)[:, :steps], states
 
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        return super().compute_loss(x, _known(y, y_pred), y_pred, sample_weight, training)
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        return super().compute_metrics(x, _known(y, y_pred), y_pred, sample_weight)
+
     def get_config(self):
-        names = "units washout input_to_readout squared_states summary mask_value"
+        names = "units washout input_to_readout squared_states pooling mask_value"
         return {
             **super().get_config(),
             **{name: getattr(self, name) for name in names.split()},
@@ -259,3 +282,19 @@ class EchoStateNetwork(ClosedFormFit, keras.Model):
     @classmethod
     def from_config(cls, config):
         return cls(**{**config, "reservoir": keras.saving.deserialize_keras_object(config["reservoir"])})
+
+
+def _last(features, mask):
+    """The row of each sequence's last step that is not masked, `[B, T, F]` -> `[B, F]`."""
+    times = ops.arange(ops.shape(features)[1])
+    last = ops.max(ops.where(mask, times, ops.zeros_like(times)), -1)
+    return ops.squeeze(ops.take_along_axis(features, ops.reshape(last, (-1, 1, 1)), 1), 1)
+
+
+def _known(y, outputs):
+    """Targets, zeros where they do not count: NaN times the zero of a mask would be NaN."""
+    mask = getattr(outputs, "_keras_mask", None)
+    if mask is None or y is None:
+        return y
+    mask = ops.reshape(mask, (*ops.shape(mask), *[1] * (len(y.shape) - 2)))
+    return ops.where(mask, y, ops.zeros_like(y))

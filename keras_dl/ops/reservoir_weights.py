@@ -2,7 +2,8 @@
 
 import numpy as np
 from scipy import linalg, sparse
-from scipy.sparse.linalg import eigs
+from scipy.sparse.csgraph import connected_components
+from scipy.sparse.linalg import ArpackNoConvergence, eigs
 from threadpoolctl import threadpool_limits
 
 # Up to here all eigenvalues cost less than the search for the largest.
@@ -15,6 +16,9 @@ WANTED, SUBSPACE = 6, 100
 def spectral_radius(matrix) -> float:
     """The largest modulus of the eigenvalues.
 
+    Of a sparse matrix that of its strongly connected parts, which share no eigenvectors: without this nilpotent
+    matrices, and those of which much is nilpotent, get a radius made of rounding errors.
+
     Args:
         matrix: float array `[N, N]`, dense or scipy sparse. Large ones are never made dense.
 
@@ -23,15 +27,33 @@ def spectral_radius(matrix) -> float:
     >>> round(spectral_radius(np.array([[0.0, -2.0], [2.0, 0.0]])), 9)
     2.0
     """
-    size = matrix.shape[0]
-    if size <= DENSE_EIGENVALUES:
-        dense = matrix.toarray() if sparse.issparse(matrix) else np.asarray(matrix)
-        return float(np.abs(linalg.eigvals(dense.astype("float64"))).max())
-    start = np.random.default_rng(0).standard_normal(size)
-    # Thousands of short products: several threads spend more time on waiting for each other than they save.
-    with threadpool_limits(1):
-        values = eigs(matrix, k=WANTED, ncv=SUBSPACE, v0=start, tol=1e-8, maxiter=100 * size, return_eigenvectors=False)
-    return float(np.abs(values).max())
+    if not sparse.issparse(matrix):
+        return _radius_of_part(np.asarray(matrix, "float64"))
+    matrix = sparse.csr_array(matrix, dtype="float64")
+    matrix.eliminate_zeros()
+    _, part = connected_components(matrix, connection="strong")
+    radius = float(np.abs(matrix.diagonal()).max())
+    for number in np.flatnonzero(np.bincount(part) > 1):
+        units = np.flatnonzero(part == number)
+        inner = matrix if len(units) == len(part) else matrix[units][:, units]
+        radius = max(radius, _radius_of_part(inner))
+    return radius
+
+
+def _radius_of_part(matrix):
+    size, is_sparse = matrix.shape[0], sparse.issparse(matrix)
+    if is_sparse and matrix.nnz == size:  # a cycle: all eigenvalues have the same modulus, and ARPACK would fail
+        return float(np.exp(np.log(np.abs(matrix.data)).mean()))
+    if size > DENSE_EIGENVALUES:
+        start = np.random.default_rng(0).standard_normal(size)
+        try:
+            # Thousands of short products: several threads spend more time on waiting for each other than they save.
+            with threadpool_limits(1):
+                values = eigs(matrix, WANTED, ncv=SUBSPACE, v0=start, tol=1e-8, maxiter=100, return_eigenvectors=False)
+            return float(np.abs(values).max())
+        except ArpackNoConvergence:
+            pass
+    return float(np.abs(linalg.eigvals(matrix.toarray() if is_sparse else matrix)).max())
 
 
 def draw_recurrent_kernel(units, fan_in=10, radius=0.9, topology="random", seed=0):
