@@ -44,10 +44,14 @@ class ForecastingNetwork(EchoStateNetwork):
         self.ahead = ahead
 
     def evaluate(self, x=None, y=None, *args, return_dict=False, **kwargs):
+        pairs = [(x, y)] if y is not None else x
+        if iter(pairs) is pairs:  # a generator, which gives its batches once only
+            pairs = list(pairs)
+            x = (pair for pair in pairs)
         scores = super().evaluate(x, y, *args, return_dict=return_dict, **kwargs)
         if not return_dict:
             return scores
-        errors, pairs = [], [(x, y)] if y is not None else x
+        errors = []
         series = [
             np.concatenate([np.asarray(pair[0], np.float64), np.asarray(pair[1], np.float64)[:, -1:]], axis=1)
             for pair in pairs
