@@ -9,7 +9,9 @@ from keras_dl.ops.scan import scan
 
 # A link that is read by gathering costs as much as about this many multiplications of a dense product (measured on
 # AVX-512, 1 to 64 series, 10 to 100 links): with fewer than units / DENSE_SPEEDUP links a unit gathering is faster.
-DENSE_SPEEDUP = 16
+DENSE_SPEEDUP = 10
+# XLA fuses a sum over so few gathered rows into one loop; more than 20 it writes to memory first, 8 times slower.
+LINKS_AT_ONCE = 10
 
 
 def recurrent_product(state, kernel):
@@ -35,7 +37,11 @@ def recurrent_product(state, kernel):
 
 def _gathered(state, sources, values):
     """The same for a state `[N, B]`: its rows are read whole, so that the links cost the same for 1 series or 16."""
-    return ops.sum(ops.take(state, sources, axis=0) * ops.expand_dims(values, -1), axis=0)
+    total = 0
+    for first in range(0, sources.shape[0], LINKS_AT_ONCE):
+        part = slice(first, first + LINKS_AT_ONCE)
+        total += ops.sum(ops.take(state, sources[part], axis=0) * ops.expand_dims(values[part], -1), axis=0)
+    return total
 
 
 def reservoir_states(drive, state, kernel, leak_rate, activation=ops.tanh, mask=None, keep=True):
