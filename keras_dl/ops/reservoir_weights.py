@@ -32,8 +32,9 @@ def spectral_radius(matrix) -> float:
     matrix = sparse.csr_array(matrix, dtype="float64")
     matrix.eliminate_zeros()
     _, part = connected_components(matrix, connection="strong")
-    radius = float(np.abs(matrix.diagonal()).max())
-    for number in np.flatnonzero(np.bincount(part) > 1):
+    sizes = np.bincount(part)
+    radius = float(np.abs(matrix.diagonal()[sizes[part] == 1]).max(initial=0))
+    for number in np.flatnonzero(sizes > 1):
         units = np.flatnonzero(part == number)
         inner = matrix if len(units) == len(part) else matrix[units][:, units]
         radius = max(radius, _radius_of_part(inner))

@@ -1,0 +1,92 @@
+"""reservoir_states: against NumPy, with links and dense, masked, by XLA, with gradients."""
+
+import hypothesis
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import strategies as st
+
+from keras_dl.ops.reservoir import recurrent_product, reservoir_states
+from keras_dl.ops.reservoir_weights import draw_recurrent_kernel, links
+
+
+def textbook(drive, state, kernel, leak_rate, mask=None):
+    states = []
+    for t in range(drive.shape[1]):
+        new = (1 - leak_rate) * state + leak_rate * np.tanh(drive[:, t] + state @ kernel)
+        state = new if mask is None else np.where(mask[:, t, None], new, state)
+        states.append(state)
+    return np.stack(states, 1), state
+
+
+def case(batch=3, time=5, units=8, seed=0, dtype="float64"):
+    generator = np.random.default_rng(seed)
+    kernel = draw_recurrent_kernel(units, min(3, units), seed=seed)
+    drive, state = generator.normal(size=(batch, time, units)), generator.normal(size=(batch, units))
+    sources, values = links(kernel, min(3, units))
+    return drive.astype(dtype), state.astype(dtype), kernel.toarray().astype(dtype), (sources, values.astype(dtype))
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-6), ("float64", 1e-12)])
+@pytest.mark.parametrize("leak_rate", [0.3, np.linspace(0.1, 1, 8)])
+def test_is_the_equation(dtype, tolerance, leak_rate):
+    drive, state, dense, listed = case(dtype=dtype)
+    leak_rate = np.asarray(leak_rate, dtype)
+    mask = np.array([[1, 1, 1, 1, 0], [0, 0, 1, 1, 1], [1, 0, 0, 1, 1]], bool)
+    for some_mask in (None, mask):
+        expected = textbook(drive, state, dense, leak_rate, some_mask)
+        for kernel in (dense, listed):
+            for found, value in zip(
+                reservoir_states(drive, state, kernel, leak_rate, mask=some_mask), expected, strict=True
+            ):
+                np.testing.assert_allclose(found, value, atol=tolerance)
+            none, last = reservoir_states(drive, state, kernel, leak_rate, mask=some_mask, keep=False)
+            assert none is None
+            np.testing.assert_allclose(last, expected[1], atol=tolerance)
+
+
+@hypothesis.given(st.integers(1, 3), st.integers(1, 4), st.integers(1, 6), st.integers(0, 99), st.booleans())
+@hypothesis.settings(max_examples=25, deadline=None)
+def test_any_shape_and_mask(batch, time, units, seed, gather):
+    drive, state, dense, listed = case(batch, time, units, seed)
+    mask = np.random.default_rng(seed).random((batch, time)) < 0.6
+    # In a graph that is not compiled, since compiling each shape takes longer than all the rest.
+    function = tf.function(
+        lambda: reservoir_states(drive, state, listed if gather else dense, np.float64(0.5), mask=mask)
+    )
+    for found, expected in zip(function(), textbook(drive, state, dense, 0.5, mask), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("gather", [False, True])
+@pytest.mark.parametrize("jit", [None, False, True])
+def test_gradients_are_those_of_differences(gather, jit):
+    drive, state, dense, listed = case()
+    kernel = listed if gather else dense
+    mask = np.array([[1, 1, 1, 1, 0], [0, 0, 1, 1, 1], [1, 0, 0, 1, 1]], bool)
+    weights = np.random.default_rng(5).normal(size=drive.shape)
+
+    def slopes(drive, state):
+        with tf.GradientTape() as tape:
+            tape.watch([drive, state])
+            value = tf.reduce_sum(weights * reservoir_states(drive, state, kernel, np.float64(0.5), mask=mask)[0])
+        return tape.gradient(value, [drive, state])
+
+    function = slopes if jit is None else tf.function(slopes, jit_compile=jit)
+    of_drive, of_state = function(tf.constant(drive), tf.constant(state))
+    direction, small = np.random.default_rng(6).normal(size=drive.shape), 1e-6
+
+    def value(drive, state):
+        return (weights * textbook(drive, state, dense, 0.5, mask)[0]).sum()
+
+    for slope, moved in (
+        ((of_drive * direction).numpy().sum(), lambda d: (drive + d * direction, state)),
+        ((of_state * direction[:, 0]).numpy().sum(), lambda d: (drive, state + d * direction[:, 0])),
+    ):
+        assert slope == pytest.approx((value(*moved(small)) - value(*moved(-small))) / (2 * small), rel=1e-6)
+
+
+def test_links_and_dense_products_agree():
+    _, state, dense, listed = case()
+    np.testing.assert_allclose(recurrent_product(state, listed), state @ dense, atol=1e-14)
+    np.testing.assert_allclose(recurrent_product(state, dense), state @ dense, atol=1e-14)
