@@ -173,8 +173,11 @@ class ESNCell(keras.layers.Layer):
         """
         if mask is not None:  # before the product: NaN in padding would come back as a gradient
             sequences = ops.where(ops.expand_dims(mask, -1), sequences, ops.zeros_like(sequences))
-        drive, kernel = self.drive(sequences, training), self.recurrent_kernel
-        leak_rate = ops.convert_to_tensor(self.leak_rate, drive.dtype)
+        kernel, leak_rate = self.recurrent_kernel, ops.convert_to_tensor(self.leak_rate, sequences.dtype)
+        if training and self.noise_stddev:
+            drive = self.drive(sequences, training)
+        else:
+            drive = sequences, ops.convert_to_tensor(self.kernel), ops.convert_to_tensor(self.bias)
         outputs, last = reservoir_states(drive, states[0], kernel, leak_rate, self.activation, mask, keep)
         return outputs, last, [last]
 

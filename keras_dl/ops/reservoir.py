@@ -12,6 +12,8 @@ from keras_dl.ops.scan import scan
 DENSE_SPEEDUP = 10
 # XLA fuses a sum over so few gathered rows into one loop; more than 20 it writes to memory first, 8 times slower.
 LINKS_AT_ONCE = 10
+# So few features are multiplied in the loop: that takes less time than to write and read their products.
+FEW_FEATURES = 4
 
 
 def recurrent_product(state, kernel):
@@ -47,12 +49,13 @@ def _gathered(state, sources, values):
 def reservoir_states(drive, state, kernel, leak_rate, activation=ops.tanh, mask=None, keep=True):
     """Runs `h = (1 - leak_rate) h + leak_rate activation(drive_t + h W)` over time.
 
-    The drive holds everything that does not depend on the state: inputs times their weights, bias, noise. Called
+    The drive is everything that does not depend on the state: inputs times their weights, bias, noise. Called
     eagerly on TensorFlow the loop is compiled by XLA, once for every shape; inside a graph whoever made the graph
     decides.
 
     Args:
-        drive: float tensor `[B, T, N]`.
+        drive: float tensor `[B, T, N]`; or `(inputs, input_kernel, bias)`, `[B, T, D]`, `[D, N]` and `[N]`, which stands
+            for `inputs input_kernel + bias`.
         state: float tensor `[B, N]`, before the first step.
         kernel: recurrent weights, as for `recurrent_product`.
         leak_rate: float tensor, a scalar or `[N]`, above 0 (slow) to 1 (no memory but the links').
@@ -87,13 +90,14 @@ def _compiled(drive, state, others):
     import tensorflow as tf
 
     forward, backward = _functions()
+    inputs, *fixed = drive if isinstance(drive, tuple | list) else (drive,)
 
     @tf.custom_gradient
-    def run(drive, state):
-        results = forward(tf.stop_gradient(drive), tf.stop_gradient(state), others)
-        return results, lambda *slopes: backward(drive, state, others, slopes)
+    def run(inputs, state):
+        results = forward(tf.stop_gradient(inputs), tf.stop_gradient(state), fixed, others)
+        return results, lambda *slopes: backward(inputs, state, fixed, others, slopes)
 
-    *states, last = run(ops.convert_to_tensor(drive), ops.convert_to_tensor(state, drive.dtype))
+    *states, last = run(ops.convert_to_tensor(inputs), ops.convert_to_tensor(state))
     return states[0] if states else None, last
 
 
@@ -101,20 +105,26 @@ def _compiled(drive, state, others):
 def _functions():
     import tensorflow as tf
 
-    def forward(drive, state, others):
-        return [result for result in _run(drive, state, *others) if result is not None]
+    def forward(inputs, state, fixed, others):
+        results = _run((inputs, *fixed) if fixed else inputs, state, *others)
+        return [result for result in results if result is not None]
 
-    def backward(drive, state, others, slopes):
+    def backward(inputs, state, fixed, others, slopes):
         with tf.GradientTape() as tape:
-            tape.watch([drive, state])
-            results = forward(drive, state, others)
-        return tape.gradient(results, [drive, state], slopes)
+            tape.watch([inputs, state])
+            results = forward(inputs, state, fixed, others)
+        return tape.gradient(results, [inputs, state], slopes)
 
     return tf.function(forward, jit_compile=True), tf.function(backward, jit_compile=True)
 
 
 def _run(drive, state, kernel, leak_rate, activation, mask, keep):
     gather = isinstance(kernel, tuple | list)
+    weights = None
+    if isinstance(drive, tuple | list):
+        drive, *weights = drive
+        if weights[0].shape[0] > FEW_FEATURES:
+            drive, weights = ops.matmul(drive, weights[0]) + weights[1], None
     # Time first; with links also the series last.
     order, back = ((1, 2, 0), (2, 0, 1)) if gather else ((1, 0, 2), (1, 0, 2))
     inputs = [ops.transpose(drive, order)]
@@ -124,11 +134,20 @@ def _run(drive, state, kernel, leak_rate, activation, mask, keep):
     if gather:
         state = ops.transpose(state)
         leak_rate = ops.reshape(leak_rate, (-1, 1))
+    if weights:
+        bias = ops.reshape(weights[1], (-1, 1)) if gather else weights[1]
+        rows = [ops.reshape(row, bias.shape) for row in ops.unstack(weights[0])]
+
+    def driven(now):
+        if not weights:
+            return now
+        features = ops.split(now, len(rows), axis=0 if gather else -1)
+        return sum((feature * row for feature, row in zip(features, rows, strict=True)), bias)
 
     def step(states, slices):
         (old,) = states
         heard = _gathered(old, *kernel) if gather else ops.matmul(old, kernel)
-        new = (1 - leak_rate) * old + leak_rate * activation(slices[0] + heard)
+        new = (1 - leak_rate) * old + leak_rate * activation(driven(slices[0]) + heard)
         return [new if mask is None else ops.where(slices[1], new, old)]
 
     (last,), states = scan(step, [state], inputs, keep=keep)
