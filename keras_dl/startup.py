@@ -6,7 +6,11 @@ import os
 
 
 def import_tensorflow() -> None:
-    """Imports TensorFlow without the notes on oneDNN and CUDA that it writes before any log level counts."""
+    """Imports TensorFlow without the notes on oneDNN and CUDA that it writes before any log level counts.
+
+    Its warnings are hidden too: every trial has a model of its own, and TensorFlow takes that for a mistake ("excessive
+    retracing").
+    """
     logging.getLogger("absl").setLevel(logging.ERROR)
     if os.environ.get("TF_CPP_MIN_LOG_LEVEL") != "3":
         return  # somebody wants to read them
@@ -18,3 +22,4 @@ def import_tensorflow() -> None:
         os.dup2(error, 2)
         os.close(silent)
         os.close(error)
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
