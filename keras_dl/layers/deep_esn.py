@@ -47,8 +47,9 @@ class DeepESNCell(keras.layers.Layer):
     def build(self, input_shape):
         features = input_shape[-1]
         for cell in self.cells:
-            cell.build((None, features))
-            cell.built = True
+            if not cell.built:  # as it is after loading
+                cell.build((None, features))
+                cell.built = True
             features = cell.units
 
     def call(self, inputs, states, training=False):
@@ -109,7 +110,7 @@ class DeepESN(Reservoir):
 
     def __init__(self, cells, **kwargs):
         kwargs.setdefault("dtype", cells[0].dtype_policy if cells and isinstance(cells[0], ESNCell) else None)
-        super().__init__(DeepESNCell(cells, dtype=kwargs["dtype"]), **kwargs)
+        super().__init__(DeepESNCell(cells, dtype=kwargs["dtype"], name="deep_esn_cell"), **kwargs)
 
     def get_config(self):
         config = super().get_config()

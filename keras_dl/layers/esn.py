@@ -17,7 +17,7 @@ class ESN(Reservoir):
         h_t  = (1 - leak_rate) h_{t-1} + leak_rate h~_t
 
     Fast because the inputs of all steps are projected by one matrix product, and because the loop reads only the links
-    there are, where they are few (fewer than one in 16), or else multiplies by a dense matrix. Masked steps keep the
+    there are, where they are few (fewer than one in ten), or else multiplies by a dense matrix. Masked steps keep the
     state, whatever they hold. Weights are fixed; gradients pass through to what stands below.
 
     Args:
@@ -100,6 +100,7 @@ class ESN(Reservoir):
             density=density,
             seed=seed,
             dtype=kwargs.get("dtype"),
+            name="esn_cell",
         )
         super().__init__(
             cell,

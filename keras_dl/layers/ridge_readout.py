@@ -78,6 +78,8 @@ class RidgeReadout(keras.layers.Layer):
                 f"Expected features [n, F] and targets [n, {self.units}]. Received: shapes {features.shape} and "
                 f"{targets.shape}"
             )
+        if self.built and features.shape[1] != self.kernel.shape[0]:
+            raise ValueError(f"Expected {self.kernel.shape[0]} features. Received: shape {features.shape}")
         for name, array in (("features", features), ("targets", targets)):
             if not np.isfinite(array).all():
                 raise ValueError(f"Expected finite {name}. Received: {array[~np.isfinite(array)][0]}")
@@ -119,9 +121,12 @@ class RidgeReadout(keras.layers.Layer):
 def _squared_errors(kernels, biases, validation):
     """The sum of squared errors of each alpha, `[A]`."""
     wide = kernels.transpose(1, 0, 2).reshape(kernels.shape[1], -1)
-    total = 0.0
+    total = None
     for features, targets, *weights in validation:
         outputs = (np.asarray(features, "float64") @ wide).reshape(len(features), *biases.shape) + biases
         errors = np.square(outputs - np.asarray(targets, "float64")[:, None]).sum(axis=-1)
-        total = total + (weights[0] @ errors if weights and weights[0] is not None else errors.sum(axis=0))
-    return np.broadcast_to(total, len(kernels))
+        part = weights[0] @ errors if weights and weights[0] is not None else errors.sum(axis=0)
+        total = part if total is None else total + part
+    if total is None:
+        raise ValueError("The validation data to choose alpha on hold no row")
+    return total

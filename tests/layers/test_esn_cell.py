@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from keras_dl.layers import ESNCell
+from keras_dl.ops.reservoir import DENSE_SPEEDUP
 
 
 def built(*arguments, features=3, **options):
@@ -20,16 +21,16 @@ def weights(cell):
 
 
 def test_few_links_are_lists_and_many_a_matrix_of_the_same_weights():
-    listed = weights(built(160, 10))
+    listed = weights(built(10 * DENSE_SPEEDUP, 10))
     assert {name: value.dtype for name, value in listed.items()} == {
         "recurrent_sources": np.int32,
         "recurrent_values": np.float32,
         "kernel": np.float32,
         "bias": np.float32,
     }
-    assert list(weights(built(159, 10))) == list(weights(built(20, None))) == ["recurrent_kernel", "kernel", "bias"]
-    matrix = np.zeros((160, 160))
-    matrix[listed["recurrent_sources"], np.arange(160)] = listed["recurrent_values"]
+    assert list(weights(built(10 * DENSE_SPEEDUP - 1, 10))) == list(weights(built(20, None))) == ["recurrent_kernel", "kernel", "bias"]
+    matrix = np.zeros((10 * DENSE_SPEEDUP,) * 2)
+    matrix[listed["recurrent_sources"], np.arange(len(matrix))] = listed["recurrent_values"]
     assert np.abs(np.linalg.eigvals(matrix)).max() == pytest.approx(0.9, abs=1e-6)
 
 
