@@ -1,6 +1,7 @@
 """`fit` for models whose readout is solved rather than trained."""
 
 import contextlib
+import warnings
 
 import keras
 import numpy as np
@@ -110,7 +111,8 @@ class ClosedFormFit(OnlineFit):
         logs = self._learn(batches, solver, forgetting, validation_data, batch_size, callbacks, afresh=True)
         if validation_data is not None:
             examples = (self._examples(*batch) for batch in self._validation_batches(validation_data, batch_size))
-            with self._states_kept():
+            with self._states_kept(), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Your input ran out of data")  # a generator of unknown length does
                 scores = self.evaluate((_given(parts) for parts in examples), verbose=0, return_dict=True)
             logs |= {f"val_{name}": value for name, value in scores.items()}
         callbacks.on_epoch_end(initial_epoch, logs)

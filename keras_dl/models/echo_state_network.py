@@ -116,8 +116,9 @@ class EchoStateNetwork(ClosedFormFit, keras.Model):
         if len(states) != 3:
             raise ValueError(f"Expected a reservoir [B, T, D] -> [B, T, N]. Received: one that returns {states}")
         width = states[-1] * (2 if self.squared_states else 1) + (input_shape[-1] if self.input_to_readout else 0)
-        self.readout.build((None, width))
-        self.readout.built = True
+        if not self.readout.built:
+            self.readout.build((None, width))
+            self.readout.built = True
         self.input_features = input_shape[-1]
 
     def call(self, inputs, mask=None, training=False):

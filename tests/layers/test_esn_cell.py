@@ -28,7 +28,11 @@ def test_few_links_are_lists_and_many_a_matrix_of_the_same_weights():
         "kernel": np.float32,
         "bias": np.float32,
     }
-    assert list(weights(built(10 * DENSE_SPEEDUP - 1, 10))) == list(weights(built(20, None))) == ["recurrent_kernel", "kernel", "bias"]
+    assert (
+        list(weights(built(10 * DENSE_SPEEDUP - 1, 10)))
+        == list(weights(built(20, None)))
+        == ["recurrent_kernel", "kernel", "bias"]
+    )
     matrix = np.zeros((10 * DENSE_SPEEDUP,) * 2)
     matrix[listed["recurrent_sources"], np.arange(len(matrix))] = listed["recurrent_values"]
     assert np.abs(np.linalg.eigvals(matrix)).max() == pytest.approx(0.9, abs=1e-6)
