@@ -233,6 +233,9 @@ class EchoStateNetwork(ClosedFormFit, keras.Model):
             raise ValueError(f"Expected a context [B, T, {self.units}], T above 0. Received: shape {context.shape}")
         if isinstance(steps, int | np.integer) and steps < 1:
             raise ValueError(f"`steps` must be an int above 0. Received: {steps!r}")
+        if initial_state is None:
+            initial_state = self.reservoir.get_initial_state(ops.shape(context)[0])
+        initial_state = [ops.cast(ops.convert_to_tensor(state), self.compute_dtype) for state in initial_state]
         function = self._forecast
         if keras.backend.backend() == "tensorflow":
             import tensorflow as tf
@@ -240,15 +243,16 @@ class EchoStateNetwork(ClosedFormFit, keras.Model):
             steps = tf.convert_to_tensor(steps, tf.int32)
             if tf.executing_eagerly():
                 if getattr(self, "_forecast_graph", None) is None:
-                    self._forecast_graph = tf.function(self._forecast, reduce_retracing=True)
+                    # One graph for all shapes: another one may round otherwise, and a chaotic forecast would differ.
+                    free = [tf.TensorSpec([None, None, self.units], context.dtype), tf.TensorSpec([], tf.int32)]
+                    free.append([tf.TensorSpec([None, state.shape[-1]], state.dtype) for state in initial_state])
+                    self._forecast_graph = tf.function(self._forecast, input_signature=free)
                 function = self._forecast_graph
         forecast, states = function(context, steps, initial_state)
         return (forecast, states) if return_state else forecast
 
     def _forecast(self, context, steps, initial_state):
         mask, stateful = self.padding_mask(context), self.reservoir.stateful
-        if initial_state is None:
-            initial_state = self.reservoir.get_initial_state(ops.shape(context)[0])
         self.reservoir.stateful = False  # else its own states would be read and written
         try:
             features, states = self.features(context, initial_state, mask)

@@ -54,8 +54,8 @@ def reservoir_states(drive, state, kernel, leak_rate, activation=ops.tanh, mask=
     decides.
 
     Args:
-        drive: float tensor `[B, T, N]`; or `(inputs, input_kernel, bias)`, `[B, T, D]`, `[D, N]` and `[N]`, which stands
-            for `inputs input_kernel + bias`.
+        drive: float tensor `[B, T, N]`; or `(inputs, input_kernel, bias)`, `[B, T, D]`, `[D, N]` and `[N]`, for
+            `inputs input_kernel + bias`.
         state: float tensor `[B, N]`, before the first step.
         kernel: recurrent weights, as for `recurrent_product`.
         leak_rate: float tensor, a scalar or `[N]`, above 0 (slow) to 1 (no memory but the links').
