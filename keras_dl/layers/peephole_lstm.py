@@ -81,19 +81,12 @@ class PeepholeLSTMCell(keras.layers.LSTMCell):
         blocks, vector = 3 if self.coupled_gates else 4, (self.units,)
         self.kernel = self._weight("kernel", (input_shape[-1], blocks * self.units))
         self.recurrent_kernel = self._weight("recurrent_kernel", (self.units, blocks * self.units), "recurrent")
-        self.bias = None
-        if self.use_bias:
-            forgets = self.unit_forget_bias and not self.coupled_gates
-            self.bias = self._weight(
-                "bias", (blocks * self.units,), initializer=self._bias_with_forgetting if forgets else None
-            )
+        forgetting = self._bias_with_forgetting if self.unit_forget_bias and not self.coupled_gates else None
+        self.bias = self._weight("bias", (blocks * self.units,), initializer=forgetting) if self.use_bias else None
         gates = ("input", "output") if self.coupled_gates else ("input", "forget", "output")
         self.peepholes = [self._weight(f"{gate}_gate_peephole", vector, "peephole") for gate in gates]
-        self.initial_state = []
-        if self.learn_initial_state:
-            self.initial_state = [
-                self.add_weight(shape=vector, initializer="zeros", name=f"initial_{name}") for name in "hc"
-            ]
+        learned = "hc" if self.learn_initial_state else ""
+        self.initial_state = [self.add_weight(vector, "zeros", name=f"initial_{name}") for name in learned]
         self.input_spec = keras.layers.InputSpec(ndim=2, axes={-1: input_shape[-1]})
 
     def _weight(self, name, shape, kind=None, initializer=None):
@@ -130,8 +123,8 @@ class PeepholeLSTMCell(keras.layers.LSTMCell):
     def get_initial_state(self, batch_size=None):
         if not self.learn_initial_state:
             return super().get_initial_state(batch_size)
-        shape = (batch_size, self.units)
-        return [ops.broadcast_to(ops.cast(state, self.compute_dtype), shape) for state in self.initial_state]
+        states = (ops.cast(state, self.compute_dtype) for state in self.initial_state)
+        return [ops.broadcast_to(state, (batch_size, self.units)) for state in states]
 
     def get_config(self):
         return {
@@ -147,9 +140,8 @@ class PeepholeLSTMCell(keras.layers.LSTMCell):
 class PeepholeLSTM(keras.layers.RNN):
     """LSTM with peepholes over sequences: `keras.layers.RNN(PeepholeLSTMCell(...))`, computed as a whole.
 
-    The product of inputs and kernel stands before the loop, the gradients of the weights after it, see
-    `keras_dl.ops.recurrence.peephole_lstm`. With activations other than tanh and sigmoid, or `unroll=True`, it is the
-    loop of Keras over the cell. Weights and their order are the cell's.
+    See `keras_dl.ops.recurrence.peephole_lstm`. With activations other than tanh and sigmoid, or `unroll=True`, it is
+    the loop of Keras over the cell. Weights and their order are the cell's.
 
     Padding changes nothing, NaN included: a masked step keeps the state and repeats the output before it.
 
@@ -183,12 +175,8 @@ class PeepholeLSTM(keras.layers.RNN):
     TensorShape([2, 8])
 
     What is often named with it, Keras has itself: the ReLU network that starts as the identity (Le et al. 2015,
-    https://arxiv.org/abs/1504.00941), and clipping of gradients by norm or by value.
-
-    >>> remembers = keras.layers.SimpleRNN(4, activation="relu", recurrent_initializer="identity")
-    >>> remembers(sequences).shape
-    TensorShape([2, 4])
-    >>> by_norm, by_value = keras.optimizers.Adam(clipnorm=1.0), keras.optimizers.Adam(clipvalue=0.5)
+    https://arxiv.org/abs/1504.00941), `SimpleRNN(4, activation="relu", recurrent_initializer="identity")`, and clipping
+    of gradients, `Adam(clipnorm=1.0)` and `Adam(clipvalue=0.5)`.
 
     Reference: Gers et al. 2002, https://www.jmlr.org/papers/volume3/gers02a/gers02a.pdf
     """
@@ -214,24 +202,12 @@ class PeepholeLSTM(keras.layers.RNN):
                 "both True"
             )
         cell = PeepholeLSTMCell(units, name="peephole_lstm_cell", trainable=trainable, dtype=dtype, **kwargs)
-        super().__init__(
-            cell,
-            return_sequences=return_sequences,
-            return_state=return_state,
-            go_backwards=go_backwards,
-            stateful=stateful,
-            unroll=unroll,
-            zero_output_for_mask=zero_output_for_mask,
-            activity_regularizer=activity_regularizer,
-            name=name,
-            trainable=trainable,
-            dtype=dtype,
-        )
+        loop = return_sequences, return_state, go_backwards, stateful, unroll, zero_output_for_mask
+        own = {"name": name, "trainable": trainable, "dtype": dtype, "activity_regularizer": activity_regularizer}
+        super().__init__(cell, *loop, **own)
         self.input_spec = keras.layers.InputSpec(ndim=3)
 
-    @property
-    def units(self):
-        return self.cell.units
+    units = property(lambda self: self.cell.units)
 
     def build(self, sequences_shape, initial_state_shape=None):
         super().build(sequences_shape, initial_state_shape)
@@ -241,8 +217,8 @@ class PeepholeLSTM(keras.layers.RNN):
         if keras.tree.is_nested(mask):
             mask = mask[0]
         cell = self.cell
-        plain = cell.activation is keras.activations.tanh and cell.recurrent_activation is keras.activations.sigmoid
-        if self.unroll or not plain:
+        activations = cell.activation, cell.recurrent_activation
+        if self.unroll or activations != (keras.activations.tanh, keras.activations.sigmoid):
             if mask is not None:  # the loop of Keras computes padded steps too, and NaN there would reach the gradient
                 sequences = ops.where(mask[..., None], sequences, ops.zeros_like(sequences))
             return super().inner_loop(sequences, initial_state, mask, training)
@@ -268,10 +244,7 @@ class PeepholeLSTM(keras.layers.RNN):
     def get_config(self):
         config, cell = super().get_config(), self.cell.get_config()
         del config["cell"]
-        for name in ("name", "trainable", "dtype"):
-            del cell[name]
-        regularizer = keras.regularizers.serialize(self.activity_regularizer)
-        return {**config, **cell, "activity_regularizer": regularizer}
+        return {**cell, **config, "activity_regularizer": keras.regularizers.serialize(self.activity_regularizer)}
 
     @classmethod
     def from_config(cls, config):

@@ -3,136 +3,69 @@
 import functools
 
 import tensorflow as tf
-from keras import ops
 
-# Steps in one turn of the loop: what a turn costs by itself is paid once for all of them.
-_STEPS = 4
+from keras_dl.ops.peephole_step import hold, peephole_step
 
-
-def peephole_step(z, h, c, recurrent_kernel, peepholes, dropped):
-    """One step of an LSTM with peepholes.
-
-    Args:
-        z: float tensor `[B, 4U]`, the product of the inputs and the kernel with the bias; `[B, 3U]` with coupled gates.
-        h, c: float tensors `[B, U]`, the state; in half precision `c` is float32.
-        recurrent_kernel: float tensor `[U, 4U]` or `[U, 3U]`.
-        peepholes: float tensors `[U]` of `c`'s dtype: `(i, f, o)`; `(i, o)` with coupled gates.
-        dropped: float tensor `[B, U]` that `h` is multiplied by before the product, or None.
-
-    Returns:
-        `(gates, h, c)`: `[i, f, tanh(z_c), o]`, with None for f where the gates are coupled, and the new state.
-
-    Example:
-
-    >>> import keras
-    >>> one = keras.ops.ones((1, 1))
-    >>> _, h, c = peephole_step(keras.ops.zeros((1, 4)), one, one, keras.ops.zeros((1, 4)), [one, one, one], None)
-    >>> round(float(c[0, 0]), 4)
-    0.7311
-    """
-    z = ops.cast(z + ops.matmul(h if dropped is None else h * dropped, recurrent_kernel), c.dtype)
-    i, *f, g, o = ops.split(z, len(peepholes) + 1, axis=-1)
-    i = ops.sigmoid(i + peepholes[0] * c)
-    f = ops.sigmoid(f[0] + peepholes[1] * c) if f else None
-    g = ops.tanh(g)
-    c = (1 - i if f is None else f) * c + i * g
-    o = ops.sigmoid(o + peepholes[-1] * c)
-    return [i, f, g, o], ops.cast(o * ops.tanh(c), h.dtype), c
+# Steps in one turn of a loop, and in one of the loop for the rest. What a turn costs by itself is paid once for all of
+# them; what it computes for all of them at once should still be little beside the whole sequence.
+_SIZES = (4, 1)
 
 
-def hold(keep, new, old):
-    """`new` where `keep` is True or None, else `old`.
-
-    Example:
-
-    >>> import numpy as np
-    >>> hold(np.array([[True], [False]]), np.ones((2, 1)), np.zeros((2, 1))).numpy().tolist()
-    [[1.0], [0.0]]
-    """
-    return new if keep is None else ops.where(keep, new, old)
-
-
-def fused_loop(z, h, c, recurrent_kernel, peepholes, mask, dropped):
-    """The recurrence inside a TensorFlow graph, with its gradient written by hand.
-
-    Ahead and back there is one small product a step; weights' gradients are products over all steps after the loop.
+def fused_loop(x, h, c, kernel, recurrent_kernel, bias, peepholes, mask, dropped):
+    """The recurrence on TensorFlow, with its gradient written by hand.
 
     Args:
-        z: float tensor `[T, B, 4U]` or `[T, B, 3U]`, time-major, as in `peephole_step` for each step.
+        x: float tensor `[B, T, D]`.
+        kernel: float tensor `[D, 4U]` or `[D, 3U]`.
+        bias: float tensor `[4U]` or `[3U]`.
         h, c, recurrent_kernel, dropped: as in `peephole_step`.
         peepholes: float tensor `[3, U]`, or `[2, U]` with coupled gates, of `c`'s dtype.
-        mask: bool tensor `[T, B, 1]`, or None.
+        mask: bool tensor `[B, T, 1]`, or None.
 
     Returns:
-        `(outputs, h, c)`: `h` after each step, `[T, B, U]`, and the state after the last.
+        `(outputs, h, c)`: `h` after each step, `[B, T, U]`, and the state after the last.
 
     Example:
 
-    >>> none = tf.zeros((1, 1))
-    >>> loop = tf.function(lambda z: fused_loop(z, none, none, tf.ones((1, 4)), tf.ones((3, 1)), None, None)[0])
-    >>> [round(float(h), 4) for h in loop(tf.ones((2, 1, 4)))[:, 0, 0]]
+    >>> none, one = tf.zeros((1, 1)), tf.ones((1, 4))
+    >>> outputs, *_ = fused_loop(tf.ones((1, 2, 1)), none, none, one, one, one[0] * 0, tf.ones((3, 1)), None, None)
+    >>> [round(float(h), 4) for h in outputs[0, :, 0]]
     [0.4176, 0.7993]
     """
-    parts = _parts(z)
-
-    def ahead(z, h, c, *weights):
-        outputs, saved, state = [], [], (h, c)
-        for part in parts:
-            found, stack, *state = _forward(part, z, mask, *state, *weights, dropped)
-            outputs.append(found)
-            saved.append(stack)
-        return saved, outputs[0] if len(parts) == 1 else tf.concat(outputs, axis=0), *state
 
     @tf.custom_gradient
-    def run(z, h, c, *weights):
-        saved, outputs, *state = ahead(z, h, c, *weights)
+    def run(*tensors):
+        saved, *results = _as_one(_forward, *tensors, mask, dropped)
         home = tf.compat.v1.get_default_graph()
 
-        def gradient(*slopes):
+        def gradient(dy, dh, dc):
             @tf.custom_gradient
-            def once(z, h, c, recurrent_kernel, peepholes, outputs, *slopes):
+            def once(*tensors):
                 # The lists cannot leave their graph: not for the gradient in a SavedModel, nor for that of a tape
                 # around a compiled function. There the way ahead is gone once more.
+                *tensors, dy, dh, dc = tensors
                 inside = tf.compat.v1.get_default_graph() is home
-                stacks = saved if inside else ahead(z, h, c, recurrent_kernel, peepholes)[0]
-                slopes = _backward(parts, h, recurrent_kernel, peepholes, outputs, stacks, mask, dropped, *slopes)
-                return slopes, _no_second_order
+                kept = saved if inside else _as_one(_forward, *tensors, mask, dropped)[0]
+                return _as_one(_backward, *tensors, mask, dropped, kept, dy, dh, dc), _no_second_order
 
-            return once(z, h, c, *weights, outputs, *slopes)
+            return once(*tensors, dy, dh, dc)
 
-        return (outputs, *state), gradient
+        return tuple(results), gradient
 
-    return run(z, h, c, recurrent_kernel, peepholes)
-
-
-def _parts(z):
-    """`(first step, turns, steps in a turn)` of the loops: most steps in large turns, the rest one by one."""
-    steps = tf.shape(z)[0] if z.shape[0] is None else z.shape[0]
-    whole = steps // _STEPS * _STEPS
-    parts = [(0, steps // _STEPS, _STEPS), (whole, steps - whole, 1)]
-    return parts if z.shape[0] is None else [part for part in parts if part[1]] or parts[1:]
+    # A variable would be one of the function's own, whose gradient it has to give in another way.
+    return run(*map(tf.convert_to_tensor, (x, h, c, kernel, recurrent_kernel, bias, peepholes)))
 
 
-@functools.partial(tf.function, autograph=False, reduce_retracing=True)
-def _traced(units, gates, *tensors):
-    shapes = ([None, None, gates * units], [None, units], [None, units], [units, gates * units], [gates - 1, units])
-    for tensor, shape in zip(tensors, shapes, strict=False):  # one trace for any batch and time, not for any width
-        tensor.set_shape(shape)
-    return fused_loop(*tensors)
+def _as_one(function, x, h, c, kernel, *rest):
+    """What the function gives; outside of a graph as one function: op by op it would cost more than it computes."""
+    if not tf.executing_eagerly():
+        return function(x.shape[1] or tf.shape(x)[1], x, h, c, kernel, *rest)
+    return _traced(function, x.dtype, *kernel.shape, h.shape[-1])(tf.shape(x)[1], x, h, c, kernel, *rest)
 
 
-def fused_loop_eagerly(z, h, c, recurrent_kernel, *rest):
-    """`fused_loop` as one function: op by op it would cost more than it computes.
-
-    Example:
-
-    >>> none = tf.zeros((1, 1))
-    >>> outputs, *_ = fused_loop_eagerly(tf.ones((2, 1, 4)), none, none, tf.ones((1, 4)), tf.ones((3, 1)), None, None)
-    >>> outputs.shape
-    TensorShape([2, 1, 1])
-    """
-    units, width = recurrent_kernel.shape
-    return _traced(units, width // units, z, h, c, recurrent_kernel, *rest)
+@functools.cache
+def _traced(function, *_):  # one trace for any batch and time, not for any width
+    return tf.function(function, autograph=False, reduce_retracing=True)
 
 
 def _no_second_order(*_):
@@ -142,128 +75,162 @@ def _no_second_order(*_):
     )
 
 
+def _parts(steps):
+    """`(first step, turns, steps in a turn)` of the loops: most steps in large turns, the rest in smaller ones."""
+    parts, first = [], 0
+    for size in _SIZES:
+        turns = (steps - first) // size
+        if not isinstance(turns, int) or turns:
+            parts.append((first, turns, size))
+        first += turns * size
+    return parts
+
+
+def _here(part, index):
+    """The steps of a turn."""
+    first, _, size = part
+    return [first + index * size + step for step in range(size)]
+
+
 class _Rows:
-    """What the turns of a loop write: like `tf.TensorArray`, but without complaint when there are none.
+    """What the steps write, `[B, n]` each: like `tf.TensorArray`, but without complaint when there are none.
 
     XLA compiles a loop that never turns too, and wants a row for it to write to.
     """
 
-    def __init__(self, turns, shape, dtype):
-        self.turns, self.shape, self.dtype = turns, tf.stack(shape), dtype
+    def __init__(self, steps, shape, dtype):
+        self.steps, self.shape, self.dtype = steps, tf.stack(shape), dtype
         self.start = tf.raw_ops.TensorListReserve(
-            element_shape=self.shape, num_elements=tf.maximum(turns, 1), element_dtype=dtype
+            element_shape=self.shape, num_elements=tf.maximum(steps, 1), element_dtype=dtype
         )
 
-    def write(self, rows, index, row):
-        return tf.raw_ops.TensorListSetItem(input_handle=rows, index=index, item=row)
+    def write(self, rows, first, values):
+        for number, value in enumerate(values):
+            rows = tf.raw_ops.TensorListSetItem(input_handle=rows, index=first + number, item=value)
+        return rows
 
     def joined(self, rows):
-        """`[T, B, n]` of rows `[steps, B, n]`."""
+        """`[B, T, n]`."""
         rows = tf.raw_ops.TensorListStack(input_handle=rows, element_shape=self.shape, element_dtype=self.dtype)
-        joined = tf.reshape(rows[: self.turns], tf.concat([[self.turns * self.shape[0]], self.shape[1:]], 0))
-        joined.set_shape([None, None, tf.get_static_value(self.shape[2])])
-        return joined
+        return tf.transpose(rows[: self.steps], (1, 0, 2))
 
 
-def _forward(part, z, mask, h, c, recurrent_kernel, peepholes, dropped):
-    """The outputs, what the way back needs (gates and old cell state, for each turn) and the last state."""
-    (first, turns, steps), peepholes = part, tf.unstack(peepholes)
-    batch, units, gates = tf.shape(z)[1], recurrent_kernel.shape[0], len(peepholes) + 1
-    outputs = _Rows(turns, [steps, batch, units], h.dtype)
-    # A stack, from which the way back takes one turn after the other, so that its memory is free for the slopes.
-    stack = tf.raw_ops.EmptyTensorList(
-        element_shape=tf.stack([(gates + 1) * steps, batch, units]),
-        max_num_elements=tf.maximum(turns, 1),
-        element_dtype=c.dtype,
-    )
+def _forward(steps, x, h, c, kernel, recurrent_kernel, bias, peepholes, mask, dropped):
+    """What the way back needs of each part, and the results."""
+    batch, units = tf.shape(x)[0], recurrent_kernel.shape[0]
+    weights = tf.unstack(peepholes)
+    rows = _Rows(steps, [batch, units], h.dtype)
+    shapes = h.shape, c.shape
 
-    def turn(index, h, c, output_rows, stack):
-        start, hs, values = (h, c), [], []
-        for now in range(steps):
-            now += first + index * steps
-            seen, *new = peephole_step(z[now], h, c, recurrent_kernel, peepholes, dropped)
-            values.append([*(gate for gate in seen if gate is not None), c])
-            keep = None if mask is None else mask[now]
-            h, c = hold(keep, new[0], h), hold(keep, new[1], c)
-            hs.append(h)
-        for tensor, before in zip((h, c), start, strict=True):
-            tensor.set_shape(before.shape)
-        values = [value for kind in zip(*values, strict=True) for value in kind]
-        stack = tf.raw_ops.TensorListPushBack(input_handle=stack, tensor=tf.stack(values))
-        return index + 1, h, c, outputs.write(output_rows, index, tf.stack(hs)), stack
+    def turns_of(part, h, c, written):
+        _, turns, size = part
+        # A stack, from which the way back takes one turn after the other, so that its memory is free again.
+        stack = tf.raw_ops.EmptyTensorList(
+            element_shape=_saved_shape(size, batch, peepholes),
+            max_num_elements=tf.maximum(turns, 1),
+            element_dtype=c.dtype,
+        )
 
-    _, h, c, output_rows, stack = tf.while_loop(lambda index, *_: index < turns, turn, (0, h, c, outputs.start, stack))
-    return outputs.joined(output_rows), stack, h, c
+        def turn(index, h, c, written, stack):
+            here, start, gates, hs = _here(part, index), [c, tf.cast(h, c.dtype)], [], []
+            zs = tf.matmul(tf.concat([x[:, now] for now in here], 0), kernel) + bias
+            for now, z in zip(here, tf.split(zs, size), strict=True):
+                seen, *new = peephole_step(z, h, c, recurrent_kernel, weights, dropped)
+                gates.append([gate for gate in seen if gate is not None])
+                keep = None if mask is None else mask[:, now]
+                h, c = hold(keep, new[0], h), hold(keep, new[1], c)
+                hs.append(h)
+            values = tf.stack([*(gate for kind in zip(*gates, strict=True) for gate in kind), *start])
+            stack = tf.raw_ops.TensorListPushBack(input_handle=stack, tensor=values)
+            h, c = (tf.ensure_shape(*pair) for pair in zip((h, c), shapes, strict=True))
+            return index + 1, h, c, rows.write(written, here[0], hs), stack
 
+        return tf.while_loop(lambda index, *_: index < turns, turn, (0, h, c, written, stack))[1:]
 
-def _backward(parts, h, recurrent_kernel, peepholes, outputs, saved, mask, dropped, dy, dh, dc):
-    """The slopes of `z`, `h`, `c`, `recurrent_kernel` and `peepholes`."""
-    wide, transposed = peepholes.dtype, tf.transpose(recurrent_kernel)
-    dh, dp, dz = tf.cast(dh, wide), tf.zeros_like(peepholes), []
-    for part, gates in reversed(list(zip(parts, saved, strict=True))):
-        found, dh, dc, dp = _back(part, gates, mask, dy, dh, dc, dp, transposed, peepholes, dropped)
-        dz.insert(0, found)
-    dz = dz[0] if len(dz) == 1 else tf.concat(dz, axis=0)
-    # In two products, because to put the first `h` before the others would be to copy them.
-    dr = sum(
-        _summed_product(*pair, dropped, wide) for pair in ((h[None][: tf.shape(dz)[0]], dz[:1]), (outputs[:-1], dz[1:]))
-    )
-    return dz, tf.cast(dh, h.dtype), dc, tf.cast(dr, recurrent_kernel.dtype), dp
+    written, saved = rows.start, []
+    for part in _parts(steps):
+        h, c, written, stack = turns_of(part, h, c, written)
+        saved.append(stack)
+    return saved, rows.joined(written), h, c
 
 
-def _summed_product(before, dz, dropped, wide):
-    before = before if dropped is None else before * dropped
-    before, dz = (tf.reshape(tf.cast(tensor, wide), (-1, tensor.shape[-1])) for tensor in (before, dz))
-    return tf.matmul(before, dz, transpose_a=True)
+def _saved_shape(size, batch, peepholes):
+    """The shape of what is saved of a turn: its gates, and the state before it."""
+    return tf.stack([(peepholes.shape[0] + 1) * size + 2, batch, peepholes.shape[1]])
 
 
-def _back(part, stack, mask, dy, dh, dc, dp, transposed, peepholes, dropped):
-    """`_forward` backwards. What does not depend on the slopes is computed for a whole turn at once."""
-    weights, wide, dtype = tf.unstack(peepholes), peepholes.dtype, transposed.dtype
-    (first, turns, steps), coupled = part, len(weights) == 2
-    batch, units = tf.shape(dy)[1], transposed.shape[1]
-    slopes = _Rows(turns, [steps, batch, len(weights) * units + units], dtype)
-    stacked = tf.stack([(len(weights) + 2) * steps, batch, units])
+def _backward(steps, x, h, c, kernel, recurrent_kernel, bias, peepholes, mask, dropped, saved, dy, dh, dc):
+    """The slopes of the tensors from `x` to `peepholes`."""
+    (batch, features), units, wide, dtype = (tf.shape(x)[0], x.shape[2]), h.shape[1], peepholes.dtype, x.dtype
+    weights, coupled, width = tf.unstack(peepholes), peepholes.shape[0] == 2, kernel.shape[1]
+    transposed = tf.transpose(recurrent_kernel)
+    rows = _Rows(steps, [batch, features], dtype)
+    shapes = h.shape, c.shape
 
-    def turn(index, dh, dc, dp, stack, slope_rows):
-        start, here = (dh, dc), [first + index * steps + now for now in range(steps)]
-        stack, values = tf.raw_ops.TensorListPopBack(input_handle=stack, element_shape=stacked, element_dtype=wide)
-        i, *f, g, o, before = tf.split(values, len(weights) + 2)
-        f = 1 - i if coupled else f[0]
-        c = f * before + i * g
-        squashed = tf.tanh(c)
-        # Of each gate's z by dc, and of the output gate's by dh; then of c by dh, and of the old c by dc.
-        by_i = (g - before if coupled else g) * i * (1 - i)
-        by_f = [] if coupled else [before * f * (1 - f)]
-        by_g, by_o = i * (1 - g * g), squashed * o * (1 - o)
-        c_by_h = o * (1 - squashed * squashed) + weights[-1] * by_o
-        c_by_c = f + sum(weight * by for weight, by in zip(weights[:-1], [by_i, *by_f], strict=True))
-        z_by = tf.concat([by_i, *by_f, by_g, by_o], axis=-1)
-        keep = [None if mask is None else mask[now] for now in here]
-        if mask is not None:
-            kept = tf.stack(keep)
-            z_by, c_by_h = (tf.where(kept, by, tf.zeros_like(by)) for by in (z_by, c_by_h))
-            c_by_c = tf.where(kept, c_by_c, tf.ones_like(c_by_c))
-        z_by, c_by_h, c_by_c = (tf.unstack(by, steps) for by in (z_by, c_by_h, c_by_c))
-        dzs = [None] * steps
-        for now in reversed(range(steps)):
-            dh = dh + tf.cast(dy[here[now]], wide)
-            dc = dc + dh * c_by_h[now]
-            dzs[now] = tf.concat([dc] * len(weights) + [dh], axis=-1) * z_by[now]
-            back = tf.cast(tf.matmul(tf.cast(dzs[now], dtype), transposed), wide)
-            back = back if dropped is None else back * tf.cast(dropped, wide)
-            dh = back if keep[now] is None else back + tf.where(keep[now], tf.zeros_like(dh), dh)
-            dc = dc * c_by_c[now]
-        dz = tf.stack(dzs)
-        blocks = tf.split(dz, len(weights) + 1, axis=-1)
-        seen = [before] * (len(weights) - 1) + [c]
-        blocks = [*blocks[: len(weights) - 1], blocks[-1]]
-        dp = dp + tf.stack([tf.reduce_sum(a * b, axis=[0, 1]) for a, b in zip(blocks, seen, strict=True)])
-        for tensor, begun in zip((dh, dc), start, strict=True):
-            tensor.set_shape(begun.shape)
-        return index - 1, dh, dc, dp, stack, slopes.write(slope_rows, index, tf.cast(dz, dtype))
+    def turns_of(part, stack, *slopes):
+        _, turns, size = part
 
-    _, dh, dc, dp, _, slope_rows = tf.while_loop(
-        lambda index, *_: index >= 0, turn, (turns - 1, dh, dc, dp, stack, slopes.start)
-    )
-    return slopes.joined(slope_rows), dh, dc, dp
+        def turn(index, dh, dc, dw, dp, written, stack):
+            here = _here(part, index)
+            keep = [None if mask is None else mask[:, now] for now in here]
+            stack, values = tf.raw_ops.TensorListPopBack(
+                input_handle=stack, element_shape=_saved_shape(size, batch, peepholes), element_dtype=wide
+            )
+            values.set_shape([(len(weights) + 1) * size + 2, None, units])
+            i, *f, g, o, start = tf.split(values, [size] * (len(weights) + 1) + [2])
+            f = 1 - i if coupled else f[0]
+            (c, old), added = tf.unstack(start), i * g
+            cs = [c]
+            for step in range(size):
+                cs.append(hold(keep[step], f[step] * cs[-1] + added[step], cs[-1]))
+            cs = tf.stack(cs)
+            before, c = cs[:-1], cs[1:]
+            squashed = tf.tanh(c)
+            olds, seen = [tf.cast(old, dtype)], tf.unstack(tf.cast(o * squashed, dtype))
+            for step in range(size - 1):
+                olds.append(hold(keep[step], seen[step], olds[-1]))
+            # Of each gate's z by dc, and of the output gate's by dh; then of c by dh, and of the old c by dc.
+            by_i = (g - before if coupled else g) * i * (1 - i)
+            by_f = [] if coupled else [before * f * (1 - f)]
+            by_g, by_o = i * (1 - g * g), squashed * o * (1 - o)
+            c_by_h = o * (1 - squashed * squashed) + weights[-1] * by_o
+            c_by_c = f + sum(weight * by for weight, by in zip(weights[:-1], [by_i, *by_f], strict=True))
+            z_by = tf.concat([by_i, *by_f, by_g, by_o], axis=-1)
+            if mask is not None:
+                kept = tf.stack(keep)
+                z_by, c_by_h = (tf.where(kept, by, tf.zeros_like(by)) for by in (z_by, c_by_h))
+                c_by_c = tf.where(kept, c_by_c, tf.ones_like(c_by_c))
+            z_by, c_by_h, c_by_c = (tf.unstack(by) for by in (z_by, c_by_h, c_by_c))
+            dz = [None] * size
+            for step in reversed(range(size)):
+                dh = dh + tf.cast(dy[:, here[step]], wide)
+                dc = dc + dh * c_by_h[step]
+                dz[step] = tf.concat([dc] * len(weights) + [dh], axis=-1) * z_by[step]
+                back = tf.cast(tf.matmul(tf.cast(dz[step], dtype), transposed), wide)
+                back = back if dropped is None else back * tf.cast(dropped, wide)
+                dh = back if keep[step] is None else back + tf.where(keep[step], tf.zeros_like(dh), dh)
+                dc = dc * c_by_c[step]
+            dz = tf.stack(dz)
+            blocks = tf.split(dz, len(weights) + 1, axis=-1)
+            blocks = zip([*blocks[: len(weights) - 1], blocks[-1]], [before] * (len(weights) - 1) + [c], strict=True)
+            dp = dp + tf.stack([tf.reduce_sum(a * b, axis=[0, 1]) for a, b in blocks])
+            dz = tf.reshape(dz, (-1, width))
+            olds = olds if dropped is None else [old * dropped for old in olds]
+            seen = [tf.concat(pair, 0) for pair in ([x[:, now] for now in here], olds)]
+            seen = tf.concat([*seen, tf.ones((size * batch, 1), dtype)], axis=1)
+            dw = dw + tf.matmul(tf.cast(seen, wide), dz, transpose_a=True)
+            dx = tf.split(tf.matmul(tf.cast(dz, dtype), kernel, transpose_b=True), size)
+            dh, dc = (tf.ensure_shape(*pair) for pair in zip((dh, dc), shapes, strict=True))
+            return index - 1, dh, dc, dw, dp, rows.write(written, here[0], dx), stack
+
+        found = tf.while_loop(lambda index, *_: index >= 0, turn, (turns - 1, *slopes, stack))
+        return found[1:-1]
+
+    # The slopes of both kernels and the bias are one product, of their inputs side by side.
+    dw = tf.zeros((features + units + 1, width), wide)
+    slopes = tf.cast(dh, wide), dc, dw, tf.zeros_like(peepholes), rows.start
+    for part, stack in reversed(list(zip(_parts(steps), saved, strict=True))):
+        slopes = turns_of(part, stack, *slopes)
+    dh, dc, dw, dp, written = slopes
+    dw = tf.split(tf.cast(dw, dtype), [features, units, 1])
+    return rows.joined(written), tf.cast(dh, h.dtype), dc, *dw[:2], dw[2][0], dp

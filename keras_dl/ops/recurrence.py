@@ -1,9 +1,9 @@
 """Recurrent networks as pure functions over whole sequences: the LSTM with peepholes.
 
-Shapes: B sequences, T steps, D features, U units; time-major tensors inside, `[T, B, ...]`.
+Shapes: B sequences, T steps, D features, U units.
 
-The product of inputs and kernel stands before the loop, all products for gradients of weights after it. On TensorFlow
-the gradient is written by hand, of stock ops alone, so that the same graph runs as it is, under XLA, and in a server.
+On TensorFlow the gradient is written by hand, of stock ops alone, so that the same graph runs as it is, under XLA, and
+in a server.
 
 References: Gers, Schraudolph and Schmidhuber 2002, "Learning precise timing with LSTM recurrent networks",
 https://www.jmlr.org/papers/volume3/gers02a/gers02a.pdf; coupled gates: Greff et al. 2017, "LSTM: a search space
@@ -11,10 +11,10 @@ odyssey", https://arxiv.org/abs/1503.04069
 """
 
 import keras
-import tensorflow as tf
 from keras import ops
 
-from keras_dl.ops.peephole_loop import fused_loop, fused_loop_eagerly, hold, peephole_step
+from keras_dl.ops.peephole_loop import fused_loop
+from keras_dl.ops.peephole_step import hold, peephole_step
 
 
 def peephole_lstm(
@@ -64,28 +64,21 @@ def peephole_lstm(
     """
     if mask is not None:
         # NaN in padding times its gradient of 0 would be NaN in the gradient of the kernel.
-        mask = ops.cast(mask, "bool")
-        inputs = ops.where(mask[..., None], inputs, ops.zeros_like(inputs))
-        mask = ops.transpose(mask)[..., None]
-    time_major = ops.transpose(inputs, (1, 0, 2))
+        mask = ops.cast(mask, "bool")[..., None]
+        inputs = ops.where(mask, inputs, ops.zeros_like(inputs))
     if go_backwards:
-        time_major = ops.flip(time_major, axis=0)
-        mask = mask if mask is None else ops.flip(mask, axis=0)
-    steps, batch, features = ops.shape(time_major)
-    z = ops.matmul(ops.reshape(time_major, (steps * batch, features)), kernel)  # so that its gradient is one product
-    z = z if bias is None else z + bias
-    z = ops.reshape(z, (steps, batch, kernel.shape[-1]))
+        inputs = ops.flip(inputs, axis=1)
+        mask = mask if mask is None else ops.flip(mask, axis=1)
     h, c = state
-    c = ops.cast(c, _wide(z))
-    peepholes = ops.cast(ops.stack(peepholes), _wide(z))
-    run = _run
-    if keras.backend.backend() == "tensorflow":
-        run = fused_loop_eagerly if tf.executing_eagerly() else fused_loop
-    outputs, h, c = run(z, h, c, recurrent_kernel, peepholes, mask, recurrent_dropout_mask)
+    bias = ops.zeros((kernel.shape[-1],), dtype=inputs.dtype) if bias is None else bias
+    c = ops.cast(c, _wide(inputs))
+    peepholes = ops.cast(ops.stack(peepholes), _wide(inputs))
+    run = fused_loop if keras.backend.backend() == "tensorflow" else _run
+    outputs, h, c = run(inputs, h, c, kernel, recurrent_kernel, bias, peepholes, mask, recurrent_dropout_mask)
     if mask is not None:
-        shown = mask if zero_output_for_mask else ops.cumsum(ops.cast(mask, "int32"), axis=0) > 0
+        shown = mask if zero_output_for_mask else ops.cumsum(ops.cast(mask, "int32"), axis=1) > 0
         outputs = ops.where(shown, outputs, ops.zeros_like(outputs))
-    return ops.transpose(outputs, (1, 0, 2)), h, ops.cast(c, h.dtype)
+    return outputs, h, ops.cast(c, h.dtype)
 
 
 def _wide(tensor):
@@ -93,8 +86,9 @@ def _wide(tensor):
     return "float32" if dtype in ("float16", "bfloat16") else dtype
 
 
-def _run(z, h, c, recurrent_kernel, peepholes, mask, dropped):
-    """The recurrence for any backend; `z` is `[T, B, 4U]`, `mask` `[T, B, 1]`."""
+def _run(x, h, c, kernel, recurrent_kernel, bias, peepholes, mask, dropped):
+    """The recurrence for any backend; see `fused_loop`."""
+    z = ops.matmul(ops.transpose(x, (1, 0, 2)), kernel) + bias
     peepholes = ops.unstack(peepholes, recurrent_kernel.shape[-1] // recurrent_kernel.shape[0] - 1)
 
     def step(state, now):
@@ -104,5 +98,5 @@ def _run(z, h, c, recurrent_kernel, peepholes, mask, dropped):
         state = tuple(hold(keep, *pair) for pair in zip(new, state, strict=True))
         return state, state  # TensorFlow's scan wants as many outputs as there are states
 
-    (h, c), (outputs, _) = ops.scan(step, (h, c), (z,) if mask is None else (z, mask))
-    return outputs, h, c
+    (h, c), (outputs, _) = ops.scan(step, (h, c), (z,) if mask is None else (z, ops.transpose(mask, (1, 0, 2))))
+    return ops.transpose(outputs, (1, 0, 2)), h, c

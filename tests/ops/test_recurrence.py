@@ -35,8 +35,7 @@ def textbook(x, h, c, kernel, recurrent_kernel, bias, *peepholes, mask=None):
 
 
 def random_case(batch, steps, features, units, coupled, seed=0, dtype="float64"):
-    generator = np.random.default_rng(seed)
-    gates = 3 if coupled else 4
+    generator, gates = np.random.default_rng(seed), 3 if coupled else 4
     shapes = [(batch, steps, features), (batch, units), (batch, units), (features, gates * units)]
     shapes += [(units, gates * units), (gates * units,), *[(units,)] * (gates - 1)]
     return [generator.normal(0, 0.7, shape).astype(dtype) for shape in shapes]
@@ -131,25 +130,24 @@ def test_the_gradient_is_that_of_finite_differences():
 
 
 @pytest.mark.parametrize("jit", [False, True])
-@pytest.mark.parametrize("steps", [1, 4, 6])
-def test_one_graph_serves_any_batch_and_time(steps, jit):
-    case = random_case(3, steps, 2, 5, False)
-    mask = masks(3, steps)[3]
-    signature = [tf.TensorSpec(value.shape, "float64") for value in case]
+def test_one_graph_serves_any_batch_and_time(jit):
+    signature = [tf.TensorSpec(value.shape, "float64") for value in random_case(3, 1, 2, 5, False)]
     signature[:3] = [tf.TensorSpec([None, *[None] * (len(s.shape) - 2), s.shape[-1]], s.dtype) for s in signature[:3]]
 
     @tf.function(autograph=False, jit_compile=jit, input_signature=[*signature, tf.TensorSpec([None, None], tf.bool)])
     def graph(*tensors):
         return with_gradient(tensors[:-1], mask=tensors[-1])(*tensors[:-1])
 
-    for found, expected in zip(graph(*case, mask), with_gradient(case, mask=mask)(*as_tensors(case)), strict=True):
-        np.testing.assert_allclose(found, expected, atol=1e-12)
+    for batch, steps in ((3, 1), (2, 6)) if jit else ((3, 1), (2, 6), (3, 4), (2, 0)):  # XLA compiles for each
+        case, mask = random_case(batch, steps, 2, 5, False), masks(batch, steps)[3]
+        for found, expected in zip(graph(*case, mask), with_gradient(case, mask=mask)(*as_tensors(case)), strict=True):
+            np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
-@hypothesis.settings(max_examples=12, deadline=None, derandomize=True)
-@hypothesis.given(st.integers(1, 4), st.integers(1, 9), st.integers(1, 3), st.integers(1, 4), st.booleans(), st.data())
-def test_any_shape_and_mask(batch, steps, features, units, coupled, data):
-    case = random_case(batch, steps, features, units, coupled, data.draw(st.integers(0, 99)))
+@hypothesis.settings(max_examples=10, deadline=None, derandomize=True)
+@hypothesis.given(st.integers(1, 4), st.integers(1, 9), st.booleans(), st.data())
+def test_any_shape_and_mask(batch, steps, coupled, data):
+    case = random_case(batch, steps, 2, 3, coupled, data.draw(st.integers(0, 99)))
     mask = np.array(data.draw(st.lists(st.booleans(), min_size=batch * steps, max_size=batch * steps)))
     mask = mask.reshape(batch, steps)
     expected = textbook(*case, mask=mask)
@@ -163,9 +161,8 @@ def test_any_shape_and_mask(batch, steps, features, units, coupled, data):
 
 def test_the_order_of_the_run():
     case = random_case(2, 5, 2, 3, False)
-    outputs, *state = call(*case, go_backwards=True)
     turned = call(case[0][:, ::-1], *case[1:])
-    for found, expected in zip((outputs, *state), turned, strict=True):
+    for found, expected in zip(call(*case, go_backwards=True), turned, strict=True):
         np.testing.assert_array_equal(found, expected)
 
 
@@ -187,7 +184,7 @@ def test_no_step_leaves_the_state():
     np.testing.assert_array_equal(c, case[2])
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 5e-6), ("float16", 4e-3), ("bfloat16", 3e-2)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 2e-6), ("float16", 4e-3), ("bfloat16", 3e-2)])
 def test_lower_precision_in_and_out(dtype, tolerance):
     case = random_case(3, 9, 2, 5, False)
     low = [tf.cast(value, dtype) for value in case]
@@ -210,7 +207,7 @@ def test_the_cell_state_does_not_stall_in_half_precision():
 
 @pytest.mark.parametrize("traced", [False, True])
 def test_a_second_gradient_is_refused_in_words(traced):
-    case = as_tensors(random_case(2, 5, 2, 3, False))
+    case = as_tensors(random_case(1, 1, 1, 1, False))
 
     def second():
         with tf.GradientTape() as outer:
@@ -247,8 +244,7 @@ def test_the_same_on_another_backend(backend):
     if f"No module named '{backend}" in answer.stderr:
         pytest.skip(f"{backend} is not installed")
     assert answer.returncode == 0, answer.stderr
-    generator = np.random.default_rng(1)
-    shapes = [(3, 16), (4, 16), (16,), (4,), (4,), (4,)]
+    generator, shapes = np.random.default_rng(1), [(3, 16), (4, 16), (16,), (4,), (4,), (4,)]
     weights = [generator.normal(0, 0.5, shape) for shape in shapes]
     x = np.random.default_rng(0).normal(size=(2, 5, 3)).astype("float32")
     mask = np.array([[True, True, False, True, False], [True] * 5])
