@@ -203,8 +203,8 @@ class PeepholeLSTM(keras.layers.RNN):
             )
         cell = PeepholeLSTMCell(units, name="peephole_lstm_cell", trainable=trainable, dtype=dtype, **kwargs)
         loop = return_sequences, return_state, go_backwards, stateful, unroll, zero_output_for_mask
-        own = {"name": name, "trainable": trainable, "dtype": dtype, "activity_regularizer": activity_regularizer}
-        super().__init__(cell, *loop, **own)
+        own = {"name": name, "trainable": trainable, "dtype": dtype}
+        super().__init__(cell, *loop, activity_regularizer=activity_regularizer, **own)
         self.input_spec = keras.layers.InputSpec(ndim=3)
 
     units = property(lambda self: self.cell.units)
@@ -214,9 +214,7 @@ class PeepholeLSTM(keras.layers.RNN):
         self.input_spec = keras.layers.InputSpec(ndim=3, axes={-1: sequences_shape[-1]})
 
     def inner_loop(self, sequences, initial_state, mask, training=False):
-        if keras.tree.is_nested(mask):
-            mask = mask[0]
-        cell = self.cell
+        mask, cell = mask[0] if keras.tree.is_nested(mask) else mask, self.cell
         activations = cell.activation, cell.recurrent_activation
         if self.unroll or activations != (keras.activations.tanh, keras.activations.sigmoid):
             if mask is not None:  # the loop of Keras computes padded steps too, and NaN there would reach the gradient
