@@ -8,6 +8,8 @@ from threadpoolctl import threadpool_limits
 
 # Up to here all eigenvalues cost less than the search for the largest.
 DENSE_EIGENVALUES = 128
+# Up to here all eigenvalues can be computed, in minutes, where the search does not converge.
+LARGEST_DENSE = 10_000
 # Eigenvalues asked for, and vectors kept: the largest few of a random matrix lie close together, and with ARPACK's
 # defaults it misses the largest in a third of all matrices.
 WANTED, SUBSPACE = 6, 100
@@ -47,13 +49,18 @@ def _radius_of_part(matrix):
         return float(np.exp(np.log(np.abs(matrix.data)).mean()))
     if size > DENSE_EIGENVALUES:
         start = np.random.default_rng(0).standard_normal(size)
+        # The larger the matrix, the closer its eigenvalues; a small one that needs as long has hardly any but 0.
+        restarts = 100 + size // 100
         try:
             # Thousands of short products: several threads spend more time on waiting for each other than they save.
             with threadpool_limits(1):
-                values = eigs(matrix, WANTED, ncv=SUBSPACE, v0=start, tol=1e-8, maxiter=100, return_eigenvectors=False)
+                values = eigs(
+                    matrix, WANTED, v0=start, ncv=SUBSPACE, maxiter=restarts, tol=1e-8, return_eigenvectors=False
+                )
             return float(np.abs(values).max())
-        except ArpackNoConvergence:
-            pass
+        except ArpackNoConvergence as error:
+            if size > LARGEST_DENSE:
+                raise ValueError(f"Found no spectral radius of a matrix of {size} units: {error}") from error
     return float(np.abs(linalg.eigvals(matrix.toarray() if is_sparse else matrix)).max())
 
 
