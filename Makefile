@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow ui serve bench lint clean
+.PHONY: help demo test coverage slow ui serve bench lint clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 8
@@ -23,6 +23,9 @@ demo: $(VENV)/.installed  ## tune, track, register and export the digit reader (
 	$(BIN)/keras-dl tune pipelines/digits_ctc.py --trials 6
 
 test: $(VENV)/.installed-test  ## the tests (under 10 minutes on 2 cores)
+	$(BIN)/python -m pytest
+
+coverage: $(VENV)/.installed-test  ## the tests, and which lines they do not reach
 	$(BIN)/python -m pytest --cov=keras_dl --cov-report=term:skip-covered --cov-fail-under=90
 
 slow: $(VENV)/.installed-test  ## the tests that train to a threshold

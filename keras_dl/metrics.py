@@ -182,7 +182,5 @@ class NRMSE(keras.metrics.Metric):
             return ops.zeros((), self.dtype)
         _, _, deviations, errors = self.sums
         # Where targets are constant, no error is small.
-        ratios = ops.where(
-            deviations > 0, ops.divide_no_nan(errors, deviations), ops.where(errors > 0, float("inf"), 0.0)
-        )
+        ratios = ops.where(errors == 0, 0.0, errors / ops.maximum(deviations, 0.0))
         return ops.sqrt(ops.mean(ratios))

@@ -14,7 +14,7 @@ _SAME = """
 Activation Add Average AveragePooling1D AveragePooling2D BatchNormalization Concatenate Conv1D Conv2D Cropping1D Dense
 DepthwiseConv1D Dot Dropout ELU Embedding Flatten GRU GRUCell GaussianDropout GaussianNoise GlobalAveragePooling1D
 GlobalAveragePooling2D GlobalMaxPooling1D GlobalMaxPooling2D InputLayer LSTM LSTMCell LayerNormalization LeakyReLU
-Masking MaxPooling1D MaxPooling2D Maximum Minimum Multiply PReLU Permute ReLU RepeatVector Reshape SeparableConv1D
+Masking MaxPooling1D MaxPooling2D Maximum Minimum Multiply PReLU Permute ReLU RepeatVector Reshape
 SimpleRNN SimpleRNNCell Softmax SpatialDropout1D Subtract UpSampling1D ZeroPadding1D
 """.split()
 _LOOP = ("return_sequences", "return_state", "go_backwards", "stateful", "unroll", "zero_output_for_mask")
@@ -89,6 +89,18 @@ def convert_model(model):
     if kind != "Functional":
         raise ValueError(f"Expected a Sequential or functional model of Keras 2. Received: {model.name!r}, a {kind}")
     return _functional(model)
+
+
+@keras.saving.register_keras_serializable("keras_dl")
+def hard_sigmoid(x):
+    """That of Keras 2, `0.2 x + 0.5` from 0 to 1; in Keras 3 the name stands for another function.
+
+    Example:
+
+    >>> hard_sigmoid(np.array([-3.0, 1.0, 3.0])).numpy()
+    array([0. , 0.7, 1. ])
+    """
+    return keras.ops.clip(0.2 * keras.ops.convert_to_tensor(x) + 0.5, 0.0, 1.0)
 
 
 def _any(layer):
@@ -202,7 +214,11 @@ def _plain(config):
     """A configuration without the modules of Keras 2 that objects in it come from: Keras 3 has them elsewhere."""
     if isinstance(config, dict):
         gone = ("module", "registered_name", "shared_object_id") if "class_name" in config else ()
-        return {key: _plain(value) for key, value in config.items() if key not in gone}
+        return {
+            key: hard_sigmoid if "activation" in key and value == "hard_sigmoid" else _plain(value)
+            for key, value in config.items()
+            if key not in gone
+        }
     return [_plain(value) for value in config] if isinstance(config, list | tuple) else config
 
 

@@ -119,7 +119,8 @@ class MackeyGlass(Pipeline):
 def unit(source):
     """Mean and standard deviation of the training part: what the network computes with."""
     train = next(load_series(source).train.as_numpy_iterator())["series"]
-    return train.mean(axis=0).astype("float32"), train.std(axis=0).astype("float32")
+    deviation = train.std(axis=0)
+    return train.mean(axis=0).astype("float32"), np.where(deviation > 0, deviation, 1).astype("float32")
 
 
 def load_series(source):

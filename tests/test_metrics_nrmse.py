@@ -97,3 +97,9 @@ def test_in_a_model_of_any_length():
 def test_config():
     metric = keras.metrics.deserialize(keras.metrics.serialize(NRMSE(name="error", dtype="float64")))
     assert (metric.name, metric.dtype) == ("error", "float64")
+
+
+def test_nan_is_never_perfect():
+    metric = NRMSE()
+    metric.update_state(np.array([[np.nan], [1.0]]), np.array([[0.0], [5.0]]))
+    assert np.isnan(float(metric.result()))

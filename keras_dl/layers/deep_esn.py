@@ -38,6 +38,8 @@ class DeepESNCell(keras.layers.Layer):
         super().__init__(**kwargs)
         if not cells or not all(isinstance(cell, ESNCell) for cell in cells):
             raise ValueError(f"`cells` must be a list of ESNCell, at least one. Received: {cells!r}")
+        if len({id(cell) for cell in cells}) < len(cells) or any(cell.feedback for cell in cells):
+            raise ValueError(f"`cells` must differ, and have no feedback. Received: {cells!r}")
         if {cell.variable_dtype for cell in cells} != {self.variable_dtype}:
             raise ValueError(f"Expected cells of {self.variable_dtype}. Received: {[c.variable_dtype for c in cells]}")
         self.cells = list(cells)

@@ -16,9 +16,10 @@ class ESN(Reservoir):
         h~_t = activation(x_t W_in + h_{t-1} W + b + noise)
         h_t  = (1 - leak_rate) h_{t-1} + leak_rate h~_t
 
-    Fast because the inputs of all steps are projected by one matrix product, and because the loop reads only the links
-    there are, where they are few (fewer than one in ten), or else multiplies by a dense matrix. Masked steps keep the
-    state, whatever they hold. Weights are fixed; gradients pass through to what stands below.
+    Fast because the inputs of all steps are projected by one matrix product (a few features in the loop, which is
+    cheaper still), and because the loop reads only the links there are, where they are few (fewer than one in ten), or
+    else multiplies by a dense matrix. Masked steps keep the state, whatever they hold. Weights are fixed; gradients
+    pass through to what stands below.
 
     Args:
         units: int, N.

@@ -83,6 +83,9 @@ class RidgeReadout(keras.layers.Layer):
         for name, array in (("features", features), ("targets", targets)):
             if not np.isfinite(array).all():
                 raise ValueError(f"Expected finite {name}. Received: {array[~np.isfinite(array)][0]}")
+        weights = np.ones(len(features)) if sample_weight is None else np.asarray(sample_weight, "float64")
+        if weights.shape != (len(features),) or not (np.isfinite(weights) & (weights >= 0)).all():
+            raise ValueError(f"Expected {len(features)} weights from 0. Received: {sample_weight!r}")
         if not self.built:
             self.build(features.shape)
             self.built = True

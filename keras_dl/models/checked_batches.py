@@ -22,6 +22,8 @@ class CheckedBatches:
         """A batch with its targets: the next step if there are none."""
         x, weight = ops.convert_to_numpy(x), None if weight is None else ops.convert_to_numpy(weight)
         if y is None:
+            if self.recurrent and self.reservoir.stateful:  # the last step of each part would never be heard
+                raise ValueError("A stream needs targets: expected (x, y) for a stateful reservoir. Received: no y")
             weight = weight[:, 1:] if weight is not None and weight.ndim == 2 else weight
             if self.mask_value is not None and x.ndim == 3:  # padding is nothing to forecast
                 known = ops.convert_to_numpy(self.padding_mask(x))[:, 1:].astype("float32")

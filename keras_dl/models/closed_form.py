@@ -120,6 +120,8 @@ class ClosedFormFit(OnlineFit, CheckedBatches):
                     return_dict=True,
                 )
             logs |= {f"val_{name}": value for name, value in scores.items()}
+        elif not self.stream():  # Keras exports no model that was never called
+            self(ops.zeros((1, 1, self.input_features), self.compute_dtype))
         callbacks.on_epoch_end(initial_epoch, logs)
         callbacks.on_train_end(logs)
         return self.history
@@ -175,7 +177,9 @@ class ClosedFormFit(OnlineFit, CheckedBatches):
             if not any(np.any(ops.convert_to_numpy(state)) for state in self.stream()):
                 self._passed = 0
             if solver == "rls":
-                logs, self._online = self._learn_online(batches, forgetting, callbacks, kept)
+                logs, online = self._learn_online(batches, forgetting, callbacks, kept)
+                self._check_validation(validation, batch_size)
+                self._online = online
                 solution = ops.convert_to_numpy(self._online[0])
                 self.readout.kernel.assign(solution[:-1])
                 self.readout.bias.assign(solution[-1])
@@ -185,10 +189,15 @@ class ClosedFormFit(OnlineFit, CheckedBatches):
 
     def _learn_ridge(self, batches, kept, validation, batch_size, callbacks):
         seen = None
-        for number, rows in enumerate(self._rows(batches)):
+        for number, rows in enumerate(self._rows(batches, training=True)):
             if callbacks:
                 callbacks.on_train_batch_begin(number)
             for features, targets, weights in rows:
+                if not np.isfinite(features).all():
+                    raise ValueError(
+                        f"Expected finite states of the reservoir in batch {number}; a smaller radius or a bounded "
+                        f"activation keeps them so. Received: {features[~np.isfinite(features)][0]}"
+                    )
                 if seen is None:
                     seen = RidgeStatistics(features.shape[1], targets.shape[1])
                 seen.add(features, targets, weights)
@@ -198,6 +207,7 @@ class ClosedFormFit(OnlineFit, CheckedBatches):
             raise ValueError("Expected at least one batch. Received: none")
         if kept is not None:
             seen.merge(kept)
+        self._check_validation(validation, batch_size)
         before, self.readout.statistics = self.readout.statistics, seen
         try:
             with self._states_kept():
@@ -227,22 +237,30 @@ class ClosedFormFit(OnlineFit, CheckedBatches):
                 for number, variable in enumerate(self.stream()):
                     variable.assign(before[number] if before else ops.zeros_like(variable))
 
+    def _check_validation(self, validation, batch_size):
+        """Before anything changes: numbers of what cannot be measured would look perfect."""
+        if validation is not None:
+            with self._states_kept():
+                for number, batch in enumerate(self._validation_batches(validation, batch_size)):
+                    self._checked(number, *self._examples(*batch))
+
     def _validation_rows(self, validation, batch_size):
         if validation is None:
             return None
-        return (row for rows in self._rows(self._validation_batches(validation, batch_size)) for row in rows)
+        batches = self._validation_batches(validation, batch_size)
+        return (row for rows in self._rows(batches, training=False) for row in rows)
 
     @staticmethod
     def _validation_batches(validation, batch_size):
         arrays = parts(validation) if isinstance(validation, tuple | list) else (validation, None, None)
         return cut_in_batches(*arrays, batch_size)[0]
 
-    def _rows(self, batches):
+    def _rows(self, batches, training):
         """For each batch an iterator of `(features [n, F], targets [n, K], weights [n] or None)`."""
         for number, batch in enumerate(batches):
-            yield self._rows_of(*self._checked(number, *self._examples(*batch)))
+            yield self._rows_of(*self._checked(number, *self._examples(*batch)), training)
 
-    def _rows_of(self, x, y, mask, counted, weight):
+    def _rows_of(self, x, y, mask, counted, weight, training):
         if self.feedback:  # the output of the last step that was not masked, as the model hears its own
             last = np.maximum.accumulate(np.where(mask, np.arange(x.shape[1]), -1), 1)
             teacher = np.take_along_axis(y, np.maximum(last, 0)[..., None], 1) * (last >= 0)[..., None]
@@ -251,7 +269,7 @@ class ClosedFormFit(OnlineFit, CheckedBatches):
         whole = mask.all()  # a loop without a mask is faster
         if self.pooling in ("last", "mean"):
             features, _ = self.features(
-                _cast(self, x), mask=None if whole else ops.convert_to_tensor(mask), training=True
+                _cast(self, x), mask=None if whole else ops.convert_to_tensor(mask), training=training
             )
             rows = self.pool(features, None if whole else ops.convert_to_tensor(mask))
             asked = weight[:, 0] > 0
@@ -265,7 +283,7 @@ class ClosedFormFit(OnlineFit, CheckedBatches):
         for first in range(0, x.shape[1], part):
             now = slice(first, first + part)
             steps = None if whole else ops.convert_to_tensor(mask[:, now])
-            features, states = self.features(_cast(self, x[:, now]), states, steps, training=True)
+            features, states = self.features(_cast(self, x[:, now]), states, steps, training=training)
             keep = counted[:, now] & (weight[:, now] > 0)
             features, weights = ops.convert_to_numpy(features)[keep], weight[:, now][keep]
             yield features, y[:, now][keep], None if (weights == 1).all() else weights

@@ -41,6 +41,10 @@ class ForecastingNetwork(EchoStateNetwork):
         super().__init__(reservoir, units, **kwargs)
         if not isinstance(ahead, int | np.integer) or ahead < 1:
             raise ValueError(f"`ahead` must be an int above 0. Received: {ahead!r}")
+        if self.mask_value is not None:
+            raise ValueError(
+                f"Forecasts are measured without padding: expected mask_value=None. Received: {self.mask_value}"
+            )
         self.ahead = ahead
 
     def evaluate(self, x=None, y=None, *args, return_dict=False, **kwargs):
@@ -57,6 +61,7 @@ class ForecastingNetwork(EchoStateNetwork):
             for pair in pairs
         ]
         deviation = np.concatenate([batch.reshape(-1, self.units) for batch in series]).std(axis=0)
+        deviation = np.where(deviation > 0, deviation, 1)
         for batch in series:
             room = batch.shape[1] - self.ahead
             if room < 1:

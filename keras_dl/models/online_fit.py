@@ -57,7 +57,7 @@ class OnlineFit:
             output, kernel, covariance, *old = carry
             x, y, mask, root = slices
             heard = ops.concatenate([x, ops.cast(output, x.dtype)], -1) if self.feedback else x
-            states, new = self.reservoir.cell(heard, old)
+            states, new = self.reservoir.cell(heard, old, training=True)
             new = new if isinstance(new, list | tuple) else [new]
             new = [ops.where(mask[:, None], a, b) for a, b in zip(new, old, strict=True)]
             features = ops.cast(self._beside(heard, states), "float64")

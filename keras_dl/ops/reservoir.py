@@ -123,6 +123,8 @@ def _run(drive, state, kernel, leak_rate, activation, mask, keep):
     weights = None
     if isinstance(drive, tuple | list):
         drive, *weights = drive
+        if drive.shape[-1] != weights[0].shape[0]:
+            raise ValueError(f"Expected {weights[0].shape[0]} features. Received: inputs of shape {tuple(drive.shape)}")
         if weights[0].shape[0] > FEW_FEATURES:
             drive, weights = ops.matmul(drive, weights[0]) + weights[1], None
     # Time first; with links also the series last.

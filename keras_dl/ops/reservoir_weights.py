@@ -29,7 +29,7 @@ def spectral_radius(matrix) -> float:
     >>> round(spectral_radius(np.array([[0.0, -2.0], [2.0, 0.0]])), 9)
     2.0
     """
-    if not sparse.issparse(matrix):
+    if not sparse.issparse(matrix) and np.all(matrix):
         return _radius_of_part(np.asarray(matrix, "float64"))
     matrix = sparse.csr_array(matrix, dtype="float64")
     matrix.eliminate_zeros()

@@ -90,7 +90,7 @@ class RidgeStatistics:
     def mean_squared_error(self, kernel):
         """Of the rows seen, with the best intercept: kernel `[F, K]` -> float."""
         explained = 2 * (kernel * self.products).sum() - (kernel * (self.gram @ kernel)).sum()
-        return max(0.0, float(self.target_squares.sum() - explained)) / (self.count * len(self.target_squares))
+        return float(np.maximum(0.0, self.target_squares.sum() - explained)) / (self.count * len(self.target_squares))
 
 
 def _solve(gram, products, alphas):

@@ -33,6 +33,9 @@ def scan(step, states, inputs=(), length=None, keep=True):
     if keras.backend.backend() == "tensorflow":
         return _scan_tensorflow(step, states, inputs, length, keep)
 
+    if not inputs and not length:  # which not every backend's scan takes
+        return states, ops.zeros((0, *states[0].shape), states[0].dtype) if keep else None
+
     def body(carry, slices):
         carry = step(carry, slices)
         return carry, carry[0] if keep else None

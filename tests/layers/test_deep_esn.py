@@ -91,3 +91,10 @@ def test_cells_that_are_none_are_refused(wrong):
 def test_cells_of_another_precision_are_refused():
     with pytest.raises(ValueError, match="Expected cells of float64. Received"):
         DeepESN(cells(), dtype="float64")
+
+
+def test_one_cell_twice_and_feedback_are_refused():
+    cell = ESNCell(12, 3, seed=1)
+    for cells in ([cell, cell], [ESNCell(12, 3, feedback=1)]):
+        with pytest.raises(ValueError, match="`cells` must differ, and have no feedback. Received: "):
+            DeepESN(cells)

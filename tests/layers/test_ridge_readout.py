@@ -102,3 +102,9 @@ def test_what_cannot_be_solved_changes_nothing():
         several.solve()
     with pytest.raises(ValueError, match="validation data .* hold no row"):
         several.solve([])
+
+
+@pytest.mark.parametrize("weights", [np.full(5, np.nan), -np.ones(5), np.ones(4)])
+def test_wrong_weights_are_refused(weights):
+    with pytest.raises(ValueError, match="Expected 5 weights from 0. Received: "):
+        RidgeReadout(1).partial_fit(np.eye(5), np.ones((5, 1)), weights)

@@ -279,3 +279,32 @@ def test_what_fit_cannot_do_is_refused():
         network(alpha=0.0).fit(X[:1, :8], Y[:1, :8], verbose=0)
     with pytest.raises(ValueError, match="learns at each step"):
         network(pooling="last").fit(X, Y[:, 0], solver="rls", verbose=0)
+
+
+def test_states_without_bounds_are_refused():
+    wild = ESN(30, seed=1, activation="relu", spectral_radius=3.0, bias_scaling=1.0)
+    model = network(units=1, reservoir=wild)
+    with pytest.raises(ValueError, match="Expected finite states of the reservoir in batch 0.* Received: inf"):
+        model.fit(np.ones((1, 400, 1)), verbose=0)
+    assert not np.any(model.readout.kernel.numpy())
+
+
+@pytest.mark.parametrize("solver", ["ridge", "rls"])
+def test_validation_data_that_say_nothing_are_refused(solver):
+    series = np.random.default_rng(0).normal(size=(2, 60, 1))
+    model = network(units=1, washout=20)
+    model.fit(series, verbose=0)
+    before = model.readout.kernel.numpy()
+    for wrong, message in (
+        (series[:, :15], "more steps than the washout"),
+        (nan_at(series, 0, 5, 0), "finite inputs in batch 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.fit(series + 1, validation_data=(wrong,), solver=solver, verbose=0)
+    np.testing.assert_array_equal(model.readout.kernel.numpy(), before)
+
+
+def test_a_stream_needs_targets():
+    model = network(units=1, reservoir=ESN(12, 5, seed=1, stateful=True))
+    with pytest.raises(ValueError, match="expected .x, y. for a stateful reservoir. Received: no y"):
+        model.fit(np.zeros((1, 30, 1)), verbose=0)

@@ -132,7 +132,7 @@ def test_contexts_may_be_padded():
 
 def test_a_forecast_leaves_a_stream_alone():
     model = network(reservoir=ESN(20, 5, seed=1, stateful=True))
-    model.fit(WAVE, verbose=0)
+    model.fit(WAVE[:, :-1], WAVE[:, 1:], verbose=0)
     before = model.stream()[0].numpy()
     again = [model.forecast(WAVE[:1], 5) for _ in range(2)]
     np.testing.assert_array_equal(*again)
@@ -242,3 +242,12 @@ def test_force_learns_a_sine():
     history = model.fit(np.zeros_like(long), long, solver="rls", verbose=0)
     assert history.history["loss"][0] < 0.05
     assert np.abs(model.predict(np.zeros_like(long[:, :300]), verbose=0)).max() < 3
+
+
+def test_a_fitted_model_is_exported_as_it_is(tmp_path):
+    model = network()
+    model.fit(WAVE, verbose=0)
+    model.export(tmp_path / "exported", verbose=False)
+    loaded = tf.saved_model.load(tmp_path / "exported")
+    series = tf.constant(WAVE, tf.float32)
+    np.testing.assert_allclose(loaded.serve(series), model(series), atol=1e-5)

@@ -90,3 +90,9 @@ def test_links_and_dense_products_agree():
     _, state, dense, listed = case()
     np.testing.assert_allclose(recurrent_product(state, listed), state @ dense, atol=1e-14)
     np.testing.assert_allclose(recurrent_product(state, dense), state @ dense, atol=1e-14)
+
+
+def test_features_that_do_not_fit_are_refused():
+    drive = np.zeros((1, 3, 30)), np.zeros((1, 30)), np.zeros(30)
+    with pytest.raises(ValueError, match="Expected 1 features. Received: inputs of shape .1, 3, 30."):
+        reservoir_states(drive, np.zeros((1, 30)), np.eye(30), 0.5)

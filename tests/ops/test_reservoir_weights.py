@@ -120,3 +120,8 @@ def test_links_are_the_same_weights():
     back = np.zeros((12, 12))
     np.add.at(back, (sources, np.arange(12)[None]), values)
     np.testing.assert_array_equal(back, kernel.toarray())
+
+
+def test_dense_matrices_without_a_loop_have_radius_zero():
+    assert spectral_radius(np.zeros((200, 200))) == 0
+    assert spectral_radius(np.triu(np.ones((300, 300)), 1)) == 0
