@@ -225,7 +225,8 @@ for dtype in errors:
     compare("esn", dtype, old, convert_layer(old), slopes=False)
     compare("esn masked", dtype, old, convert_layer(old), mask, slopes=False)
     for layer in (tf_keras.layers.LSTM(5, recurrent_activation="hard_sigmoid", dtype=dtype),
-                  tf_keras.layers.GRU(5, dtype=dtype), tf_keras.layers.Bidirectional(tf_keras.layers.LSTM(5, dtype=dtype), dtype=dtype)):
+                  tf_keras.layers.GRU(5, dtype=dtype),
+                  tf_keras.layers.Bidirectional(tf_keras.layers.LSTM(5, dtype=dtype), dtype=dtype)):
         compare(layer.name, dtype, randomised(layer), convert_layer(layer))
     inputs = tf_keras.Input((None, 3), dtype=dtype)
     x = tf_keras.layers.Dense(4, activation="tanh", dtype=dtype)(inputs)
