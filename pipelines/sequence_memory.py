@@ -101,7 +101,7 @@ class SequenceMemory(Pipeline):
             right.plot(range(1, len(curve) + 1), curve, marker="o", markersize=3, label=name)
         right.set(xlabel="epoch", ylabel="share of steps said wrong", ylim=(0, None))
         right.set_title("while learning, on the validation sequences", fontsize=11)
-        right.legend(fontsize=8)
+        right.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
         return {"layers": figure, "layers_table": table}
 
 
