@@ -23,11 +23,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # TensorFlow Addons imports beside Keras 3 only so; Keras 3 itself does not change by it.
 os.environ.update(TF_USE_LEGACY_KERAS="1", TF_ADDONS_PY_OPS="1")
 
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
-import tensorflow as tf  # noqa: E402
+import keras
+import numpy as np
+import tensorflow as tf
 
-from keras_dl.layers import PeepholeLSTM  # noqa: E402
+from keras_dl.layers import PeepholeLSTM
 
 SHAPES = [(32, 200, 64, 256), (8, 1000, 32, 128), (128, 100, 128, 512)]  # B, T, D, U
 ROUNDS = 7

@@ -15,12 +15,12 @@ from datetime import date
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import numpy as np  # noqa: E402
-from scipy.integrate import solve_ivp  # noqa: E402
+import numpy as np
+from scipy.integrate import solve_ivp
 
-from keras_dl.data.builders.mackey_glass import integrate  # noqa: E402
-from keras_dl.layers import ESN  # noqa: E402
-from keras_dl.models import EchoStateNetwork  # noqa: E402
+from keras_dl.data.builders.mackey_glass import integrate
+from keras_dl.layers import ESN
+from keras_dl.models import EchoStateNetwork
 
 LYAPUNOV_EXPONENT = 0.9056  # of the Lorenz system
 

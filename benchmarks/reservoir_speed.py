@@ -13,22 +13,22 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["TF_USE_LEGACY_KERAS"] = os.environ["TF_ADDONS_PY_OPS"] = "1"  # for TensorFlow Addons; ours is Keras 3
 
-import platform  # noqa: E402
-import resource  # noqa: E402
-import statistics  # noqa: E402
-import subprocess  # noqa: E402
-import sys  # noqa: E402
-import time  # noqa: E402
-import warnings  # noqa: E402
-from datetime import date  # noqa: E402
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+import warnings
+from datetime import date
 
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
-import tensorflow as tf  # noqa: E402
+import keras
+import numpy as np
+import tensorflow as tf
 
-from keras_dl.layers import ESN  # noqa: E402
-from keras_dl.ops.reservoir_weights import draw_recurrent_kernel, spectral_radius  # noqa: E402
-from keras_dl.ops.ridge import RidgeStatistics  # noqa: E402
+from keras_dl.layers import ESN
+from keras_dl.ops.reservoir_weights import draw_recurrent_kernel, spectral_radius
+from keras_dl.ops.ridge import RidgeStatistics
 
 ROUNDS = 5
 LEAK = 0.3

@@ -17,12 +17,12 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import keras_tuner as kt  # noqa: E402
+import keras_tuner as kt
 
-import keras_dl  # noqa: E402
-from keras_dl.pipeline import load_pipeline  # noqa: E402
-from keras_dl.tracking.settings import Settings  # noqa: E402
-from keras_dl.tuning.search import search  # noqa: E402
+import keras_dl
+from keras_dl.pipeline import load_pipeline
+from keras_dl.tracking.settings import Settings
+from keras_dl.tuning.search import search
 
 ROUNDS, TRIALS, EPOCHS = 3, 6, 2
 STARTER = Path(keras_dl.__file__).parent / "starter" / "waves.py"

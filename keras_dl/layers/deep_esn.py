@@ -23,6 +23,9 @@ class DeepESNCell(keras.layers.Layer):
     Returns:
         `(h, states)`: h is `[B, N_1 + N_2 + ...]`.
 
+    Raises:
+        ValueError: for no cells, one cell twice, cells with feedback or of another dtype.
+
     Example:
 
     >>> import numpy as np
@@ -99,6 +102,9 @@ class DeepESN(Reservoir):
 
     Output shape:
         `[B, N_1 + N_2 + ...]`, or `[B, T, N_1 + N_2 + ...]` with `return_sequences`.
+
+    Raises:
+        ValueError: for no cells, one cell twice, cells with feedback or of another dtype.
 
     Example:
 

@@ -207,7 +207,8 @@ class ClosedFormFit(OnlineFit, CheckedBatches):
             raise ValueError("Expected at least one batch. Received: none")
         if kept is not None:
             seen.merge(kept)
-        self._check_validation(validation, batch_size)
+        if np.size(self.readout.alpha) == 1:  # else it is checked while the best alpha is looked for
+            self._check_validation(validation, batch_size)
         before, self.readout.statistics = self.readout.statistics, seen
         try:
             with self._states_kept():

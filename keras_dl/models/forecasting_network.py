@@ -23,7 +23,12 @@ class ForecastingNetwork(EchoStateNetwork):
         reservoir: `ESN`, or another recurrent layer.
         units: int, the variables of the series.
         ahead: int, steps, fewer than a sequence of the data has. Defaults to 84, the tradition for Mackey-Glass.
-        **kwargs: as for `EchoStateNetwork`.
+        **kwargs: as for `EchoStateNetwork`, but for `mask_value`.
+
+    Call arguments and output shape: as for `EchoStateNetwork`.
+
+    Raises:
+        ValueError: for `ahead` below 1 or a `mask_value`; in `evaluate`, for sequences of no more than `ahead` steps.
 
     Example:
 

@@ -66,6 +66,9 @@ def reservoir_states(drive, state, kernel, leak_rate, activation=ops.tanh, mask=
     Returns:
         `(states, last)`: `[B, T, N]`, or None, and `[B, N]`.
 
+    Raises:
+        ValueError: for inputs of another number of features than the input kernel has.
+
     Example:
 
     >>> import numpy as np

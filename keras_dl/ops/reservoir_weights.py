@@ -24,6 +24,9 @@ def spectral_radius(matrix) -> float:
     Args:
         matrix: float array `[N, N]`, dense or scipy sparse. Large ones are never made dense.
 
+    Raises:
+        ValueError: if the search does not converge and N is above 10 000.
+
     Example:
 
     >>> round(spectral_radius(np.array([[0.0, -2.0], [2.0, 0.0]])), 9)
