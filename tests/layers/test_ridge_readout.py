@@ -108,3 +108,10 @@ def test_what_cannot_be_solved_changes_nothing():
 def test_wrong_weights_are_refused(weights):
     with pytest.raises(ValueError, match="Expected 5 weights from 0. Received: "):
         RidgeReadout(1).partial_fit(np.eye(5), np.ones((5, 1)), weights)
+
+
+def test_a_line_is_found_and_its_intercept_added():
+    readout = RidgeReadout(1, alpha=0.0)
+    readout.partial_fit(np.array([[0.0], [1.0], [2.0]]), np.array([[4.0], [6.0], [8.0]]))
+    readout.solve()
+    np.testing.assert_allclose(readout(np.array([[10.0]])), [[24.0]], rtol=1e-6)  # 4 + 2 x
