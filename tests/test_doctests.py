@@ -16,8 +16,9 @@ MODULES = ["keras_dl"] + [
     if not module.name.startswith("keras_dl.starter")
 ]
 # Where every function and class is for users; of keras_dl.data that is what the package itself offers, and ops.
-SHOWN = ["keras_dl.losses", "keras_dl.metrics", "keras_dl.data.ops"]
-SHOWN += [name for name in MODULES if name.startswith(("keras_dl.ops.", "keras_dl.layers.", "keras_dl.models."))]
+PARTS = tuple(f"keras_dl.{part}." for part in ("ops", "layers", "losses", "metrics", "models"))
+PACKAGES = {module.name for module in pkgutil.walk_packages(keras_dl.__path__, "keras_dl.") if module.ispkg}
+SHOWN = ["keras_dl.data.ops"] + [name for name in MODULES if name.startswith(PARTS) and name not in PACKAGES]
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -1,4 +1,4 @@
-"""Losses for sequences."""
+"""The CTC loss as a Keras loss."""
 
 import keras
 

@@ -1,0 +1,5 @@
+"""Metrics for sequences, streaming and at corpus level."""
+
+from keras_dl.metrics.bits_per_character import BitsPerCharacter as BitsPerCharacter
+from keras_dl.metrics.label_error_rate import LabelErrorRate as LabelErrorRate
+from keras_dl.metrics.nrmse import NRMSE as NRMSE

@@ -1,0 +1,62 @@
+"""What a language model's probabilities are worth, in bits."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("keras_dl")
+class BitsPerCharacter(keras.metrics.Metric):
+    """Bits that an ideal coder needs for the text with the model's probabilities, over the number of characters.
+
+    Sums of both are kept over all batches, so that the result is that of the whole corpus and not a mean of means.
+    Guessing among V equally likely characters costs log2 V.
+
+    Give it to `compile` as one of `weighted_metrics`: Keras passes weights to no others.
+
+    Args:
+        utf8: bool. True if the ids are the bytes of UTF-8: a character of several bytes then costs the bits of all and
+            counts once, so that the result compares with that of any other model of the text. False (default) if each
+            id is a character.
+        name: str. Defaults to `"bits_per_character"`.
+        dtype: as for every Keras metric.
+
+    Call arguments:
+        y_true: int tensor `[B, T]`, the ids that follow.
+        y_pred: float tensor `[B, T, V]` of logits. Masked positions do not count.
+        sample_weight: float tensor `[B, T]` or `[B]`, optional. Positions of weight 0 do not count, whatever they hold.
+
+    Example:
+
+    >>> import numpy as np
+    >>> metric = BitsPerCharacter()
+    >>> metric.update_state(np.array([[1, 2]]), np.zeros((1, 2, 4), "float32"))
+    >>> float(metric.result())                                   # four equally likely characters
+    2.0
+    """
+
+    def __init__(self, utf8=False, name="bits_per_character", dtype=None):
+        super().__init__(name=name, dtype=dtype)
+        self.utf8 = utf8
+        self.bits = self.add_variable(shape=(), initializer="zeros", name="bits")
+        self.characters = self.add_variable(shape=(), initializer="zeros", name="characters")
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        y_true = ops.cast(y_true, "int32")
+        nats = ops.sparse_categorical_crossentropy(y_true, ops.cast(y_pred, self.dtype), from_logits=True)
+        weight = ops.ones_like(nats)
+        if sample_weight is not None:
+            sample_weight = ops.cast(sample_weight, nats.dtype)
+            weight *= ops.expand_dims(sample_weight, -1) if len(sample_weight.shape) == 1 else sample_weight
+        mask = getattr(y_pred, "_keras_mask", None)
+        if mask is not None:
+            weight *= ops.cast(mask, weight.dtype)
+        self.bits.assign_add(ops.sum(ops.where(weight > 0, weight * nats, 0.0)) / ops.log(2.0))
+        if self.utf8:
+            weight = ops.where(ops.logical_and(y_true >= 0x80, y_true < 0xC0), 0.0, weight)  # not a character's first
+        self.characters.assign_add(ops.sum(weight))
+
+    def result(self):
+        return ops.divide_no_nan(self.bits, self.characters)
+
+    def get_config(self):
+        return {**super().get_config(), "utf8": self.utf8}

@@ -1,0 +1,13 @@
+"""Connectionist temporal classification (CTC) as pure functions.
+
+Shapes: B sequences, T frames, V classes with the blank, L labels. Labels are class indices of `[B, L]`; an entry that
+is negative or the blank is padding, and padding stands at the end of a row.
+
+Reference: Graves et al. 2006, "Connectionist temporal classification: labelling unsegmented sequence data with
+recurrent neural networks", ICML. https://www.cs.toronto.edu/~graves/icml_2006.pdf
+"""
+
+from keras_dl.ops.ctc.certain_blank import certain_blank as certain_blank
+from keras_dl.ops.ctc.edit_distance import edit_distance as edit_distance
+from keras_dl.ops.ctc.greedy import greedy_decode as greedy_decode
+from keras_dl.ops.ctc.loss import ctc_loss as ctc_loss

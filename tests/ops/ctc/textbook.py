@@ -1,0 +1,65 @@
+"""CTC in plain Python and float64 numpy, word by word as in the textbook: what the tests compare with."""
+
+import itertools
+
+import numpy as np
+
+
+def log_softmax(logits):
+    logits = np.asarray(logits, np.float64)
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def collapse(path, blank):
+    return [token for token, _ in itertools.groupby(path) if token != blank]
+
+
+def loss_by_enumeration(labels, logits, blank):
+    """-log of the summed probability of every path that collapses to the labels; V ** T paths."""
+    logp = log_softmax(logits)
+    frames, classes = logp.shape
+    scores = [
+        sum(logp[time, token] for time, token in enumerate(path))
+        for path in itertools.product(range(classes), repeat=frames)
+        if collapse(path, blank) == list(labels)
+    ]
+    return -np.logaddexp.reduce(scores) if scores else np.inf
+
+
+def loss_by_recursion(labels, logits, blank):
+    """Graves 2006, equations 6 to 8, in float64."""
+    logp = log_softmax(logits)
+    states = [blank]
+    for label in labels:
+        states += [label, blank]
+    alpha = np.full(len(states), -np.inf)
+    alpha[:2] = logp[0, states[:2]]
+    for frame in logp[1:]:
+        before = alpha.copy()
+        for s, state in enumerate(states):
+            terms = [before[s]] + ([before[s - 1]] if s > 0 else [])
+            if s > 1 and state != blank and state != states[s - 2]:
+                terms.append(before[s - 2])
+            alpha[s] = np.logaddexp.reduce(terms) + frame[state]
+    return -np.logaddexp.reduce(alpha[-2:])
+
+
+def random_row(generator, longest=8, classes=None):
+    """Labels, logits and a blank; the labels always fit into the frames."""
+    classes = classes or generator.integers(2, 6)
+    blank = int(generator.integers(classes))
+    frames = generator.integers(1, longest + 1)
+    labels = generator.choice([c for c in range(classes) if c != blank], size=generator.integers(0, frames + 1))
+    while len(labels) + np.sum(labels[1:] == labels[:-1]) > frames:
+        labels = labels[:-1]
+    return labels.tolist(), generator.normal(0, 3, (frames, classes)), blank
+
+
+def levenshtein(first, second):
+    row = list(range(len(second) + 1))
+    for i, a in enumerate(first, 1):
+        previous, row[0] = row[0], i
+        for j, b in enumerate(second, 1):
+            previous, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, previous + (a != b))
+    return row[-1]
