@@ -1,0 +1,74 @@
+"""The lattice that the loss and the alignment walk: the labels with a blank around each of them.
+
+A path through T frames stands in one of S = 2L + 1 states at each frame: blank, y1, blank, y2, ..., yL, blank. From one
+frame to the next it stays, moves on by one state, or jumps over a blank that nothing needs. It begins in one of the
+first two states and ends in one of the last two of its row.
+
+Reference: Graves et al. 2006, section 4.1. https://www.cs.toronto.edu/~graves/icml_2006.pdf
+"""
+
+import tensorflow as tf
+
+
+def interleave(labels, label_length, blank_index=0):
+    """The class of every state: the labels with a blank before, between and after them.
+
+    Args:
+        labels: int32 tensor `[B, L]`; what stands behind the label length may be anything.
+        label_length: int32 tensor `[B]`.
+        blank_index: int, the class of the blank. Defaults to 0.
+
+    Returns:
+        int32 tensor `[B, 2L + 1]`, the blank behind the last state of a row.
+
+    Example:
+
+    >>> interleave(tf.constant([[1, 2], [3, -1]]), tf.constant([2, 1])).numpy()
+    array([[0, 1, 0, 2, 0],
+           [0, 3, 0, 0, 0]], dtype=int32)
+    """
+    batch, length = tf.unstack(tf.shape(labels))
+    labels = tf.where(tf.sequence_mask(label_length, length), labels, blank_index)
+    pairs = tf.stack([tf.fill([batch, length], blank_index), labels], axis=-1)
+    return tf.pad(tf.reshape(pairs, [batch, 2 * length]), [[0, 0], [0, 1]], constant_values=blank_index)
+
+
+def may_jump(states, blank_index=0):
+    """Whether a path may come into each state from the one two before it.
+
+    It may where the blank between is not needed: into a label that differs from the label before.
+
+    Args:
+        states: int32 tensor `[B, S]` of `interleave`.
+        blank_index: int, the class of the blank. Defaults to 0.
+
+    Returns:
+        bool tensor `[B, S]`.
+
+    Example:
+
+    >>> may_jump(interleave(tf.constant([[1, 1, 2]]), tf.constant([3]))).numpy()
+    array([[False, False, False, False, False,  True, False]])
+    """
+    before = tf.pad(states, [[0, 0], [2, 0]], constant_values=blank_index)[:, :-2]
+    inside = tf.range(tf.shape(states)[1]) >= 2  # nothing stands two before the first label
+    return inside & (states != blank_index) & (states != before)
+
+
+def valid_states(label_length, count):
+    """Which states belong to a row: the first `2 * label_length + 1`.
+
+    Args:
+        label_length: int32 tensor `[B]`.
+        count: int, the number S of states of the longest row.
+
+    Returns:
+        bool tensor `[B, S]`.
+
+    Example:
+
+    >>> valid_states(tf.constant([1, 0]), 5).numpy().astype(int)
+    array([[1, 1, 1, 0, 0],
+           [1, 0, 0, 0, 0]])
+    """
+    return tf.sequence_mask(2 * label_length + 1, count)
