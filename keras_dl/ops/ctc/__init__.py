@@ -11,3 +11,4 @@ from keras_dl.ops.ctc.certain_blank import certain_blank as certain_blank
 from keras_dl.ops.ctc.edit_distance import edit_distance as edit_distance
 from keras_dl.ops.ctc.greedy import greedy_decode as greedy_decode
 from keras_dl.ops.ctc.loss import ctc_loss as ctc_loss
+from keras_dl.ops.ctc.minimum_frames import minimum_frames as minimum_frames
