@@ -7,8 +7,11 @@ Reference: Graves et al. 2006, "Connectionist temporal classification: labelling
 recurrent neural networks", ICML. https://www.cs.toronto.edu/~graves/icml_2006.pdf
 """
 
+from keras_dl.ops.ctc.alignment import Alignment as Alignment
+from keras_dl.ops.ctc.alignment import align as align
 from keras_dl.ops.ctc.certain_blank import certain_blank as certain_blank
 from keras_dl.ops.ctc.edit_distance import edit_distance as edit_distance
 from keras_dl.ops.ctc.greedy import greedy_decode as greedy_decode
+from keras_dl.ops.ctc.lexicon import Lexicon as Lexicon
 from keras_dl.ops.ctc.loss import ctc_loss as ctc_loss
 from keras_dl.ops.ctc.minimum_frames import minimum_frames as minimum_frames
