@@ -1,0 +1,135 @@
+"""Forced alignment: which frames belong to which label."""
+
+import functools
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from keras_dl.ops.ctc.inputs import checked_inputs
+from keras_dl.ops.ctc.lattice import interleave, may_jump, valid_states
+from keras_dl.ops.scan import scan
+
+
+class Alignment(NamedTuple):
+    """What `align` returns: tensors that hold -1 (confidence: 0) where there is no frame or no label."""
+
+    path: tf.Tensor  # int32 [B, T], the class of each frame
+    start: tf.Tensor  # int32 [B, L], the first frame of each label
+    end: tf.Tensor  # int32 [B, L], one past its last frame
+    confidence: tf.Tensor  # float [B, L], the mean probability of the label over its frames
+    log_probability: tf.Tensor  # float [B], of the path
+
+
+def align(labels, logits, label_length=None, logit_length=None, blank_index=0):
+    """The most probable path that collapses to the labels: where in time each label stands.
+
+    Viterbi's algorithm over the lattice of the loss, with the maximum in place of its sums:
+
+        v[t, s] = max(v[t-1, s], v[t-1, s-1], v[t-1, s-2] where a path may jump) + log softmax(logits)[t, z[s]]
+
+    The best of the last two states is traced back. Among equally probable paths one is taken.
+
+    Args:
+        labels: int tensor `[B, L]`, padded at the end with the blank or with negative numbers.
+        logits: float tensor `[B, T, V]`, unnormalised; frames of padding may hold anything.
+        label_length: int tensor `[B]`, or None (default) to count the entries that are not padding.
+        logit_length: int tensor `[B]`, or None (default) for T.
+        blank_index: int, the class of the blank. Defaults to 0.
+
+    Returns:
+        `Alignment(path, start, end, confidence, log_probability)`: the class of each frame, blanks included, int32
+        `[B, T]`; the frames `start <= t < end` of each label, int32 `[B, L]`; its confidence `[B, L]`, the mean of
+        `softmax(logits)` of its class over these frames; the log probability of the path `[B]`. Frames and labels of
+        padding have -1, and confidence 0. A row that no path fits (fewer frames than `minimum_frames`, or a label of
+        probability zero) has log probability -inf and is -1 (confidence 0) throughout. float32, or float64 for such
+        logits.
+
+    Raises:
+        ValueError: for labels, lengths or logits out of range, as `ctc_loss` does.
+
+    Example:
+
+    >>> import numpy as np
+    >>> logits = np.eye(3, dtype="float32")[[[0, 1, 1, 0, 2]]] * 9         # - 1 1 - 2
+    >>> alignment = align(np.array([[1, 2]]), logits)
+    >>> alignment.path.numpy().tolist(), alignment.start.numpy().tolist(), alignment.end.numpy().tolist()
+    ([[0, 1, 1, 0, 2]], [[1, 4]], [[3, 5]])
+    >>> alignment.confidence.numpy().round(4).tolist()
+    [[0.9998, 0.9998]]
+
+    Reference: Graves 2012, "Supervised sequence labelling with recurrent neural networks", section 7.5;
+    Kuerzinger et al. 2020, "CTC-segmentation of large corpora for German end-to-end speech recognition",
+    https://arxiv.org/abs/2007.09127
+    """
+    inputs = checked_inputs(labels, logits, label_length, logit_length, blank_index)
+    return (_align if tf.inside_function() else _traced())(*inputs, blank_index)
+
+
+@functools.cache
+def _traced():
+    """One graph for all shapes, so that eager calls do not pay for each operation of each frame."""
+    return tf.function(_align, autograph=False, reduce_retracing=True)
+
+
+def _align(labels, logits, label_length, logit_length, blank_index):
+    zero, impossible = (tf.constant(value, logits.dtype) for value in (0.0, -float("inf")))
+    frames, longest = tf.shape(logits)[1], tf.shape(labels)[1]
+    inside = tf.sequence_mask(logit_length, frames)
+    states = interleave(labels, label_length, blank_index)
+    log_softmax = tf.nn.log_softmax(tf.where(inside[..., None], logits, zero))
+    emission = tf.gather(log_softmax, states, axis=2, batch_dims=1)  # [B, T, S]
+    # A frame of padding is a blank for certain: it takes no probability and holds no label.
+    emission = tf.where(inside[..., None], emission, tf.where(states == blank_index, zero, impossible)[:, None])
+    valid = valid_states(label_length, tf.shape(states)[1])[:, None]
+    emission = tf.where(valid & (emission > impossible), emission, impossible)  # nor NaN
+    pointers, best = _viterbi(tf.transpose(emission, [1, 0, 2]), may_jump(states, blank_index), zero, impossible)
+
+    last = tf.stack([2 * label_length, tf.maximum(2 * label_length - 1, 0)], axis=1)
+    scores = tf.gather(best, last, batch_dims=1)
+    possible = tf.reduce_max(scores, axis=1) > impossible
+    inside &= possible[:, None]
+    last = tf.where(scores[:, 0] >= scores[:, 1], last[:, 0], last[:, 1])
+    visited = tf.where(inside, _trace_back(pointers, last), -1)  # [B, T], the state of each frame
+    path = tf.where(inside, tf.gather(states, tf.maximum(visited, 0), batch_dims=1), -1)
+    of_frames = tf.gather(log_softmax, tf.maximum(path, 0), batch_dims=2)
+    # Summed anew, more exact than what the recursion adds up frame by frame.
+    log_probability = tf.reduce_sum(tf.where(inside, of_frames, zero), axis=1)
+    log_probability = tf.where(possible, log_probability, impossible)
+
+    # States never go back along a path, so that the frames of one label are one stretch.
+    held = visited[..., None] == 2 * tf.range(longest) + 1  # [B, T, L]
+    length = tf.math.count_nonzero(held, axis=1, dtype=tf.int32)
+    start = tf.reduce_min(tf.where(held, tf.range(frames)[:, None], frames), axis=1)
+    start, end = (tf.where(length > 0, frame, -1) for frame in (start, start + length))
+    probability = tf.exp(tf.where(inside, of_frames, impossible))[:, None] @ tf.cast(held, zero.dtype)  # [B, 1, L]
+    confidence = tf.math.divide_no_nan(probability[:, 0], tf.cast(length, zero.dtype))
+    return Alignment(path, start, end, confidence, log_probability)
+
+
+def _viterbi(emission, jump, zero, impossible):
+    """How far before each state its best predecessor stands, int8 `[T, B, S]`, and the last scores `[B, S]`."""
+    skip = tf.where(jump, zero, impossible)
+    # Before the first frame stands the first blank, from which the first two states are reached.
+    score = tf.where(tf.range(tf.shape(jump)[1]) == 0, tf.zeros_like(skip), impossible)
+
+    def step(carry, slices):
+        stay = carry[1]
+        before = tf.pad(stay, [[0, 0], [2, 0]], constant_values=impossible)
+        one, two = before[:, 1:-1], before[:, :-2] + skip
+        move = tf.maximum(one, two)
+        pointer = tf.where(stay >= move, tf.constant(0, tf.int8), tf.where(one >= two, tf.constant(1, tf.int8), 2))
+        return [pointer, tf.maximum(stay, move) + slices[0]]
+
+    (_, score), pointers = scan(step, [tf.zeros_like(score, tf.int8), score], [emission])
+    return pointers, score
+
+
+def _trace_back(pointers, last):
+    """The state of each frame, int32 `[B, T]`, from the pointers and the state of the last frame."""
+
+    def step(carry, slices):
+        state = carry[1]
+        return [state, state - tf.cast(tf.gather(slices[0], state, batch_dims=1), tf.int32)]
+
+    _, visited = scan(step, [last, last], [tf.reverse(pointers, [0])])
+    return tf.transpose(tf.reverse(visited, [0]))

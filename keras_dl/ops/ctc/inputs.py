@@ -1,0 +1,65 @@
+"""What labels, logits and lengths must be, said before anything is computed from them."""
+
+import tensorflow as tf
+
+
+def checked_inputs(labels, logits, label_length=None, logit_length=None, blank_index=0):
+    """Fills in the lengths, widens the logits to float32 at least, and refuses what has no meaning.
+
+    Args:
+        labels: int tensor `[B, L]`, padded at the end with the blank or with negative numbers.
+        logits: float tensor `[B, T, V]`; frames of padding may hold anything.
+        label_length: int tensor `[B]`, or None (default) to count the entries that are not padding.
+        logit_length: int tensor `[B]`, or None (default) for T.
+        blank_index: int, the class of the blank. Defaults to 0.
+
+    Returns:
+        `(labels, logits, label_length, logit_length)`, int32 but for the logits, which are float32 or float64.
+
+    Raises:
+        ValueError: if a shape, a length or a label is out of range, or a valid frame holds NaN; the message names the
+            first such row. In a graph `tf.errors.InvalidArgumentError`, and under XLA, which cannot raise, nothing.
+
+    Example:
+
+    >>> checked_inputs(tf.constant([[1, 3]]), tf.zeros([1, 4, 3]))
+    Traceback (most recent call last):
+        ...
+    ValueError: Labels must be classes from 0 to 2 other than the blank 0. Received in row 0: [1 3]
+    """
+    labels, logits = tf.cast(labels, tf.int32), tf.convert_to_tensor(logits)
+    logits = logits if logits.dtype == tf.float64 else tf.cast(logits, tf.float32)
+    if labels.shape.rank != 2 or logits.shape.rank != 3 or not labels.shape[:1].is_compatible_with(logits.shape[:1]):
+        raise ValueError(f"Expected labels [B, L] and logits [B, T, V]. Received: {labels.shape} and {logits.shape}")
+    if blank_index < 0 or blank_index >= (logits.shape[2] or blank_index + 1):
+        raise ValueError(f"`blank_index` must be a class from 0 to {logits.shape[2] - 1}. Received: {blank_index}")
+    batch, frames, classes = tf.unstack(tf.shape(logits))
+    longest = tf.shape(labels)[1]
+    if label_length is None:
+        label_length = tf.math.count_nonzero((labels >= 0) & (labels != blank_index), axis=1, dtype=tf.int32)
+    label_length = tf.cast(label_length, tf.int32)
+    logit_length = tf.fill([batch], frames) if logit_length is None else tf.cast(logit_length, tf.int32)
+
+    good = (label_length >= 0) & (label_length <= longest)
+    _require(good, "Label lengths must be from 0 to {}. Received in row {}: {}", longest, label_length)
+    good = (logit_length >= 0) & (logit_length <= frames)
+    _require(good, "Logit lengths must be from 0 to {}. Received in row {}: {}", frames, logit_length)
+    good = (labels >= 0) & (labels < classes) & (labels != blank_index)
+    good = tf.reduce_all(good | ~tf.sequence_mask(label_length, longest), axis=1)
+    expected = f"Labels must be classes from 0 to {{}} other than the blank {blank_index}. Received in row {{}}: {{}}"
+    _require(good, expected, classes - 1, labels)
+    nan = tf.reduce_any(tf.math.is_nan(logits), axis=2) & tf.sequence_mask(logit_length, frames)
+    first = tf.reduce_min(tf.where(nan, tf.range(frames), frames), axis=1)
+    expected = "The {} frames of a row must not hold NaN, unless of padding. Received in row {}: NaN in frame {}"
+    _require(~tf.reduce_any(nan, axis=1), expected, frames, first)
+    return labels, logits, label_length, logit_length
+
+
+def _require(good, expected, limit, values):
+    """Raises for the first row, if any, that is not good; `expected` has places for limit, row and value."""
+    rows, bad = tf.where(~good), tf.boolean_mask(values, ~good)
+    if not tf.executing_eagerly():
+        first, second, third, end = expected.split("{}")
+        tf.debugging.Assert(tf.reduce_all(good), [first, limit, second, rows[:1], third, bad[:1], end], summarize=16)
+    elif len(rows):
+        raise ValueError(expected.format(int(limit), int(rows[0, 0]), bad[0].numpy()))
