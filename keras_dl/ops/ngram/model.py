@@ -101,8 +101,8 @@ class NGram:
             state = np.zeros(len(grams), np.int64)
             for length, word in enumerate(grams.T):
                 key = state * words + word
-                place = np.minimum(np.searchsorted(keys[length], key), len(keys[length]) - 1)
-                state = np.where((state >= 0) & (keys[length][place] == key), first[length + 1] + place, -1)
+                place = np.searchsorted(keys[length], key)
+                state = np.where(keys[length][place] == key, first[length + 1] + place, -1)
             return state
 
         def longest_suffix(grams):
@@ -119,12 +119,12 @@ class NGram:
             if (context < 0).any():
                 lost = " ".join(self.vocabulary[index] for index in grams[np.argmin(context)])
                 raise ValueError(f"{lost!r} is listed and its context, all but its last word, is not")
-            keys.append(context * words + grams[:, -1])
-            if (np.diff(keys[-1]) == 0).any():
-                twice = " ".join(self.vocabulary[index] for index in grams[np.argmin(np.diff(keys[-1]))])
+            arcs.append(context * words + grams[:, -1])
+            if (np.diff(arcs[-1]) == 0).any():
+                twice = " ".join(self.vocabulary[index] for index in grams[np.argmin(np.diff(arcs[-1]))])
                 raise ValueError(f"{twice!r} is listed twice")
+            keys.append(np.append(arcs[-1], np.iinfo(np.int64).max))  # so that every search ends at a key
             shorter = longest_suffix(grams[:, 1:])
-            arcs.append(keys[-1])
             scores.append(of_length.log_probability)
             if length < self.order:
                 targets.append(first[-1] + np.arange(len(grams)))
@@ -218,7 +218,7 @@ class NGram:
             log_probability, following = self.step(states[inside], tokens)
             total[inside] += log_probability
             states[inside] = following
-        return total + self.finish(states)
+        return total + self.finish(states).numpy()
 
     def perplexity(self, sentences):
         """The perplexity per word, where the end of a sentence is one.

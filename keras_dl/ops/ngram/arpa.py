@@ -1,0 +1,196 @@
+r"""N-gram models in files of the ARPA format.
+
+```
+\data\
+ngram 1=4
+ngram 2=1
+
+\1-grams:
+-1.0	<unk>	0
+-99	<s>	-0.30103
+-0.3979	</s>
+-0.30103	a	0
+
+\2-grams:
+-0.1249	<s> a
+
+\end\
+```
+
+Logarithms are to the base 10: that of the probability, the words, and that of the backoff weight, which may be missing.
+
+Reference: https://cmusphinx.github.io/wiki/arpaformat/
+"""
+
+import re
+
+import numpy as np
+
+from keras_dl.ops.ngram.model import BEGIN, END, UNKNOWN, Entries, NGram
+
+LN10 = np.log(10)
+
+
+def read_arpa(path):
+    r"""Reads a model from an ARPA file.
+
+    A file without `<unk>` gets one of probability 1e-100.
+
+    Args:
+        path: str or path of the file, in UTF-8.
+
+    Returns:
+        `NGram`.
+
+    Raises:
+        ValueError: if the file is broken, naming it and the line: no `\data\`, sections missing, unknown or out of
+            order, other counts than announced, what is no number or no log probability, words that are not among the
+            1-grams, a gram listed twice or without its context, no `\end\`.
+
+    Example:
+
+    >>> import pathlib, tempfile
+    >>> from keras_dl.ops.ngram import kneser_ney
+    >>> model = kneser_ney([["a", "b"], ["a", "c"]], order=2)
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "two.arpa")
+    >>> write_arpa(path, model)
+    >>> bool(abs(read_arpa(path).score([["a", "c"]]) - model.score([["a", "c"]])) < 1e-5)
+    True
+    """
+    with open(path, "rb") as file:
+        return _Reader(path, file).read()
+
+
+def write_arpa(path, model):
+    """Writes a model to an ARPA file, which other toolkits read too.
+
+    Args:
+        path: str or path of the file.
+        model: `NGram`.
+
+    Example: see `read_arpa`.
+
+    >>> import pathlib, tempfile
+    >>> from keras_dl.ops.ngram import kneser_ney
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "one.arpa")
+    >>> write_arpa(path, kneser_ney([["a"]], order=1))
+    >>> path.read_text().splitlines()[1]
+    'ngram 1=4'
+    """
+    words = np.array(model.vocabulary, object)
+    with open(path, "w", encoding="utf-8", newline="\n") as file:
+        file.write("\\data\\\n")
+        file.writelines(f"ngram {length}={len(e.grams)}\n" for length, e in enumerate(model.entries, 1))
+        for length, entries in enumerate(model.entries, 1):
+            file.write(f"\n\\{length}-grams:\n")
+            columns = words[entries.grams], entries.log_probability / LN10, entries.backoff / LN10
+            for gram, log_probability, backoff in zip(*columns, strict=True):
+                weight = "" if length == model.order else f"\t{backoff:.9g}"
+                file.write(f"{log_probability:.9g}\t{' '.join(gram)}{weight}\n")
+        file.write("\n\\end\\\n")
+
+
+class _Reader:
+    """Reads line by line and remembers where it is."""
+
+    def __init__(self, path, file):
+        self.path, self.file = path, file
+        self.number, self.line = 0, b""
+        self.index = {}  # of each word
+
+    def broken(self, what):
+        return ValueError(f"{self.path}, line {self.number}: {what}")
+
+    def next(self, wanted):
+        """Goes to the next line that is not empty."""
+        for line in self.file:
+            self.number, self.line = self.number + 1, line.strip()
+            if self.line:
+                return self.line
+        raise self.broken(f"the file ends here; expected {wanted}")
+
+    def read(self):
+        while self.next("\\data\\") != b"\\data\\":
+            if self.line.startswith(b"\\"):
+                raise self.broken(f"expected \\data\\. Received: {self.shown()}")
+        announced = []
+        while self.next("'ngram N=COUNT' or \\1-grams:").startswith(b"ngram"):
+            match = re.fullmatch(rb"ngram\s+(\d+)\s*=\s*(\d+)", self.line)
+            if not match or int(match[1]) != len(announced) + 1:
+                raise self.broken(f"expected 'ngram {len(announced) + 1}=COUNT'. Received: {self.shown()}")
+            announced.append(int(match[2]))
+        if not announced:
+            raise self.broken(f"expected 'ngram 1=COUNT'. Received: {self.shown()}")
+        entries, listed = [], {()}
+        for length, count in enumerate(announced, 1):
+            if self.line != b"\\%d-grams:" % length:
+                raise self.broken(f"expected \\{length}-grams:. Received: {self.shown()}")
+            of_length, listed = self.section(length, count, listed, longest=length == len(announced))
+            entries.append(of_length)
+        if self.line != b"\\end\\":
+            raise self.broken(f"expected \\end\\. Received: {self.shown()}")
+        return self.model(entries)
+
+    def section(self, length, count, contexts, longest):
+        """The entries of one length and the set of their grams; goes to the head of the next section."""
+        log_probabilities, backoffs, listed = [], [], {}
+        wanted = f"{count} {length}-grams, then the next section or \\end\\"
+        while not self.next(wanted).startswith(b"\\"):
+            fields = self.line.split()  # at ASCII blanks only: words may hold others
+            if len(fields) not in (length + 1, length + 2) or (longest and len(fields) == length + 2):
+                raise self.broken(
+                    f"expected a log probability, {length} words"
+                    f"{'' if longest else ' and perhaps a backoff weight'}. Received: {self.shown()}"
+                )
+            log_probability = self.number_in(fields[0], "log probability")
+            if log_probability > 0:
+                raise self.broken(f"expected a log probability, at most 0. Received: {self.shown()}")
+            gram = tuple(self.words(fields[1 : length + 1], new=length == 1))
+            if gram in listed:
+                raise self.broken(f"this gram stands there twice: {self.shown()}")
+            if gram[:-1] not in contexts:
+                raise self.broken(f"its context, all words but the last, is no {length - 1}-gram: {self.shown()}")
+            listed[gram] = None
+            log_probabilities.append(log_probability)
+            backoffs.append(self.number_in(fields[-1], "backoff weight") if len(fields) == length + 2 else 0.0)
+        if len(listed) != count:
+            raise self.broken(
+                f"expected {count} {length}-grams before this line, as announced. Received: {len(listed)}"
+            )
+        grams = np.array(list(listed), np.int64).reshape(-1, length)
+        return Entries(grams, np.array(log_probabilities) * LN10, np.array(backoffs) * LN10), listed
+
+    def number_in(self, field, name):
+        try:
+            number = float(field)
+        except ValueError:
+            number = np.nan
+        if not np.isfinite(number):
+            raise self.broken(f"expected a number as {name}. Received: {self.shown()}")
+        return number
+
+    def words(self, fields, new):
+        for field in fields:
+            try:
+                word = field.decode()
+            except UnicodeDecodeError as error:
+                raise self.broken(f"expected UTF-8. Received: {self.shown()}") from error
+            if new:
+                self.index.setdefault(word, len(self.index))
+            elif word not in self.index:
+                raise self.broken(f"{word!r} is not among the 1-grams: {self.shown()}")
+            yield self.index[word]
+
+    def model(self, entries):
+        missing = [mark for mark in (BEGIN, END) if mark not in self.index]
+        if missing:
+            raise ValueError(f"{self.path}: expected {BEGIN} and {END} among the 1-grams. Missing: {missing}")
+        if UNKNOWN not in self.index:
+            of_one = entries[0]
+            grams = np.append(of_one.grams, [[len(self.index)]], axis=0)
+            entries[0] = Entries(grams, np.append(of_one.log_probability, -100 * LN10), np.append(of_one.backoff, 0))
+            self.index[UNKNOWN] = len(self.index)
+        return NGram(self.index, entries)
+
+    def shown(self):
+        return repr(self.line[:100].decode(errors="replace"))
