@@ -27,7 +27,8 @@ def align(labels, logits, label_length=None, logit_length=None, blank_index=0):
 
         v[t, s] = max(v[t-1, s], v[t-1, s-1], v[t-1, s-2] where a path may jump) + log softmax(logits)[t, z[s]]
 
-    The best of the last two states is traced back. Among equally probable paths one is taken.
+    The best of the last two states is traced back. Among equally probable paths one is taken. For many batches of the
+    same shape, a caller's `tf.function(jit_compile=True)` is several times faster.
 
     Args:
         labels: int tensor `[B, L]`, padded at the end with the blank or with negative numbers.
@@ -54,8 +55,8 @@ def align(labels, logits, label_length=None, logit_length=None, blank_index=0):
     >>> alignment = align(np.array([[1, 2]]), logits)
     >>> alignment.path.numpy().tolist(), alignment.start.numpy().tolist(), alignment.end.numpy().tolist()
     ([[0, 1, 1, 0, 2]], [[1, 4]], [[3, 5]])
-    >>> alignment.confidence.numpy().round(4).tolist()
-    [[0.9998, 0.9998]]
+    >>> alignment.confidence.numpy().round(4)
+    array([[0.9998, 0.9998]], dtype=float32)
 
     Reference: Graves 2012, "Supervised sequence labelling with recurrent neural networks", section 7.5;
     Kuerzinger et al. 2020, "CTC-segmentation of large corpora for German end-to-end speech recognition",

@@ -57,9 +57,10 @@ def checked_inputs(labels, logits, label_length=None, logit_length=None, blank_i
 
 def _require(good, expected, limit, values):
     """Raises for the first row, if any, that is not good; `expected` has places for limit, row and value."""
+    if tf.executing_eagerly() and tf.reduce_all(good):
+        return
     rows, bad = tf.where(~good), tf.boolean_mask(values, ~good)
-    if not tf.executing_eagerly():
-        first, second, third, end = expected.split("{}")
-        tf.debugging.Assert(tf.reduce_all(good), [first, limit, second, rows[:1], third, bad[:1], end], summarize=16)
-    elif len(rows):
+    if tf.executing_eagerly():
         raise ValueError(expected.format(int(limit), int(rows[0, 0]), bad[0].numpy()))
+    first, second, third, end = expected.split("{}")
+    tf.debugging.Assert(tf.reduce_all(good), [first, limit, second, rows[:1], third, bad[:1], end], summarize=16)
