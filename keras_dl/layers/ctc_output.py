@@ -94,7 +94,7 @@ class CTCOutput(keras.layers.Layer):
         """
         import tensorflow as tf
 
-        tokens, score = greedy_decode(logits, blank_index=self.blank_index)
+        tokens, score, *_ = greedy_decode(logits, blank_index=self.blank_index)
         # One past the end stands for "no token", so that -1 becomes the empty string.
         names = [*self.vocabulary[: self.blank_index], "", *self.vocabulary[self.blank_index :], ""]
         tokens = tf.where(tokens < 0, len(names) - 1, tokens)

@@ -47,7 +47,7 @@ class LabelErrorRate(keras.metrics.Metric):
         mask = getattr(y_pred, "_keras_mask", None)
         if mask is not None:
             y_pred = certain_blank(y_pred, mask, self.blank_index)
-        tokens, _ = greedy_decode(y_pred, blank_index=self.blank_index)
+        tokens, *_ = greedy_decode(y_pred, blank_index=self.blank_index)
         self.edits.assign_add(ops.sum(edit_distance(tokens, y_true)))
         self.labels.assign_add(ops.cast(ops.sum(y_true >= 0), self.labels.dtype))
 

@@ -11,6 +11,8 @@ from keras_dl.ops.ctc.alignment import Alignment as Alignment
 from keras_dl.ops.ctc.alignment import align as align
 from keras_dl.ops.ctc.certain_blank import certain_blank as certain_blank
 from keras_dl.ops.ctc.edit_distance import edit_distance as edit_distance
+from keras_dl.ops.ctc.greedy import BestPath as BestPath
+from keras_dl.ops.ctc.greedy import collapse as collapse
 from keras_dl.ops.ctc.greedy import greedy_decode as greedy_decode
 from keras_dl.ops.ctc.lexicon import Lexicon as Lexicon
 from keras_dl.ops.ctc.loss import ctc_loss as ctc_loss

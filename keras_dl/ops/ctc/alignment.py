@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from keras_dl.ops.ctc.inputs import checked_inputs
+from keras_dl.ops.ctc.inputs import checked_inputs, refuse_nan, refuse_nan
 from keras_dl.ops.ctc.lattice import interleave, may_jump, valid_states
 from keras_dl.ops.scan import scan
 
@@ -46,7 +46,8 @@ def align(labels, logits, label_length=None, logit_length=None, blank_index=0):
         logits.
 
     Raises:
-        ValueError: for labels, lengths or logits out of range, as `ctc_loss` does.
+        ValueError: for shapes, labels or lengths out of range, or NaN in a valid frame; the message names the row. In a
+            graph `tf.errors.InvalidArgumentError`.
 
     Example:
 
@@ -62,8 +63,10 @@ def align(labels, logits, label_length=None, logit_length=None, blank_index=0):
     Kuerzinger et al. 2020, "CTC-segmentation of large corpora for German end-to-end speech recognition",
     https://arxiv.org/abs/2007.09127
     """
-    inputs = checked_inputs(labels, logits, label_length, logit_length, blank_index)
-    return (_align if tf.inside_function() else _traced())(*inputs, blank_index)
+    labels, logits, label_length, logit_length = checked_inputs(labels, logits, label_length, logit_length, blank_index)
+    refuse_nan(logits, logit_length)
+    function = _align if tf.inside_function() else _traced()
+    return function(labels, logits, label_length, logit_length, blank_index)
 
 
 @functools.cache

@@ -1,42 +1,103 @@
 """Best path decoding."""
 
-import tensorflow as tf
-from keras import ops
+from typing import NamedTuple
 
-from keras_dl.ops.ctc.certain_blank import certain_blank
+import tensorflow as tf
+
+from keras_dl.ops.ctc.inputs import checked_inputs, refuse_nan
+
+
+class BestPath(NamedTuple):
+    """What `greedy_decode` returns: tensors whose rows hold -1 (confidence: 0) behind the last token."""
+
+    tokens: tf.Tensor  # int32 [B, T]
+    log_probability: tf.Tensor  # float [B], of the path
+    start: tf.Tensor  # int32 [B, T], the first frame of each token
+    end: tf.Tensor  # int32 [B, T], one past its last frame
+    confidence: tf.Tensor  # float [B, T], the mean probability of the token over its frames
 
 
 def greedy_decode(logits, logit_length=None, blank_index=0):
     """Best path decoding: the most probable class of each frame, repeats merged, blanks dropped.
 
     Args:
-        logits: float tensor `[B, T, V]`.
+        logits: float tensor `[B, T, V]`, unnormalised; frames of padding may hold anything.
         logit_length: int tensor `[B]`, or None (default) for T.
         blank_index: int, the class of the blank. Defaults to 0.
 
     Returns:
-        `(tokens, score)`: int32 `[B, T]`, padded with -1 at the end, and float32 `[B]`, the log probability of the
-        best path.
+        `BestPath(tokens, log_probability, start, end, confidence)`: the tokens, int32 `[B, T]`; the log probability of
+        the best path `[B]`; the frames `start <= t < end` of each token, int32 `[B, T]`; its confidence `[B, T]`, the
+        mean of `softmax(logits)` of the token over these frames. Behind the last token stands -1, and confidence 0.
+        float32, or float64 for such logits.
+
+    Raises:
+        ValueError: for lengths out of range, or NaN in a valid frame (in a graph `tf.errors.InvalidArgumentError`).
 
     Example:
 
     >>> import numpy as np
     >>> path = np.array([[1, 1, 0, 1, 2]])                       # 1 1 - 1 2
-    >>> tokens, score = greedy_decode(np.eye(3, dtype="float32")[path] * 50)
-    >>> tokens.numpy().tolist(), round(float(score[0]), 4)
+    >>> best = greedy_decode(np.eye(3, dtype="float32")[path] * 50)
+    >>> best.tokens.numpy().tolist(), round(float(best.log_probability[0]), 4)
     ([[1, 1, 2, -1, -1]], 0.0)
+    >>> best.start.numpy().tolist(), best.end.numpy().tolist()
+    ([[0, 3, 4, -1, -1]], [[2, 4, 5, -1, -1]])
+
+    Reference: Graves et al. 2006, section 3.2. https://www.cs.toronto.edu/~graves/icml_2006.pdf
     """
-    logits = ops.cast(logits, "float32")
-    frames = ops.shape(logits)[1]
+    logits = tf.convert_to_tensor(logits)
+    no_labels = tf.zeros([tf.shape(logits)[0], 0], tf.int32)
+    _, logits, _, logit_length = checked_inputs(no_labels, logits, None, logit_length, blank_index)
+    refuse_nan(logits, logit_length)
+    frames = tf.shape(logits)[1]
+    inside = tf.sequence_mask(logit_length, frames)
+    best = tf.reduce_max(tf.nn.log_softmax(tf.where(inside[..., None], logits, 0)), axis=2)
+    path = tf.where(inside, tf.argmax(logits, axis=2, output_type=tf.int32), blank_index)
+    token = _token_of_frame(path, blank_index)
+    tokens, length = _first_of(path, token), _sum_of(tf.ones_like(path), token)
+    start = _first_of(tf.broadcast_to(tf.range(frames), tf.shape(path)), token)
+    confidence = tf.math.divide_no_nan(_sum_of(tf.exp(best), token), tf.cast(length, best.dtype))
+    log_probability = tf.reduce_sum(tf.where(inside, best, 0), axis=1)
+    return BestPath(tokens, log_probability, start, tf.where(length > 0, start + length, -1), confidence)
+
+
+def collapse(path, blank_index=0, logit_length=None):
+    """What a path says: repeats merged, then blanks dropped.
+
+    Args:
+        path: int tensor `[B, T]`, the class of each frame; negative entries are padding, as in `align(...).path`.
+        blank_index: int, the class of the blank. Defaults to 0.
+        logit_length: int tensor `[B]`, or None (default) for T.
+
+    Returns:
+        int32 tensor `[B, T]`: the tokens, and behind them -1.
+
+    Example:
+
+    >>> collapse(tf.constant([[0, 1, 1, 0, 1, 2, -1]])).numpy().tolist()
+    [[1, 1, 2, -1, -1, -1, -1]]
+    """
+    path = tf.cast(path, tf.int32)
     if logit_length is not None:
-        inside = ops.expand_dims(ops.arange(frames), 0) < ops.expand_dims(ops.cast(logit_length, "int32"), 1)
-        logits = certain_blank(logits, inside, blank_index)
-    score = ops.sum(tf.reduce_max(ops.log_softmax(logits, axis=-1), axis=-1), axis=-1)  # Keras' max refuses T = 0
-    path = ops.cast(ops.argmax(logits, axis=-1), "int32")
-    previous = ops.pad(path, [[0, 0], [1, 0]], constant_values=-1)[:, :-1]
-    keep = ops.logical_and(path != blank_index, path != previous)
-    # A stable sort by "dropped" moves the kept tokens to the front and leaves their order alone.
-    position = ops.where(keep, 0, frames) + ops.expand_dims(ops.arange(frames), 0)
-    order = ops.argsort(position, axis=-1)
-    tokens = ops.take_along_axis(ops.where(keep, path, -1), order, axis=-1)
-    return tokens, score
+        path = tf.where(tf.sequence_mask(logit_length, tf.shape(path)[1]), path, -1)
+    return _first_of(path, _token_of_frame(path, blank_index))
+
+
+def _token_of_frame(path, blank_index):
+    """Which token of the whole batch each frame belongs to, T of them a row; -1 for blanks and padding."""
+    batch, frames = tf.unstack(tf.shape(path))
+    previous = tf.pad(path, [[0, 0], [1, 0]], constant_values=-1)[:, :-1]
+    held = (path != blank_index) & (path >= 0)
+    number = tf.cumsum(tf.cast(held & (path != previous), tf.int32), axis=1) - 1
+    return tf.where(held, number + frames * tf.range(batch)[:, None], -1)
+
+
+def _first_of(values, token):
+    """The least of the values of the frames of each token, which is that of the first; -1 for tokens not there."""
+    least = tf.math.unsorted_segment_min(values, token, tf.size(token))
+    return tf.reshape(tf.where(least == values.dtype.max, -1, least), tf.shape(token))
+
+
+def _sum_of(values, token):
+    return tf.reshape(tf.math.unsorted_segment_sum(values, token, tf.size(token)), tf.shape(token))
