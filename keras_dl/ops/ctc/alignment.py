@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from keras_dl.ops.ctc.inputs import checked_inputs, refuse_nan, refuse_nan
+from keras_dl.ops.ctc.inputs import checked_inputs, refuse_nan
 from keras_dl.ops.ctc.lattice import interleave, may_jump, valid_states
 from keras_dl.ops.scan import scan
 

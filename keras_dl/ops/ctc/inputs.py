@@ -17,8 +17,8 @@ def checked_inputs(labels, logits, label_length=None, logit_length=None, blank_i
         `(labels, logits, label_length, logit_length)`, int32 but for the logits, which are float32 or float64.
 
     Raises:
-        ValueError: if a shape, a length or a label is out of range, or a valid frame holds NaN; the message names the
-            first such row. In a graph `tf.errors.InvalidArgumentError`, and under XLA, which cannot raise, nothing.
+        ValueError: if a shape, a length or a label is out of range; the message names the first such row.
+            In a graph `tf.errors.InvalidArgumentError`, and under XLA, which cannot raise, nothing.
 
     Example:
 
@@ -41,26 +41,64 @@ def checked_inputs(labels, logits, label_length=None, logit_length=None, blank_i
     logit_length = tf.fill([batch], frames) if logit_length is None else tf.cast(logit_length, tf.int32)
 
     good = (label_length >= 0) & (label_length <= longest)
-    _require(good, "Label lengths must be from 0 to {}. Received in row {}: {}", longest, label_length)
+    checks = [require(good, "Label lengths must be from 0 to {}. Received in row {}: {}", longest, label_length)]
     good = (logit_length >= 0) & (logit_length <= frames)
-    _require(good, "Logit lengths must be from 0 to {}. Received in row {}: {}", frames, logit_length)
+    checks += [require(good, "Logit lengths must be from 0 to {}. Received in row {}: {}", frames, logit_length)]
     good = (labels >= 0) & (labels < classes) & (labels != blank_index)
     good = tf.reduce_all(good | ~tf.sequence_mask(label_length, longest), axis=1)
     expected = f"Labels must be classes from 0 to {{}} other than the blank {blank_index}. Received in row {{}}: {{}}"
-    _require(good, expected, classes - 1, labels)
+    checks += [require(good, expected, classes - 1, labels)]
+    with tf.control_dependencies(checks):  # or a gather of a graph may fail first, with a message of its own
+        return tuple(tf.identity(tensor) for tensor in (labels, logits, label_length, logit_length))
+
+
+def refuse_nan(logits, logit_length):
+    """Raises where a valid frame holds NaN, which would be decoded to anything.
+
+    Args:
+        logits: float tensor `[B, T, V]`.
+        logit_length: int32 tensor `[B]`.
+
+    Raises:
+        ValueError: as `checked_inputs`.
+
+    Example:
+
+    >>> refuse_nan(tf.constant([[[0.0, 1.0], [0.0, float("nan")]]]), tf.constant([1]))     # the NaN is padding
+    """
+    frames = tf.shape(logits)[1]
     nan = tf.reduce_any(tf.math.is_nan(logits), axis=2) & tf.sequence_mask(logit_length, frames)
     first = tf.reduce_min(tf.where(nan, tf.range(frames), frames), axis=1)
     expected = "The {} frames of a row must not hold NaN, unless of padding. Received in row {}: NaN in frame {}"
-    _require(~tf.reduce_any(nan, axis=1), expected, frames, first)
-    return labels, logits, label_length, logit_length
+    require(~tf.reduce_any(nan, axis=1), expected, frames, first)
 
 
-def _require(good, expected, limit, values):
-    """Raises for the first row, if any, that is not good; `expected` has places for limit, row and value."""
+def require(good, expected, limit, values):
+    """Raises for the first row that is not good.
+
+    Args:
+        good: bool tensor `[B]`.
+        expected: str with a place `{}` for the limit, the row and its value.
+        limit: int, or int tensor `[]`.
+        values: tensor `[B, ...]`.
+
+    Returns:
+        In a graph the operation that asserts it, else None.
+
+    Raises:
+        ValueError: as `checked_inputs`.
+
+    Example:
+
+    >>> require(tf.constant([True, False]), "At most {}. Received in row {}: {}", 3, tf.constant([2, 5]))
+    Traceback (most recent call last):
+        ...
+    ValueError: At most 3. Received in row 1: 5
+    """
     if tf.executing_eagerly() and tf.reduce_all(good):
-        return
+        return None
     rows, bad = tf.where(~good), tf.boolean_mask(values, ~good)
     if tf.executing_eagerly():
         raise ValueError(expected.format(int(limit), int(rows[0, 0]), bad[0].numpy()))
     first, second, third, end = expected.split("{}")
-    tf.debugging.Assert(tf.reduce_all(good), [first, limit, second, rows[:1], third, bad[:1], end], summarize=16)
+    return tf.debugging.Assert(tf.reduce_all(good), [first, limit, second, rows[:1], third, bad[:1], end], summarize=16)
