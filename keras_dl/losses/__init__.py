@@ -1,3 +1,4 @@
 """Losses for sequences."""
 
 from keras_dl.losses.ctc_loss import CTCLoss as CTCLoss
+from keras_dl.losses.framewise_cross_entropy import FramewiseCrossEntropy as FramewiseCrossEntropy

@@ -59,9 +59,8 @@ def align(labels, logits, label_length=None, logit_length=None, blank_index=0):
     >>> alignment.confidence.numpy().round(4)
     array([[0.9998, 0.9998]], dtype=float32)
 
-    Reference: Graves 2012, "Supervised sequence labelling with recurrent neural networks", section 7.5;
-    Kuerzinger et al. 2020, "CTC-segmentation of large corpora for German end-to-end speech recognition",
-    https://arxiv.org/abs/2007.09127
+    Reference: Forney 1973, "The Viterbi algorithm", Proceedings of the IEEE 61(3); Kuerzinger et al. 2020,
+    "CTC-segmentation of large corpora for German end-to-end speech recognition", https://arxiv.org/abs/2007.09127
     """
     labels, logits, label_length, logit_length = checked_inputs(labels, logits, label_length, logit_length, blank_index)
     refuse_nan(logits, logit_length)
