@@ -114,3 +114,7 @@ def test_evaluate_on_several_batches_counts_the_corpus():
     for batch_size in (1, 2, 3):
         found = model.evaluate(inputs, labels, batch_size=batch_size, verbose=0, return_dict=True)
         assert found["label_error_rate"] == pytest.approx(3 / 5)
+
+
+def test_labels_where_there_are_none_are_infinitely_wrong():
+    assert rate(([[-1, 0]], path_logits([1, 0]))) == np.inf

@@ -1,0 +1,71 @@
+"""What the metrics of greedy CTC decodings have in common."""
+
+import keras
+from keras import ops
+
+from keras_dl.ops.ctc import certain_blank, greedy_decode
+
+
+class CTCRatio(keras.metrics.Metric):
+    """Something counted in greedy CTC decodings, over something else that is counted.
+
+    Sums of both are kept over all batches, so that the result is that of the whole corpus and not a mean of means.
+    A subclass says what is counted.
+
+    Args:
+        blank_index: int, the class of the blank. Defaults to 0.
+        name: str.
+        dtype: as for every Keras metric.
+
+    Call arguments:
+        y_true: int tensor `[B, L]`, padded with the blank or with negative numbers.
+        y_pred: float tensor `[B, T, V]` of logits. Masked frames say nothing.
+
+    Example:
+
+    >>> import numpy as np
+    >>> class TokensPerLabel(CTCRatio):
+    ...     def count(self, tokens, labels):
+    ...         return ops.sum(tokens >= 0), ops.sum(labels >= 0)
+    >>> metric = TokensPerLabel()
+    >>> metric.update_state(np.array([[1, 2]]), np.eye(3, dtype="float32")[[[1, 0, 0]]])
+    >>> float(metric.result())
+    0.5
+    """
+
+    def __init__(self, blank_index=0, name=None, dtype=None):
+        super().__init__(name=name, dtype=dtype)
+        self.blank_index = blank_index
+        self.counted = self.add_variable(shape=(), initializer="zeros", name="counted")
+        self.total = self.add_variable(shape=(), initializer="zeros", name="total")
+
+    def count(self, tokens, labels):
+        """Counts in a batch.
+
+        Args:
+            tokens: int32 tensor `[B, T]`, the decodings; -1 is none.
+            labels: int32 tensor `[B, L]`, the truth; -1 is none.
+
+        Returns:
+            `(counted, total)`: tensors `[]`.
+        """
+        raise NotImplementedError
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        if sample_weight is not None:
+            raise ValueError(f"{type(self).__name__} counts in whole sequences and takes no `sample_weight`.")
+        y_true = ops.cast(y_true, "int32")
+        labels = ops.where(ops.logical_or(y_true < 0, y_true == self.blank_index), -1, y_true)
+        mask = getattr(y_pred, "_keras_mask", None)
+        if mask is not None:
+            y_pred = certain_blank(y_pred, mask, self.blank_index)
+        tokens, *_ = greedy_decode(y_pred, blank_index=self.blank_index)
+        counted, total = self.count(tokens, labels)
+        self.counted.assign_add(ops.cast(counted, self.counted.dtype))
+        self.total.assign_add(ops.cast(total, self.total.dtype))
+
+    def result(self):
+        return ops.where(self.counted == 0, 0.0, self.counted / self.total)
+
+    def get_config(self):
+        return {**super().get_config(), "blank_index": self.blank_index}

@@ -1,0 +1,48 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_dl.metrics import ImpossibleRows
+
+
+def test_rows_that_do_not_fit_are_counted_over_batches():
+    metric = ImpossibleRows()
+    metric.update_state(np.array([[1, 2, 3], [1, 1, 2], [1, 1, -1], [0, 0, 0]]), np.zeros((4, 3, 4)))
+    assert metric.result() == 1  # 1 - 1 2 needs four frames
+    metric.update_state(np.array([[1, 2], [1, -1], [2, 2]]), np.zeros((3, 1, 4)))
+    assert metric.result() == 3
+    metric.update_state(np.array([[1], [-1]]), np.zeros((2, 0, 4)))
+    assert metric.result() == 4
+    metric.reset_state()
+    assert metric.result() == 0
+
+
+@pytest.mark.parametrize("blank", [0, 2])
+def test_any_class_may_be_the_blank(blank):
+    metric = ImpossibleRows(blank)
+    metric.update_state(np.array([[1, 3, blank], [1, 1, blank]]), np.zeros((2, 2, 4)))
+    assert metric.result() == 1
+
+
+def test_masked_frames_are_no_frames():
+    metric, logits = ImpossibleRows(), tf.fill([3, 4, 3], np.nan)
+    logits._keras_mask = tf.constant([[True] * 4, [True, True, False, True], [False] * 4])
+    metric.update_state(np.array([[1, 1, 2], [1, 1, 2], [0, 0, 0]]), logits)
+    assert metric.result() == 1
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3])
+def test_in_a_model(batch_size):
+    model = keras.Sequential([keras.Input((None, 4)), keras.layers.Identity()])
+    model.compile(loss=lambda y_true, y_pred: 0.0 * y_pred[:, 0, 0], metrics=[ImpossibleRows()])
+    labels = np.array([[1, 1], [1, 2], [3, 3]])
+    found = model.evaluate(np.zeros((3, 2, 4)), labels, batch_size=batch_size, verbose=0, return_dict=True)
+    assert found["impossible_rows"] == 2
+
+
+def test_config_and_weights():
+    metric = keras.metrics.deserialize(keras.metrics.serialize(ImpossibleRows(blank_index=3, name="other")))
+    assert (type(metric), metric.blank_index, metric.name) == (ImpossibleRows, 3, "other")
+    with pytest.raises(ValueError, match="ImpossibleRows counts whole rows and takes no `sample_weight`"):
+        metric.update_state(np.array([[1]]), np.zeros((1, 1, 4)), sample_weight=np.ones(1))

@@ -1,0 +1,62 @@
+import numpy as np
+import pytest
+
+from keras_dl.metrics import WordErrorRate
+
+
+def rate(*pairs, vocabulary="ab ", separator=" ", blank_index=0):
+    """The rate of pairs of what was read and what is true, both as text of one-letter labels, each pair a batch."""
+    metric = WordErrorRate(list(vocabulary), separator, blank_index)
+    class_of = {label: index + (index >= blank_index) for index, label in enumerate(vocabulary)}
+    for read, truth in pairs:
+        path = [class_ for letter in read for class_ in (class_of[letter], blank_index)] or [blank_index]
+        logits = np.eye(len(vocabulary) + 1, dtype="float32")[[path]] * 9
+        metric.update_state(np.array([[class_of[letter] for letter in truth] + [-1]]), logits)
+    return float(metric.result())
+
+
+@pytest.mark.parametrize("blank", [0, 1, 3])
+@pytest.mark.parametrize(
+    ("read", "truth", "expected"),
+    [
+        ("ab ba", "ab ba", 0),
+        ("ab bb", "ab ba", 1 / 2),  # a letter wrong is a word wrong
+        ("abba", "ab ba", 1),  # one word for two: a substitution and a deletion
+        ("a b ba", "ab ba", 1),
+        ("", "ab ba a", 1),
+        ("ba", "ab ba a", 2 / 3),
+        ("a b a b", "b", 3),
+        (" ab   ba ", "ab ba", 0),  # no empty words
+        ("", "", 0),
+        (" ", "  ", 0),
+    ],
+)
+def test_edits_of_words_over_words(read, truth, expected, blank):
+    assert rate((read, truth), blank_index=blank) == pytest.approx(expected)
+
+
+def test_is_the_rate_of_the_corpus_and_no_mean_of_means():
+    assert rate(("a", "b"), ("a b a b", "a b a b"), ("", "a a")) == pytest.approx(3 / 7)
+
+
+def test_words_where_there_are_none_are_infinitely_wrong():
+    assert rate(("a", "")) == np.inf
+
+
+def test_any_label_may_separate():
+    assert rate(("a|b", "a|a"), vocabulary="|ab", separator="|") == pytest.approx(1 / 2)
+    assert rate(("a|b", "a|a"), vocabulary="|ab", separator="b") == pytest.approx(1)
+
+
+def test_labels_of_several_letters():
+    metric = WordErrorRate(["th", "e", "_", "the"], "_")
+    # Spelled otherwise, the same words: th e _ the.
+    metric.update_state(np.array([[4, 3, 1, 2]]), np.eye(5, dtype="float32")[[[1, 2, 3, 4]]])
+    assert metric.result() == 0
+
+
+def test_what_does_not_fit_together():
+    with pytest.raises(ValueError, match=r"separator must be a label of the vocabulary \['a'\]. Received: ' '"):
+        WordErrorRate(["a"])
+    with pytest.raises(ValueError, match=r"logits of 2 labels and the blank. Received: shape \(1, 2, 5\)"):
+        WordErrorRate(["a", " "]).update_state(np.array([[1]]), np.zeros((1, 2, 5), "float32"))
