@@ -9,8 +9,12 @@ recurrent neural networks", ICML. https://www.cs.toronto.edu/~graves/icml_2006.p
 
 from keras_dl.ops.ctc.alignment import Alignment as Alignment
 from keras_dl.ops.ctc.alignment import align as align
+from keras_dl.ops.ctc.beam_search import Hypotheses as Hypotheses
+from keras_dl.ops.ctc.beam_search import beam_search_decode as beam_search_decode
 from keras_dl.ops.ctc.certain_blank import certain_blank as certain_blank
 from keras_dl.ops.ctc.edit_distance import edit_distance as edit_distance
+from keras_dl.ops.ctc.edit_distance import label_error_rate as label_error_rate
+from keras_dl.ops.ctc.edit_distance import word_error_rate as word_error_rate
 from keras_dl.ops.ctc.greedy import BestPath as BestPath
 from keras_dl.ops.ctc.greedy import collapse as collapse
 from keras_dl.ops.ctc.greedy import greedy_decode as greedy_decode

@@ -63,3 +63,24 @@ def levenshtein(first, second):
         for j, b in enumerate(second, 1):
             previous, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, previous + (a != b))
     return row[-1]
+
+
+def prefix_beam_search(logits, width, blank):
+    """Hannun et al. 2014, algorithm 1, without a language model: [(prefix, log probability)], best first."""
+    beam = {(): (0.0, -np.inf)}  # prefix: log probability of its paths that end in a blank, and in its last token
+    for frame in log_softmax(logits):
+        grown = {}
+
+        def add(prefix, blank_score, token_score, grown=grown):
+            old = grown.get(prefix, (-np.inf, -np.inf))
+            grown[prefix] = np.logaddexp(old[0], blank_score), np.logaddexp(old[1], token_score)
+
+        for prefix, (by_blank, by_token) in beam.items():
+            total = np.logaddexp(by_blank, by_token)
+            add(prefix, total + frame[blank], by_token + frame[prefix[-1]] if prefix else -np.inf)
+            for token, score in enumerate(frame):
+                if token != blank:
+                    add((*prefix, token), -np.inf, (by_blank if prefix[-1:] == (token,) else total) + score)
+        best = sorted(grown.items(), key=lambda item: -np.logaddexp(*item[1]))[:width]
+        beam = {prefix: scores for prefix, scores in best if np.logaddexp(*scores) > -np.inf}
+    return sorted(((prefix, np.logaddexp(*scores)) for prefix, scores in beam.items()), key=lambda item: -item[1])

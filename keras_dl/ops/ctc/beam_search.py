@@ -1,0 +1,207 @@
+"""Prefix beam search."""
+
+import functools
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from keras_dl.ops.ctc.alignment import align
+from keras_dl.ops.ctc.inputs import checked_inputs, refuse_nan
+from keras_dl.ops.ctc.prefix_beam import LOW, PrefixBeam
+
+
+class Hypotheses(NamedTuple):
+    """The N best decodings of each sequence, best first."""
+
+    tokens: tf.Tensor  # int32 [B, N, T], padded with -1
+    log_probability: tf.Tensor  # float [B, N], by CTC alone; -1e30 where there is no hypothesis
+    score: tf.Tensor  # float [B, N], with language model and bonus
+    start: tf.Tensor  # int32 [B, N, T], the first frame of each token; -1 where there is no token
+    end: tf.Tensor  # int32 [B, N, T], one past its last frame
+    confidence: tf.Tensor  # float [B, N, T], the mean probability of the token over its frames; 0 where there is none
+
+
+def beam_search_decode(
+    logits,
+    beam_width=100,
+    top_paths=1,
+    blank_index=0,
+    logit_length=None,
+):
+    """The most probable token sequences, summed over their paths, by a prefix beam search.
+
+    After each frame the `beam_width` most probable prefixes are kept:
+
+        p_blank(y)     = (p_blank(y) + p_token(y)) p(blank)
+        p_token(y)     = p_token(y) p(last of y)
+        p_token(y + c) = p_token(y + c) + (p_blank(y) if c is the last of y else p_blank(y) + p_token(y)) p(c)
+
+    Nothing is pruned but for the width. An eager call is compiled, once for some numbers of frames; in a graph it is
+    stock operations, so that a model which ends in it can be exported and served.
+
+    Args:
+        logits: float tensor `[B, T, V]`, unnormalised; frames of padding may hold anything. V must be known.
+        beam_width: int, how many prefixes are kept. More than there are does no harm.
+        top_paths: int, the number N of hypotheses, at most `beam_width`.
+        blank_index: int, the class of the blank. Defaults to 0.
+        logit_length: int tensor `[B]`, or None (default) for T.
+
+    Returns:
+        `Hypotheses(tokens, log_probability, score, start, end, confidence)`, best first: the tokens, int32 `[B, N, T]`,
+        padded with -1; the log probability of the prefix, as far as its paths ran inside the beam, and the score,
+        `[B, N]`, which is the same; the frames `start <= t < end` of each token on the most probable path of the
+        hypothesis, and the mean probability of the token over them, as `align` has them. Where there are fewer
+        hypotheses than N, the rest have no tokens and log probability and score -1e30. float32, or float64 for such
+        logits.
+
+    Raises:
+        ValueError: if the width or the number of hypotheses is out of range, V is not known, or as `checked_inputs`
+            says of the logits and lengths.
+
+    Example:
+
+    >>> import numpy as np
+    >>> logits = np.log([[[0.6, 0.4], [0.6, 0.4]]])              # best path: nothing, 0.36; but 1 has 0.64
+    >>> best = beam_search_decode(logits, beam_width=4, top_paths=2)
+    >>> best.tokens.numpy().tolist(), np.exp(best.log_probability).round(2).tolist()
+    ([[[1, -1], [-1, -1]]], [[0.64, 0.36]])
+
+    Reference: Hannun et al. 2014, "First-pass large vocabulary continuous speech recognition using bi-directional
+    recurrent DNNs", algorithm 1, https://arxiv.org/abs/1408.2873
+    """
+    logits = tf.convert_to_tensor(logits)
+    if not 1 <= top_paths <= beam_width:
+        raise ValueError(
+            f"`top_paths` must be from 1 to `beam_width`. Received: top_paths={top_paths}, beam_width={beam_width}"
+        )
+    no_labels = tf.zeros([tf.shape(logits)[0], 0], tf.int32)
+    _, logits, _, logit_length = checked_inputs(no_labels, logits, None, logit_length, blank_index)
+    refuse_nan(logits, logit_length)
+    if logits.shape[2] is None:
+        raise ValueError(f"The number of classes must be known. Received: logits of shape {logits.shape}")
+    if tf.inside_function():
+        tokens, *scores = _search(logits, logit_length, tf.shape(logits)[1], beam_width, top_paths, blank_index)
+    else:
+        tokens, *scores = _compiled(logits, logit_length, beam_width, top_paths, blank_index)
+    return Hypotheses(tokens, *scores, *_spans(tokens, logits, logit_length, blank_index))
+
+
+def _compiled(logits, logit_length, *options):
+    """The search as one program of XLA, several times as fast as operation by operation."""
+    frames = logits.shape[1]
+    # Some frames of padding, which are not searched: few lengths to compile for.
+    step = 2 ** max(4, (frames - 1).bit_length() - 2)
+    padding = max(step, -(-frames // step) * step) - frames
+    logits = tf.pad(logits, [[0, 0], [0, padding], [0, 0]])
+    tokens, *scores = _program()(logits, logit_length, tf.reduce_max(logit_length), *options)
+    return tokens[:, :, :frames], *scores
+
+
+@functools.cache
+def _program():
+    return tf.function(_search, jit_compile=True, autograph=False)
+
+
+def _search(logits, logit_length, frames, beam_width, top_paths, blank_index):
+    """Tokens, log probabilities and scores of the best paths through the first `frames` frames."""
+    classes, inside = logits.shape[2], tf.sequence_mask(logit_length, tf.shape(logits)[1])
+    # A frame of padding is a blank for certain, by which every prefix stays what it is.
+    blank_alone = tf.where(tf.range(classes) == blank_index, tf.zeros([], logits.dtype), tf.constant(LOW, logits.dtype))
+    logits = tf.where(inside[..., None], logits, blank_alone)
+    beams = PrefixBeam(beam_width, classes, blank_index)
+    beam, moves = run(beams, beams.start(tf.shape(logits)[0], logits.dtype), logits, frames)
+    log_probability, score = beams.finish(beam)
+    score, best = tf.math.top_k(score, top_paths)
+    tokens, _ = trace_back(beams, moves, best)
+    low = tf.constant(LOW, score.dtype)
+    exists = score > low / 2
+    return (
+        tf.where(exists[..., None], tokens, -1),
+        tf.where(exists, tf.gather(log_probability, best, batch_dims=1), low),
+        tf.where(exists, score, low),
+    )
+
+
+def run(beams, beam, logits, frames, logit_length=None):
+    """Takes a beam through the frames of logits `[B, T, V]`.
+
+    Args:
+        beams: `PrefixBeam`.
+        beam: `Beam`, before the first frame.
+        logits: float tensor `[B, T, V]`.
+        frames: int tensor, after how many of the T frames to stop.
+        logit_length: int32 tensor `[B]`, after how many frames a beam stays as it is; None: after all.
+
+    Returns:
+        `(beam, moves)`: the beam behind the last frame, and a `tf.TensorArray` of int32 `[B, W]` for `trace_back`, of
+        length T + 1. What is not written there is 0, for a prefix that stays and keeps its place.
+    """
+    slices = beams.frames(logits)
+    total = tf.shape(logits)[1]
+    moves = tf.TensorArray(tf.int32, total + 1, element_shape=[logits.shape[0], beams.width])
+    moves = moves.write(0, tf.zeros_like(beam.last))
+    places = tf.range(beams.width)
+
+    def body(time, beam, moves):
+        live = None if logit_length is None else time < logit_length
+        after, source, action = beams.step(beam, [of_all[time] for of_all in slices], live)
+        return time + 1, after, moves.write(time + 1, (source - places) * (beams.actions + 1) + action + 1)
+
+    _, beam, moves = tf.while_loop(lambda time, *_: time < frames, body, (0, beam, moves), maximum_iterations=total)
+    return beam, moves
+
+
+def trace_back(beams, moves, places):
+    """The tokens that led to the prefixes at some places of the last beam.
+
+    Args:
+        beams: `PrefixBeam`.
+        moves: `tf.TensorArray` of `run`.
+        places: int32 tensor `[B, N]`.
+
+    Returns:
+        `(tokens, places)`: the tokens by which they grew, int32 `[B, N, T]`, padded with -1, and the places in the
+        first beam of what they grew from, int32 `[B, N]`.
+    """
+    total = moves.size() - 1
+    actions = tf.TensorArray(tf.int32, total + 1, element_shape=places.shape).write(0, tf.fill(tf.shape(places), -1))
+
+    def body(time, places, actions):
+        move = tf.gather(moves.read(time), places, batch_dims=1)
+        actions = actions.write(time, move % (beams.actions + 1) - 1)
+        return time - 1, places + move // (beams.actions + 1), actions
+
+    _, places, actions = tf.while_loop(
+        lambda time, *_: time > 0, body, (total, places, actions), maximum_iterations=total
+    )
+    actions = tf.cast(tf.transpose(actions.stack(), [1, 2, 0]), tf.int64)
+    # In the order of time, and behind them the frames without a token.
+    time = tf.range(tf.cast(total + 1, tf.int64)) + 1
+    ordered = tf.sort(tf.where(actions < 0, time[-1] + 1, time) * beams.actions + tf.maximum(actions, 0))[:, :, :-1]
+    tokens = tf.cast(ordered % beams.actions % beams.classes, tf.int32)
+    return tf.where(ordered < (time[-1] + 1) * beams.actions, tokens, -1), places
+
+
+def _spans(tokens, logits, logit_length, blank_index):
+    """Start, end and confidence of tokens `[B, N, T]` on the most probable path of each row."""
+
+    def of_path(tokens):
+        aligned = align(tokens, logits, logit_length=logit_length, blank_index=blank_index)
+        return aligned.start, aligned.end, aligned.confidence
+
+    longest = tf.shape(tokens)[2]
+    if logits.shape[1] == 0:
+        return tokens, tokens, tf.cast(tokens, logits.dtype)
+    if tf.executing_eagerly():  # in a graph, under XLA, shapes must not depend on values
+        tokens = tokens[:, :, : tf.reduce_max(tf.math.count_nonzero(tokens >= 0, axis=2))]
+    if tokens.shape[1] == 1:
+        spans = [tf.expand_dims(tensor, 1) for tensor in of_path(tokens[:, 0])]
+    else:  # one after the other, for what an alignment takes in memory
+        signature = (tf.int32, tf.int32, logits.dtype)
+        spans = tf.map_fn(of_path, tf.transpose(tokens, [1, 0, 2]), fn_output_signature=signature)
+        spans = [tf.transpose(tensor, [1, 0, 2]) for tensor in spans]
+    padding = [[0, 0], [0, 0], [0, longest - tf.shape(tokens)[2]]]
+    return [
+        tf.pad(tensor, padding, constant_values=tf.cast(rest, tensor.dtype))
+        for tensor, rest in zip(spans, (-1, -1, 0), strict=True)
+    ]
