@@ -34,11 +34,24 @@ def _parse(arguments):
     options, rest = parser.parse_known_args(arguments)
     if hasattr(options, "values"):
         # argparse takes the values right behind FILE only, and not behind an option.
-        options.values = options.values + [text for text in rest if not text.startswith("-")]
-        rest = [text for text in rest if text.startswith("-")]
+        behind, rest = _values(rest)
+        options.values = options.values + behind
     if rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     return options
+
+
+def _values(arguments):
+    """What argparse does not know: the values among it, and the rest. `--two-words 3` is another way to say
+    `two_words=3`; of one word it would more often be a slip."""
+    values, rest, remaining = [], [], iter(arguments)
+    for text in remaining:
+        name, equals, value = text.partition("=")
+        if name.startswith("--") and "-" in name.strip("-"):
+            values.append(f"{name[2:].replace('-', '_')}={value if equals else next(remaining, '')}")
+        else:
+            (rest if text.startswith("-") else values).append(text)
+    return values, rest
 
 
 def _stop(number, frame):
@@ -119,7 +132,9 @@ def _predict(options):
     from keras_dl.serving.reading import show_prediction
     from keras_dl.tracking.settings import read_settings
 
-    show_prediction(options.name, read_settings(), options.image, options.example, options.input, options.url)
+    show_prediction(
+        options.name, read_settings(), options.image, options.example, options.input, options.url, options.audio
+    )
 
 
 def _ui(options):
@@ -221,6 +236,7 @@ def _parser():
     predict.add_argument("name", metavar="NAME", help="a model of saved_models/")
     what = predict.add_mutually_exclusive_group(required=True)
     what.add_argument("--image", metavar="FILE", help="a picture; light background is inverted")
+    what.add_argument("--audio", metavar="FILE", help="a WAV file of any rate, or - for standard input")
     what.add_argument("--example", type=int, metavar="N", help="the N-th example of the test split, from 0")
     what.add_argument("--input", metavar="JSON", help='the inputs as JSON, such as \'{"prompt": ["def "]}\'')
     predict.add_argument("--url", help="a server. Default: http://127.0.0.1:8501, or no server if none is there")

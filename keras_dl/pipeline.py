@@ -235,7 +235,7 @@ def describe(entry) -> str:
         step = f" in steps of {config['step']}" if config.get("step") not in (None, 1) else ""
         allowed = f"from {config['min_value']} to {config['max_value']}{step}{' (whole)' if kind == 'Int' else ''}"
     else:
-        allowed = "True or False" if kind == "Boolean" else f"always {entry.default}"
+        allowed = "True or False" if kind == "Boolean" else "as given, never searched"
     return f"{entry.name} {allowed} (default {entry.default})"
 
 
@@ -251,4 +251,4 @@ def _allowed(entry, value) -> bool:
             return False
         steps = (value - entry.min_value) / entry.step if entry.step and entry.sampling == "linear" else 0
         return entry.min_value <= value <= entry.max_value and abs(steps - round(steps)) < 1e-6
-    return value == entry.default
+    return type(value) is type(entry.default)

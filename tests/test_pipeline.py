@@ -8,6 +8,7 @@ import keras_tuner as kt
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras_tuner.engine.hyperparameters.hp_types import Fixed
 
 from keras_dl import Pipeline
 from keras_dl.data import Splits
@@ -281,13 +282,20 @@ def test_a_value_in_its_range_is_taken(name, value):
         ("dropout", 0.75, "dropout from 0.0 to 0.5 in steps of 0.25 (default 0.0)"),
         ("bias", 1, "bias True or False (default True)"),
         ("bias", "yes", "bias True or False (default True)"),
-        ("depth", 3, "depth always 2 (default 2)"),
+        ("depth", "deep", "depth as given, never searched (default 2)"),
+        ("depth", True, "depth as given, never searched (default 2)"),
     ],
 )
 def test_a_value_that_is_not_possible_gets_the_range(name, value, expected):
     with pytest.raises(UserError) as caught:
         space(Spaced(), {name: value})
     assert str(caught.value) == f"{name}={value!r} is not possible: expected {expected}"
+
+
+def test_what_is_fixed_can_be_given_and_is_not_searched():
+    hp = space(Spaced(), {"depth": 3})
+    assert hp.get("depth") == 3
+    assert [entry.name for entry in hp.space if isinstance(entry, Fixed)] == ["depth"]
 
 
 def test_a_condition_opens_and_closes_a_part_of_the_space():

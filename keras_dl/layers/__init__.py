@@ -5,6 +5,10 @@ from keras_dl.layers.deep_esn import DeepESN as DeepESN
 from keras_dl.layers.deep_esn import DeepESNCell as DeepESNCell
 from keras_dl.layers.esn import ESN as ESN
 from keras_dl.layers.esn_cell import ESNCell as ESNCell
+from keras_dl.layers.log_mel import LogMel as LogMel
 from keras_dl.layers.peephole_lstm import PeepholeLSTM as PeepholeLSTM
 from keras_dl.layers.peephole_lstm import PeepholeLSTMCell as PeepholeLSTMCell
 from keras_dl.layers.ridge_readout import RidgeReadout as RidgeReadout
+from keras_dl.layers.spec_augment import SpecAugment as SpecAugment
+from keras_dl.layers.utterance_normalization import UtteranceNormalization as UtteranceNormalization
+from keras_dl.layers.vocal_tract_perturbation import VocalTractPerturbation as VocalTractPerturbation

@@ -2,12 +2,14 @@
 
 import json
 import logging
+import textwrap
 from pathlib import Path
 
 import numpy as np
 
 from keras_dl.errors import UserError
 from keras_dl.serving import client
+from keras_dl.serving.recording import read_recording, table
 from keras_dl.serving.versions import exported_versions
 from keras_dl.startup import import_tensorflow
 from keras_dl.tracking.settings import Settings
@@ -23,8 +25,9 @@ def show_prediction(
     example: int | None = None,
     given: str | None = None,
     url: str | None = None,
+    audio: str | None = None,
 ) -> dict:
-    """Prints what a model answers to a picture, a test example or JSON inputs; returns the outputs.
+    """Prints what a model answers to a picture, a recording, a test example or JSON inputs; returns the outputs.
 
     Asks the server at `url`; without one, that at http://127.0.0.1:8501 if it serves the model, else the newest version
     in `saved_models/` is loaded in this process.
@@ -36,6 +39,7 @@ def show_prediction(
         example: index into the test split of `pipelines/<name>.py`.
         given: the inputs as JSON.
         url: of a server.
+        audio: path of a WAV file, or "-" for standard input, sent as `waveform` and `length`; see `read_recording`.
 
     Raises:
         UserError: for a model, file, example or JSON that is not there or not right, or the server's own error.
@@ -52,6 +56,8 @@ def show_prediction(
     right = None
     if image is not None:
         inputs = {"image": read_image(Path(image))}
+    elif audio is not None:
+        inputs = read_recording(audio)
     elif given is not None:
         inputs = _parse(given)
     else:
@@ -64,9 +70,14 @@ def show_prediction(
     if "image" in inputs:
         print(ascii_image(np.asarray(inputs["image"])[0]))
     print(f"{name}, {where}:")
-    for key in sorted(outputs):
-        value = np.asarray(outputs[key])
-        print(f"  {key}: {_readable(value[0] if value.ndim and len(value) == 1 else value)}")
+    values = {key: np.asarray(outputs[key]) for key in sorted(outputs)}
+    columns = {key: value[0] for key, value in values.items() if value.ndim == 2 and len(value) == 1}
+    columns = columns if audio is not None and len({len(column) for column in columns.values()}) == 1 else {}
+    for key, value in values.items():
+        if key not in columns:
+            print(f"  {key}: {_readable(value[0] if value.ndim and len(value) == 1 else value)}")
+    if columns:
+        print(textwrap.indent(table(columns), "  "))
     if right is not None:
         print(f"  right is: {right}")
     return outputs

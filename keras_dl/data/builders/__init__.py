@@ -5,5 +5,6 @@ from keras_dl.data.builders.mackey_glass import MackeyGlass
 from keras_dl.data.builders.python_source import PythonSource
 from keras_dl.data.builders.sequence_memory import SequenceMemory
 from keras_dl.data.builders.series import Series
+from keras_dl.data.builders.spoken_digits import SpokenDigits
 
-BUILDERS = (DigitStrings, MackeyGlass, PythonSource, SequenceMemory, Series)
+BUILDERS = (DigitStrings, MackeyGlass, PythonSource, SequenceMemory, Series, SpokenDigits)

@@ -1,0 +1,77 @@
+"""Other speakers, out of those that there are."""
+
+import math
+
+import keras
+import numpy as np
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("keras_dl")
+class VocalTractPerturbation(keras.layers.Layer):
+    """Stretches the frequencies of each mel spectrogram by a factor of its own, in training only.
+
+    A shorter vocal tract has its resonances at higher frequencies, nearly in proportion. A model that hears each
+    recording with tracts of many lengths does better on speakers that it has never heard. Band b of the result is what
+    was at `f_b / factor`, interpolated between the bands beside it; the factor is drawn for each row, evenly on a
+    logarithmic scale.
+
+    Args:
+        largest: float >= 1, factors are from `1 / largest` to `largest`. Defaults to 1.2.
+        sample_rate, lowest, highest: int and floats, as those of the `LogMel` before it. Default to 8000, 60 and half
+            of the sample rate.
+        seed: int, or None (default).
+        **kwargs: `name`, `dtype`, as for every layer.
+
+    Call arguments:
+        inputs: float tensor `[B, T, bands]`, bands evenly spaced on the mel scale.
+        training: bool, whether to stretch.
+
+    Output shape:
+        As the input.
+
+    Raises:
+        ValueError: if `largest` is below 1.
+
+    Example:
+
+    >>> import numpy as np
+    >>> tone = np.eye(40)[None, [20]]                            # one frame, one band
+    >>> stretched = VocalTractPerturbation(1.5, seed=0)(tone, training=True)
+    >>> stretched.shape, int(np.argmax(stretched)) != 20
+    (TensorShape([1, 1, 40]), True)
+
+    Reference: Jaitly and Hinton 2013, "Vocal tract length perturbation (VTLP) improves speech recognition", ICML
+    workshop. https://www.cs.toronto.edu/~hinton/absps/perturb.pdf
+    """
+
+    def __init__(self, largest=1.2, sample_rate=8000, lowest=60.0, highest=None, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        if not largest >= 1:
+            raise ValueError(f"`largest` must be at least 1. Received: {largest}")
+        self.largest, self.sample_rate, self.lowest, self.highest = largest, sample_rate, lowest, highest
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.supports_masking = True
+
+    def call(self, inputs, training=False):
+        if not training:
+            return inputs
+        bands = inputs.shape[-1]
+        low, high = (1127 * math.log1p(hertz / 700) for hertz in (self.lowest, self.highest or self.sample_rate / 2))
+        step = (high - low) / (bands + 1)
+        centres = 700 * np.expm1((low + step * np.arange(1, bands + 1)) / 1127)
+        exponent = keras.random.uniform((ops.shape(inputs)[0], 1), -1.0, 1.0, "float32", self.seed_generator)
+        heard = ops.convert_to_tensor(centres, "float32") * ops.exp(-math.log(self.largest) * exponent)
+        position = ops.clip((1127 * ops.log1p(heard / 700) - low) / step - 1, 0.0, bands - 1.0)
+        # Column b of a row's matrix holds the shares of the two bands beside its position.
+        distance = ops.abs(ops.arange(bands, dtype="float32")[None, :, None] - position[:, None, :])
+        shares = ops.cast(ops.maximum(1.0 - distance, 0.0), inputs.dtype)
+        return ops.matmul(inputs, shares)
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape)
+
+    def get_config(self):
+        names = ("largest", "sample_rate", "lowest", "highest", "seed")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -1,0 +1,73 @@
+"""What a model of speech hears, and when."""
+
+import dataclasses
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.ticker import PercentFormatter
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Heard:
+    """One recording with what a model makes of it.
+
+    Args:
+        title: str.
+        seconds: float, how long it is.
+        spectrogram: float array `[frames, bands]`, from its begin to its end.
+        posteriors: float array `[frames of the output, classes]`, likewise.
+        classes: list of str, the names of the classes; the blank's is "".
+        labels: list of str, what is said.
+        start, end: float arrays `[labels]`, seconds.
+        right: bool, whether the model heard that.
+    """
+
+    title: str
+    seconds: float
+    spectrogram: np.ndarray
+    posteriors: np.ndarray
+    classes: list
+    labels: list
+    start: np.ndarray
+    end: np.ndarray
+    right: bool = True
+
+
+def recognition_picture(recordings):
+    """A figure of spectrograms, each over the probabilities of the labels, with the alignment of what is said.
+
+    Args:
+        recordings: list of `Heard`.
+
+    Returns:
+        A matplotlib figure.
+
+    Example:
+
+    >>> heard = Heard("7", 0.4, np.zeros((40, 20)), np.full((10, 2), 0.5), ["", "7"], ["7"], np.array([0.1]),
+    ...     np.array([0.2]))
+    >>> len(recognition_picture([heard]).axes)
+    2
+    """
+    count = len(recordings)
+    figure, axes = plt.subplots(
+        2 * count, figsize=(9, 3.4 * count), height_ratios=[2, 1] * count, layout="constrained", squeeze=False
+    )
+    for heard, spectrum, posterior in zip(recordings, axes[::2, 0], axes[1::2, 0], strict=True):
+        extent = (0, heard.seconds, 0, heard.spectrogram.shape[1])
+        spectrum.imshow(heard.spectrogram.T, origin="lower", aspect="auto", cmap="magma", extent=extent)
+        spectrum.set_title(heard.title, loc="left", fontsize=10, color="black" if heard.right else "red")
+        spectrum.set(ylabel="mel band", xticks=[])
+        times = (np.arange(len(heard.posteriors)) + 0.5) * heard.seconds / max(len(heard.posteriors), 1)
+        for number, name in enumerate(heard.classes):
+            colour = f"C{(number - 1) % 10}" if name else "0.75"
+            posterior.plot(times, heard.posteriors[:, number], color=colour, linewidth=1.5 if name else 1)
+        for label, start, end in zip(heard.labels, heard.start, heard.end, strict=True):
+            colour = f"C{(heard.classes.index(label) - 1) % 10}"
+            posterior.axvspan(start, end, color=colour, alpha=0.2, linewidth=0)
+            posterior.text((start + end) / 2, 1.06, label, color=colour, ha="center", weight="bold")
+            spectrum.axvline((start + end) / 2, color="white", linewidth=0.7, linestyle=":")
+        posterior.set(xlim=(0, heard.seconds), ylim=(0, 1.3), yticks=[0, 0.5, 1], ylabel="probability")
+        posterior.yaxis.set_major_formatter(PercentFormatter(1))
+    axes[-1, 0].set_xlabel("seconds (grey: blank; shaded: where the alignment puts what is said)")
+    return figure

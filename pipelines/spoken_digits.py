@@ -1,0 +1,152 @@
+"""Hears strings of spoken digits: from the waveform to the digits, with times and confidences.
+
+    keras-dl train pipelines/spoken_digits.py --data recordings.tar                           # 5 minutes on 2 cores
+    keras-dl train pipelines/spoken_digits.py --data recordings.tar holdout_speaker=theo      # tested on a new voice
+    keras-dl train pipelines/spoken_digits.py --data tfds:spoken_digit causal=true            # as if heard live
+    keras-dl predict spoken_digits --audio FILE.wav
+
+`--data` is a folder or a tar archive of single digits in the layout of the Free Spoken Digit Dataset
+(`{digit}_{speaker}_{index}.wav`), or that set from TensorFlow Datasets. Without it the digits are buzzed by artificial
+voices: a stand-in that needs no download, to try the pipeline with; what it learns knows nothing of people.
+
+Expected of five known speakers: a test label error rate below 1 %; of one that it has never heard: below 10 %.
+"""
+
+import keras
+import tensorflow as tf
+
+from keras_dl import Pipeline
+from keras_dl.data import batches, load
+from keras_dl.losses import CTCLoss
+from keras_dl.metrics import LabelErrorRate
+from keras_dl.models import speech_recogniser
+from keras_dl.models.recognition_picture import Heard, recognition_picture
+from keras_dl.ops.ctc import align, greedy_decode
+
+TRAINING_STRINGS, RATE, SHOWN = 4000, 8000, 3
+BUCKETS = [int(seconds * RATE) for seconds in (1, 1.5, 2, 2.5, 3, 3.5, 4)]
+
+
+class SpokenDigits(Pipeline):
+    """Strings of 1 to 7 digits in noise; a frame is 40 ms."""
+
+    objective = "val_label_error_rate"
+    epochs = 20
+    trials = 4
+
+    def strings(self, speaker="none"):
+        held_out = {} if speaker == "none" else {"holdout_speaker": speaker}
+        return load("spoken_digits", clips=self.source, **held_out)
+
+    def data(self, hp):
+        # Given, not searched: another speaker is another question, and no better or worse answer to the same.
+        speaker = hp.Fixed("holdout_speaker", "none")
+        return batches(
+            self.strings(speaker),
+            batch_size=hp.Choice("batch_size", [16, 32, 64], default=32),
+            example=lambda example: (sound(example["waveform"]), example["label"] + 1),  # class 0 is the blank
+            length=lambda inputs, label: inputs["length"],
+            bucket_boundaries=BUCKETS,
+            evaluation_batch_size=100,
+            seed=self.seed,
+        )
+
+    def build(self, hp):
+        model = speech_recogniser(
+            vocabulary=[str(digit) for digit in range(10)],
+            sample_rate=RATE,
+            filters=hp.Choice("filters", [16, 32, 48], default=32),
+            units=hp.Choice("units", [64, 96, 128], default=96),
+            recurrent=hp.Choice("recurrent", ["peephole", "lstm"], default="peephole"),
+            causal=hp.Boolean("causal", default=False),
+            dropout=hp.Float("dropout", 0.0, 0.5, default=0.3),
+            seed=self.seed,
+        )
+        rate = keras.optimizers.schedules.CosineDecay(
+            hp.Float("learning_rate", 1e-3, 1e-2, sampling="log", default=4e-3),
+            decay_steps=self.epochs * TRAINING_STRINGS // hp.get("batch_size"),
+        )
+        model.compile(
+            keras.optimizers.AdamW(rate, weight_decay=1e-3, clipnorm=1.0), CTCLoss(), metrics=[LabelErrorRate()]
+        )
+        return model
+
+    def signatures(self, model):
+        names = tf.constant([*model.get_layer("ctc_output").vocabulary, ""])
+
+        def listen(waveform, length):
+            samples = tf.shape(waveform)[1]
+            tf.debugging.assert_non_negative(length, "length must be from 0 to the number of samples")
+            tf.debugging.assert_less_equal(length, samples, "length must be from 0 to the number of samples")
+            waveform = tf.pad(waveform, [[0, 0], [0, tf.maximum(1 - samples, 0)]])
+            best = greedy_decode(model({"waveform": waveform, "length": length}, training=False))
+            heard = best.tokens >= 0
+            longest = tf.reduce_max(tf.reduce_sum(tf.cast(heard, tf.int32), axis=1))
+            digits = tf.gather(names, tf.where(heard, best.tokens - 1, len(names) - 1))[:, :longest]
+            start, end = (seconds(model, frames, length) for frames in (best.start, best.end))
+            return {
+                "text": tf.strings.reduce_join(digits, axis=1),
+                "score": best.log_probability,
+                "digit": digits,
+                "start": tf.where(heard, start, -1)[:, :longest],
+                "end": tf.where(heard, end, -1)[:, :longest],
+                "confidence": best.confidence[:, :longest],
+            }
+
+        # Samples from -1 to 1, 8000 a second; what stands behind the length of a row may be anything. For each row the
+        # text, and for each digit its seconds and confidence, padded with "", -1 and 0 to the longest text.
+        return {
+            "serving_default": (
+                listen,
+                [tf.TensorSpec([None, None], tf.float32, "waveform"), tf.TensorSpec([None], tf.int32, "length")],
+            )
+        }
+
+    def request(self, example):
+        inputs, _ = example
+        return {"waveform": inputs["waveform"][None, : inputs["length"]], "length": inputs["length"][None]}
+
+    def answer(self, example):
+        return "".join(str(label - 1) for label in example[1] if label > 0)
+
+    def pictures(self, model, splits):
+        inputs, labels = next(iter(splits.test))
+        inputs, labels = {name: array[:SHOWN] for name, array in inputs.items()}, labels[:SHOWN]
+        output = model.get_layer("ctc_output")
+        both = keras.Model(model.input, [model.get_layer("log_mel").output, model.output])
+        spectrograms, logits = both(inputs, training=False)
+        texts, posteriors, aligned = output.decode(logits)[0].numpy(), tf.nn.softmax(logits), align(labels, logits)
+        start, end = (seconds(model, frames, inputs["length"]).numpy() for frames in (aligned.start, aligned.end))
+        recordings = []
+        for row, length in enumerate(inputs["length"].numpy() / RATE):
+            said, heard = [str(label - 1) for label in labels[row].numpy() if label > 0], texts[row].decode()
+            recordings.append(
+                Heard(
+                    title=f"{''.join(said)} heard as {heard}",
+                    seconds=length,
+                    spectrogram=spectrograms[row, : round(length / model.get_layer("log_mel").hop)].numpy(),
+                    posteriors=posteriors[row, : round(length / step(model))].numpy(),
+                    classes=["", *output.vocabulary],
+                    labels=said,
+                    start=start[row, : len(said)],
+                    end=end[row, : len(said)],
+                    right="".join(said) == heard,
+                )
+            )
+        return {"heard": recognition_picture(recordings)}
+
+
+def sound(waveform):
+    """What the model takes of one recording, int16 `[samples]`."""
+    return {"waveform": tf.cast(waveform, tf.float32) / 2**15, "length": tf.shape(waveform)[0]}
+
+
+def step(model):
+    """Seconds from one frame of the output to the next."""
+    return 4 * model.get_layer("log_mel").hop
+
+
+def seconds(model, frames, length):
+    """Where frames begin, frame n being centred on step n, within recordings of so many samples; `[B, frames]`."""
+    time = (tf.cast(frames, tf.float32) - 0.5) * step(model)
+    return tf.clip_by_value(time, 0.0, tf.cast(length, tf.float32)[:, None] / RATE)
