@@ -4,7 +4,8 @@
 
 Interleaved in one process: `align` of a batch, as called eagerly and under XLA; a loop of `align` over its rows, in the
 same two ways; and a loop of Viterbi in numpy, vectorised over the states, as a library without batches would have it.
-Ratios are the loop's time over that of the batch, of the medians of the rounds: above 1 the batch is faster.
+Ratios are the loop's time over that of the batch, above 1 the batch is faster: of the medians of the rounds, and of the
+fastest round, which other work on the machine disturbs least.
 """
 
 import os
@@ -48,7 +49,7 @@ def viterbi(labels, logits):
 
 
 def measured(functions):
-    """Median seconds of each function, interleaved."""
+    """Median and least seconds of each function, interleaved."""
     seconds = {name: [] for name in functions}
     for number in range(ROUNDS + 1):  # the first round traces and compiles
         for name, function in functions.items():
@@ -56,7 +57,7 @@ def measured(functions):
             function()
             if number:
                 seconds[name].append(time.perf_counter() - began)
-    return {name: statistics.median(values) for name, values in seconds.items()}
+    return {name: (statistics.median(values), min(values)) for name, values in seconds.items()}
 
 
 def main():
@@ -80,9 +81,12 @@ def main():
             }
         )
         print(f"\nB, T, L, V = {shape}")
-        for name, seconds in times.items():
-            ratios = ", ".join(f"{seconds / times[mode]:6.1f}x {mode}" for mode in ("batch, eager", "batch, XLA"))
-            print(f"  {name:12} {seconds * 1e3:8.1f} ms   {ratios}", flush=True)
+        for name, (median, least) in times.items():
+            line = f"  {name:12} median {median * 1e3:7.1f} ms, least {least * 1e3:7.1f} ms"
+            for batched in ("batch, eager", "batch, XLA"):
+                ratios = median / times[batched][0], least / times[batched][1]
+                line += f"   {ratios[0]:6.1f}x {batched} (least {ratios[1]:.1f}x)"
+            print(line, flush=True)
 
 
 if __name__ == "__main__":

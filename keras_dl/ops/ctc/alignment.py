@@ -11,13 +11,26 @@ from keras_dl.ops.scan import scan
 
 
 class Alignment(NamedTuple):
-    """What `align` returns: tensors that hold -1 (confidence: 0) where there is no frame or no label."""
+    """What `align` returns: -1, and confidence 0, where there is no frame or no label.
 
-    path: tf.Tensor  # int32 [B, T], the class of each frame
-    start: tf.Tensor  # int32 [B, L], the first frame of each label
-    end: tf.Tensor  # int32 [B, L], one past its last frame
-    confidence: tf.Tensor  # float [B, L], the mean probability of the label over its frames
-    log_probability: tf.Tensor  # float [B], of the path
+    Attributes:
+        path: int32 tensor `[B, T]`, the class of each frame, blanks included.
+        start: int32 tensor `[B, L]`, the first frame of each label.
+        end: int32 tensor `[B, L]`, one past its last frame.
+        confidence: float tensor `[B, L]`, the mean probability of the label over its frames.
+        log_probability: float tensor `[B]`, of the path; -inf where there is none.
+
+    Example:
+
+    >>> align(tf.constant([[2]]), tf.zeros([1, 1, 4])).confidence.numpy().tolist()
+    [[0.25]]
+    """
+
+    path: tf.Tensor
+    start: tf.Tensor
+    end: tf.Tensor
+    confidence: tf.Tensor
+    log_probability: tf.Tensor
 
 
 def align(labels, logits, label_length=None, logit_length=None, blank_index=0):
@@ -38,12 +51,10 @@ def align(labels, logits, label_length=None, logit_length=None, blank_index=0):
         blank_index: int, the class of the blank. Defaults to 0.
 
     Returns:
-        `Alignment(path, start, end, confidence, log_probability)`: the class of each frame, blanks included, int32
-        `[B, T]`; the frames `start <= t < end` of each label, int32 `[B, L]`; its confidence `[B, L]`, the mean of
-        `softmax(logits)` of its class over these frames; the log probability of the path `[B]`. Frames and labels of
-        padding have -1, and confidence 0. A row that no path fits (fewer frames than `minimum_frames`, or a label of
-        probability zero) has log probability -inf and is -1 (confidence 0) throughout. float32, or float64 for such
-        logits.
+        `Alignment(path, start, end, confidence, log_probability)`: label l stands in the frames
+        `start[l] <= t < end[l]`, and its confidence is the mean of `softmax(logits)[t, label]` over them. A row that no
+        path fits (fewer frames than `minimum_frames`, or a label of probability zero) has log probability -inf and
+        holds -1 (confidence 0) throughout. float32, or float64 for such logits.
 
     Raises:
         ValueError: for shapes, labels or lengths out of range, or NaN in a valid frame; the message names the row. In a

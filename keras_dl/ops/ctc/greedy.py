@@ -8,13 +8,27 @@ from keras_dl.ops.ctc.inputs import checked_inputs, refuse_nan
 
 
 class BestPath(NamedTuple):
-    """What `greedy_decode` returns: tensors whose rows hold -1 (confidence: 0) behind the last token."""
+    """What `greedy_decode` returns: behind the last token of a row -1, and confidence 0.
 
-    tokens: tf.Tensor  # int32 [B, T]
-    log_probability: tf.Tensor  # float [B], of the path
-    start: tf.Tensor  # int32 [B, T], the first frame of each token
-    end: tf.Tensor  # int32 [B, T], one past its last frame
-    confidence: tf.Tensor  # float [B, T], the mean probability of the token over its frames
+    Attributes:
+        tokens: int32 tensor `[B, T]`.
+        log_probability: float tensor `[B]`, of the best path.
+        start: int32 tensor `[B, T]`, the first frame of each token.
+        end: int32 tensor `[B, T]`, one past its last frame.
+        confidence: float tensor `[B, T]`, the mean probability of the token over its frames.
+
+    Example:
+
+    >>> tokens, log_probability, *_ = greedy_decode(tf.math.log([[[0.25, 0.75]]]))
+    >>> tokens.numpy().tolist(), tf.exp(log_probability).numpy().round(4).tolist()
+    ([[1]], [0.75])
+    """
+
+    tokens: tf.Tensor
+    log_probability: tf.Tensor
+    start: tf.Tensor
+    end: tf.Tensor
+    confidence: tf.Tensor
 
 
 def greedy_decode(logits, logit_length=None, blank_index=0):
@@ -26,10 +40,9 @@ def greedy_decode(logits, logit_length=None, blank_index=0):
         blank_index: int, the class of the blank. Defaults to 0.
 
     Returns:
-        `BestPath(tokens, log_probability, start, end, confidence)`: the tokens, int32 `[B, T]`; the log probability of
-        the best path `[B]`; the frames `start <= t < end` of each token, int32 `[B, T]`; its confidence `[B, T]`, the
-        mean of `softmax(logits)` of the token over these frames. Behind the last token stands -1, and confidence 0.
-        float32, or float64 for such logits.
+        `BestPath(tokens, log_probability, start, end, confidence)`: token n stands in the frames
+        `start[n] <= t < end[n]`, and its confidence is the mean of `softmax(logits)[t, token]` over them. float32, or
+        float64 for such logits.
 
     Raises:
         ValueError: for lengths out of range, or NaN in a valid frame (in a graph `tf.errors.InvalidArgumentError`).
