@@ -69,6 +69,9 @@ class LogMel(keras.layers.Layer):
         )
         self.supports_masking = True
 
+    def build(self, input_shape):
+        self.mel.build(input_shape)
+
     def call(self, inputs, mask=None):
         # In half precision a power would overflow, or a soft one vanish.
         sound = ops.cast(inputs, "float32")

@@ -25,7 +25,8 @@ class SpecAugment(keras.layers.Layer):
     Call arguments:
         inputs: float tensor `[B, T, bands]`.
         training: bool, whether to hide anything.
-        mask: bool tensor `[B, T]`, False at frames of padding behind the others; Keras' mask of `inputs` by default.
+        mask: bool tensor `[B, T]`, False at frames of padding behind the others, which come out as zeros; Keras' mask
+            of `inputs` by default.
 
     Output shape:
         As the input.
@@ -67,6 +68,8 @@ class SpecAugment(keras.layers.Layer):
         self.supports_masking = True
 
     def call(self, inputs, training=False, mask=None):
+        if mask is not None:
+            inputs = ops.where(ops.expand_dims(mask, -1), inputs, ops.zeros_like(inputs))
         if not training:
             return inputs
         batch, frames, bands = ops.shape(inputs)

@@ -26,6 +26,8 @@ class VocalTractPerturbation(keras.layers.Layer):
     Call arguments:
         inputs: float tensor `[B, T, bands]`, bands evenly spaced on the mel scale.
         training: bool, whether to stretch.
+        mask: bool tensor `[B, T]`, False at frames of padding, which come out as zeros; Keras' mask of `inputs` by
+            default.
 
     Output shape:
         As the input.
@@ -54,7 +56,9 @@ class VocalTractPerturbation(keras.layers.Layer):
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.supports_masking = True
 
-    def call(self, inputs, training=False):
+    def call(self, inputs, training=False, mask=None):
+        if mask is not None:
+            inputs = ops.where(ops.expand_dims(mask, -1), inputs, ops.zeros_like(inputs))
         if not training:
             return inputs
         bands = inputs.shape[-1]

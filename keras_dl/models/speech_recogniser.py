@@ -72,7 +72,7 @@ def speech_recogniser(
     x = front(waveform, mask=mask)
     mask = mask[:, :: front.stride]
     if tract > 1:
-        x = VocalTractPerturbation(tract, sample_rate, seed=seed)(x)
+        x = VocalTractPerturbation(tract, sample_rate, seed=seed)(x, mask=mask)
     x = UtteranceNormalization(running=causal, name="normalization")(x, mask=mask)
     x = SpecAugment(seed=seed)(x, mask=mask)
 

@@ -33,7 +33,7 @@ def read_recording(path: str) -> dict:
         raise UserError(f"cannot read the recording {name}: {error.strerror or error}") from None
     samples, rate = decode_wav(content, name)
     if len(samples) < SHORTEST * rate:
-        raise UserError(f"{name} is too short: expected at least {SHORTEST} seconds. It has {len(samples) / rate:.3f}")
+        raise UserError(f"{name} is too short: expected at least {SHORTEST} seconds. It has {len(samples) / rate:.4f}")
     changes = [f"{rate} Hz, resampled to {SAMPLE_RATE} Hz"] * (rate != SAMPLE_RATE)
     changes += [f"{samples.shape[1]} channels, mixed to one"] * (samples.shape[1] > 1)
     if changes:

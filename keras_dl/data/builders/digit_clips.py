@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 import re
 import sys
 import tarfile
@@ -16,7 +17,7 @@ from keras_dl.errors import UserError
 
 RATE = 8000
 LAYOUT = re.compile(r"(\d)_(.+)_(\d+)\.wav")
-EVERY_VOICE = [(digit, voice, index) for digit in range(10) for voice in sorted(VOICES) for index in range(20)]
+EVERY_VOICE = [(digit, voice, index) for digit in range(10) for voice in sorted(VOICES) for index in range(15)]
 LARGEST = 10_000_000  # bytes; a spoken digit has 10 000
 
 
@@ -51,7 +52,7 @@ def read_clips(source=None):
         UserError: if there is no such source, it holds no clip or one twice, or a file cannot be read.
     """
     if source is None:
-        return [Clip(*which, speak(*which)) for which in EVERY_VOICE]
+        return _artificial()
     if source.startswith("tfds:"):
         files = _tfds_recordings(source)
     else:
@@ -76,6 +77,11 @@ def read_clips(source=None):
         words = f"{count} of {len(clips)} clips have {rate} Hz and {channels} channel{'s' * (channels > 1)}"
         print(f"{source}: {words}; they are brought to {RATE} Hz and one channel", file=sys.stderr)
     return [clips[key] for key in sorted(clips)]
+
+
+@functools.cache
+def _artificial():
+    return [Clip(*which, speak(*which)) for which in EVERY_VOICE]
 
 
 def _walk(folder):

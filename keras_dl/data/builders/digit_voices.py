@@ -9,7 +9,7 @@ JASA 24. The other sounds are set by ear.
 
 import numpy as np
 
-RATE = 8000
+RATE, HIGHEST = 8000, 3800
 
 # Pitch in Hz, and how long the vocal tract is beside that of the table: formants are divided by it.
 VOICES = {"alto": (190, 0.88), "baritone": (105, 1.0), "bass": (85, 1.08), "soprano": (230, 0.82), "tenor": (135, 0.96)}
@@ -81,16 +81,19 @@ def speak(digit: int, voice: str, index: int) -> np.ndarray:
 
 
 def _voice(pitch, formants, loudness, generator):
+    """The harmonics of a pitch `[samples]`, weighted by the resonances `[samples, 3]`."""
+    time, coarse = np.arange(len(pitch)), np.arange(0, len(pitch) + 16, 16)  # resonances change slowly
+    here = coarse.clip(max=len(pitch) - 1)
     phase = 2 * np.pi * np.cumsum(pitch) / RATE
     sound = np.zeros(len(pitch))
-    for harmonic in range(1, int(3800 / pitch.min()) + 1):
-        hertz = harmonic * pitch
-        resonance = sum(
-            gain / (1 + np.square((hertz - formants[:, column]) / width))
-            for column, (gain, width) in enumerate([(1.0, 60), (0.6, 90), (0.3, 130)])
+    for harmonic in range(1, int(HIGHEST / pitch.min()) + 1):
+        hertz = harmonic * pitch[here]
+        gain = 0.003 + sum(
+            height / (1 + np.square((hertz - formants[here, column]) / width))
+            for column, (height, width) in enumerate([(1.0, 60), (0.6, 90), (0.3, 130)])
         )
-        audible = hertz < 3800
-        sound += audible * (resonance + 0.003) / np.sqrt(harmonic) * np.sin(harmonic * phase + generator.uniform(0, 6))
+        gain = np.where(hertz < HIGHEST, gain / np.sqrt(harmonic), 0)
+        sound += np.interp(time, coarse, gain) * np.sin(harmonic * phase + generator.uniform(0, 6))
     return sound * loudness
 
 

@@ -1,0 +1,177 @@
+"""Strings of spoken digits: what is in them, and that no clip is in two splits."""
+
+import collections
+import re
+
+import numpy as np
+import pytest
+
+from keras_dl.data import batches, fingerprint, load
+from keras_dl.data.builders import spoken_digits
+from keras_dl.data.builders.digit_clips import Clip, read_clips
+from keras_dl.data.builders.spoken_digits import coloured_noise, compose, split_clips
+from keras_dl.errors import UserError
+
+from .digit_wavs import SPEAKERS, tone, write_digits
+
+COUNTS = {"train": 60, "validation": 20, "test": 30}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_strings():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(spoken_digits, "STRINGS", COUNTS)
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return str(write_digits(tmp_path_factory.mktemp("clips"), indices=range(24)))
+
+
+@pytest.fixture(scope="module")
+def splits(folder):
+    return load("spoken_digits", clips=folder)
+
+
+def clips(speakers=SPEAKERS, indices=range(24)):
+    zeros = np.zeros(80, np.float32)
+    return [Clip(digit, speaker, index, zeros) for speaker in speakers for digit in range(10) for index in indices]
+
+
+def names(found):
+    return {(clip.digit, clip.speaker, clip.index) for clip in found}
+
+
+def test_the_official_test_indices_are_the_test_part_and_no_clip_is_in_two():
+    parts = split_clips(clips())
+    assert names(parts["test"]) == {(d, s, i) for d in range(10) for s in SPEAKERS for i in range(5)}
+    assert {part: len(found) for part, found in parts.items()} == {"train": 340, "validation": 40, "test": 100}
+    every = [name for found in parts.values() for name in names(found)]
+    assert len(every) == len(set(every)) == 480
+    per_digit = collections.Counter((clip.digit, clip.speaker) for clip in parts["validation"])
+    assert set(per_digit.values()) == {2} and len(per_digit) == 20
+
+
+def test_the_order_of_the_clips_does_not_matter():
+    for part, found in split_clips(clips()[::-1]).items():
+        assert names(found) == names(split_clips(clips())[part])
+
+
+def test_a_speaker_held_out_is_the_whole_test_and_nothing_else():
+    parts = split_clips(clips(("ann", "bob", "cid")), "bob")
+    assert names(parts["test"]) == {(d, "bob", i) for d in range(10) for i in range(24)}
+    assert {clip.speaker for part in ("train", "validation") for clip in parts[part]} == {"ann", "cid"}
+    assert min(clip.index for part in ("train", "validation") for clip in parts[part]) == 5
+    assert len(parts["train"]) == 340 and len(parts["validation"]) == 40
+
+
+@pytest.mark.parametrize(
+    ("found", "speaker", "message"),
+    [
+        (clips(), "eve", "there is no speaker 'eve' in here. There is: ann, bob"),
+        (clips(["ann"]), "ann", "here leaves no clip for the train split"),
+        (clips(indices=range(5)), None, "here leaves no clip for the train split"),
+        (clips(indices=range(5, 9)), None, "here leaves no clip for the test split"),
+        (clips(indices=range(6)), None, "here leaves no clip for the validation split"),
+    ],
+)
+def test_a_split_without_clips_is_refused(found, speaker, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        split_clips(found, speaker, "here")
+
+
+def test_features(splits):
+    assert splits.features["waveform"].shape == (None,)
+    assert splits.features["label"].feature.names == list("0123456789")
+    for split, count in zip(splits, COUNTS.values(), strict=True):
+        examples = list(split.as_numpy_iterator())
+        assert len(examples) == count
+        for example in examples:
+            assert example["waveform"].dtype == np.int16 and example["text"].decode() == "".join(
+                map(str, example["label"])
+            )
+            assert 1 <= len(example["label"]) <= 7
+            digits, sound = len(example["label"]), len(example["waveform"]) / 8000
+            assert 0.8 * (0.1 * digits + 0.2) < sound < 1.25 * (0.1 * digits + 0.8 + 0.3 * (digits - 1)) + 0.01
+        assert collections.Counter(example["speaker"] for example in examples) == {
+            b"ann": count // 2,
+            b"bob": count // 2,
+        }
+
+
+def test_the_digits_of_a_string_are_heard_in_order():
+    """Each clip is a tone: the strongest frequency between two pauses tells digit and speaker."""
+    found = [Clip(d, s, i, tone(d, s, i).astype("float32")) for d in range(10) for s in SPEAKERS for i in range(3)]
+    for waveform, chosen in compose(found, 20, np.random.default_rng(0)):
+        frames = waveform[: len(waveform) // 400 * 400].reshape(-1, 400) * np.hanning(400)
+        spectrum = np.abs(np.fft.rfft(frames, 2000))
+        spectrum[:, :65] = 0  # the noise is loudest below 260 Hz
+        loud = spectrum.max(axis=1) > 0.2 * spectrum.max()
+        heard = [round((spectrum[n].argmax() * 4 - 300) / 100) for n in np.flatnonzero(loud)]
+        said = [clip.digit + 15 * SPEAKERS.index(clip.speaker) for clip in chosen]
+        order = [heard[0]] + [b for a, b in zip(heard, heard[1:], strict=False) if a != b]
+        expected = [said[0]] + [b for a, b in zip(said, said[1:], strict=False) if a != b]
+        assert order == expected
+        assert len({clip.speaker for clip in chosen}) == 1
+
+
+def test_levels_noise_and_speeds_are_in_their_ranges():
+    loud = [Clip(1, "ann", index, tone(1, "ann", index).astype("float32")) for index in range(4)]
+    peaks = [np.abs(waveform.astype(float)).max() for waveform, _ in compose(loud, 300, np.random.default_rng(0))]
+    peaks = 20 * np.log10(np.array(peaks) / 2**15)
+    assert -30.1 < peaks.min() < -27 and -4 < peaks.max() < -0.9
+    noise = []
+    for waveform, _ in compose(loud, 300, np.random.default_rng(0)):
+        first = waveform[:700].astype(float)  # at least 0.1 seconds before the first digit
+        noise.append(20 * np.log10(np.abs(waveform.astype(float)).max() / max(first.std(), 0.3)))
+    assert min(noise) > 10 and np.std(noise) > 5
+    hertz = []
+    for waveform, _ in compose(loud, 100, np.random.default_rng(0), speeds=True):
+        hertz.append(np.abs(np.fft.rfft(waveform, 80_000)).argmax() / 10)
+    assert 320 - 5 < min(hertz) < 340 and 470 < max(hertz) < 500 + 5  # a tone of 400 Hz
+    hertz = [
+        np.abs(np.fft.rfft(waveform, 80_000)).argmax() / 10
+        for waveform, _ in compose(loud, 20, np.random.default_rng(0))
+    ]
+    assert np.abs(np.array(hertz) - 400).max() < 5
+
+
+def test_every_clip_comes_as_often_as_every_other():
+    count = collections.Counter()
+    for _, chosen in compose(clips(indices=range(2)), 200, np.random.default_rng(0)):
+        count.update((clip.speaker, clip.digit, clip.index) for clip in chosen)
+    of_ann = [number for (speaker, *_), number in count.items() if speaker == "ann"]
+    assert len(count) == 40 and max(of_ann) - min(of_ann) <= 1
+
+
+@pytest.mark.parametrize("length", [1, 2, 10, 4000])
+def test_noise_has_power_one(length):
+    noise = coloured_noise(length, np.random.default_rng(0))
+    assert noise.shape == (length,) and np.isfinite(noise).all()
+    if length > 100:
+        np.testing.assert_allclose(np.mean(noise**2), 1, rtol=1e-6)
+
+
+def test_the_same_clips_make_the_same_strings_wherever_they_lie(splits, folder, tmp_path):
+    other = write_digits(tmp_path / "elsewhere", indices=range(24))
+    again = load("spoken_digits", clips=str(other))
+    one, two = (fingerprint(batches(found, 8).test) for found in (splits, again))
+    assert one == two
+    held_out = load("spoken_digits", clips=folder, holdout_speaker="bob")
+    assert {example["speaker"] for example in held_out.test.as_numpy_iterator()} == {b"bob"}
+    assert {example["speaker"] for example in held_out.train.as_numpy_iterator()} == {b"ann"}
+
+
+def test_without_a_source_there_are_voices():
+    found = load("spoken_digits")
+    assert {example["speaker"].decode() for example in found.test.as_numpy_iterator()} == {
+        c.speaker for c in read_clips()
+    }
+
+
+def test_a_wrong_speaker_of_a_source_is_named_with_it(folder):
+    with pytest.raises(UserError, match=re.escape(f"there is no speaker 'eve' in {folder}. There is: ann, bob")):
+        load("spoken_digits", clips=folder, holdout_speaker="eve")
+    with pytest.raises(UserError, match="there is no speaker 'eve' in the artificial voices. There is: alto"):
+        load("spoken_digits", holdout_speaker="eve")
