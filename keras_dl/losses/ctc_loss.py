@@ -1,8 +1,9 @@
 """The CTC loss as a Keras loss."""
 
 import keras
+from keras import ops
 
-from keras_dl.ops.ctc import certain_blank, ctc_loss
+from keras_dl.ops.ctc import IMPOSSIBLE, certain_blank, ctc_loss
 
 
 @keras.saving.register_keras_serializable("keras_dl")
@@ -12,8 +13,17 @@ class CTCLoss(keras.losses.Loss):
     `-log p(labels | logits)` per sequence, averaged over the batch. Keras' own `losses.CTC` multiplies the `[B]` losses
     by a `[B, T]` mask; here a masked frame emits the blank, which is what padding means in CTC.
 
+    A row that no path fits, because it has fewer frames than its labels need, has loss and gradient 0 by default;
+    `keras_dl.metrics.ImpossibleRows` counts them.
+
     Args:
         blank_index: int, the class of the blank. Defaults to 0.
+        impossible: `"zero"` (default), `"inf"` or `"raise"`: what a row is worth that no path fits, as in
+            `keras_dl.ops.ctc.ctc_loss`.
+        label_smoothing: float `a` from 0 to below 1: `(1 - a) ctc - a sum over t of H(softmax(logits[t]))`. The
+            entropies H, in nats, draw the frames away from certainty, towards all classes alike; up to a constant they
+            are the divergence from the uniform distribution of Kim et al. The loss may then fall below 0. Defaults
+            to 0.
         reduction: as for every Keras loss. Defaults to `"sum_over_batch_size"`.
         name: str. Defaults to `"ctc_loss"`.
         dtype: as for every Keras loss.
@@ -23,6 +33,9 @@ class CTCLoss(keras.losses.Loss):
         y_pred: float tensor `[B, T, V]` of logits.
         sample_weight: float tensor `[B]`, optional.
 
+    Raises:
+        ValueError: for `impossible` or `label_smoothing` out of range, or labels that are no classes.
+
     Example:
 
     >>> import numpy as np
@@ -30,12 +43,27 @@ class CTCLoss(keras.losses.Loss):
     >>> round(float(np.exp(-loss)), 4)
     0.3333
 
-    Reference: Graves et al. 2006, https://www.cs.toronto.edu/~graves/icml_2006.pdf
+    Reference: Graves et al. 2006, https://www.cs.toronto.edu/~graves/icml_2006.pdf; label smoothing: Kim et al. 2018,
+    "Improved training for online end-to-end speech recognition systems", equation 4, https://arxiv.org/abs/1711.02212
     """
 
-    def __init__(self, blank_index=0, reduction="sum_over_batch_size", name="ctc_loss", dtype=None):
+    def __init__(
+        self,
+        blank_index=0,
+        impossible="zero",
+        label_smoothing=0.0,
+        reduction="sum_over_batch_size",
+        name="ctc_loss",
+        dtype=None,
+    ):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
+        if impossible not in IMPOSSIBLE:
+            raise ValueError(f"`impossible` must be one of {', '.join(IMPOSSIBLE)}. Received: {impossible!r}")
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"`label_smoothing` must be from 0 to below 1. Received: {label_smoothing!r}")
         self.blank_index = blank_index
+        self.impossible = impossible
+        self.label_smoothing = label_smoothing
 
     def __call__(self, y_true, y_pred, sample_weight=None):
         mask = getattr(y_pred, "_keras_mask", None)
@@ -44,7 +72,26 @@ class CTCLoss(keras.losses.Loss):
         return super().__call__(y_true, y_pred, sample_weight)
 
     def call(self, y_true, y_pred):
-        return ctc_loss(y_true, y_pred, blank_index=self.blank_index)
+        options = {"blank_index": self.blank_index, "impossible": self.impossible}
+        if not self.label_smoothing:
+            return ctc_loss(y_true, y_pred, **options)
+        # Smoothing does not make a row possible: what none fits keeps its 0 or infinity.
+        loss = ctc_loss(y_true, y_pred, **options | ({"impossible": "inf"} if self.impossible == "zero" else {}))
+        smooth = (1 - self.label_smoothing) * loss - self.label_smoothing * ops.sum(_entropy(y_pred), axis=1)
+        unfit = loss == float("inf")
+        return ops.where(unfit, 0.0 if self.impossible == "zero" else loss, ops.where(unfit, 0.0, smooth))
 
     def get_config(self):
-        return {**super().get_config(), "blank_index": self.blank_index}
+        return {
+            **super().get_config(),
+            "blank_index": self.blank_index,
+            "impossible": self.impossible,
+            "label_smoothing": self.label_smoothing,
+        }
+
+
+def _entropy(logits):
+    """In nats, `[B, T]`; 0 where one class is certain, as in padding."""
+    log_probability = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)
+    log_probability = ops.maximum(log_probability, -1e9)  # 0 times -inf is NaN
+    return -ops.sum(ops.exp(log_probability) * log_probability, axis=-1)

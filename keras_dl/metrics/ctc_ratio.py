@@ -59,6 +59,8 @@ class CTCRatio(keras.metrics.Metric):
         mask = getattr(y_pred, "_keras_mask", None)
         if mask is not None:
             y_pred = certain_blank(y_pred, mask, self.blank_index)
+        # A model that diverged is for the loss to tell; here NaN, which no decoder takes, is as good as any number.
+        y_pred = ops.where(ops.isnan(y_pred), 0.0, y_pred)
         tokens, *_ = greedy_decode(y_pred, blank_index=self.blank_index)
         counted, total = self.count(tokens, labels)
         self.counted.assign_add(ops.cast(counted, self.counted.dtype))

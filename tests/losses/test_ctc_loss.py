@@ -66,12 +66,82 @@ def test_half_precision_logits_are_computed_in_float32():
 
 
 def test_config_round_trip():
-    loss = CTCLoss(blank_index=2, reduction="sum", name="other")
+    loss = CTCLoss(blank_index=2, impossible="inf", label_smoothing=0.25, reduction="sum", name="other")
     twin = keras.losses.deserialize(keras.losses.serialize(loss))
     assert isinstance(twin, CTCLoss)
-    assert (twin.blank_index, twin.reduction, twin.name) == (2, "sum", "other")
+    assert (twin.blank_index, twin.impossible, twin.label_smoothing) == (2, "inf", 0.25)
+    assert (twin.reduction, twin.name) == ("sum", "other")
     values, labels = logits(), np.array([[0, 1], [1, 2], [0, 0]])
     np.testing.assert_array_equal(twin(labels, values), loss(labels, values))
+
+
+def entropies(values):
+    probability = np.exp(values) / np.exp(values).sum(axis=-1, keepdims=True)
+    return -(probability * np.log(probability)).sum(axis=(1, 2))
+
+
+def test_label_smoothing_is_a_reward_for_entropy():
+    values = logits().astype("float64")
+    expected = 0.9 * ctc_loss(LABELS, values).numpy() - 0.1 * entropies(values)
+    found = CTCLoss(label_smoothing=0.1, reduction=None)(LABELS, values.astype("float32"))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_label_smoothing_leaves_padding_alone():
+    values = logits(frames=5)
+    longer = np.concatenate([values, np.full((3, 4, 3), np.nan, "float32")], axis=1)
+    loss = CTCLoss(label_smoothing=0.3, reduction=None)
+    mask = np.tile(np.arange(9) < 5, (3, 1))
+    np.testing.assert_allclose(loss(LABELS, masked(longer, mask)), loss(LABELS, values), rtol=1e-5)
+
+    def slope(values):
+        values = tf.constant(values)
+        with tf.GradientTape() as tape:
+            tape.watch(values)
+            total = tf.reduce_sum(loss(LABELS, masked(values, mask) if values.shape[1] == 9 else values))
+        return tape.gradient(total, values).numpy()
+
+    np.testing.assert_allclose(slope(longer), np.pad(slope(values), [[0, 0], [0, 4], [0, 0]]), atol=1e-5)
+
+
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.2])
+def test_impossible_rows(label_smoothing):
+    values = tf.constant(logits(frames=2))  # 1 - 1 needs three frames
+    for impossible, expected in (("zero", 0), ("inf", np.inf)):
+        function = CTCLoss(impossible=impossible, label_smoothing=label_smoothing, reduction=None)
+        with tf.GradientTape() as tape:
+            tape.watch(values)
+            loss = function(LABELS, values)
+        assert loss[2] == expected
+        assert np.isfinite(loss[:2]).all() and (loss[:2] != 0).numpy().all()
+        slope = tape.gradient(loss, values).numpy()
+        assert np.isfinite(slope).all() and slope[:2].any() and not slope[2].any()
+    with pytest.raises(ValueError, match="row 2: labels that need 3"):
+        CTCLoss(impossible="raise", label_smoothing=label_smoothing)(LABELS, values)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"impossible": "skip"}, "one of zero, inf, raise. Received: 'skip'"),
+        ({"label_smoothing": 1.0}, "from 0 to below 1. Received: 1.0"),
+        ({"label_smoothing": -0.1}, "Received: -0.1"),
+    ],
+)
+def test_what_cannot_be_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        CTCLoss(**arguments)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_a_model_in_mixed_precision_trains(policy, jit_compile):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((None, 2)), keras.layers.Dense(3, dtype=policy)])
+    model.compile(keras.optimizers.Adam(0.05), CTCLoss(), jit_compile=jit_compile)
+    frames = np.random.default_rng(0).normal(size=(3, 6, 2)).astype("float32")
+    history = model.fit(frames, LABELS, batch_size=3, epochs=3, verbose=0).history["loss"]
+    assert history[0] > history[2] > 0
 
 
 def masked_model(mask_value):

@@ -8,6 +8,7 @@ from keras_dl.ops.ctc.inputs import checked_inputs, refuse_nan, require
 from keras_dl.ops.ctc.minimum_frames import minimum_frames
 
 LOW = -1e30  # the logarithm of zero; finite, because inf - inf is NaN
+IMPOSSIBLE = ("zero", "inf", "raise")
 _STEPS = 4  # of one turn of the loop: a turn has costs of its own
 _WORTH_COMPILING = 64  # frames; compiling takes a second
 
@@ -54,8 +55,8 @@ def ctc_loss(labels, logits, label_length=None, logit_length=None, blank_index=0
     >>> round(float(np.exp(-loss[0])), 4)
     0.3333
     """
-    if impossible not in ("zero", "inf", "raise"):
-        raise ValueError(f'`impossible` must be "zero", "inf" or "raise". Received: {impossible!r}')
+    if impossible not in IMPOSSIBLE:
+        raise ValueError(f"`impossible` must be one of {', '.join(IMPOSSIBLE)}. Received: {impossible!r}")
     labels, logits, label_length, logit_length = checked_inputs(labels, logits, label_length, logit_length, blank_index)
     if tf.executing_eagerly():
         refuse_nan(logits, logit_length)
