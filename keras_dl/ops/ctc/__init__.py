@@ -22,3 +22,5 @@ from keras_dl.ops.ctc.lexicon import Lexicon as Lexicon
 from keras_dl.ops.ctc.loss import IMPOSSIBLE as IMPOSSIBLE
 from keras_dl.ops.ctc.loss import ctc_loss as ctc_loss
 from keras_dl.ops.ctc.minimum_frames import minimum_frames as minimum_frames
+from keras_dl.ops.ctc.streaming import StreamingBeamSearch as StreamingBeamSearch
+from keras_dl.ops.ctc.streaming import StreamingGreedy as StreamingGreedy

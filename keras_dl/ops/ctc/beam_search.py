@@ -6,8 +6,9 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from keras_dl.ops.ctc.alignment import align
+from keras_dl.ops.ctc.fused_beam import beam_of, checked_fusion
 from keras_dl.ops.ctc.inputs import checked_inputs, refuse_nan
-from keras_dl.ops.ctc.prefix_beam import LOW, PrefixBeam
+from keras_dl.ops.ctc.prefix_beam import LOW
 
 
 class Hypotheses(NamedTuple):
@@ -27,6 +28,11 @@ def beam_search_decode(
     top_paths=1,
     blank_index=0,
     logit_length=None,
+    lexicon=None,
+    language_model=None,
+    lm_weight=0.5,
+    word_bonus=0.0,
+    vocabulary=None,
 ):
     """The most probable token sequences, summed over their paths, by a prefix beam search.
 
@@ -36,27 +42,41 @@ def beam_search_decode(
         p_token(y)     = p_token(y) p(last of y)
         p_token(y + c) = p_token(y + c) + (p_blank(y) if c is the last of y else p_blank(y) + p_token(y)) p(c)
 
-    Nothing is pruned but for the width. An eager call is compiled, once for some numbers of frames; in a graph it is
-    stock operations, so that a model which ends in it can be exported and served.
+    Nothing is pruned but for the width. Prefixes are ranked by their score:
+
+        score = log p_ctc + lm_weight * log p_lm + word_bonus * words
+
+    An eager call is compiled, once for some numbers of frames; in a graph it is stock operations, so that a model which
+    ends in it can be exported and served.
 
     Args:
         logits: float tensor `[B, T, V]`, unnormalised; frames of padding may hold anything. V must be known.
-        beam_width: int, how many prefixes are kept. More than there are does no harm.
+        beam_width: int, how many prefixes are kept. Defaults to 100. More than there are does no harm.
         top_paths: int, the number N of hypotheses, at most `beam_width`.
         blank_index: int, the class of the blank. Defaults to 0.
         logit_length: int tensor `[B]`, or None (default) for T.
+        lexicon: `Lexicon`: only sequences of its words are decoded. A hypothesis ends in a whole word; where the beam
+            has none that does, the unfinished word counts nothing. Without a separator, a sequence of labels that can
+            be cut into words in two ways may be two hypotheses. None (default) for any tokens.
+        language_model: `keras_dl.ops.ngram.NGram` of the words of the lexicon, asked where a word ends, or, with
+            `vocabulary`, of labels, asked at each token. The end of the sequence is the end of the sentence.
+        lm_weight: float, or float tensor `[]`. Defaults to 0.5.
+        word_bonus: float, or float tensor `[]`, for each whole word; without a lexicon, for each token. Defaults to 0.
+        vocabulary: list of str, the labels in order, as for `keras_dl.layers.CTCOutput`, if the language model is one
+            of labels; None (default) if it is one of words.
 
     Returns:
         `Hypotheses(tokens, log_probability, score, start, end, confidence)`, best first: the tokens, int32 `[B, N, T]`,
-        padded with -1; the log probability of the prefix, as far as its paths ran inside the beam, and the score,
-        `[B, N]`, which is the same; the frames `start <= t < end` of each token on the most probable path of the
-        hypothesis, and the mean probability of the token over them, as `align` has them. Where there are fewer
-        hypotheses than N, the rest have no tokens and log probability and score -1e30. float32, or float64 for such
-        logits.
+        padded with -1; the log probability by CTC, of the paths that ran inside the beam, and the score, which is the
+        same without lexicon and language model, `[B, N]`; the frames `start <= t < end` of each token on the most
+        probable path of the hypothesis, and its confidence, the mean of `softmax(logits)` of the token over these
+        frames, as `align` has them. Where there are fewer hypotheses than N, the rest have no tokens, and log
+        probability and score -1e30. float32, or float64 for such logits.
 
     Raises:
-        ValueError: if the width or the number of hypotheses is out of range, V is not known, or as `checked_inputs`
-            says of the logits and lengths.
+        ValueError: if the width or the number of hypotheses is out of range, V is not known, the lexicon or the
+            vocabulary has other classes, a language model has neither of them, a length is out of range, or a valid
+            frame holds NaN (the last two in a graph `tf.errors.InvalidArgumentError`).
 
     Example:
 
@@ -79,10 +99,12 @@ def beam_search_decode(
     refuse_nan(logits, logit_length)
     if logits.shape[2] is None:
         raise ValueError(f"The number of classes must be known. Received: logits of shape {logits.shape}")
+    fusion = checked_fusion(logits.shape[2], blank_index, lexicon, language_model, vocabulary, lm_weight, word_bonus)
+    options = beam_width, top_paths, blank_index, fusion
     if tf.inside_function():
-        tokens, *scores = _search(logits, logit_length, tf.shape(logits)[1], beam_width, top_paths, blank_index)
+        tokens, *scores = _search(logits, logit_length, tf.shape(logits)[1], *options)
     else:
-        tokens, *scores = _compiled(logits, logit_length, beam_width, top_paths, blank_index)
+        tokens, *scores = _compiled(logits, logit_length, *options)
     return Hypotheses(tokens, *scores, *_spans(tokens, logits, logit_length, blank_index))
 
 
@@ -102,13 +124,13 @@ def _program():
     return tf.function(_search, jit_compile=True, autograph=False)
 
 
-def _search(logits, logit_length, frames, beam_width, top_paths, blank_index):
+def _search(logits, logit_length, frames, beam_width, top_paths, blank_index, fusion):
     """Tokens, log probabilities and scores of the best paths through the first `frames` frames."""
     classes, inside = logits.shape[2], tf.sequence_mask(logit_length, tf.shape(logits)[1])
     # A frame of padding is a blank for certain, by which every prefix stays what it is.
     blank_alone = tf.where(tf.range(classes) == blank_index, tf.zeros([], logits.dtype), tf.constant(LOW, logits.dtype))
     logits = tf.where(inside[..., None], logits, blank_alone)
-    beams = PrefixBeam(beam_width, classes, blank_index)
+    beams = beam_of(beam_width, classes, blank_index, fusion)
     beam, moves = run(beams, beams.start(tf.shape(logits)[0], logits.dtype), logits, frames)
     log_probability, score = beams.finish(beam)
     score, best = tf.math.top_k(score, top_paths)
@@ -174,12 +196,24 @@ def trace_back(beams, moves, places):
     _, places, actions = tf.while_loop(
         lambda time, *_: time > 0, body, (total, places, actions), maximum_iterations=total
     )
-    actions = tf.cast(tf.transpose(actions.stack(), [1, 2, 0]), tf.int64)
-    # In the order of time, and behind them the frames without a token.
-    time = tf.range(tf.cast(total + 1, tf.int64)) + 1
-    ordered = tf.sort(tf.where(actions < 0, time[-1] + 1, time) * beams.actions + tf.maximum(actions, 0))[:, :, :-1]
-    tokens = tf.cast(ordered % beams.actions % beams.classes, tf.int32)
-    return tf.where(ordered < (time[-1] + 1) * beams.actions, tokens, -1), places
+    actions = tf.transpose(actions.stack(), [1, 2, 0])
+    actions = tf.where(actions < 0, -1, actions % beams.classes)
+    return tokens_ahead(actions)[:, :, :total], places
+
+
+def tokens_ahead(tokens):
+    """Moves what is not -1 ahead of what is, in the order in which it stands: int32 `[..., T]`.
+
+    Example:
+
+    >>> tokens_ahead(tf.constant([[-1, 5, -1, 3]])).numpy().tolist()
+    [[5, 3, -1, -1]]
+    """
+    count = tf.shape(tokens, tf.int64)[-1]
+    place = tf.where(tokens < 0, count, tf.range(count))
+    # One sort of numbers that hold both the place and the token, which costs less than to sort one by the other.
+    ordered = tf.sort(place * 2**32 + tf.cast(tokens + 1, tf.int64))
+    return tf.cast(ordered % 2**32, tf.int32) - 1
 
 
 def _spans(tokens, logits, logit_length, blank_index):

@@ -1,0 +1,184 @@
+"""A prefix beam search in which a lexicon and a language model have a say: shallow fusion.
+
+    score = log p_ctc + lm_weight * log p_lm + word_bonus * words
+
+Reference: Gulcehre et al. 2015, "On using monolingual corpora in neural machine translation", section 4.1,
+https://arxiv.org/abs/1503.03535
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from keras_dl.ops.ctc.lexicon import Lexicon
+from keras_dl.ops.ctc.prefix_beam import LOW, PrefixBeam, log_softmax
+from keras_dl.ops.ngram import NGram
+
+
+class Fusion(NamedTuple):
+    """What is fused with the posteriors."""
+
+    lexicon: Lexicon | None
+    language_model: NGram | None
+    vocabulary: tuple | None  # the labels, if the language model is one of labels; None if it is one of words
+    lm_weight: tf.Tensor  # float []
+    word_bonus: tf.Tensor  # float []
+
+
+def checked_fusion(classes, blank_index, lexicon, language_model, vocabulary, lm_weight, word_bonus):
+    """A `Fusion` of what `beam_search_decode` was given, or None if that is nothing.
+
+    Raises:
+        ValueError: if one of them does not fit the classes.
+    """
+    if lexicon is None and language_model is None:
+        return None
+    if lexicon is not None and (lexicon.blank_index, lexicon.next_node.shape[1]) != (blank_index, classes):
+        raise ValueError(
+            f"The lexicon has {lexicon.next_node.shape[1]} classes, blank {lexicon.blank_index}. Expected {classes} "
+            f"classes, as the logits have, and blank {blank_index}"
+        )
+    if lexicon is None and vocabulary is None:
+        raise ValueError("A language model of words needs a lexicon, one of labels the `vocabulary`. Received: neither")
+    if vocabulary is not None and len(vocabulary) != classes - 1:
+        raise ValueError(f"`vocabulary` must hold {classes - 1} labels. Received: {len(vocabulary)}")
+    vocabulary = None if vocabulary is None else tuple(vocabulary)
+    lm_weight, word_bonus = tf.convert_to_tensor(lm_weight, tf.float32), tf.convert_to_tensor(word_bonus, tf.float32)
+    return Fusion(lexicon, language_model, vocabulary, lm_weight, word_bonus)
+
+
+def beam_of(width, classes, blank_index, fusion):
+    """The `PrefixBeam` for a `Fusion` or None."""
+    return FusedBeam(width, classes, blank_index, fusion) if fusion else PrefixBeam(width, classes, blank_index)
+
+
+class Context(NamedTuple):
+    """What is remembered of each prefix; tensors `[B, W]`."""
+
+    reward: tf.Tensor  # float, its score without log p_ctc
+    node: tf.Tensor  # int32, where it stands in the lexicon
+    state: tf.Tensor  # int32, that of the language model
+
+
+class FusedBeam(PrefixBeam):
+    """A `PrefixBeam` that ranks prefixes by score, and has none that the lexicon cannot complete.
+
+    Nothing orders the tokens of all prefixes alike, so every prefix tries every action. An action is to grow by a class
+    or, if the lexicon has no separator, one of V more: to end the word and begin the next one by a class. Where words
+    can be cut in two ways, a prefix is then in the beam once for each.
+
+    Args:
+        width, classes, blank_index: as for `PrefixBeam`.
+        fusion: `Fusion`.
+    """
+
+    def __init__(self, width, classes, blank_index, fusion):
+        super().__init__(width, classes, blank_index)
+        self.lexicon, self.model, vocabulary, self.weight, self.bonus = fusion
+        self.separated = self.lexicon is None or self.lexicon.separator_class is not None
+        self.actions = classes if self.separated else 2 * classes
+        grown = np.indices((width, self.actions)).reshape(2, -1)
+        self._source, self._column = np.pad(grown, [[0, 0], [width, 1]]).astype(np.int32)
+        self._source[:width] = np.arange(width)
+        self._label_ids = self._word_ids = None
+        if self.model and vocabulary:
+            ids = self.model.ids(vocabulary)
+            self._label_ids = np.concatenate([ids[:blank_index], [0], ids[blank_index:]]).astype(np.int32)
+        elif self.model:
+            self._word_ids = self.model.ids(self.lexicon.words)
+
+    def start(self, batch, dtype):
+        shape = [batch, self.width]
+        state = self.model.initial_state if self.model else 0
+        context = Context(tf.zeros(shape, dtype), tf.zeros(shape, tf.int32), tf.fill(shape, state))
+        return super().start(batch, dtype)._replace(context=context)
+
+    def frames(self, logits):
+        return [log_softmax(logits)]
+
+    def _token_of(self, action):
+        return tf.where(action < self.classes, action, action - self.classes)
+
+    def _actions_of(self, token):
+        return [token] if self.separated else [token, tf.where(token < 0, -1, token + self.classes)]
+
+    def _grow(self, frame, total):
+        logp = frame[0] if self.separated else tf.concat([frame[0]] * 2, axis=1)
+        return tf.reshape(total[:, :, None] + logp[:, None], [-1, self.width * self.actions])
+
+    def _place(self, frame, action, source):
+        return tf.where(action < 0, len(self._source) - 1, self.width + source * self.actions + action)
+
+    def _action(self, frame, pick):
+        return tf.gather(self._column, pick)
+
+    def _rewards(self, context):
+        """The rewards of all candidates."""
+        added = self._of_tokens(context)
+        if self.lexicon is not None:
+            ends, _ = self._of_word(context)
+            goes_on = tf.gather(self.lexicon.next_node, context.node) >= 0
+            if self.separated:
+                at_end = ends[:, :, None]
+                is_separator = tf.range(self.classes) == self.lexicon.separator_class
+                added += tf.where(is_separator, at_end, tf.where(goes_on, tf.zeros_like(at_end), LOW))
+            else:
+                begins = self.lexicon.next_node[0] >= 0
+                goes_on = tf.where(goes_on, tf.zeros_like(ends)[:, :, None], LOW)
+                begins = tf.where(begins, ends[:, :, None], LOW)
+                added = tf.concat([added + goes_on, added + begins], axis=2)
+        grown = tf.reshape(context.reward[:, :, None] + added, [-1, self.width * self.actions])
+        return tf.concat([context.reward, grown, tf.zeros_like(grown[:, :1])], axis=1)
+
+    def _of_tokens(self, context):
+        """What each class adds to the score of each prefix, but for the lexicon: `[B, W, V]`, or `[V]`."""
+        dtype = context.reward.dtype
+        bonus = tf.zeros([], dtype) if self.lexicon is not None else tf.cast(self.bonus, dtype)
+        added = tf.where(tf.range(self.classes) == self.blank_index, tf.cast(LOW, dtype), bonus)
+        if self._label_ids is None:
+            return added
+        log_probability, _ = self.model.step(context.state[:, :, None], self._label_ids)
+        return added + tf.cast(self.weight, dtype) * tf.cast(log_probability, dtype)
+
+    def _of_word(self, context):
+        """What the end of the word adds to the score of each prefix, `LOW` if none ends, and the state behind it."""
+        dtype = context.reward.dtype
+        word = tf.gather(self.lexicon.word_at, context.node)
+        reward, state = tf.cast(self.bonus, dtype), context.state
+        if self._word_ids is not None:
+            log_probability, state = self.model.step(state, tf.gather(self._word_ids, tf.maximum(word, 0)))
+            reward += tf.cast(self.weight, dtype) * tf.cast(log_probability, dtype)
+        return tf.where(word < 0, tf.cast(LOW, dtype), reward), tf.where(word < 0, context.state, state)
+
+    def _advance(self, context, source, action, rewards, pick):
+        reward = tf.maximum(tf.gather(rewards, pick, batch_dims=1), LOW)
+        node, state = (tf.gather(tensor, source, batch_dims=1) for tensor in context[1:])
+        token, stays = tf.maximum(self._token_of(action), 0), action < 0
+        if self.lexicon is not None:
+            ends = action == self.lexicon.separator_class if self.separated else action >= self.classes
+            following = tf.gather_nd(
+                self.lexicon.next_node, tf.stack([node if self.separated else tf.where(ends, 0, node), token], -1)
+            )
+            following = tf.maximum(following, 0)  # the separator leads back to the root
+            if self._word_ids is not None:
+                state = tf.where(ends, tf.gather(self._of_word(context)[1], source, batch_dims=1), state)
+            node = tf.where(stays, node, following)
+        if self._label_ids is not None:
+            state = tf.where(stays, state, self.model.step(state, tf.gather(self._label_ids, token))[1])
+        return Context(reward, node, state)
+
+    def _final_score(self, log_probability, context):
+        score, state, low = log_probability + context.reward, context.state, tf.cast(LOW, log_probability.dtype)
+        if self.lexicon is None:
+            return score + self._of_end(state, score.dtype)
+        ends, behind = self._of_word(context)
+        ends = tf.where(context.node == 0, tf.zeros_like(ends), ends)
+        whole = score + ends + self._of_end(behind, score.dtype)
+        some = tf.reduce_any(whole > low / 2, axis=1, keepdims=True)
+        return tf.where(some, whole, score + self._of_end(state, score.dtype))
+
+    def _of_end(self, state, dtype):
+        if self.model is None:
+            return tf.zeros([], dtype)
+        return tf.cast(self.weight, dtype) * tf.cast(self.model.finish(state), dtype)

@@ -1,0 +1,201 @@
+"""Decoders that are given the frames in pieces as they come, and answer what the whole sequence gives.
+
+Each has `initial_state(batch)`, `step(chunk, state)` and `finish(state)`. The state is all that is remembered: it can
+be kept for each listener, or stand between the inputs and outputs of an exported model.
+"""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from keras_dl.ops.ctc.beam_search import run, tokens_ahead, trace_back
+from keras_dl.ops.ctc.fused_beam import beam_of, checked_fusion
+from keras_dl.ops.ctc.inputs import checked_inputs, refuse_nan
+from keras_dl.ops.ctc.prefix_beam import LOW, Beam
+
+
+class GreedyState(NamedTuple):
+    """What best path decoding remembers."""
+
+    last: tf.Tensor  # int32 [B], the class of the last frame
+    log_probability: tf.Tensor  # float64 [B], of the path
+
+
+class StreamingGreedy:
+    """`greedy_decode` in pieces: a token is settled with its first frame.
+
+    Args:
+        blank_index: int, the class of the blank. Defaults to 0.
+
+    Example:
+
+    >>> import numpy as np
+    >>> logits = np.eye(3, dtype="float32")[[[1, 1, 0, 1, 2]]] * 50
+    >>> decoder = StreamingGreedy()
+    >>> state = decoder.initial_state(1)
+    >>> for chunk in (logits[:, :1], logits[:, 1:3], logits[:, 3:]):
+    ...     state, tokens = decoder.step(chunk, state)
+    ...     print(tokens.numpy().tolist())
+    [[1]]
+    [[-1, -1]]
+    [[1, 2]]
+    """
+
+    def __init__(self, blank_index=0):
+        self.blank_index = blank_index
+
+    def initial_state(self, batch):
+        """The state before the first frame of `batch` sequences."""
+        return GreedyState(tf.fill([batch], self.blank_index), tf.zeros([batch], tf.float64))
+
+    def step(self, chunk, state, chunk_length=None):
+        """Decodes some more frames.
+
+        Args:
+            chunk: float tensor `[B, T, V]` of logits, of any T, 0 too.
+            state: `GreedyState`.
+            chunk_length: int tensor `[B]`, how many of the frames there are of each sequence, or None (default) for T.
+
+        Returns:
+            `(state, tokens)`: the state, and the new tokens, int32 `[B, T]`, padded with -1.
+
+        Raises:
+            ValueError: as `greedy_decode`.
+        """
+        logits, length = _checked(chunk, chunk_length, self.blank_index)
+        inside = tf.sequence_mask(length, tf.shape(logits)[1])
+        path = tf.argmax(logits, axis=2, output_type=tf.int32)
+        path = tf.concat([state.last[:, None], path], axis=1)
+        is_new = inside & (path[:, 1:] != path[:, :-1]) & (path[:, 1:] != self.blank_index)
+        best = tf.reduce_max(tf.nn.log_softmax(tf.cast(logits, tf.float64)), axis=2)
+        log_probability = state.log_probability + tf.reduce_sum(tf.where(inside, best, 0), axis=1)
+        tokens = tokens_ahead(tf.where(is_new, path[:, 1:], -1))
+        return GreedyState(tf.gather(path, length, batch_dims=1), log_probability), tokens
+
+    def finish(self, state):
+        """The log probability of the path, float64 `[B]`; there are no more tokens."""
+        return state.log_probability
+
+
+class BeamState(NamedTuple):
+    """What a beam search remembers: its prefixes, and of their tokens those on which they do not agree yet."""
+
+    beam: Beam
+    tail: tf.Tensor  # int32 [B, W, U], padded with -1
+
+
+class StreamingBeamSearch:
+    """`beam_search_decode` in pieces: tokens are settled when all prefixes in the beam agree on them.
+
+    Equal to decoding the whole sequence, wherever it is cut. What is remembered grows with the width and with how long
+    the prefixes disagree, not with the frames.
+
+    Args:
+        classes: int, the number V of classes.
+        beam_width, blank_index, lexicon, language_model, lm_weight, word_bonus, vocabulary: as for
+            `beam_search_decode`; the default width is 32.
+
+    Raises:
+        ValueError: as `beam_search_decode`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> logits = np.eye(3, dtype="float32")[[[1, 1, 0, 1, 2]]] * 50
+    >>> decoder = StreamingBeamSearch(classes=3)
+    >>> state, settled = decoder.step(logits, decoder.initial_state(1))
+    >>> rest, log_probability, score = decoder.finish(state)
+    >>> settled.numpy().tolist(), rest.numpy().tolist(), float(np.round(score[0], 3))
+    ([[]], [[1, 1, 2]], 0.0)
+    """
+
+    def __init__(
+        self,
+        classes,
+        beam_width=32,
+        blank_index=0,
+        lexicon=None,
+        language_model=None,
+        lm_weight=0.5,
+        word_bonus=0.0,
+        vocabulary=None,
+    ):
+        self.blank_index = blank_index
+        fusion = checked_fusion(classes, blank_index, lexicon, language_model, vocabulary, lm_weight, word_bonus)
+        self._beams = beam_of(beam_width, classes, blank_index, fusion)
+        # One graph for pieces of all sizes: compiling for each would take far longer than decoding it.
+        state = tf.nest.map_structure(
+            lambda tensor: tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype), self.initial_state(1)
+        )
+        state = state._replace(tail=tf.TensorSpec([None, beam_width, None], tf.int32))
+        chunk = tf.TensorSpec([None, None, classes], tf.float32)
+        length = tf.TensorSpec([None], tf.int32)
+        self._step = tf.function(self._step, input_signature=[chunk, length, state], autograph=False)
+        self._finish = tf.function(self._finish, input_signature=[state], autograph=False)
+
+    def initial_state(self, batch):
+        """The state before the first frame of `batch` sequences."""
+        return BeamState(self._beams.start(batch, tf.float32), tf.zeros([batch, self._beams.width, 0], tf.int32))
+
+    def step(self, chunk, state, chunk_length=None):
+        """Decodes some more frames.
+
+        Args:
+            chunk: float tensor `[B, T, V]` of logits, of any T, 0 too; taken as float32.
+            state: `BeamState`.
+            chunk_length: int tensor `[B]`, how many of the frames there are of each sequence, or None (default) for T.
+
+        Returns:
+            `(state, tokens)`: the state, and the tokens that are settled now, int32 `[B, S]`, padded with -1.
+
+        Raises:
+            ValueError: as `beam_search_decode`.
+        """
+        logits, length = _checked(chunk, chunk_length, self.blank_index)
+        return self._step(tf.cast(logits, tf.float32), length, state)
+
+    def finish(self, state):
+        """The end of the sequences.
+
+        Args:
+            state: `BeamState`.
+
+        Returns:
+            `(tokens, log_probability, score)`: the tokens behind those that were settled, int32 `[B, S]`, padded with
+            -1; log probability and score of the whole hypothesis, `[B]`, as `beam_search_decode` has them.
+        """
+        return self._finish(state)
+
+    def _step(self, logits, length, state):
+        beam, moves = run(self._beams, state.beam, logits, tf.shape(logits)[1], length)
+        batch, width = tf.unstack(tf.shape(beam.last))
+        tokens, places = trace_back(self._beams, moves, tf.broadcast_to(tf.range(width), [batch, width]))
+        tail = tokens_ahead(tf.concat([tf.gather(state.tail, places, batch_dims=1), tokens], axis=2))
+        exists = tf.maximum(beam.blank, beam.token) > LOW / 2
+        agree = tf.reduce_all((tail == tail[:, :1]) | ~exists[:, :, None], axis=1) & (tail[:, 0] >= 0)
+        agree = tf.math.cumprod(tf.cast(agree, tf.int32), axis=1) == 1
+        settled = tf.where(agree, tail[:, 0], -1)
+        tail = tokens_ahead(tf.where(agree[:, None] | ~exists[:, :, None], -1, tail))
+        return BeamState(beam, _cut(tail)), _cut(settled)
+
+    def _finish(self, state):
+        log_probability, score = self._beams.finish(state.beam)
+        best = tf.argmax(score, axis=1)
+        tokens, log_probability, score = (
+            tf.gather(tensor, best, batch_dims=1) for tensor in (state.tail, log_probability, score)
+        )
+        return _cut(tokens), log_probability, score
+
+
+def _checked(chunk, chunk_length, blank_index):
+    chunk = tf.convert_to_tensor(chunk)
+    no_labels = tf.zeros([tf.shape(chunk)[0], 0], tf.int32)
+    _, logits, _, length = checked_inputs(no_labels, chunk, None, chunk_length, blank_index)
+    refuse_nan(logits, length)
+    return logits, length
+
+
+def _cut(tokens):
+    """Without the places at the end that no row needs."""
+    needed = tf.reduce_max(tf.math.count_nonzero(tokens >= 0, axis=-1))
+    return tokens[..., : tf.maximum(needed, 0)]

@@ -1,0 +1,110 @@
+import functools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from keras_dl.ops.ctc import Lexicon, beam_search_decode, greedy_decode
+from keras_dl.ops.ctc.streaming import StreamingBeamSearch, StreamingGreedy
+from keras_dl.ops.ngram import kneser_ney
+
+LABELS = [" ", "a", "b"]
+FRAMES = 24
+
+
+@functools.cache
+def options_of(fused):
+    if not fused:
+        return {"beam_width": 7, "blank_index": 2}
+    model = kneser_ney([["a", "ab"], ["b", "a"], ["ab", "b", "ba"]], order=2)
+    lexicon = Lexicon(["a", "ab", "ba", "b"], LABELS, blank_index=2)
+    return {"beam_width": 7, "blank_index": 2, "lexicon": lexicon, "language_model": model, "word_bonus": 0.5}
+
+
+@functools.cache
+def whole_of(fused):
+    signature = [tf.TensorSpec([None, FRAMES, 4]), tf.TensorSpec([None], tf.int32)]
+
+    def decode(logits, lengths):
+        return beam_search_decode(logits, logit_length=lengths, **options_of(fused))[:3]
+
+    return tf.function(decode, input_signature=signature, autograph=False)
+
+
+@functools.cache
+def streaming_of(fused):
+    return StreamingBeamSearch(4, **options_of(fused))
+
+
+def decode_in_pieces(decoder, logits, lengths, sizes):
+    """All tokens of each row, and the state at the end. A row may have none or some of a piece's frames."""
+    state, at = decoder.initial_state(len(logits)), 0
+    tokens = [[] for _ in logits]
+    for size in [*sizes, FRAMES]:
+        piece = logits[:, at : at + size].copy()
+        length = np.clip(lengths - at, 0, piece.shape[1])
+        piece[np.arange(piece.shape[1]) >= length[:, None]] = np.nan
+        state, settled = decoder.step(piece, state, length)
+        at += size
+        for row, new in zip(tokens, settled.numpy().tolist(), strict=True):
+            row += [token for token in new if token >= 0]
+    return tokens, state
+
+
+def random_rows(seed):
+    generator = np.random.default_rng(seed)
+    logits = generator.normal(0, generator.choice([0.3, 2, 8]), (3, FRAMES, 4)).astype("float32")
+    return logits, np.array([FRAMES, *generator.integers(0, FRAMES + 1, 2)])
+
+
+CUTS = {"seed": st.integers(0, 10**6), "sizes": st.lists(st.integers(0, 9), max_size=9)}
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@settings(max_examples=20, deadline=None, phases=[Phase.generate])
+@given(**CUTS)
+def test_pieces_of_a_beam_search_are_the_whole(fused, seed, sizes):
+    logits, lengths = random_rows(seed)
+    tokens, log_probability, score = whole_of(fused)(logits, lengths.astype("int32"))
+    decoder = streaming_of(fused)
+    found, state = decode_in_pieces(decoder, logits, lengths, sizes)
+    rest, *scores = decoder.finish(state)
+    for row in range(3):
+        complete = found[row] + [token for token in rest[row].numpy().tolist() if token >= 0]
+        assert complete == [token for token in tokens[row, 0].numpy().tolist() if token >= 0]
+    np.testing.assert_allclose(scores, [log_probability[:, 0], score[:, 0]], rtol=1e-5, atol=1e-5)
+
+
+@settings(max_examples=20, deadline=None, phases=[Phase.generate])
+@given(**CUTS)
+def test_pieces_of_the_best_path_are_the_whole(seed, sizes):
+    logits, lengths = random_rows(seed)
+    logits = np.round(logits)  # repeats across the cuts
+    best = greedy_decode(logits, lengths, blank_index=2)
+    decoder = StreamingGreedy(blank_index=2)
+    found, state = decode_in_pieces(decoder, logits, lengths, sizes)
+    assert found == [[token for token in row if token >= 0] for row in best.tokens.numpy().tolist()]
+    np.testing.assert_allclose(decoder.finish(state), best.log_probability, rtol=1e-5, atol=1e-5)
+
+
+def test_one_frame_at_a_time_and_the_state_stays_small():
+    path = np.tile([0, 2, 1, 1, 2, 3, 2, 2], 40)
+    logits = np.eye(4, dtype="float32")[path][None] * 12
+    decoder = StreamingBeamSearch(4, beam_width=5, blank_index=2)
+    state, tokens = decoder.initial_state(1), []
+    for time in range(len(path)):
+        state, settled = decoder.step(logits[:, time : time + 1], state)
+        tokens += [token for token in settled[0].numpy().tolist() if token >= 0]
+        assert state.tail.shape[2] < 20  # of 120 tokens
+    tokens += decoder.finish(state)[0][0].numpy().tolist()
+    assert tokens == [0, 1, 3] * 40
+
+
+def test_bad_pieces_are_refused():
+    decoder = StreamingBeamSearch(4)
+    with pytest.raises(ValueError, match="row 1: 3"):
+        decoder.step(np.zeros((2, 2, 4)), decoder.initial_state(2), np.array([1, 3]))
+    with pytest.raises(ValueError, match="row 1: NaN in frame 0"):
+        StreamingGreedy().step(np.array([[[0.0, 1]], [[0, np.nan]]]), StreamingGreedy().initial_state(2))
