@@ -1,9 +1,11 @@
 """The output layer of a model trained with CTC."""
 
+import numbers
+
 import keras
 from keras import ops
 
-from keras_dl.ops.ctc import certain_blank, greedy_decode
+from keras_dl.ops.ctc import beam_search_decode, certain_blank, greedy_decode, minimum_frames
 
 
 @keras.saving.register_keras_serializable("keras_dl")
@@ -14,8 +16,8 @@ class CTCOutput(keras.layers.Layer):
     padding changes no loss and no decoding downstream, whatever stands in it, and no lengths have to be carried.
 
     Args:
-        vocabulary: list of str, the labels in order. Label i has class i below the blank and i + 1 from there on, so
-            that with the default blank the classes are 1, 2, ...
+        vocabulary: list of str, the labels in order, or an int n for `"0"` to `"n - 1"`. Label i has class i below the
+            blank and i + 1 from there on, so that with the default blank the classes are 1, 2, ...
         blank_index: int from 0 to `len(vocabulary)`, the class of the blank. Defaults to 0.
         kernel_initializer: initializer of `W`. Defaults to `"glorot_uniform"`.
         bias_initializer: initializer of `b`. Defaults to `"zeros"`.
@@ -42,6 +44,8 @@ class CTCOutput(keras.layers.Layer):
     >>> text, score = output.decode(np.eye(3, dtype="float32")[[[1, 1, 0, 2]]] * 50)
     >>> text.numpy()[0]
     b'ab'
+    >>> output.minimum_frames(np.array([[1, 1, 2]])).numpy()     # a blank between the two of "a"
+    array([4], dtype=int32)
 
     Reference: Graves et al. 2006, https://www.cs.toronto.edu/~graves/icml_2006.pdf
     """
@@ -50,7 +54,8 @@ class CTCOutput(keras.layers.Layer):
         self, vocabulary, blank_index=0, kernel_initializer="glorot_uniform", bias_initializer="zeros", **kwargs
     ):
         super().__init__(**kwargs)
-        self.vocabulary = [str(label) for label in vocabulary]
+        labels = range(vocabulary) if isinstance(vocabulary, numbers.Integral) else vocabulary
+        self.vocabulary = [str(label) for label in labels]
         self.blank_index = blank_index
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.bias_initializer = keras.initializers.get(bias_initializer)
@@ -83,22 +88,58 @@ class CTCOutput(keras.layers.Layer):
     def compute_output_spec(self, inputs, mask=None):
         return keras.KerasTensor(self.compute_output_shape(inputs.shape), dtype="float32")
 
-    def decode(self, logits):
-        """The most probable path as text, in graph.
+    def decode(self, logits, beam_width=1, **search):
+        """The most probable text, in graph. TensorFlow only.
 
         Args:
-            logits: float tensor `[B, T, len(vocabulary) + 1]`.
+            logits: float tensor `[B, T, classes]`, what the layer returned.
+            beam_width: int. 1 (default) reads the most probable path; more searches with so wide a beam for the text
+                with the most probable paths together.
+            **search: `lexicon`, `language_model`, `lm_weight`, `word_bonus` of
+                `keras_dl.ops.ctc.beam_search_decode`, which needs a beam.
 
         Returns:
-            `(text, score)`: string `[B]` and float32 `[B]`, the log probability of the path. TensorFlow only.
+            `(text, score)`: string `[B]` and float `[B]`, the log probability, with that of the language model.
+
+        Raises:
+            ValueError: as `beam_search_decode`, or for its options without a beam.
+        """
+        if beam_width == 1 and not search:
+            tokens, score, *_ = greedy_decode(logits, blank_index=self.blank_index)
+            return self.text(tokens), score
+        if beam_width == 1:
+            raise ValueError(f"A search needs `beam_width` above 1. Received: 1 with {', '.join(search)}")
+        best = beam_search_decode(
+            logits, beam_width, blank_index=self.blank_index, vocabulary=self.vocabulary, **search
+        )
+        return self.text(best.tokens[:, 0]), best.score[:, 0]
+
+    def text(self, tokens):
+        """The labels of classes, joined, in graph. TensorFlow only.
+
+        Args:
+            tokens: int tensor `[..., T]` of classes; the blank and negative numbers are no labels.
+
+        Returns:
+            string tensor `[...]`.
         """
         import tensorflow as tf
 
-        tokens, score, *_ = greedy_decode(logits, blank_index=self.blank_index)
         # One past the end stands for "no token", so that -1 becomes the empty string.
         names = [*self.vocabulary[: self.blank_index], "", *self.vocabulary[self.blank_index :], ""]
         tokens = tf.where(tokens < 0, len(names) - 1, tokens)
-        return tf.strings.reduce_join(tf.gather(tf.constant(names), tokens), axis=-1), score
+        return tf.strings.reduce_join(tf.gather(tf.constant(names), tokens), axis=-1)
+
+    def minimum_frames(self, labels):
+        """How many frames each row needs: one a label, and one for the blank between equal neighbours.
+
+        Args:
+            labels: int tensor `[B, L]` of classes, padded at the end with the blank or with negative numbers.
+
+        Returns:
+            int32 tensor `[B]`.
+        """
+        return minimum_frames(labels, blank_index=self.blank_index)
 
     def get_config(self):
         return {

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from keras_dl.layers import CTCOutput
 from keras_dl.losses import CTCLoss
+from keras_dl.ops.ctc import Lexicon
 
 from .check_layer import check_layer
 
@@ -77,15 +78,46 @@ def test_decode_of_blanks_is_the_empty_string():
     assert text.numpy().tolist() == [b"", b"b"]
 
 
+def test_decoding_with_a_beam_sums_over_paths():
+    layer = CTCOutput(["a", "b"])
+    logits = np.log([[[0.6, 0.3, 0.1], [0.6, 0.3, 0.1]]]).astype("float32")  # best path: nothing, 0.36
+    for decode in (layer.decode, tf.function(layer.decode)):
+        text, score = decode(logits)
+        assert (text[0].numpy(), np.exp(score[0])) == (b"", pytest.approx(0.36))
+        text, score = decode(logits, beam_width=4)
+        assert (text[0].numpy(), np.exp(score[0])) == (b"a", pytest.approx(2 * 0.6 * 0.3 + 0.3**2))
+
+
+def test_decoding_with_a_lexicon_reads_its_words_alone():
+    layer = CTCOutput(["a", "b", " "])
+    logits = np.eye(4, dtype="float32")[[[1, 0, 2, 3, 2]]] * 5  # "ab b"
+    text, _ = layer.decode(logits, beam_width=20)
+    assert text[0].numpy() == b"ab b"
+    text, _ = layer.decode(logits, beam_width=20, lexicon=Lexicon(["ab", "a"], layer.vocabulary))
+    assert text[0].numpy() == b"ab a"
+    with pytest.raises(ValueError, match="Received: 1 with lexicon"):
+        layer.decode(logits, lexicon=Lexicon(["ab"], layer.vocabulary))
+
+
+@pytest.mark.parametrize("blank_index", [0, 1, 2])
+def test_text_and_minimum_frames_know_the_blank(blank_index):
+    layer = CTCOutput(["a", "b"], blank_index)
+    a, b = (c for c in range(3) if c != blank_index)
+    labels = np.array([[a, b, -1], [b, b, blank_index]])
+    assert layer.text(labels).numpy().tolist() == [b"ab", b"bb"]
+    assert layer.minimum_frames(labels).numpy().tolist() == [2, 3]
+
+
 def test_labels_may_be_numbers_and_are_named_by_them():
-    layer = CTCOutput(range(3))
-    assert layer.vocabulary == ["0", "1", "2"]
+    for vocabulary in (range(3), 3, np.int64(3)):
+        assert CTCOutput(vocabulary).vocabulary == ["0", "1", "2"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"vocabulary": []}, "at least one label"),
+        ({"vocabulary": 0}, "at least one label"),
         ({"vocabulary": ["a", "a"]}, "none twice"),
         ({"vocabulary": ["a"], "blank_index": 2}, "from 0 to 1. Received: 2"),
         ({"vocabulary": ["a"], "blank_index": -1}, "from 0 to 1. Received: -1"),
