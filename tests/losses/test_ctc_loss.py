@@ -1,5 +1,9 @@
 """CTCLoss: masks, weights, reductions, configuration, and training."""
 
+import os
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -181,3 +185,33 @@ def test_rows_of_different_lengths_train_as_each_of_them_alone():
         expected.append(alone.evaluate(frames[row : row + 1, :length], labels[row : row + 1], verbose=0))
     loss = masked_model(-5).evaluate(frames, labels, batch_size=4, verbose=0)
     np.testing.assert_allclose(loss, np.mean(expected), rtol=1e-4)
+
+
+TWO_REPLICAS = """
+import keras, numpy as np, tensorflow as tf
+from keras_dl.losses import CTCLoss
+
+cpu, = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+generator = np.random.default_rng(0)
+frames = generator.normal(size=(8, 70, 2)).astype("float32")
+labels = generator.integers(1, 3, (8, 4))
+weights = generator.uniform(size=8).astype("float32")
+results = []
+for strategy in (tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])):
+    with strategy.scope():
+        keras.utils.set_random_seed(1)
+        model = keras.Sequential([keras.Input((70, 2)), keras.layers.Dense(3)])
+        model.compile(keras.optimizers.SGD(0.01), CTCLoss())
+    history = model.fit(frames, labels, batch_size=8, epochs=2, sample_weight=weights, shuffle=False, verbose=0)
+    results.append([*history.history["loss"], *model.get_weights()[0].ravel()])
+assert strategy.num_replicas_in_sync == 2
+np.testing.assert_allclose(*results, rtol=1e-4)
+"""
+
+
+@pytest.mark.slow
+def test_two_replicas_train_as_one():
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    answer = subprocess.run([sys.executable, "-c", TWO_REPLICAS], env=environment, capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stderr
