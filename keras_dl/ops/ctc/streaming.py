@@ -43,6 +43,7 @@ class StreamingGreedy:
 
     def __init__(self, blank_index=0):
         self.blank_index = blank_index
+        self._step = tf.function(self._step, autograph=False, reduce_retracing=True)
 
     def initial_state(self, batch):
         """The state before the first frame of `batch` sequences."""
@@ -52,7 +53,7 @@ class StreamingGreedy:
         """Decodes some more frames.
 
         Args:
-            chunk: float tensor `[B, T, V]` of logits, of any T, 0 too.
+            chunk: float tensor `[B, T, V]` of logits, of any T, 0 too; taken as float32.
             state: `GreedyState`.
             chunk_length: int tensor `[B]`, how many of the frames there are of each sequence, or None (default) for T.
 
@@ -60,9 +61,12 @@ class StreamingGreedy:
             `(state, tokens)`: the state, and the new tokens, int32 `[B, T]`, padded with -1.
 
         Raises:
-            ValueError: as `greedy_decode`.
+            tf.errors.InvalidArgumentError: if a length is out of range or a valid frame holds NaN.
         """
-        logits, length = _checked(chunk, chunk_length, self.blank_index)
+        return self._step(*_floats_and_length(chunk, chunk_length), state)
+
+    def _step(self, chunk, length, state):
+        logits, length = _checked(chunk, length, self.blank_index)
         inside = tf.sequence_mask(length, tf.shape(logits)[1])
         path = tf.argmax(logits, axis=2, output_type=tf.int32)
         path = tf.concat([state.last[:, None], path], axis=1)
@@ -87,8 +91,9 @@ class BeamState(NamedTuple):
 class StreamingBeamSearch:
     """`beam_search_decode` in pieces: tokens are settled when all prefixes in the beam agree on them.
 
-    Equal to decoding the whole sequence, wherever it is cut. What is remembered grows with the width and with how long
-    the prefixes disagree, not with the frames.
+    Equal to decoding the whole sequence, wherever it is cut. What is remembered are the prefixes, and of their tokens
+    those behind the first on which they disagree: with a wide beam and few doubts, the first of them may stay open for
+    long.
 
     Args:
         classes: int, the number V of classes.
@@ -149,10 +154,9 @@ class StreamingBeamSearch:
             `(state, tokens)`: the state, and the tokens that are settled now, int32 `[B, S]`, padded with -1.
 
         Raises:
-            ValueError: as `beam_search_decode`.
+            tf.errors.InvalidArgumentError: if a length is out of range or a valid frame holds NaN.
         """
-        logits, length = _checked(chunk, chunk_length, self.blank_index)
-        return self._step(tf.cast(logits, tf.float32), length, state)
+        return self._step(*_floats_and_length(chunk, chunk_length), state)
 
     def finish(self, state):
         """The end of the sequences.
@@ -166,7 +170,8 @@ class StreamingBeamSearch:
         """
         return self._finish(state)
 
-    def _step(self, logits, length, state):
+    def _step(self, chunk, length, state):
+        logits, length = _checked(chunk, length, self.blank_index)
         beam, moves = run(self._beams, state.beam, logits, tf.shape(logits)[1], length)
         batch, width = tf.unstack(tf.shape(beam.last))
         tokens, places = trace_back(self._beams, moves, tf.broadcast_to(tf.range(width), [batch, width]))
@@ -187,12 +192,16 @@ class StreamingBeamSearch:
         return _cut(tokens), log_probability, score
 
 
-def _checked(chunk, chunk_length, blank_index):
-    chunk = tf.convert_to_tensor(chunk)
+def _floats_and_length(chunk, length):
+    chunk = tf.cast(chunk, tf.float32)
+    return chunk, tf.fill([tf.shape(chunk)[0]], tf.shape(chunk)[1]) if length is None else tf.cast(length, tf.int32)
+
+
+def _checked(chunk, length, blank_index):
     no_labels = tf.zeros([tf.shape(chunk)[0], 0], tf.int32)
-    _, logits, _, length = checked_inputs(no_labels, chunk, None, chunk_length, blank_index)
-    refuse_nan(logits, length)
-    return logits, length
+    _, chunk, _, length = checked_inputs(no_labels, chunk, None, length, blank_index)
+    refuse_nan(chunk, length)
+    return chunk, length
 
 
 def _cut(tokens):

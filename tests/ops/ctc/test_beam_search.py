@@ -1,12 +1,14 @@
 import functools
+import itertools
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_dl.ops.ctc import beam_search_decode
+from keras_dl.ops.ctc import Lexicon, align, beam_search_decode
+from keras_dl.ops.ngram import kneser_ney
 
-from .textbook import prefix_beam_search
+from .textbook import collapse, log_softmax, prefix_beam_search
 
 
 @functools.cache
@@ -42,3 +44,95 @@ def test_hypotheses_are_those_of_the_textbook(classes, width, blank):
         np.testing.assert_array_equal(best.score, best.log_probability)
         for row, length in enumerate(lengths):
             assert_equal_to_textbook(best, row, prefix_beam_search(logits[row, :length], width, blank))
+
+
+def test_a_prefix_that_comes_back_is_again_the_parent_of_what_grew_from_it():
+    """Width 2 or 3 over two tokens that change places: parents leave the beam and return while their children stay."""
+    generator = np.random.default_rng(0)
+    decode = graph_of(3, beam_width=3, top_paths=3, blank_index=0)
+    logits = generator.normal(0, 1.5, (60, 30, 3))
+    best = decode(logits, np.full(60, 30, "int32"))
+    for row in range(60):
+        assert_equal_to_textbook(best, row, prefix_beam_search(logits[row], 3, 0))
+
+
+def test_a_beam_that_holds_all_prefixes_sums_over_all_paths():
+    logits = np.random.default_rng(1).normal(0, 1, (1, 5, 3))
+    best = graph_of(3, beam_width=200, top_paths=3, blank_index=2)(logits, np.array([5], "int32"))
+    scores = {}
+    logp = log_softmax(logits[0])
+    for path in itertools.product(range(3), repeat=5):
+        tokens = tuple(collapse(path, 2))
+        scores[tokens] = np.logaddexp(scores.get(tokens, -np.inf), logp[np.arange(5), path].sum())
+    assert_equal_to_textbook(best, 0, sorted(scores.items(), key=lambda item: -item[1]))
+
+
+def test_an_eager_call_is_compiled_and_answers_what_the_graph_does():
+    generator = np.random.default_rng(2)
+    logits = generator.normal(0, 2, (3, 21, 6)).astype("float32")
+    lengths = np.array([21, 9, 0], "int32")
+    logits[1, 9:] = np.nan
+    eager = beam_search_decode(logits, beam_width=8, top_paths=2, logit_length=lengths)
+    graph = graph_of(6, beam_width=8, top_paths=2, blank_index=0)(logits.astype("float64"), lengths)
+    assert (eager.score.dtype, eager.tokens.shape) == (tf.float32, (3, 2, 21))
+    for name, ours, theirs in zip(eager._fields, eager, graph, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5, err_msg=name)
+    half = beam_search_decode(tf.cast(logits, tf.bfloat16), beam_width=8, top_paths=2, logit_length=lengths)
+    assert half.score.dtype == tf.float32
+
+
+def test_spans_and_confidences_are_those_of_the_alignment():
+    logits = np.random.default_rng(3).normal(0, 2, (3, 14, 5)).astype("float32")
+    lengths = np.array([14, 0, 8])
+    best = beam_search_decode(logits, beam_width=8, top_paths=3, logit_length=lengths)
+    for place in range(3):
+        aligned = align(best.tokens[:, place], logits, logit_length=lengths)
+        for field in ("start", "end", "confidence"):
+            np.testing.assert_array_equal(getattr(best, field)[:, place], getattr(aligned, field))
+    assert (best.start.numpy()[best.tokens.numpy() >= 0] >= 0).all()
+
+
+def test_it_exports_in_stock_operations(tmp_path):
+    lexicon = Lexicon(["ab", "ba"], ["a", "b", " "])
+    model = kneser_ney([["ab", "ba"], ["ba"]], order=2)
+
+    class Decoder(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None, None, 4])])
+        def __call__(self, logits):
+            plain = beam_search_decode(logits, 4, 2)
+            fused = beam_search_decode(logits, 4, 2, lexicon=lexicon, language_model=model)
+            return {"plain": plain, "fused": fused}
+
+    decoder = Decoder()
+    tf.saved_model.save(decoder, tmp_path)
+    restored = tf.saved_model.load(tmp_path)
+    for frames in (0, 9):
+        logits = tf.random.stateless_normal([2, frames, 4], [frames, 1])
+        for ours, theirs in zip(*map(tf.nest.flatten, (decoder(logits), restored(logits))), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    graph = decoder.__call__.get_concrete_function().graph.as_graph_def()
+    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+    assert len(nodes) > 100
+    assert not {node.op for node in nodes} & {"PyFunc", "EagerPyFunc", "PyFuncStateless", "XlaLaunch"}
+    attributes = [
+        *(node.attr for node in nodes),
+        *(function.attr for function in graph.library.function),
+    ]
+    assert not any(attribute["_XlaMustCompile"].b for attribute in attributes if "_XlaMustCompile" in attribute)
+
+
+def test_bad_input_is_refused():
+    logits = np.zeros((2, 3, 4), "float32")
+    with pytest.raises(ValueError, match="`top_paths` must be from 1 to `beam_width`. Received: top_paths=9"):
+        beam_search_decode(logits, beam_width=5, top_paths=9)
+    with pytest.raises(ValueError, match="row 1: 4"):
+        beam_search_decode(logits, logit_length=[3, 4])
+    with pytest.raises(ValueError, match="row 0: NaN in frame 2"):
+        beam_search_decode(np.where(np.arange(3)[:, None] == 2, np.nan, logits), beam_width=2)
+    with pytest.raises(ValueError, match="The lexicon has 3 classes, blank 0. Expected 4"):
+        beam_search_decode(logits, lexicon=Lexicon(["ab"], ["a", "b"], separator=None))
+    model = kneser_ney([["ab"]], order=1)
+    with pytest.raises(ValueError, match="Received: neither"):
+        beam_search_decode(logits, language_model=model)
+    with pytest.raises(ValueError, match="`vocabulary` must hold 3 labels. Received: 2"):
+        beam_search_decode(logits, language_model=model, vocabulary=["a", "b"])

@@ -26,9 +26,10 @@ def options_of(fused):
 @functools.cache
 def whole_of(fused):
     signature = [tf.TensorSpec([None, FRAMES, 4]), tf.TensorSpec([None], tf.int32)]
+    options = options_of(fused)
 
     def decode(logits, lengths):
-        return beam_search_decode(logits, logit_length=lengths, **options_of(fused))[:3]
+        return beam_search_decode(logits, logit_length=lengths, **options)[:3]
 
     return tf.function(decode, input_signature=signature, autograph=False)
 
@@ -89,22 +90,24 @@ def test_pieces_of_the_best_path_are_the_whole(seed, sizes):
     np.testing.assert_allclose(decoder.finish(state), best.log_probability, rtol=1e-5, atol=1e-5)
 
 
-def test_one_frame_at_a_time_and_the_state_stays_small():
+def test_one_frame_at_a_time_and_what_is_settled_is_forgotten():
     path = np.tile([0, 2, 1, 1, 2, 3, 2, 2], 40)
-    logits = np.eye(4, dtype="float32")[path][None] * 12
+    # With doubts that grow, the beam is soon full of prefixes that agree on all but the end.
+    logits = np.eye(4, dtype="float32")[path][None] * np.linspace(14, 4, len(path), dtype="float32")[:, None]
     decoder = StreamingBeamSearch(4, beam_width=5, blank_index=2)
     state, tokens = decoder.initial_state(1), []
     for time in range(len(path)):
         state, settled = decoder.step(logits[:, time : time + 1], state)
         tokens += [token for token in settled[0].numpy().tolist() if token >= 0]
         assert state.tail.shape[2] < 20  # of 120 tokens
+    assert len(tokens) > 100
     tokens += decoder.finish(state)[0][0].numpy().tolist()
     assert tokens == [0, 1, 3] * 40
 
 
 def test_bad_pieces_are_refused():
     decoder = StreamingBeamSearch(4)
-    with pytest.raises(ValueError, match="row 1: 3"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Logit lengths must be from 0 to"):
         decoder.step(np.zeros((2, 2, 4)), decoder.initial_state(2), np.array([1, 3]))
-    with pytest.raises(ValueError, match="row 1: NaN in frame 0"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="must not hold NaN"):
         StreamingGreedy().step(np.array([[[0.0, 1]], [[0, np.nan]]]), StreamingGreedy().initial_state(2))
