@@ -96,7 +96,8 @@ class CTCOutput(keras.layers.Layer):
             beam_width: int. 1 (default) reads the most probable path; more searches with so wide a beam for the text
                 with the most probable paths together.
             **search: `lexicon`, `language_model`, `lm_weight`, `word_bonus` of
-                `keras_dl.ops.ctc.beam_search_decode`, which needs a beam.
+                `keras_dl.ops.ctc.beam_search_decode`, which needs a beam. A language model is one of words with a
+                lexicon, else one of the labels.
 
         Returns:
             `(text, score)`: string `[B]` and float `[B]`, the log probability, with that of the language model.
@@ -109,9 +110,8 @@ class CTCOutput(keras.layers.Layer):
             return self.text(tokens), score
         if beam_width == 1:
             raise ValueError(f"A search needs `beam_width` above 1. Received: 1 with {', '.join(search)}")
-        best = beam_search_decode(
-            logits, beam_width, blank_index=self.blank_index, vocabulary=self.vocabulary, **search
-        )
+        labels = None if "lexicon" in search else self.vocabulary
+        best = beam_search_decode(logits, beam_width, blank_index=self.blank_index, vocabulary=labels, **search)
         return self.text(best.tokens[:, 0]), best.score[:, 0]
 
     def text(self, tokens):

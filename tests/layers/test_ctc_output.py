@@ -8,6 +8,7 @@ import tensorflow as tf
 from keras_dl.layers import CTCOutput
 from keras_dl.losses import CTCLoss
 from keras_dl.ops.ctc import Lexicon
+from keras_dl.ops.ngram import kneser_ney
 
 from .check_layer import check_layer
 
@@ -81,22 +82,37 @@ def test_decode_of_blanks_is_the_empty_string():
 def test_decoding_with_a_beam_sums_over_paths():
     layer = CTCOutput(["a", "b"])
     logits = np.log([[[0.6, 0.3, 0.1], [0.6, 0.3, 0.1]]]).astype("float32")  # best path: nothing, 0.36
-    for decode in (layer.decode, tf.function(layer.decode)):
-        text, score = decode(logits)
-        assert (text[0].numpy(), np.exp(score[0])) == (b"", pytest.approx(0.36))
-        text, score = decode(logits, beam_width=4)
-        assert (text[0].numpy(), np.exp(score[0])) == (b"a", pytest.approx(2 * 0.6 * 0.3 + 0.3**2))
+    text, score = layer.decode(logits)
+    assert (text[0].numpy(), np.exp(score[0])) == (b"", pytest.approx(0.36))
+    text, score = tf.function(layer.decode)(logits, beam_width=4)
+    assert (text[0].numpy(), np.exp(score[0])) == (b"a", pytest.approx(2 * 0.6 * 0.3 + 0.3**2))
 
 
 def test_decoding_with_a_lexicon_reads_its_words_alone():
     layer = CTCOutput(["a", "b", " "])
-    logits = np.eye(4, dtype="float32")[[[1, 0, 2, 3, 2]]] * 5  # "ab b"
-    text, _ = layer.decode(logits, beam_width=20)
-    assert text[0].numpy() == b"ab b"
-    text, _ = layer.decode(logits, beam_width=20, lexicon=Lexicon(["ab", "a"], layer.vocabulary))
-    assert text[0].numpy() == b"ab a"
+    decode = tf.function(layer.decode)
+    logits = np.eye(4, dtype="float32")[[[1, 0, 2, 3, 2]]] * 5  # "ab b", the last b nearly an a
+    logits[0, 4, 1] = 4
+    assert decode(logits, beam_width=20)[0][0].numpy() == b"ab b"
+    words = Lexicon(["ab", "a"], layer.vocabulary)
+    assert decode(logits, beam_width=20, lexicon=words)[0][0].numpy() == b"ab a"
     with pytest.raises(ValueError, match="Received: 1 with lexicon"):
-        layer.decode(logits, lexicon=Lexicon(["ab"], layer.vocabulary))
+        layer.decode(logits, lexicon=words)
+
+
+def test_a_language_model_is_one_of_labels_or_with_a_lexicon_of_words():
+    layer = CTCOutput(["a", "b", " "])
+    decode = tf.function(layer.decode)
+    logits = np.full((1, 3, 4), -5, "float32")
+    logits[0, [0, 1, 2], [1, 0, 1]] = 5
+    logits[0, [0, 2], 2] = 4.9  # "b" nearly as good as "a"
+    assert decode(logits, beam_width=9)[0][0].numpy() == b"aa"
+    labels = kneser_ney([["b", "b"], ["b", "b"], ["b"], ["a"]], order=2)
+    assert decode(logits, beam_width=9, language_model=labels, lm_weight=1.0)[0][0].numpy() == b"bb"
+    words, lexicon = kneser_ney([["bb"], ["bb"], ["aa"]], order=1), Lexicon(["aa", "bb"], layer.vocabulary)
+    assert decode(logits, beam_width=9, lexicon=lexicon)[0][0].numpy() == b"aa"
+    text, _ = decode(logits, beam_width=9, lexicon=lexicon, language_model=words, lm_weight=1.0)
+    assert text[0].numpy() == b"bb"
 
 
 @pytest.mark.parametrize("blank_index", [0, 1, 2])
