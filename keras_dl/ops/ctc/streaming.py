@@ -128,15 +128,9 @@ class StreamingBeamSearch:
         self.blank_index = blank_index
         fusion = checked_fusion(classes, blank_index, lexicon, language_model, vocabulary, lm_weight, word_bonus)
         self._beams = beam_of(beam_width, classes, blank_index, fusion)
-        # One graph for pieces of all sizes: compiling for each would take far longer than decoding it.
-        state = tf.nest.map_structure(
-            lambda tensor: tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype), self.initial_state(1)
-        )
-        state = state._replace(tail=tf.TensorSpec([None, beam_width, None], tf.int32))
-        chunk = tf.TensorSpec([None, None, classes], tf.float32)
-        length = tf.TensorSpec([None], tf.int32)
-        self._step = tf.function(self._step, input_signature=[chunk, length, state], autograph=False)
-        self._finish = tf.function(self._finish, input_signature=[state], autograph=False)
+        self._prepare = tf.function(self._prepare, autograph=False, reduce_retracing=True)
+        self._compiled = tf.function(self._run, autograph=False, jit_compile=True)
+        self._settle = tf.function(self._settle, autograph=False, reduce_retracing=True)
 
     def initial_state(self, batch):
         """The state before the first frame of `batch` sequences."""
@@ -156,7 +150,12 @@ class StreamingBeamSearch:
         Raises:
             tf.errors.InvalidArgumentError: if a length is out of range or a valid frame holds NaN.
         """
-        return self._step(*_floats_and_length(chunk, chunk_length), state)
+        chunk, length = _floats_and_length(chunk, chunk_length)
+        if tf.inside_function():
+            chunk, length = _checked(chunk, length, self.blank_index)
+            return self._settle(state.tail, *self._run(chunk, length, tf.shape(chunk)[1], state.beam))
+        # The search as a program of XLA, the rest, whose shapes depend on values, as a graph.
+        return self._settle(state.tail, *self._compiled(*self._prepare(chunk, length), state.beam))
 
     def finish(self, state):
         """The end of the sequences.
@@ -168,28 +167,34 @@ class StreamingBeamSearch:
             `(tokens, log_probability, score)`: the tokens behind those that were settled, int32 `[B, S]`, padded with
             -1; log probability and score of the whole hypothesis, `[B]`, as `beam_search_decode` has them.
         """
-        return self._finish(state)
-
-    def _step(self, chunk, length, state):
-        logits, length = _checked(chunk, length, self.blank_index)
-        beam, moves = run(self._beams, state.beam, logits, tf.shape(logits)[1], length)
-        batch, width = tf.unstack(tf.shape(beam.last))
-        tokens, places = trace_back(self._beams, moves, tf.broadcast_to(tf.range(width), [batch, width]))
-        tail = tokens_ahead(tf.concat([tf.gather(state.tail, places, batch_dims=1), tokens], axis=2))
-        exists = tf.maximum(beam.blank, beam.token) > LOW / 2
-        agree = tf.reduce_all((tail == tail[:, :1]) | ~exists[:, :, None], axis=1) & (tail[:, 0] >= 0)
-        agree = tf.math.cumprod(tf.cast(agree, tf.int32), axis=1) == 1
-        settled = tf.where(agree, tail[:, 0], -1)
-        tail = tokens_ahead(tf.where(agree[:, None] | ~exists[:, :, None], -1, tail))
-        return BeamState(beam, _cut(tail)), _cut(settled)
-
-    def _finish(self, state):
         log_probability, score = self._beams.finish(state.beam)
         best = tf.argmax(score, axis=1)
         tokens, log_probability, score = (
             tf.gather(tensor, best, batch_dims=1) for tensor in (state.tail, log_probability, score)
         )
         return _cut(tokens), log_probability, score
+
+    def _prepare(self, chunk, length):
+        """What `_run` takes, with frames of padding, which are not searched: few shapes to compile for."""
+        chunk, length = _checked(chunk, length, self.blank_index)
+        frames = tf.shape(chunk)[1]
+        step = tf.where(frames > 16, 64, 16)
+        padding = tf.maximum(step, -(-frames // step) * step) - frames
+        return tf.pad(chunk, [[0, 0], [0, padding], [0, 0]]), length, tf.reduce_max(length)
+
+    def _run(self, chunk, length, frames, beam):
+        """The beam behind the chunk, by which tokens its prefixes grew, and where they stood in the beam before."""
+        beam, moves = run(self._beams, beam, chunk, frames, length)
+        return beam, *trace_back(self._beams, moves, tf.broadcast_to(tf.range(self._beams.width), tf.shape(beam.last)))
+
+    def _settle(self, tail, beam, tokens, places):
+        tail = tokens_ahead(tf.concat([tf.gather(tail, places, batch_dims=1), tokens], axis=2))
+        exists = tf.maximum(beam.blank, beam.token) > LOW / 2
+        agree = tf.reduce_all((tail == tail[:, :1]) | ~exists[:, :, None], axis=1) & (tail[:, 0] >= 0)
+        agree = tf.math.cumprod(tf.cast(agree, tf.int32), axis=1) == 1
+        settled = tf.where(agree, tail[:, 0], -1)
+        tail = tokens_ahead(tf.where(agree[:, None] | ~exists[:, :, None], -1, tail))
+        return BeamState(beam, _cut(tail)), _cut(settled)
 
 
 def _floats_and_length(chunk, length):
