@@ -11,10 +11,10 @@ of one sequence, as it costs while someone speaks.
 """
 
 import os
-import platform
 import statistics
 import tempfile
 import time
+from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -152,15 +152,15 @@ def spoken(sentences):
     return logits
 
 
-def scores_of(texts, logits, model):
-    """log p_ctc + weight * log p_lm + bonus * words of each text."""
+def scores_of(texts, logits, model, listed):
+    """log p_ctc + weight * log p_lm + bonus * words of each text; a word not listed costs what pyctcdecode takes."""
     longest = max(map(len, texts))
     labels = np.array([[LABELS.index(label) + 1 for label in text] + [-1] * (longest - len(text)) for text in texts])
     words = [text.split() for text in texts]
+    unlisted = np.array([sum(word not in listed for word in row) for row in words])
+    of_model = model.score(words) - 10 * np.log(10) * unlisted
     return (
-        -ctc_loss(labels, logits, impossible="inf").numpy()
-        + WEIGHT * model.score(words)
-        + BONUS * np.array([*map(len, words)])
+        -ctc_loss(labels, logits, impossible="inf").numpy() + WEIGHT * of_model + BONUS * np.array([*map(len, words)])
     )
 
 
@@ -194,12 +194,14 @@ def with_language_model():
         texts["pyctcdecode"] = functions["pyctcdecode with KenLM"]()
     title = f"Width {WIDTH}, {BATCH} x {FRAMES}, {len(words)} words, order 3"
     print_ratios(title, measured(functions))
+    listed = set(words)
     for name, of_name in texts.items():
-        scores = scores_of(of_name, logits, model)
+        scores = scores_of(of_name, logits, model, listed)
         right = np.mean([text == said for text, said in zip(of_name, texts["said"], strict=True)])
         print(f"{name:28}mean score {scores.mean():9.3f}, sentences as said {right:.2f}")
     if "pyctcdecode" in texts:
-        better = scores_of(texts["ours"], logits, model) - scores_of(texts["pyctcdecode"], logits, model)
+        ours, theirs = (scores_of(texts[name], logits, model, listed) for name in ("ours", "pyctcdecode"))
+        better = ours - theirs
         print(f"ours better in {np.mean(better > 1e-3):.2f}, worse in {np.mean(better < -1e-3):.2f} of the sentences")
 
 
@@ -221,7 +223,9 @@ def streaming():
 
 
 def main():
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, TensorFlow {tf.__version__}")
+    lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    processor = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
+    print(f"{processor}, {os.cpu_count()} cores, TensorFlow {tf.__version__}")
     plain()
     with_language_model()
     streaming()

@@ -12,6 +12,7 @@ from keras_dl.ops.ngram import kneser_ney
 
 LABELS = [" ", "a", "b"]
 FRAMES = 24
+GREEDY = StreamingGreedy(blank_index=2)
 
 
 @functools.cache
@@ -36,18 +37,23 @@ def whole_of(fused):
 
 @functools.cache
 def streaming_of(fused):
-    return StreamingBeamSearch(4, **options_of(fused))
+    """A decoder, and its step in a graph of unknown shape, traced once."""
+    decoder = StreamingBeamSearch(4, **options_of(fused))
+    specs = tf.nest.map_structure(lambda x: tf.TensorSpec([None, *x.shape[1:]], x.dtype), decoder.initial_state(1))
+    specs = specs._replace(tail=tf.TensorSpec([None, 7, None], tf.int32))
+    signature = [tf.TensorSpec([None, None, 4]), specs, tf.TensorSpec([None], tf.int32)]
+    return decoder, tf.function(decoder.step, input_signature=signature, autograph=False)
 
 
-def decode_in_pieces(decoder, logits, lengths, sizes):
+def decode_in_pieces(step, state, logits, lengths, sizes):
     """All tokens of each row, and the state at the end. A row may have none or some of a piece's frames."""
-    state, at = decoder.initial_state(len(logits)), 0
+    at = 0
     tokens = [[] for _ in logits]
     for size in [*sizes, FRAMES]:
         piece = logits[:, at : at + size].copy()
         length = np.clip(lengths - at, 0, piece.shape[1])
         piece[np.arange(piece.shape[1]) >= length[:, None]] = np.nan
-        state, settled = decoder.step(piece, state, length)
+        state, settled = step(piece, state, length.astype("int32"))
         at += size
         for row, new in zip(tokens, settled.numpy().tolist(), strict=True):
             row += [token for token in new if token >= 0]
@@ -69,8 +75,8 @@ CUTS = {"seed": st.integers(0, 10**6), "sizes": st.lists(st.integers(0, 9), max_
 def test_pieces_of_a_beam_search_are_the_whole(fused, seed, sizes):
     logits, lengths = random_rows(seed)
     tokens, log_probability, score = whole_of(fused)(logits, lengths.astype("int32"))
-    decoder = streaming_of(fused)
-    found, state = decode_in_pieces(decoder, logits, lengths, sizes)
+    decoder, step = streaming_of(fused)
+    found, state = decode_in_pieces(step, decoder.initial_state(3), logits, lengths, sizes)
     rest, *scores = decoder.finish(state)
     for row in range(3):
         complete = found[row] + [token for token in rest[row].numpy().tolist() if token >= 0]
@@ -84,10 +90,9 @@ def test_pieces_of_the_best_path_are_the_whole(seed, sizes):
     logits, lengths = random_rows(seed)
     logits = np.round(logits)  # repeats across the cuts
     best = greedy_decode(logits, lengths, blank_index=2)
-    decoder = StreamingGreedy(blank_index=2)
-    found, state = decode_in_pieces(decoder, logits, lengths, sizes)
+    found, state = decode_in_pieces(GREEDY.step, GREEDY.initial_state(3), logits, lengths, sizes)
     assert found == [[token for token in row if token >= 0] for row in best.tokens.numpy().tolist()]
-    np.testing.assert_allclose(decoder.finish(state), best.log_probability, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(GREEDY.finish(state), best.log_probability, rtol=1e-5, atol=1e-5)
 
 
 def test_one_frame_at_a_time_and_what_is_settled_is_forgotten():
