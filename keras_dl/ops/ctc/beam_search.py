@@ -12,7 +12,14 @@ from keras_dl.ops.ctc.prefix_beam import LOW
 
 
 class Hypotheses(NamedTuple):
-    """The N best decodings of each sequence, best first."""
+    """The N best decodings of each sequence, best first.
+
+    Example:
+
+    >>> best = beam_search_decode(tf.constant([[[0.0, 9.0], [0.0, 9.0]]]), beam_width=2)
+    >>> best.tokens.numpy().tolist(), best.start.numpy().tolist(), best.end.numpy().tolist()
+    ([[[1, -1]]], [[[0, -1]]], [[[2, -1]]])
+    """
 
     tokens: tf.Tensor  # int32 [B, N, T], padded with -1
     log_probability: tf.Tensor  # float [B, N], by CTC alone; -1e30 where there is no hypothesis
@@ -157,6 +164,15 @@ def run(beams, beam, logits, frames, logit_length=None):
     Returns:
         `(beam, moves)`: the beam behind the last frame, and a `tf.TensorArray` of int32 `[B, W]` for `trace_back`, of
         length T + 1. What is not written there is 0, for a prefix that stays and keeps its place.
+
+    Example:
+
+    >>> beams = beam_of(2, 3, 0, None)
+    >>> import numpy as np
+    >>> logits = tf.constant(np.log([[[0.3, 0.1, 0.6], [0.8, 0.1, 0.1]]]))
+    >>> beam, moves = run(beams, beams.start(1, tf.float64), logits, 2)
+    >>> tf.exp(beams.finish(beam)[0]).numpy().round(2).tolist()      # 2: twice, with a blank behind or one ahead
+    [[0.57, 0.24]]
     """
     slices = beams.frames(logits)
     total = tf.shape(logits)[1]
@@ -184,6 +200,15 @@ def trace_back(beams, moves, places):
     Returns:
         `(tokens, places)`: the tokens by which they grew, int32 `[B, N, T]`, padded with -1, and the places in the
         first beam of what they grew from, int32 `[B, N]`.
+
+    Example:
+
+    >>> beams = beam_of(2, 3, 0, None)
+    >>> import numpy as np
+    >>> logits = tf.constant(np.log([[[0.3, 0.1, 0.6], [0.8, 0.1, 0.1]]]))
+    >>> _, moves = run(beams, beams.start(1, tf.float64), logits, 2)
+    >>> trace_back(beams, moves, tf.constant([[0, 1]]))[0].numpy().tolist()
+    [[[2, -1], [-1, -1]]]
     """
     total = moves.size() - 1
     actions = tf.TensorArray(tf.int32, total + 1, element_shape=places.shape).write(0, tf.fill(tf.shape(places), -1))

@@ -17,7 +17,13 @@ from keras_dl.ops.ngram import NGram
 
 
 class Fusion(NamedTuple):
-    """What is fused with the posteriors."""
+    """What is fused with the posteriors.
+
+    Example:
+
+    >>> Fusion(Lexicon(["ab"], ["a", "b"], separator=None), None, None, 0.5, 0.0).lexicon.words
+    ['ab']
+    """
 
     lexicon: Lexicon | None
     language_model: NGram | None
@@ -31,6 +37,14 @@ def checked_fusion(classes, blank_index, lexicon, language_model, vocabulary, lm
 
     Raises:
         ValueError: if one of them does not fit the classes.
+
+    Example:
+
+    >>> lexicon = Lexicon(["ab"], ["a", "b"], separator=None)
+    >>> checked_fusion(4, 0, lexicon, None, None, 0.5, 0.0)
+    Traceback (most recent call last):
+        ...
+    ValueError: The lexicon has 3 classes, blank 0. Expected 4 classes, as the logits have, and blank 0
     """
     if lexicon is None and language_model is None:
         return None
@@ -49,12 +63,25 @@ def checked_fusion(classes, blank_index, lexicon, language_model, vocabulary, lm
 
 
 def beam_of(width, classes, blank_index, fusion):
-    """The `PrefixBeam` for a `Fusion` or None."""
+    """The `PrefixBeam` for a `Fusion` or None.
+
+    Example:
+
+    >>> type(beam_of(2, 3, 0, None)).__name__
+    'PrefixBeam'
+    """
     return FusedBeam(width, classes, blank_index, fusion) if fusion else PrefixBeam(width, classes, blank_index)
 
 
 class Context(NamedTuple):
-    """What is remembered of each prefix; tensors `[B, W]`."""
+    """What is remembered of each prefix; tensors `[B, W]`.
+
+    Example:
+
+    >>> fusion = Fusion(Lexicon(["ab"], ["a", "b"], separator=None), None, None, 0.5, 0.0)
+    >>> FusedBeam(2, 3, 0, fusion).start(1, tf.float32).context.node.numpy()
+    array([[0, 0]], dtype=int32)
+    """
 
     reward: tf.Tensor  # float, its score without log p_ctc
     node: tf.Tensor  # int32, where it stands in the lexicon
@@ -71,6 +98,15 @@ class FusedBeam(PrefixBeam):
     Args:
         width, classes, blank_index: as for `PrefixBeam`.
         fusion: `Fusion`.
+
+    Example:
+
+    >>> fusion = Fusion(Lexicon(["ab"], ["a", "b"], separator=None), None, None, 0.5, 0.0)
+    >>> beams = FusedBeam(2, 3, 0, fusion)
+    >>> frames = beams.frames(np.log([[[0.3, 0.1, 0.6]]]))
+    >>> beam, source, action = beams.step(beams.start(1, tf.float64), [of_all[0] for of_all in frames])
+    >>> action.numpy().tolist(), np.exp(beams.finish(beam)[0]).round(2).tolist()       # no word begins with b
+    ([[-1, 1]], [[0.3, 0.1]])
     """
 
     def __init__(self, width, classes, blank_index, fusion):

@@ -14,6 +14,12 @@ class Beam(NamedTuple):
 
     A prefix is known by a hash of 63 bits of its parent's hash and its last action. So a prefix that left the beam and
     comes back is again the parent of those that grew from it.
+
+    Example:
+
+    >>> beam = PrefixBeam(width=2, classes=3, blank_index=0).start(1, tf.float32)
+    >>> beam.blank.numpy().tolist()[0][0], beam.last.numpy().tolist()        # the empty prefix, for certain
+    (0.0, [[-1, -1]])
     """
 
     blank: tf.Tensor  # float, log probability of the paths that end in a blank, without `scale`
@@ -36,6 +42,14 @@ class PrefixBeam:
         width: int, the number W of prefixes that are kept.
         classes: int, the number V of classes.
         blank_index: int, the class of the blank.
+
+    Example:
+
+    >>> beams = PrefixBeam(width=2, classes=3, blank_index=0)
+    >>> frames = beams.frames(np.log([[[0.3, 0.1, 0.6]]]))
+    >>> beam, source, action = beams.step(beams.start(1, tf.float64), [of_all[0] for of_all in frames])
+    >>> action.numpy().tolist(), np.exp(beams.finish(beam)[0]).round(2).tolist()       # token 2, or nothing yet
+    ([[2, -1]], [[0.6, 0.3]])
     """
 
     def __init__(self, width, classes, blank_index):
@@ -179,13 +193,25 @@ class PrefixBeam:
 
 
 def log_softmax(logits):
-    """Log probabilities of logits `[B, T, V]`, time first; `LOW` where it is nothing, as in padding or by -inf."""
+    """Log probabilities of logits `[B, T, V]`, time first; `LOW` where it is nothing, as in padding or by -inf.
+
+    Example:
+
+    >>> log_softmax(tf.constant([[[0.0, -np.inf]]])).numpy()[0, 0].tolist() == [0, np.float32(LOW)]
+    True
+    """
     logp = tf.nn.log_softmax(tf.transpose(logits, [1, 0, 2]))
     return tf.where(logp > NOTHING, logp, tf.cast(LOW, logp.dtype))
 
 
 def log_add(first, second):
-    """`log(exp(first) + exp(second))`."""
+    """`log(exp(first) + exp(second))`.
+
+    Example:
+
+    >>> float(tf.exp(log_add(tf.math.log(2.0), tf.math.log(3.0))).numpy().round(3))
+    5.0
+    """
     return tf.maximum(first, second) + tf.math.log1p(tf.exp(-tf.abs(first - second)))
 
 

@@ -15,7 +15,13 @@ from keras_dl.ops.ctc.prefix_beam import LOW, Beam
 
 
 class GreedyState(NamedTuple):
-    """What best path decoding remembers."""
+    """What best path decoding remembers.
+
+    Example:
+
+    >>> StreamingGreedy(blank_index=4).initial_state(2).last.numpy().tolist()
+    [4, 4]
+    """
 
     last: tf.Tensor  # int32 [B], the class of the last frame
     log_probability: tf.Tensor  # float64 [B], of the path
@@ -82,7 +88,13 @@ class StreamingGreedy:
 
 
 class BeamState(NamedTuple):
-    """What a beam search remembers: its prefixes, and of their tokens those on which they do not agree yet."""
+    """What a beam search remembers: its prefixes, and of their tokens those on which they do not agree yet.
+
+    Example:
+
+    >>> StreamingBeamSearch(classes=3, beam_width=8).initial_state(2).tail.shape
+    TensorShape([2, 8, 0])
+    """
 
     beam: Beam
     tail: tf.Tensor  # int32 [B, W, U], padded with -1
@@ -101,7 +113,7 @@ class StreamingBeamSearch:
             `beam_search_decode`; the default width is 32.
 
     Raises:
-        ValueError: as `beam_search_decode`.
+        ValueError: as `beam_search_decode`, of what is not the logits.
 
     Example:
 
