@@ -293,7 +293,7 @@ def test_a_place_for_a_project_that_cannot_be_written(halves, error):
         (["tune", "pipelines/halves.py", "--seed", "-1"], "whole number from 0 to 2147483647. Received: -1"),
         (["tune", "pipelines/halves.py", "--seed", "2147483648"], "from 0 to 2147483647. Received: 2147483648"),
         (["evaluate", "pipelines/halves.py", "--split", "all"], "invalid choice: 'all'"),
-        (["predict", "halves"], "one of the arguments --image --example --input is required"),
+        (["predict", "halves"], "one of the arguments --image --audio --example --input is required"),
         (["predict", "halves", "--image", "a.png", "--example", "1"], "not allowed with argument"),
         (["serve", "--rest-port", "-1"], "expected a port from 1 to 65535. Received: -1"),
         (["serve", "--rest-port", "65536"], "expected a port from 1 to 65535. Received: 65536"),
@@ -379,6 +379,13 @@ def test_values_may_stand_before_and_after_the_options(arguments):
     options = _parse(arguments.split())
     assert (options.pipeline, options.trials, options.seed) == ("a.py", 2, 4)
     assert sorted(options.values) == ["rate=0.1", "units=3"]
+
+
+@pytest.mark.parametrize("option", ["--held-out-speaker ann", "--held-out-speaker=ann"])
+def test_a_value_of_several_words_may_be_written_as_an_option(option):
+    options = _parse(["train", "a.py", "units=3", *option.split(), "--epochs", "2", "rate=0.1"])
+    assert sorted(options.values) == ["held_out_speaker=ann", "rate=0.1", "units=3"]
+    assert options.epochs == 2
 
 
 # ---------------------------------------------------------------------------- the verbs, one after the other

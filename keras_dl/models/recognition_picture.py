@@ -13,9 +13,10 @@ class Heard:
 
     Args:
         title: str.
-        seconds: float, how long it is.
-        spectrogram: float array `[frames, bands]`, from its begin to its end.
-        posteriors: float array `[frames of the output, classes]`, likewise.
+        spectrogram: float array `[frames, bands]`; frame n is centred on `n * hop`.
+        hop: float, seconds.
+        posteriors: float array `[frames of the output, classes]`; frame n is centred on `n * step`.
+        step: float, seconds.
         classes: list of str, the names of the classes; the blank's is "".
         labels: list of str, what is said.
         start, end: float arrays `[labels]`, seconds.
@@ -23,9 +24,10 @@ class Heard:
     """
 
     title: str
-    seconds: float
     spectrogram: np.ndarray
+    hop: float
     posteriors: np.ndarray
+    step: float
     classes: list
     labels: list
     start: np.ndarray
@@ -44,8 +46,8 @@ def recognition_picture(recordings):
 
     Example:
 
-    >>> heard = Heard("7", 0.4, np.zeros((40, 20)), np.full((10, 2), 0.5), ["", "7"], ["7"], np.array([0.1]),
-    ...     np.array([0.2]))
+    >>> spectrogram, posteriors, when = np.zeros((40, 20)), np.full((10, 2), 0.5), np.array([0.1])
+    >>> heard = Heard("7", spectrogram, 0.01, posteriors, 0.04, ["", "7"], ["7"], when, when + 0.1)
     >>> len(recognition_picture([heard]).axes)
     2
     """
@@ -54,11 +56,12 @@ def recognition_picture(recordings):
         2 * count, figsize=(9, 3.4 * count), height_ratios=[2, 1] * count, layout="constrained", squeeze=False
     )
     for heard, spectrum, posterior in zip(recordings, axes[::2, 0], axes[1::2, 0], strict=True):
-        extent = (0, heard.seconds, 0, heard.spectrogram.shape[1])
+        frames, bands = heard.spectrogram.shape
+        extent = (-0.5 * heard.hop, (frames - 0.5) * heard.hop, 0, bands)
         spectrum.imshow(heard.spectrogram.T, origin="lower", aspect="auto", cmap="magma", extent=extent)
         spectrum.set_title(heard.title, loc="left", fontsize=10, color="black" if heard.right else "red")
-        spectrum.set(ylabel="mel band", xticks=[])
-        times = (np.arange(len(heard.posteriors)) + 0.5) * heard.seconds / max(len(heard.posteriors), 1)
+        spectrum.set(ylabel="mel band", xticks=[], xlim=(0, frames * heard.hop))
+        times = np.arange(len(heard.posteriors)) * heard.step
         for number, name in enumerate(heard.classes):
             colour = f"C{(number - 1) % 10}" if name else "0.75"
             posterior.plot(times, heard.posteriors[:, number], color=colour, linewidth=1.5 if name else 1)
@@ -67,7 +70,7 @@ def recognition_picture(recordings):
             posterior.axvspan(start, end, color=colour, alpha=0.2, linewidth=0)
             posterior.text((start + end) / 2, 1.06, label, color=colour, ha="center", weight="bold")
             spectrum.axvline((start + end) / 2, color="white", linewidth=0.7, linestyle=":")
-        posterior.set(xlim=(0, heard.seconds), ylim=(0, 1.3), yticks=[0, 0.5, 1], ylabel="probability")
+        posterior.set(xlim=(0, frames * heard.hop), ylim=(0, 1.3), yticks=[0, 0.5, 1], ylabel="probability")
         posterior.yaxis.set_major_formatter(PercentFormatter(1))
     axes[-1, 0].set_xlabel("seconds (grey: blank; shaded: where the alignment puts what is said)")
     return figure

@@ -10,9 +10,10 @@ from keras_dl.models.recognition_picture import Heard, recognition_picture
 def heard():
     return Heard(
         title="12 heard as 17",
-        seconds=2.0,
         spectrogram=np.zeros((200, 40)),
+        hop=0.01,
         posteriors=np.full((50, 3), 1 / 3),
+        step=0.04,
         classes=["", "1", "2"],
         labels=["1", "2"],
         start=np.array([0.5, 1.0]),
@@ -30,13 +31,14 @@ def test_axes_and_titles(heard):
 
 def test_everything_stands_where_it_is_in_time(heard):
     spectrum, posterior = recognition_picture([heard]).axes
-    assert spectrum.images[0].get_extent() == [0, 2.0, 0, 40]
+    np.testing.assert_allclose(spectrum.images[0].get_extent(), [-0.005, 1.995, 0, 40])
+    np.testing.assert_allclose([*spectrum.get_xlim(), *posterior.get_xlim()], [0, 2, 0, 2])
     assert len(posterior.lines) == 3
-    np.testing.assert_allclose(posterior.lines[0].get_xdata()[[0, -1]], [0.02, 1.98])
+    np.testing.assert_allclose(posterior.lines[0].get_xdata()[[0, -1]], [0, 1.96])
     assert [text.get_text() for text in posterior.texts] == ["1", "2"]
     np.testing.assert_allclose([text.get_position()[0] for text in posterior.texts], [0.55, 1.1])
 
 
 def test_nothing_said_and_nothing_heard():
-    nothing = Heard("nothing", 0.04, np.zeros((4, 40)), np.ones((1, 2)), ["", "1"], [], np.zeros(0), np.zeros(0))
+    nothing = Heard("nothing", np.zeros((4, 40)), 0.01, np.ones((1, 2)), 0.04, ["", "1"], [], np.zeros(0), np.zeros(0))
     recognition_picture([nothing]).canvas.draw()

@@ -17,7 +17,7 @@ from keras_dl.errors import UserError
 
 RATE = 8000
 LAYOUT = re.compile(r"(\d)_(.+)_(\d+)\.wav")
-EVERY_VOICE = [(digit, voice, index) for digit in range(10) for voice in sorted(VOICES) for index in range(15)]
+EVERY_VOICE = [(digit, voice, index) for digit in range(10) for voice in sorted(VOICES) for index in range(25)]
 LARGEST = 10_000_000  # bytes; a spoken digit has 10 000
 
 

@@ -74,26 +74,28 @@ def speak(digit: int, voice: str, index: int) -> np.ndarray:
     pitch, tract = VOICES[voice]
     formants *= generator.normal(1, 0.03, 3) / tract
     falling = np.linspace(1.08, 0.88, len(tracks)) * generator.uniform(0.9, 1.12)
-    voiced = _voice(pitch * falling, formants, _glide(tracks[:, 3], 160), generator)
+    voiced = _voice(pitch * falling, formants, _glide(tracks[:, 3], 160))
     sound = voiced / max(np.abs(voiced).max(), 1e-9) + noise
     edge = np.minimum(1, np.minimum(np.arange(len(sound)), np.arange(len(sound))[::-1]) / 80)  # 10 ms in and out
     return (0.5 * edge * sound / np.abs(sound).max()).astype(np.float32)
 
 
-def _voice(pitch, formants, loudness, generator):
+def _voice(pitch, formants, loudness):
     """The harmonics of a pitch `[samples]`, weighted by the resonances `[samples, 3]`."""
     time, coarse = np.arange(len(pitch)), np.arange(0, len(pitch) + 16, 16)  # resonances change slowly
     here = coarse.clip(max=len(pitch) - 1)
+    hertz = pitch[here] * np.arange(1, int(HIGHEST / pitch.min()) + 1)[:, None]
+    gains = 0.003 + sum(
+        height / (1 + np.square((hertz - formants[here, column]) / width))
+        for column, (height, width) in enumerate([(1.0, 60), (0.6, 90), (0.3, 130)])
+    )
+    gains = np.where(hertz < HIGHEST, gains / np.sqrt(np.arange(1, len(gains) + 1))[:, None], 0)
     phase = 2 * np.pi * np.cumsum(pitch) / RATE
-    sound = np.zeros(len(pitch))
-    for harmonic in range(1, int(HIGHEST / pitch.min()) + 1):
-        hertz = harmonic * pitch[here]
-        gain = 0.003 + sum(
-            height / (1 + np.square((hertz - formants[here, column]) / width))
-            for column, (height, width) in enumerate([(1.0, 60), (0.6, 90), (0.3, 130)])
-        )
-        gain = np.where(hertz < HIGHEST, gain / np.sqrt(harmonic), 0)
-        sound += np.interp(time, coarse, gain) * np.sin(harmonic * phase + generator.uniform(0, 6))
+    # sin((k + 1) x) = 2 cos(x) sin(k x) - sin((k - 1) x)
+    turn, before, wave, sound = 2 * np.cos(phase), 0.0, np.sin(phase), np.zeros(len(pitch))
+    for gain in gains:
+        sound += np.interp(time, coarse, gain) * wave
+        before, wave = wave, turn * wave - before
     return sound * loudness
 
 

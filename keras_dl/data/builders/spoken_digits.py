@@ -11,7 +11,8 @@ from keras_dl.data.audio import to_int16
 from keras_dl.data.builders.digit_clips import RATE, read_clips
 from keras_dl.errors import UserError
 
-STRINGS = {"train": 4000, "validation": 500, "test": 500}
+SPLITS = ("train", "validation", "test")
+STRINGS_A_CLIP = 2  # a string has 4 clips on average: each is heard 8 times
 LONGEST = 7
 TEST_INDICES = range(5)
 DIGITS = [str(digit) for digit in range(10)]
@@ -81,15 +82,16 @@ class SpokenDigits(tfds.core.GeneratorBasedBuilder):
         config = self.builder_config
         parts = split_clips(read_clips(config.clips), config.holdout_speaker, config.clips)
         return {
-            split: self._examples(parts[split], count, np.random.default_rng([self.SEED, order]), split == "train")
-            for order, (split, count) in enumerate(STRINGS.items())
+            split: self._examples(parts[split], np.random.default_rng([self.SEED, order]), split == "train")
+            for order, split in enumerate(SPLITS)
         }
 
     def _generate_examples(self):
         raise AssertionError("_split_generators returns the generators themselves")
 
-    def _examples(self, clips, count, generator, speeds):
-        for key, (waveform, chosen) in enumerate(compose(clips, count, generator, speeds)):
+    def _examples(self, clips, generator, speeds):
+        strings = compose(clips, STRINGS_A_CLIP * len(clips), generator, speeds)
+        for key, (waveform, chosen) in enumerate(strings):
             text = "".join(str(clip.digit) for clip in chosen)
             label = [clip.digit for clip in chosen]
             yield key, {"waveform": waveform, "text": text, "label": label, "speaker": chosen[0].speaker}
@@ -112,7 +114,7 @@ def split_clips(clips, holdout_speaker=None, name="the clips"):
     speakers = sorted({clip.speaker for clip in clips})
     if holdout_speaker is not None and holdout_speaker not in speakers:
         raise UserError(f"there is no speaker {holdout_speaker!r} in {name}. There is: {', '.join(speakers)}")
-    parts = {split: [] for split in STRINGS}
+    parts = {split: [] for split in SPLITS}
     rest = collections.defaultdict(list)
     for clip in sorted(clips, key=lambda clip: (clip.speaker, clip.digit, clip.index)):
         if clip.speaker == holdout_speaker or (holdout_speaker is None and clip.index in TEST_INDICES):

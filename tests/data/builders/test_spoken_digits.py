@@ -7,21 +7,13 @@ import numpy as np
 import pytest
 
 from keras_dl.data import batches, fingerprint, load
-from keras_dl.data.builders import spoken_digits
 from keras_dl.data.builders.digit_clips import Clip, read_clips
 from keras_dl.data.builders.spoken_digits import coloured_noise, compose, split_clips
 from keras_dl.errors import UserError
 
 from .digit_wavs import SPEAKERS, tone, write_digits
 
-COUNTS = {"train": 60, "validation": 20, "test": 30}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def few_strings():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(spoken_digits, "STRINGS", COUNTS)
-        yield
+COUNTS = {"train": 680, "validation": 80, "test": 200}  # two strings a clip
 
 
 @pytest.fixture(scope="module")
