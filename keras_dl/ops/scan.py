@@ -50,7 +50,7 @@ def _scan_tensorflow(step, states, inputs, length, keep):
         length = inputs[0].shape[0] if inputs[0].shape[0] is not None else tf.shape(inputs[0])[0]
     slices = [tf.TensorArray(x.dtype, length, element_shape=x.shape[1:]).unstack(x) for x in inputs]
     # If it may be none of a shape not yet known, what stood before the first step says which shape.
-    ahead = 0 if isinstance(length, int) or not keep else 1
+    ahead = 0 if (isinstance(length, int) and length) or not keep else 1
     history = tf.TensorArray(states[0].dtype, length + ahead if keep else 0, element_shape=states[0].shape)
     history = history.write(0, states[0]) if ahead else history
 

@@ -70,3 +70,12 @@ def test_a_length_not_known_when_traced():
         2,
         3,
     )
+
+
+def test_no_steps_of_states_of_unknown_size():
+    @tf.function(input_signature=[tf.TensorSpec([None])])
+    def none(start):
+        return scan(lambda states, _: states, [start], length=0)
+
+    (last,), history = none([1.0, 3.0])
+    assert (last.numpy().tolist(), history.shape) == ([1, 3], (0, 2))

@@ -249,8 +249,6 @@ def _spans(tokens, logits, logit_length, blank_index):
         return aligned.start, aligned.end, aligned.confidence
 
     longest = tf.shape(tokens)[2]
-    if logits.shape[1] == 0:
-        return tokens, tokens, tf.cast(tokens, logits.dtype)
     if tf.executing_eagerly():  # in a graph, under XLA, shapes must not depend on values
         tokens = tokens[:, :, : tf.reduce_max(tf.math.count_nonzero(tokens >= 0, axis=2))]
     if tokens.shape[1] == 1:
