@@ -53,10 +53,13 @@ class SpokenDigits(tfds.core.GeneratorBasedBuilder):
     SEED = 2024
 
     def __init__(self, clips=None, holdout_speaker=None, **kwargs):
+        if "config" in kwargs:
+            clips, holdout_speaker = kwargs["config"].clips, kwargs["config"].holdout_speaker
+        # Read once, for what they are is the name of the configuration.
+        self._parts = split_clips(read_clips(clips), holdout_speaker, clips or "the artificial voices")
         if "config" not in kwargs:
-            parts = split_clips(read_clips(clips), holdout_speaker, clips or "the artificial voices")
             digest = hashlib.sha256()
-            for split, found in parts.items():
+            for split, found in self._parts.items():
                 for clip in found:
                     digest.update(f"{split} {clip.digit} {clip.speaker} {clip.index}".encode())
                     digest.update(clip.waveform.tobytes())
@@ -79,10 +82,8 @@ class SpokenDigits(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager):
-        config = self.builder_config
-        parts = split_clips(read_clips(config.clips), config.holdout_speaker, config.clips)
         return {
-            split: self._examples(parts[split], np.random.default_rng([self.SEED, order]), split == "train")
+            split: self._examples(self._parts[split], np.random.default_rng([self.SEED, order]), split == "train")
             for order, split in enumerate(SPLITS)
         }
 

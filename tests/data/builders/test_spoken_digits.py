@@ -155,6 +155,13 @@ def test_the_same_clips_make_the_same_strings_wherever_they_lie(splits, folder, 
     assert {example["speaker"] for example in held_out.train.as_numpy_iterator()} == {b"ann"}
 
 
+def test_another_rate_is_said_once(tmp_path, capsys):
+    folder = write_digits(tmp_path, ["ann"], range(7), rate=16_000)
+    examples = list(load("spoken_digits", clips=str(folder)).test.as_numpy_iterator())
+    assert len(examples) == 100
+    assert capsys.readouterr().err.count("70 of 70 clips have 16000 Hz and 1 channel") == 1
+
+
 def test_without_a_source_there_are_voices():
     found = load("spoken_digits")
     assert {example["speaker"].decode() for example in found.test.as_numpy_iterator()} == {
