@@ -444,7 +444,9 @@ sys.exit(main())
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGINT, signal.SIGKILL]
+)
 def test_a_search_that_is_stopped_goes_on(halves, capsys, number):
     clean = number != signal.SIGKILL
     folder = halves.root / "pipelines"

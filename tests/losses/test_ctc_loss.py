@@ -137,8 +137,7 @@ def test_what_cannot_be_is_refused(arguments, message):
         CTCLoss(**arguments)
 
 
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize(("policy", "jit_compile"), [("mixed_float16", True), ("mixed_bfloat16", False)])
 def test_a_model_in_mixed_precision_trains(policy, jit_compile):
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((None, 2)), keras.layers.Dense(3, dtype=policy)])

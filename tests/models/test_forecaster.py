@@ -50,6 +50,7 @@ def test_save_and_load(model, context, tmp_path):
     np.testing.assert_allclose(free_run(again, context, 4), free_run(model, context, 4), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_training_on_windows_learns_the_series():
     times = np.arange(1500) / 4
     series = np.stack([np.sin(times), np.cos(0.7 * times)], axis=1)

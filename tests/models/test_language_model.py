@@ -40,6 +40,7 @@ def test_saved_and_loaded(model, tmp_path):
     np.testing.assert_allclose(logits, model(ids)[:, 0], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_it_learns_a_repetition():
     keras.utils.set_random_seed(0)
     model = language_model(vocabulary=5, embedding=8, units=16, dropout=0.0)

@@ -59,7 +59,7 @@ def read_until(pattern, output, process, seconds=60):
     return match
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_the_embedded_server_is_ready_answers_its_examples_and_stops(start, free_port, model_folders, tmp_path, number):
     port = free_port()
     folders = {"hp2": model_folders["hp2"], "sequences": model_folders["sequences"], "gone": tmp_path / "gone"}
