@@ -54,13 +54,24 @@ def empty_store(tmp_path_factory):
 @pytest.fixture
 def project(tmp_path, monkeypatch, empty_store):
     """The settings of a new project, which is the current folder: `mlflow.yaml` and an empty store."""
+    settings = start_project(tmp_path, empty_store)
+    enter(settings, monkeypatch)
+    return settings
+
+
+def start_project(folder, empty_store):
+    """Settings of a new project in a folder, without system metrics."""
     from keras_dl.tracking.settings import default_file, read_settings
 
     text = default_file()
     assert text.count("enabled: true") == 1
-    (tmp_path / "mlflow.yaml").write_text(text.replace("enabled: true", "enabled: false"), encoding="utf-8")
-    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    (folder / "mlflow.yaml").write_text(text.replace("enabled: true", "enabled: false"), encoding="utf-8")
+    shutil.copy(empty_store, folder / "mlflow.db")
+    return read_settings(folder)
+
+
+def enter(settings, monkeypatch):
+    """Makes a project the current one."""
     for name in [name for name in os.environ if name.startswith("MLFLOW_") and name.endswith(("_URI", "_ID"))]:
         monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    return read_settings(tmp_path)
+    monkeypatch.chdir(settings.root)

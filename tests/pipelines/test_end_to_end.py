@@ -1,6 +1,10 @@
 """Every pipeline of the repository, from its file to the answer of a server."""
 
 import argparse
+import contextlib
+import dataclasses
+import functools
+import io
 import json
 import os
 import re
@@ -19,8 +23,10 @@ import pytest
 from scipy.io import wavfile
 
 from keras_dl.cli import main
-from keras_dl.pipeline import load_pipeline, space
+from keras_dl.pipeline import Pipeline, load_pipeline, space
 from keras_dl.serving import client
+
+from ..conftest import enter, start_project
 
 FILES = sorted((Path(__file__).parents[2] / "pipelines").glob("*.py"))
 
@@ -55,45 +61,60 @@ import json
 import sys
 import tensorflow as tf
 
-folder, request = sys.argv[1], json.load(sys.stdin)
-signature = tf.saved_model.load(folder).signatures["serving_default"]
-(_, inputs), = [signature.structured_input_signature]
-request = {name or next(iter(inputs)): value for name, value in request.items()}
-outputs = signature(**{name: tf.constant(value, inputs[name].dtype) for name, value in request.items()})
-readable = {name: tensor.numpy().tolist() for name, tensor in outputs.items()}
-print(json.dumps(readable, default=lambda value: value.decode()))
+answers = {}
+for name, (folder, request) in json.load(sys.stdin).items():
+    signature = tf.saved_model.load(folder).signatures["serving_default"]
+    (_, inputs), = [signature.structured_input_signature]
+    request = {key or next(iter(inputs)): value for key, value in request.items()}
+    outputs = signature(**{key: tf.constant(value, inputs[key].dtype) for key, value in request.items()})
+    answers[name] = {key: tensor.numpy().tolist() for key, tensor in outputs.items()}
+print(json.dumps(answers, default=lambda value: value.decode()))
 assert not [name for name in sys.modules if name.partition(".")[0] == "keras_dl"]
 """
 
 
-@pytest.fixture
-def serving(project):
-    """serving(name): starts a server of the exported model; gives a function that waits for it and gives its URL."""
-    started = []
+@dataclasses.dataclass
+class Made:
+    """A pipeline that was tuned: what was printed, its first test example, and the request made of it."""
 
-    def start(name):
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            port = listener.getsockname()[1]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONUNBUFFERED": "1"}
-        command = [sys.executable, "-m", "keras_dl.cli", "serve", name, "--embedded", "--rest-port", str(port)]
-        output = project.root / "serve.txt"
-        with open(output, "w") as file:
-            process = subprocess.Popen(command, env=environment, stdout=file, stderr=subprocess.STDOUT)
-        started.append(process)
+    pipeline: Pipeline
+    printed: str
+    example: tuple
+    request: dict
 
-        def wait():
-            deadline = time.monotonic() + 120
-            while not re.search(r"^ready: http", output.read_text(), flags=re.MULTILINE):
-                assert process.poll() is None and time.monotonic() < deadline, output.read_text()
-                time.sleep(0.1)
-            return f"http://127.0.0.1:{port}"
 
-        return wait
+@pytest.fixture(scope="module")
+def house(tmp_path_factory, empty_store):
+    """The settings of one project for all pipelines."""
+    settings = start_project(tmp_path_factory.mktemp("house"), empty_store)
+    (settings.root / "pipelines").mkdir()
+    return settings
 
-    yield start
-    for process in started:
-        process.terminate()
-        assert process.wait(60) == 0
+
+@pytest.fixture(scope="module")
+def made(house):
+    """made(file): a `Made` of it; tuned at the first call, with one trial of one epoch."""
+
+    @functools.cache
+    def make(file):
+        path = house.root / "pipelines" / file.name
+        shutil.copy(file, path)
+        pipeline = load_pipeline(path)
+        pipeline.source = DATA[file.stem](house.root) if file.stem in DATA else None
+        arguments = cheap_values(pipeline) + (["--data", pipeline.source] if pipeline.source else [])
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            assert main(["tune", str(path), "--trials", "1", "--epochs", "1", *arguments]) == 0
+        example = next(iter(pipeline.data(kt.HyperParameters()).test.unbatch()))
+        example = keras.tree.map_structure(keras.ops.convert_to_numpy, example)
+        return Made(pipeline, printed.getvalue(), example, pipeline.request(example))
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def inside(house, monkeypatch):
+    enter(house, monkeypatch)
 
 
 def cheap_values(pipeline):
@@ -101,24 +122,40 @@ def cheap_values(pipeline):
     return [f"{entry.name}={CHEAP[entry.name](entry.values)}" for entry in entries]
 
 
+@contextlib.contextmanager
+def serving(folder):
+    """The URL of a server of all models."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "keras_dl.cli", "serve", "--embedded", "--rest-port", str(port)]
+    output = folder / "serve.txt"
+    with open(output, "w") as file:
+        process = subprocess.Popen(command, env=environment, stdout=file, stderr=subprocess.STDOUT)
+    try:
+        deadline = time.monotonic() + 120
+        while not re.search(r"^ready: http", output.read_text(), flags=re.MULTILINE):
+            assert process.poll() is None and time.monotonic() < deadline, output.read_text()
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        assert process.wait(60) == 0
+
+
 def test_there_are_pipelines():
     assert {"digits_ctc", "python_source"} <= {file.stem for file in FILES}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_from_the_file_to_an_answer(file, project, serving, capsys):
-    name, path = file.stem, project.root / "pipelines" / file.name
-    path.parent.mkdir()
-    shutil.copy(file, path)
-    pipeline = load_pipeline(path)
-    pipeline.source = DATA[name](project.root) if name in DATA else None
-    arguments = cheap_values(pipeline) + (["--data", pipeline.source] if pipeline.source else [])
-    assert main(["tune", str(path), "--trials", "1", "--epochs", "1", *arguments]) == 0
-    assert f"model  {name} version 1, champion" in capsys.readouterr().out
-    assert [folder.name for folder in (project.saved_models / name).iterdir()] == ["1"]
+def test_from_the_file_to_a_tracked_model(file, made, house):
+    name, pipeline = file.stem, made(file).pipeline
+    assert f"model  {name} version 1, champion" in made(file).printed
+    assert [folder.name for folder in (house.saved_models / name).iterdir()] == ["1"]
+    assert all(len(array) == 1 for array in made(file).request.values())
 
     # Tracked: a parent with the test's numbers and pictures, and a trial with the curve.
-    tracker = mlflow.MlflowClient(project.tracking_uri)
+    tracker = mlflow.MlflowClient(house.tracking_uri)
     experiment = tracker.get_experiment_by_name(name).experiment_id
     trial, parent = sorted(tracker.search_runs([experiment]), key=lambda run: run.data.tags["kind"], reverse=True)
     assert (trial.info.status, parent.info.status) == ("FINISHED", "FINISHED")
@@ -127,35 +164,39 @@ def test_from_the_file_to_an_answer(file, project, serving, capsys):
     artifacts = {artifact.path for artifact in tracker.list_artifacts(parent.info.run_id)}
     assert {"search.png", "learning_curves.png", "pipeline", "environment.json", "values.json"} < artifacts
 
-    server = serving(name)
 
-    # Exported: a process without this package answers the pipeline's own request.
-    example = next(iter(pipeline.data(kt.HyperParameters()).test.unbatch()))
-    example = keras.tree.map_structure(keras.ops.convert_to_numpy, example)
-    request = pipeline.request(example)
-    assert all(len(array) == 1 for array in request.values())
+def test_from_the_models_to_answers(made, house, capsys):
+    """A process without this package and a server answer every pipeline's own request, and alike."""
+    requests = {
+        file.stem: [
+            str(house.saved_models / file.stem / "1"),
+            {key: np.asarray(array).tolist() for key, array in made(file).request.items()},
+        ]
+        for file in FILES
+    }
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    command = [sys.executable, "-c", FRESH, str(project.saved_models / name / "1")]
-    body = json.dumps({key: np.asarray(array).tolist() for key, array in request.items()})
-    answer = subprocess.run(command, input=body, env=environment, cwd=project.root, capture_output=True, text=True)
+    answer = subprocess.run(
+        [sys.executable, "-c", FRESH],
+        input=json.dumps(requests), env=environment, cwd=house.root, capture_output=True, text=True,
+    )  # fmt: skip
     assert answer.returncode == 0, answer.stderr
-    expected = json.loads(answer.stdout)
-    assert expected and all(len(rows) == 1 for rows in expected.values())
+    answers = json.loads(answer.stdout)
 
-    # Served: the same request over HTTP, and what `predict` shows of the first test example.
-    url = server()
-    served = client.predict(url, name, request)
-    assert served.keys() == expected.keys()
-    for key, rows in expected.items():
-        if np.asarray(rows).dtype.kind == "U":
-            assert served[key] == rows
-        else:
-            np.testing.assert_allclose(served[key], rows, rtol=1e-4, atol=1e-5)
-    capsys.readouterr()
-    assert main(["predict", name, "--example", "0", "--url", url]) == 0
-    shown = capsys.readouterr().out
-    assert f"{name}, the server at {url}:\n" in shown
-    for key in expected:
-        assert f"\n  {key}: " in shown
-    right = pipeline.answer(example)
-    assert right is None or shown.endswith(f"\n  right is: {right}\n")
+    with serving(house.root) as url:
+        for file in FILES:
+            name, expected = file.stem, answers[file.stem]
+            assert expected and all(len(rows) == 1 for rows in expected.values())
+            served = client.predict(url, name, made(file).request)
+            assert served.keys() == expected.keys()
+            for key, rows in expected.items():
+                if np.asarray(rows).dtype.kind == "U":
+                    assert served[key] == rows
+                else:
+                    np.testing.assert_allclose(served[key], rows, rtol=1e-4, atol=1e-5)
+            capsys.readouterr()
+            assert main(["predict", name, "--example", "0", "--url", url]) == 0
+            shown = capsys.readouterr().out
+            assert f"{name}, the server at {url}:\n" in shown
+            assert all(f"\n  {key}: " in shown for key in expected)
+            right = made(file).pipeline.answer(made(file).example)
+            assert right is None or shown.endswith(f"\n  right is: {right}\n")
