@@ -11,7 +11,8 @@ def import_tensorflow() -> None:
     Its warnings are hidden too: every trial has a model of its own, and TensorFlow takes that for a mistake ("excessive
     retracing").
     """
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    absl = importlib.import_module("absl.logging")  # which sets its level anew when it is first imported
+    absl.set_verbosity(absl.ERROR)
     if os.environ.get("TF_CPP_MIN_LOG_LEVEL") != "3":
         return  # somebody wants to read them
     error, silent = os.dup(2), os.open(os.devnull, os.O_WRONLY)
