@@ -32,7 +32,7 @@ class SpokenDigits(Pipeline):
     """Strings of 1 to 7 digits in noise; a frame is 40 ms."""
 
     objective = "val_label_error_rate"
-    epochs = 24
+    epochs = 14
     trials = 4
 
     def strings(self, speaker="none"):
@@ -61,7 +61,7 @@ class SpokenDigits(Pipeline):
             recurrent=hp.Choice("recurrent", ["peephole", "lstm"], default="peephole"),
             causal=hp.Boolean("causal", default=False),
             dropout=hp.Float("dropout", 0.0, 0.5, default=0.3),
-            tract=hp.Choice("tract", [1.0, 1.15, 1.3], default=1.3),
+            tract=hp.Choice("tract", [1.0, 1.1, 1.2], default=1.1),
             seed=self.seed,
         )
         strings = self.strings(hp.get("holdout_speaker")).train.cardinality().numpy()

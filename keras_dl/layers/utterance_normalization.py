@@ -13,6 +13,8 @@ class UtteranceNormalization(keras.layers.Layer):
     whose mean and variance are learned, so that the first ones are not divided by a variance of nothing.
 
     Args:
+        per_feature: bool, whether each feature has a mean and a variance of its own, or all share one: how loud a
+            recording is then goes, and the shape of its spectrum stays. Defaults to True.
         running: bool, whether only frames before and at t count for frame t. Defaults to False.
         prior_frames: float > 0, how many frames what is learned counts for. Defaults to 50.
         epsilon: float > 0, added to the variance. Defaults to 1e-3.
@@ -39,16 +41,17 @@ class UtteranceNormalization(keras.layers.Layer):
     recognition", Speech Communication 25.
     """
 
-    def __init__(self, running=False, prior_frames=50.0, epsilon=1e-3, **kwargs):
+    def __init__(self, per_feature=True, running=False, prior_frames=50.0, epsilon=1e-3, **kwargs):
         super().__init__(**kwargs)
-        self.running, self.prior_frames, self.epsilon = running, prior_frames, epsilon
+        self.per_feature, self.running = per_feature, running
+        self.prior_frames, self.epsilon = prior_frames, epsilon
         if not prior_frames > 0 or not epsilon > 0:
             raise ValueError(f"`prior_frames` and `epsilon` must be above 0. Received: {prior_frames}, {epsilon}")
         self.supports_masking = True
 
     def build(self, input_shape):
         if self.running:
-            shape = (input_shape[-1],)
+            shape = (input_shape[-1] if self.per_feature else 1,)
             self.prior_mean = self.add_weight(shape=shape, initializer="zeros", name="prior_mean")
             self.prior_log_variance = self.add_weight(shape=shape, initializer="zeros", name="prior_log_variance")
 
@@ -64,20 +67,24 @@ class UtteranceNormalization(keras.layers.Layer):
             # Around the prior's mean, squares lose no digits to a mean far from 0.
             shifted = (frames - prior) * counted
             count = ops.cumsum(counted, axis=1) + self.prior_frames
-            mean = ops.cumsum(shifted, axis=1) / count
+            mean = self._shared(ops.cumsum(shifted, axis=1) / count)
             prior_square = self.prior_frames * ops.exp(ops.cast(self.prior_log_variance, "float32"))
-            square = (ops.cumsum(ops.square(shifted), axis=1) + prior_square) / count
+            square = self._shared((ops.cumsum(ops.square(shifted), axis=1) + prior_square) / count)
             variance = ops.maximum(square - ops.square(mean), 0.0)
         else:
             count = ops.maximum(ops.sum(counted, axis=1, keepdims=True), 1.0)
-            shifted = frames - ops.sum(frames, axis=1, keepdims=True) / count
-            mean, variance = 0.0, ops.sum(ops.square(shifted) * counted, axis=1, keepdims=True) / count
+            shifted = frames - self._shared(ops.sum(frames, axis=1, keepdims=True) / count)
+            variance = self._shared(ops.sum(ops.square(shifted) * counted, axis=1, keepdims=True) / count)
+            mean = 0.0
         normal = (shifted - mean) * ops.rsqrt(variance + self.epsilon) * counted
         return ops.cast(normal, self.compute_dtype)
+
+    def _shared(self, moment):
+        return moment if self.per_feature else ops.mean(moment, axis=-1, keepdims=True)
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)
 
     def get_config(self):
-        names = ("running", "prior_frames", "epsilon")
+        names = ("per_feature", "running", "prior_frames", "epsilon")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -25,7 +25,7 @@ def speech_recogniser(
     recurrent="peephole",
     causal=False,
     dropout=0.3,
-    tract=1.2,
+    tract=1.1,
     seed=None,
 ):
     """Hears a waveform as a sequence of labels, one frame every 40 ms.
@@ -45,7 +45,7 @@ def speech_recogniser(
         causal: bool, whether a frame depends on nothing that is heard later than its own 25 ms: one direction, running
             normalisation, convolutions of what was. Defaults to False.
         dropout: float, the share of features dropped before and after the recurrent layer. Defaults to 0.3.
-        tract: float >= 1, the largest factor of `VocalTractPerturbation`; 1 for none. Defaults to 1.2.
+        tract: float >= 1, the largest factor of `VocalTractPerturbation`; 1 for none. Defaults to 1.1.
         seed: int of the augmentation, or None (default).
 
     Returns:
@@ -73,7 +73,7 @@ def speech_recogniser(
     mask = mask[:, :: front.stride]
     if tract > 1:
         x = VocalTractPerturbation(tract, sample_rate, seed=seed)(x, mask=mask)
-    x = UtteranceNormalization(running=causal, name="normalization")(x, mask=mask)
+    x = UtteranceNormalization(per_feature=False, running=causal, name="normalization")(x, mask=mask)
     x = SpecAugment(seed=seed)(x, mask=mask)
 
     x = ops.expand_dims(x, -1)

@@ -11,8 +11,9 @@ FRAMES = np.random.default_rng(0).normal(-8, 3, (2, 9, 4)).astype("float32")
 
 
 @pytest.mark.parametrize("running", [False, True])
-def test_a_layer_as_any_other(running, tmp_path):
-    arguments = {"running": running, "prior_frames": 5.0, "epsilon": 0.1}
+@pytest.mark.parametrize("per_feature", [False, True])
+def test_a_layer_as_any_other(running, per_feature, tmp_path):
+    arguments = {"running": running, "per_feature": per_feature, "prior_frames": 5.0, "epsilon": 0.1}
     check_layer(UtteranceNormalization, arguments, FRAMES / 10, tmp_path, half_tolerance=0.1)
 
 
@@ -25,6 +26,20 @@ def test_mean_zero_and_variance_one():
 def test_by_hand():
     found = UtteranceNormalization(epsilon=1.0)(np.array([[[1.0], [5.0], [9.0]]]))
     np.testing.assert_allclose(found[0, :, 0], np.array([-4, 0, 4]) / np.sqrt(32 / 3 + 1), rtol=1e-6)
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_one_mean_and_variance_for_all_features(running):
+    """As of one feature that has every value of a frame at once: their order within a frame makes no difference."""
+    layer = UtteranceNormalization(per_feature=False, running=running, epsilon=1e-6)
+    found = layer(FRAMES).numpy()
+    steps = np.diff(FRAMES[0, 5]) / np.diff(found[0, 5])
+    np.testing.assert_allclose(steps, steps[0], rtol=1e-4)  # one scale, so that the shape stays
+    np.testing.assert_allclose(layer(FRAMES[..., ::-1]), found[..., ::-1], atol=1e-5)
+    np.testing.assert_allclose(layer(FRAMES * 1), found, atol=1e-6)
+    if not running:
+        np.testing.assert_allclose(found.mean(axis=(1, 2)), 0, atol=1e-5)
+        np.testing.assert_allclose(found.std(axis=(1, 2)), 1, atol=1e-5)
 
 
 def test_running_by_hand():
