@@ -16,6 +16,9 @@ class WordErrorRate(CTCRatio):
     kept over all batches, so that the result is that of the whole corpus and not a mean of means. 0 is perfect;
     insertions can push it above 1, and without any word they make it infinite.
 
+    XLA knows no strings: compile a model that has this metric with `jit_compile=False`. Keras' default, `"auto"`,
+    chooses XLA on a GPU.
+
     Args:
         vocabulary: list of str, the labels in order, as for `keras_dl.layers.CTCOutput`: label i has class i below the
             blank and i + 1 from there on.

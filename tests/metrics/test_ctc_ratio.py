@@ -77,3 +77,20 @@ def test_no_rows_and_no_labels(make):
     assert metric.result() == 0
     metric.update_state(np.zeros((2, 0), "int32"), path_logits([0, 0], [0, 0]))
     assert metric.result() == PERFECT[metric.name]
+
+
+def test_a_model_that_xla_compiles():
+    model = keras.Sequential([keras.Input((8, 4)), keras.layers.Dense(4)])
+    model.compile(
+        "sgd",
+        lambda y_true, y_pred: keras.ops.mean(y_pred, (1, 2)),
+        metrics=[LabelErrorRate(), SequenceAccuracy()],
+        jit_compile=True,
+    )
+    generator = np.random.default_rng(0)
+    logits, labels = generator.normal(size=(4, 8, 4)).astype("float32"), generator.integers(-1, 4, (4, 3))
+    model.fit(logits, labels, batch_size=4, verbose=0)
+    found = model.evaluate(logits, labels, batch_size=4, verbose=0, return_dict=True)
+    for metric in (LabelErrorRate(), SequenceAccuracy()):
+        metric.update_state(labels, model.predict_on_batch(logits))
+        assert found[metric.name] == pytest.approx(float(metric.result()))

@@ -6,10 +6,18 @@ from keras_dl.ops.ctc import edit_distance, label_error_rate, word_error_rate
 
 from .textbook import levenshtein
 
+SHAPES = [tf.TensorSpec([None, None], tf.int32)] * 2
+MODES = {
+    "eager": edit_distance,
+    "graph": tf.function(edit_distance, input_signature=SHAPES),
+    "jit": tf.function(edit_distance, input_signature=SHAPES, jit_compile=True),
+}
 
-def test_edit_distance_is_that_of_levenshtein():
+
+@pytest.mark.parametrize("mode", MODES)
+def test_edit_distance_is_that_of_levenshtein(mode):
     generator = np.random.default_rng(7)
-    for _ in range(30):
+    for _ in range(3 if mode == "jit" else 30):  # each shape compiles
         batch = generator.integers(1, 6)
         # Negative entries anywhere are no tokens.
         hypotheses = generator.integers(-2, 4, (batch, generator.integers(0, 8)))
@@ -18,7 +26,29 @@ def test_edit_distance_is_that_of_levenshtein():
             levenshtein([t for t in a if t >= 0], [t for t in b if t >= 0])
             for a, b in zip(hypotheses.tolist(), references.tolist(), strict=True)
         ]
-        np.testing.assert_array_equal(edit_distance(hypotheses, references), expected)
+        found = MODES[mode](tf.constant(hypotheses, tf.int32), tf.constant(references, tf.int32))
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("shapes", [((64, 40), (64, 20)), ((3, 1), (3, 30)), ((2, 5), (2, 0)), ((2, 0), (2, 3))])
+def test_edit_distance_is_that_of_tensorflow(shapes):
+    generator = np.random.default_rng(8)
+    rows = [generator.integers(-1, 6, shape) for shape in shapes]
+    sparse = [tf.ragged.boolean_mask(tokens, tokens >= 0).to_sparse() for tokens in map(tf.constant, rows)]
+    np.testing.assert_array_equal(edit_distance(*rows), tf.edit_distance(*sparse, normalize=False))
+
+
+def test_batches_of_other_sizes_are_refused():
+    rows = [tf.constant(tokens) for tokens in ([[1, 2]], [[1, 2], [3, 4]])]
+    for measure in (edit_distance, label_error_rate):
+        with pytest.raises(ValueError, match="as many hypotheses as references. Received: 1 and 2 rows"):
+            measure(*rows)
+    with pytest.raises(ValueError, match="Received: 1 and 2 rows"):
+        word_error_rate(["a b"], ["a c", "x y"])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="as many hypotheses as references"):
+        MODES["graph"](*rows)
+    with pytest.raises(ValueError, match="either both .* or none. Received: one"):
+        edit_distance(tf.strings.split(["a"]), rows[0])
 
 
 def test_edit_distance_of_words():
@@ -33,6 +63,13 @@ def test_label_error_rate_is_that_of_the_corpus(graph):
     assert float(rate(hypotheses, references)) == pytest.approx(3 / 5)
     assert float(rate(references, hypotheses)) == pytest.approx(3 / 4)
     assert rate(references, references) == 0
+
+
+def test_blanks_and_negative_numbers_are_padding():
+    hypotheses, references = np.array([[1, 2, -1], [3, 0, 3]]), np.array([[1, 2, 0, 0], [3, 3, 3, -1]])
+    assert float(label_error_rate(hypotheses, references)) == pytest.approx(1 / 5)
+    assert float(label_error_rate(hypotheses, references, blank_index=3)) == pytest.approx(3 / 4)
+    assert float(label_error_rate(hypotheses, references, blank_index=-1)) == pytest.approx(3 / 7)
 
 
 @pytest.mark.parametrize("graph", [False, True])
