@@ -97,7 +97,7 @@ class CTCOutput(keras.layers.Layer):
                 with the most probable paths together.
             **search: `lexicon`, `language_model`, `lm_weight`, `word_bonus` of
                 `keras_dl.ops.ctc.beam_search_decode`, which needs a beam. A language model is one of words with a
-                lexicon, else one of the labels.
+                lexicon, unless `vocabulary` is given too, else one of the labels.
 
         Returns:
             `(text, score)`: string `[B]` and float `[B]`, the log probability, with that of the language model.
@@ -110,8 +110,9 @@ class CTCOutput(keras.layers.Layer):
             return self.text(tokens), score
         if beam_width == 1:
             raise ValueError(f"A search needs `beam_width` above 1. Received: 1 with {', '.join(search)}")
-        labels = None if "lexicon" in search else self.vocabulary
-        best = beam_search_decode(logits, beam_width, blank_index=self.blank_index, vocabulary=labels, **search)
+        if search.get("lexicon") is None:
+            search = {"vocabulary": self.vocabulary, **search}
+        best = beam_search_decode(logits, beam_width, blank_index=self.blank_index, **search)
         return self.text(best.tokens[:, 0]), best.score[:, 0]
 
     def text(self, tokens):
@@ -127,6 +128,7 @@ class CTCOutput(keras.layers.Layer):
 
         # One past the end stands for "no token", so that -1 becomes the empty string.
         names = [*self.vocabulary[: self.blank_index], "", *self.vocabulary[self.blank_index :], ""]
+        tokens = tf.convert_to_tensor(tokens)
         tokens = tf.where(tokens < 0, len(names) - 1, tokens)
         return tf.strings.reduce_join(tf.gather(tf.constant(names), tokens), axis=-1)
 

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_dl.losses.wide_dtype import wide_dtype
 from keras_dl.ops.ctc import IMPOSSIBLE, certain_blank, ctc_loss
 
 
@@ -26,7 +27,7 @@ class CTCLoss(keras.losses.Loss):
             to 0.
         reduction: as for every Keras loss. Defaults to `"sum_over_batch_size"`.
         name: str. Defaults to `"ctc_loss"`.
-        dtype: as for every Keras loss.
+        dtype: as for every Keras loss, but that half precision becomes float32.
 
     Call arguments:
         y_true: int tensor `[B, L]`, padded at the end with the blank or with negative numbers.
@@ -56,7 +57,7 @@ class CTCLoss(keras.losses.Loss):
         name="ctc_loss",
         dtype=None,
     ):
-        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        super().__init__(name=name, reduction=reduction, dtype=wide_dtype(dtype))
         if impossible not in IMPOSSIBLE:
             raise ValueError(f"`impossible` must be one of {', '.join(IMPOSSIBLE)}. Received: {impossible!r}")
         if not 0 <= label_smoothing < 1:
@@ -68,7 +69,7 @@ class CTCLoss(keras.losses.Loss):
     def __call__(self, y_true, y_pred, sample_weight=None):
         mask = getattr(y_pred, "_keras_mask", None)
         if mask is not None:
-            y_pred = certain_blank(y_pred, mask, self.blank_index)
+            y_pred = certain_blank(ops.cast(y_pred, self.dtype), mask, self.blank_index)
         return super().__call__(y_true, y_pred, sample_weight)
 
     def call(self, y_true, y_pred):

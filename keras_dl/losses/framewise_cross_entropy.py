@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_dl.losses.wide_dtype import wide_dtype
+
 WEIGHTS = ("all", "last", "ramp")
 
 
@@ -23,7 +25,7 @@ class FramewiseCrossEntropy(keras.losses.Loss):
         from_logits: bool, False if `y_pred` holds probabilities. Defaults to True.
         reduction: as for every Keras loss. Defaults to `"sum_over_batch_size"`.
         name: str. Defaults to `"framewise_cross_entropy"`.
-        dtype: as for every Keras loss.
+        dtype: as for every Keras loss, but that half precision becomes float32.
 
     Call arguments:
         y_true: int tensor, a class of each step `[B, T]`, or one of the whole sequence, `[B]` or `[B, 1]`.
@@ -53,7 +55,7 @@ class FramewiseCrossEntropy(keras.losses.Loss):
         name="framewise_cross_entropy",
         dtype=None,
     ):
-        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        super().__init__(name=name, reduction=reduction, dtype=wide_dtype(dtype))
         if weights not in WEIGHTS:
             raise ValueError(f"`weights` must be one of {', '.join(WEIGHTS)}. Received: {weights!r}")
         self.weights = weights

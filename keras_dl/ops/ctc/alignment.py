@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from keras_dl.ops.ctc.certain_blank import NOTHING
 from keras_dl.ops.ctc.inputs import checked_inputs, refuse_nan
 from keras_dl.ops.ctc.lattice import interleave, may_jump, valid_states
 from keras_dl.ops.scan import scan
@@ -95,7 +96,7 @@ def _align(labels, logits, label_length, logit_length, blank_index):
     # A frame of padding is a blank for certain: it takes no probability and holds no label.
     emission = tf.where(inside[..., None], emission, tf.where(states == blank_index, zero, impossible)[:, None])
     valid = valid_states(label_length, tf.shape(states)[1])[:, None]
-    emission = tf.where(valid & (emission > impossible), emission, impossible)  # nor NaN
+    emission = tf.where(valid & (emission > NOTHING), emission, impossible)  # nor NaN
     pointers, best = _viterbi(tf.transpose(emission, [1, 0, 2]), may_jump(states, blank_index), zero, impossible)
 
     last = tf.stack([2 * label_length, tf.maximum(2 * label_length - 1, 0)], axis=1)

@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+NOTHING = -1e8  # so far below the best class of a frame is no chance, but what `certain_blank` leaves to the others
+
 
 def certain_blank(logits, mask, blank_index=0):
     """Makes every masked frame emit the blank with probability one.

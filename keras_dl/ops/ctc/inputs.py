@@ -31,14 +31,18 @@ def checked_inputs(labels, logits, label_length=None, logit_length=None, blank_i
     logits = logits if logits.dtype == tf.float64 else tf.cast(logits, tf.float32)
     if labels.shape.rank != 2 or logits.shape.rank != 3 or not labels.shape[:1].is_compatible_with(logits.shape[:1]):
         raise ValueError(f"Expected labels [B, L] and logits [B, T, V]. Received: {labels.shape} and {logits.shape}")
-    if blank_index < 0 or blank_index >= (logits.shape[2] or blank_index + 1):
-        raise ValueError(f"`blank_index` must be a class from 0 to {logits.shape[2] - 1}. Received: {blank_index}")
+    if blank_index < 0 or (logits.shape[2] is not None and blank_index >= logits.shape[2]):
+        known = "V - 1" if logits.shape[2] is None else logits.shape[2] - 1
+        raise ValueError(f"`blank_index` must be a class from 0 to {known}. Received: {blank_index}")
+    label_length, logit_length = (
+        _lengths(length, name, logits.shape[0])
+        for length, name in ((label_length, "label_length"), (logit_length, "logit_length"))
+    )
     batch, frames, classes = tf.unstack(tf.shape(logits))
     longest = tf.shape(labels)[1]
     if label_length is None:
         label_length = tf.math.count_nonzero((labels >= 0) & (labels != blank_index), axis=1, dtype=tf.int32)
-    label_length = tf.cast(label_length, tf.int32)
-    logit_length = tf.fill([batch], frames) if logit_length is None else tf.cast(logit_length, tf.int32)
+    logit_length = tf.fill([batch], frames) if logit_length is None else logit_length
 
     good = (label_length >= 0) & (label_length <= longest)
     checks = [require(good, "Label lengths must be from 0 to {}. Received in row {}: {}", longest, label_length)]
@@ -52,8 +56,17 @@ def checked_inputs(labels, logits, label_length=None, logit_length=None, blank_i
         return tuple(tf.identity(tensor) for tensor in (labels, logits, label_length, logit_length))
 
 
+def _lengths(lengths, name, batch):
+    if lengths is None:
+        return None
+    lengths = tf.convert_to_tensor(lengths)
+    if not lengths.dtype.is_integer or not lengths.shape.is_compatible_with([batch]):
+        raise ValueError(f"`{name}` must be integers [{batch}]. Received: {lengths.dtype.name} {lengths.shape}")
+    return tf.cast(lengths, tf.int32)
+
+
 def refuse_nan(logits, logit_length):
-    """Raises where a valid frame holds NaN, which would be decoded to anything.
+    """Raises where a valid frame holds NaN or infinity, or no number at all, which would be decoded to anything.
 
     Args:
         logits: float tensor `[B, T, V]`.
@@ -67,10 +80,14 @@ def refuse_nan(logits, logit_length):
     >>> refuse_nan(tf.constant([[[0.0, 1.0], [0.0, float("nan")]]]), tf.constant([1]))     # the NaN is padding
     """
     frames = tf.shape(logits)[1]
-    nan = tf.reduce_any(tf.math.is_nan(logits), axis=2) & tf.sequence_mask(logit_length, frames)
-    first = tf.reduce_min(tf.where(nan, tf.range(frames), frames), axis=1)
-    expected = "The {} frames of a row must not hold NaN, unless of padding. Received in row {}: NaN in frame {}"
-    require(~tf.reduce_any(nan, axis=1), expected, frames, first)
+    bad = tf.reduce_any(tf.math.is_nan(logits), axis=2) | ~tf.math.is_finite(tf.reduce_max(logits, axis=2))
+    bad &= tf.sequence_mask(logit_length, frames)
+    first = tf.reduce_min(tf.where(bad, tf.range(frames), frames), axis=1)
+    expected = (
+        "The best logit of each of the {} frames must be a number, and none NaN, unless of padding. "
+        "Received in row {}: NaN or infinity in frame {}"
+    )
+    require(~tf.reduce_any(bad, axis=1), expected, frames, first)
 
 
 def require(good, expected, limit, values):

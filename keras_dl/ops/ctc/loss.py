@@ -4,6 +4,7 @@ import functools
 
 import tensorflow as tf
 
+from keras_dl.ops.ctc.certain_blank import NOTHING
 from keras_dl.ops.ctc.inputs import checked_inputs, refuse_nan, require
 from keras_dl.ops.ctc.minimum_frames import minimum_frames
 
@@ -36,8 +37,9 @@ def ctc_loss(labels, logits, label_length=None, logit_length=None, blank_index=0
         logit_length: int tensor `[B]`, or None (default) for T.
         blank_index: int, the class of the blank. Defaults to 0.
         impossible: what a row is worth that no path fits: it has fewer frames than `minimum_frames`, or needs a class
-            with logit -inf. `"zero"` (default) for a loss and a gradient of 0, `"inf"` for an infinite loss with
-            gradient 0, `"raise"` for an error that names the row.
+            that cannot be, with logit -inf, or below -1e30, or 1e8 below the best of its frame (what `certain_blank`
+            leaves to all but the blank). `"zero"` (default) for a loss and a gradient of 0, `"inf"` for an infinite
+            loss with gradient 0, `"raise"` for an error that names the row.
 
     Returns:
         float32 tensor `[B]`, float64 for such logits.
@@ -61,11 +63,14 @@ def ctc_loss(labels, logits, label_length=None, logit_length=None, blank_index=0
     if tf.executing_eagerly():
         refuse_nan(logits, logit_length)
     function = _loss if tf.inside_function() else _traced(logits.dtype)
-    loss, possible = function(labels, logits, label_length, logit_length, tf.constant(blank_index))
+    loss, possible = function(labels, logits, label_length, logit_length, tf.constant(blank_index, tf.int32))
     if impossible == "raise":
-        shortest = minimum_frames(labels, label_length, blank_index)
-        expected = "Labels must fit into at most {} frames. Received in row {}: labels that need {}"
-        require(possible, expected, tf.shape(logits)[1], shortest)
+        needed = minimum_frames(labels, label_length, blank_index)
+        expected = (
+            "Labels must fit into the frames of their row, of which there are {}, and none be of probability 0. "
+            "Received in row {}: [frames, frames needed] = {}"
+        )
+        require(possible, expected, tf.shape(logits)[1], tf.stack([logit_length, needed], axis=1))
     return tf.where(possible, loss, tf.constant(0.0 if impossible == "zero" else float("inf"), loss.dtype))
 
 
@@ -80,12 +85,9 @@ def _traced(dtype):
 def _loss(labels, logits, label_length, logit_length, blank_index):
     """The loss of each row, NaN or huge where it has none, and whether some path fits."""
     frames, longest = (tf.shape(x)[1] if x.shape[1] is None else x.shape[1] for x in (logits, labels))
-    walk = functools.partial(_walk, softplus=tf.math.softplus)
+    walk = _walk
     if isinstance(frames, int) and isinstance(longest, int) and frames >= _WORTH_COMPILING:
-        # XLA compiles once, a loop twice as fast. Its own softplus tells cases apart that do not occur here; outside of
-        # XLA one operation costs less than three.
-        walk = functools.partial(_walk, softplus=lambda x: tf.math.log(1 + tf.exp(x)))
-        walk = tf.function(walk, autograph=False, jit_compile=True)
+        walk = tf.function(_walk, autograph=False, jit_compile=True)  # compiled once, a loop twice as fast
     valid = tf.sequence_mask(logit_length, frames)[..., None]
     inside = tf.sequence_mask(label_length, longest)
     labels = tf.where(inside, labels, 0)
@@ -97,11 +99,19 @@ def _loss(labels, logits, label_length, logit_length, blank_index):
     def loss_of(logits):
         logits = tf.where(valid, logits, tf.zeros([], logits.dtype))
         peak = tf.maximum(tf.reduce_max(logits, axis=2, keepdims=True), LOW)
-        normaliser = peak + tf.math.log(tf.reduce_sum(tf.exp(logits - peak), axis=2, keepdims=True))
-        # A frame of padding is a blank for certain.
-        of_blank = tf.where(valid, tf.maximum(tf.gather(logits, [blank_index], axis=2), LOW), 0)
-        of_labels = tf.gather(logits, labels, axis=2, batch_dims=1)
-        of_labels = tf.where(valid & inside[:, None], tf.maximum(of_labels, LOW), LOW)
+        below = logits - peak
+        # Without the peak's own 1, which would swallow the others where one class is nearly certain.
+        others = tf.reduce_sum(tf.where(below == 0, tf.zeros_like(below), tf.exp(below)), axis=2, keepdims=True)
+        others += tf.math.count_nonzero(below == 0, axis=2, keepdims=True, dtype=logits.dtype) - 1
+        log_sum = tf.math.log1p(others)
+        # A frame of padding is a blank for certain, and a certain blank is padding: its huge logits are not summed.
+        able = below > NOTHING
+        alone = tf.math.count_nonzero(able, axis=2, keepdims=True) == 1
+        says = valid & ~(alone & (tf.gather(below, [blank_index], axis=2) == 0))
+        total = tf.reduce_sum(tf.where(says, tf.cast(peak, tf.float64) + tf.cast(log_sum, tf.float64), 0), axis=[1, 2])
+        emitted = tf.where(able, logits, LOW)
+        of_blank = tf.where(says, tf.gather(emitted, [blank_index], axis=2), 0)
+        of_labels = tf.where(says & inside[:, None], tf.gather(emitted, labels, axis=2, batch_dims=1), LOW)
         # Time first, and whole turns of the loop, at least one.
         missing = [[0, _STEPS - frames % _STEPS], [0, 0], [0, 0]]
         of_blank = tf.pad(tf.transpose(of_blank, [1, 0, 2]), missing)
@@ -113,7 +123,6 @@ def _loss(labels, logits, label_length, logit_length, blank_index):
             tf.gather(tf.pad(last[1], [[0, 0], [1, 0]], constant_values=LOW), label_length, batch_dims=1),
         )
         log_probability = scale[:, 0] + end
-        total = tf.reduce_sum(tf.where(valid, tf.cast(normaliser, tf.float64), 0), axis=[1, 2])
         possible = (log_probability > LOW / 2) | tf.math.is_nan(total)  # NaN is not for this to hide
 
         def gradient(upstream, _):
@@ -121,8 +130,8 @@ def _loss(labels, logits, label_length, logit_length, blank_index):
                 tf.reverse(of_blank, [0]), tf.reverse(of_labels, [0, 2]), backwards, longest - label_length
             )
             occupancy = [
-                (begun + tf.reverse(ended, [0, 2]) - tf.cast(emitted, tf.float64))[:frames]
-                for begun, ended, emitted in zip(beginnings, endings, (of_blank, of_labels), strict=True)
+                (begun + tf.reverse(ended, [0, 2]) - tf.cast(here, tf.float64))[:frames]
+                for begun, ended, here in zip(beginnings, endings, (of_blank, of_labels), strict=True)
             ]
             peak = tf.reduce_max(tf.concat(occupancy, axis=2), axis=2, keepdims=True)
             blanks, held = (tf.exp(tf.cast(part - peak, logits.dtype)) for part in occupancy)
@@ -130,17 +139,17 @@ def _loss(labels, logits, label_length, logit_length, blank_index):
             scale = 1 / (blanks + tf.reduce_sum(held, axis=2, keepdims=True))
             blanks, held = (tf.transpose(part * scale, [1, 0, 2]) for part in (blanks, held))
             classes = tf.shape(logits)[2]
-            slope = tf.exp(logits - normaliser) - blanks * tf.one_hot(blank_index, classes, dtype=logits.dtype)
+            slope = tf.exp(below - log_sum) - blanks * tf.one_hot(blank_index, classes, dtype=logits.dtype)
             slope -= held @ tf.one_hot(labels, classes, dtype=logits.dtype)
             upstream = tf.where(possible, upstream, 0)[:, None, None]
-            return upstream * tf.where(valid & possible[:, None, None], slope, 0)
+            return upstream * tf.where(says & possible[:, None, None], slope, 0)
 
         return (tf.cast(total - log_probability, logits.dtype), possible), gradient
 
     return loss_of(logits)
 
 
-def _walk(of_blank, of_labels, follows, start, softplus):
+def _walk(of_blank, of_labels, follows, start):
     """The log probability of all beginnings of paths, by the state in which they stand at each frame.
 
     Args:
@@ -156,7 +165,6 @@ def _walk(of_blank, of_labels, follows, start, softplus):
     frames, batch, longest = tf.unstack(tf.shape(of_labels))
     low = tf.constant(LOW, tf.float64)
     before_first = tf.fill([batch, 1], low)
-    logaddexp = functools.partial(_logaddexp, dtype=of_labels.dtype, softplus=softplus)
     blanks, labels = (tf.TensorArray(tf.float64, frames, element_shape=[None, None]) for _ in range(2))
     read_blank, read_labels = (
         tf.TensorArray(x.dtype, frames, element_shape=[None, None]).unstack(x) for x in (of_blank, of_labels)
@@ -164,8 +172,8 @@ def _walk(of_blank, of_labels, follows, start, softplus):
 
     def turn(time, blank, label, scale, blanks, labels):
         for step in range(_STEPS):
-            entered = logaddexp(blank, tf.concat([before_first, label], axis=1))
-            label = logaddexp(label, tf.where(follows, entered[:, :-1], blank[:, :-1]))
+            entered = _logaddexp(blank, tf.concat([before_first, label], axis=1), of_labels.dtype)
+            label = _logaddexp(label, tf.where(follows, entered[:, :-1], blank[:, :-1]), of_labels.dtype)
             blank = entered + tf.cast(read_blank.read(time + step), tf.float64)
             label += tf.cast(read_labels.read(time + step), tf.float64)
             blanks, labels = blanks.write(time + step, blank), labels.write(time + step, label)
@@ -189,7 +197,7 @@ def _walk(of_blank, of_labels, follows, start, softplus):
     return (blanks.stack(), labels.stack()), (blank, label), scale
 
 
-def _logaddexp(first, second, dtype=tf.float64, softplus=tf.math.softplus):
+def _logaddexp(first, second, dtype=tf.float64):
     """`log(exp(first) + exp(second))` in float64, its transcendental part in `dtype`."""
     larger = tf.maximum(first, second)
-    return larger + tf.cast(softplus(tf.cast(tf.minimum(first, second) - larger, dtype)), tf.float64)
+    return larger + tf.cast(tf.math.softplus(tf.cast(tf.minimum(first, second) - larger, dtype)), tf.float64)

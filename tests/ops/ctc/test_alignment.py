@@ -178,7 +178,7 @@ NAN = np.where(np.arange(5)[:, None] == 3, np.nan, np.zeros((2, 5, 3))).astype("
         ({"label_length": [2, 3]}, r"from 0 to 2.*in row 1: 3"),
         ({"label_length": [-1, 2]}, r"from 0 to 2.*in row 0: -1"),
         ({"logit_length": [5, 6]}, r"from 0 to 5.*in row 1: 6"),
-        ({"logits": NAN, "logit_length": [3, 4]}, "in row 1: NaN in frame 3"),
+        ({"logits": NAN, "logit_length": [3, 4]}, "in row 1: NaN or infinity in frame 3"),
         ({"labels": [1, 2]}, r"labels \[B, L\] and logits \[B, T, V\]"),
         ({"labels": [[1, 2]]}, r"labels \[B, L\] and logits \[B, T, V\]"),
         ({"blank_index": 3}, "from 0 to 2. Received: 3"),

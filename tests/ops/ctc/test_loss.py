@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_dl.ops.ctc import ctc_loss
+from keras_dl.ops.ctc import certain_blank, ctc_loss
 
 from .textbook import loss_and_gradient, loss_by_enumeration, loss_by_recursion, random_row
 
@@ -193,12 +193,51 @@ def test_impossible_rows_are_worth_what_was_asked_for():
     assert zero[1] == infinite[1] == pytest.approx(np.log(9))
     np.testing.assert_array_equal(zero_slope, infinite_slope)
     assert not zero_slope[0].any() and zero_slope[1].any()
-    with pytest.raises(ValueError, match="at most 2 frames. Received in row 0: labels that need 3"):
+    with pytest.raises(ValueError, match=r"there are 2, .* row 0: \[frames, frames needed\] = \[2 3\]"):
         ctc_loss(labels, logits, impossible="raise")
     assert ctc_loss(labels[1:], logits[1:], impossible="raise").shape == (1,)
     graph = tf.function(lambda labels, logits: ctc_loss(labels, logits, impossible="raise"))
     with pytest.raises(tf.errors.InvalidArgumentError, match="Received in row"):
         graph(labels, logits)
+
+
+@pytest.mark.parametrize("top", [10.0, 14.7, 20.0, 40.0])
+def test_the_loss_of_a_model_that_is_nearly_certain_keeps_its_digits(top):
+    """A thousand frames of probability nearly 1: all of the loss is what each of them lacks to 1."""
+    logits = np.zeros((2, 1000, 3), "float32")
+    logits[:, :, 1] = top
+    logits[1, ::10, 1], logits[1, ::10, 0] = 0, top  # "1" a hundred times
+    labels = np.array([[1] + [-1] * 99, [1] * 100])
+    for free in (None, 1000):  # the loop of TensorFlow, and the one that is compiled
+        graph = tf.function(ctc_loss, input_signature=[tf.TensorSpec([None, None if free is None else 100], tf.int64),
+                                                       tf.TensorSpec([None, free, 3], tf.float32)])  # fmt: skip
+        loss = graph(labels, logits).numpy()
+        expected = [loss_and_gradient([1], logits[0], 0)[0], loss_and_gradient([1] * 100, logits[1], 0)[0]]
+        np.testing.assert_allclose(loss, np.array(expected, "float64"), rtol=1e-4, atol=1e-9)
+        assert (loss >= 0).all()
+
+
+def test_an_offset_of_the_logits_changes_nothing():
+    generator = np.random.default_rng(2)
+    logits = generator.integers(-40, 40, (3, 30, 5)).astype("float32") / 8  # of which float32 holds the sums
+    labels = generator.integers(1, 5, (3, 6))
+    for found, expected in zip(gradient(labels, logits + 2**16), gradient(labels, logits), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("blank", [0, 2])
+def test_certain_blanks_are_padding(blank):
+    """However it is said: by lengths, or by frames that `certain_blank` made; in rows that are then impossible too."""
+    generator = np.random.default_rng(4)
+    logits = generator.normal(size=(4, 90, 4)).astype("float32")
+    labels, lengths = np.array([[1, 3, 1], [3, 3, 1], [3, -1, -1], [1, 3, 1]]), np.array([70, 3, 40, 2])
+    expected = gradient(labels, logits, logit_length=lengths, blank_index=blank, impossible="inf")
+    assert np.isinf(expected[0]).tolist() == [False, True, False, True]
+    certain = certain_blank(logits, np.arange(90) < lengths[:, None], blank)
+    for found, right in zip(gradient(labels, certain, blank_index=blank, impossible="inf"), expected, strict=True):
+        np.testing.assert_allclose(found, right, rtol=1e-6, atol=1e-6)
+    with pytest.raises(ValueError, match="row 1"):
+        ctc_loss(labels, certain, blank_index=blank, impossible="raise")
 
 
 def test_upstream_gradients_weigh_rows():
@@ -248,7 +287,7 @@ def test_nan_in_a_valid_frame_is_an_error_and_in_a_graph_nan():
     logits = np.zeros((3, 4, 3), "float32")
     logits[1, 2, 0] = np.nan
     labels, lengths = np.array([[1], [1], [2]]), np.array([4, 4, 4])
-    with pytest.raises(ValueError, match="Received in row 1: NaN in frame 2"):
+    with pytest.raises(ValueError, match="Received in row 1: NaN or infinity in frame 2"):
         ctc_loss(labels, logits)
     loss = tf.function(ctc_loss)(labels, tf.constant(logits), logit_length=lengths).numpy()
     assert np.isnan(loss).tolist() == [False, True, False]
@@ -263,6 +302,11 @@ def test_nan_in_a_valid_frame_is_an_error_and_in_a_graph_nan():
         ({"label_length": [3]}, "Label lengths must be from 0 to 2. Received in row 0: 3"),
         ({"label_length": [-1]}, "Label lengths"),
         ({"logit_length": [5]}, "Logit lengths must be from 0 to 4. Received in row 0: 5"),
+        ({"logit_length": [4, 4]}, r"`logit_length` must be integers \[1\]. Received: int32 \(2,\)"),
+        ({"logit_length": 4}, "`logit_length` must be integers"),
+        ({"label_length": [1.5]}, "`label_length` must be integers"),
+        ({"logits": np.full((1, 4, 3), np.inf, "float32")}, "must be a number, and none NaN"),
+        ({"logits": np.zeros((1, 4, 0), "float32"), "labels": [[]]}, "`blank_index` must be a class from 0 to -1"),
         ({"blank_index": 3}, "`blank_index` must be a class from 0 to 2. Received: 3"),
         ({"logits": np.zeros((4, 3))}, "Expected labels"),
         ({"impossible": "ignore"}, "Received: 'ignore'"),
@@ -272,6 +316,13 @@ def test_what_cannot_be_is_refused(arguments, message):
     given = {"labels": [[1, 2]], "logits": np.zeros((1, 4, 3), "float32")} | arguments
     with pytest.raises(ValueError, match=message):
         ctc_loss(**given)
+
+
+def test_an_index_of_numpy_does():
+    values = np.random.default_rng(0).normal(size=(1, 4, 3)).astype("float32")
+    np.testing.assert_array_equal(
+        ctc_loss([[1]], values, blank_index=np.int64(2)), ctc_loss([[1]], values, blank_index=2)
+    )
 
 
 def test_memory_and_graph_hold_no_transition_matrix():
