@@ -85,6 +85,6 @@ def test_what_has_no_meaning_is_refused():
     with pytest.raises(ValueError, match="from 0 to 3. Received in row 1: 4"):
         greedy_decode(logits, [3, 4])
     logits[1, 2, 0] = np.nan
-    with pytest.raises(ValueError, match="in row 1: NaN in frame 2"):
+    with pytest.raises(ValueError, match="in row 1: NaN or infinity in frame 2"):
         greedy_decode(logits)
     assert greedy_decode(logits, [3, 2]).log_probability.shape == (2,)
