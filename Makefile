@@ -39,6 +39,9 @@ serve: $(VENV)/.installed  ## serve every exported model on http://127.0.0.1:850
 
 $(VENV)/.installed-bench: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench,addons]"
+	# Peers of the decoders: the first asks for an older NumPy, which it does not need, the last for a C++ compiler.
+	-$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps pyctcdecode pygtrie
+	-$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps kenlm
 	touch $@
 
 bench: $(VENV)/.installed-bench  ## ratios against peers (installs them: torch is large)
