@@ -19,9 +19,13 @@ ngram 2=1
 
 Logarithms are to the base 10: that of the probability, the words, and that of the backoff weight, which may be missing.
 
+Blanks separate the fields, so a word must not hold ASCII white space. The format has no escape for it; ours, which only
+this reader undoes, is `<0x20>` for the blank " " as a word of its own, as the labels of a letter model have it.
+
 Reference: https://cmusphinx.github.io/wiki/arpaformat/
 """
 
+import codecs
 import re
 
 import numpy as np
@@ -29,23 +33,27 @@ import numpy as np
 from keras_dl.ops.ngram.model import BEGIN, END, UNKNOWN, Entries, NGram
 
 LN10 = np.log(10)
+UTF_16 = codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE
+BLANK, ESCAPED_BLANK = " ", "<0x20>"
+NUMBER = re.compile(rb"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")  # float() takes more: 0_3, inf
 
 
 def read_arpa(path):
     r"""Reads a model from an ARPA file.
 
-    A file without `<unk>` gets one of probability 1e-100.
+    A file without `<unk>` gets one of probability 1e-100; `<UNK>`, in any case, is `<unk>`. The word `<0x20>` is a
+    blank.
 
     Args:
-        path: str or path of the file, in UTF-8.
+        path: str or path of the file, in UTF-8, with or without a byte order mark.
 
     Returns:
         `NGram`.
 
     Raises:
-        ValueError: if the file is broken, naming it and the line: no `\data\`, sections missing, unknown or out of
-            order, other counts than announced, what is no number or no log probability, words that are not among the
-            1-grams, a gram listed twice or without its context, no `\end\`.
+        ValueError: if the file is no text, or broken, naming it and the line: no `\data\`, sections missing, unknown or
+            out of order, other counts than announced, what is no number or no log probability, words that are not among
+            the 1-grams, no `<s>` or `</s>` there, a gram listed twice or without its context, no `\end\`.
 
     Example:
 
@@ -64,9 +72,15 @@ def read_arpa(path):
 def write_arpa(path, model):
     """Writes a model to an ARPA file, which other toolkits read too.
 
+    The word " " is written as `<0x20>`, which `read_arpa` undoes; to others it is a word like any.
+
     Args:
         path: str or path of the file.
         model: `NGram`.
+
+    Raises:
+        ValueError: if a word could not be read back: it is empty, holds ASCII white space and is more than one blank,
+            or is `<0x20>` or another spelling of `<unk>`. Nothing is written then.
 
     Example: see `read_arpa`.
 
@@ -77,7 +91,7 @@ def write_arpa(path, model):
     >>> path.read_text().splitlines()[1]
     'ngram 1=4'
     """
-    words = np.array(model.vocabulary, object)
+    words = np.array([_written(word) for word in model.vocabulary], object)
     with open(path, "w", encoding="utf-8", newline="\n") as file:
         file.write("\\data\\\n")
         file.writelines(f"ngram {length}={len(e.grams)}\n" for length, e in enumerate(model.entries, 1))
@@ -88,6 +102,23 @@ def write_arpa(path, model):
                 weight = "" if length == model.order else f"\t{backoff:.9g}"
                 file.write(f"{log_probability:.9g}\t{' '.join(gram)}{weight}\n")
         file.write("\n\\end\\\n")
+
+
+def _written(word):
+    """A word as one field."""
+    if word == BLANK:
+        return ESCAPED_BLANK
+    if word.encode().split() != [word.encode()] or _read_word(word) != word:
+        raise ValueError(
+            f"an ARPA file cannot hold the word {word!r}: expected words without ASCII white space, not empty, "
+            f"{UNKNOWN} in lower case and no {ESCAPED_BLANK}"
+        )
+    return word
+
+
+def _read_word(field):
+    """What a field means."""
+    return BLANK if field == ESCAPED_BLANK else UNKNOWN if field.lower() == UNKNOWN else field
 
 
 class _Reader:
@@ -104,9 +135,16 @@ class _Reader:
     def next(self, wanted):
         """Goes to the next line that is not empty."""
         for line in self.file:
-            self.number, self.line = self.number + 1, line.strip()
+            self.number += 1
+            if self.number == 1:
+                line = line.removeprefix(codecs.BOM_UTF8)
+                if b"\0" in line or line.startswith((b"\x1f\x8b", *UTF_16)):  # the first is gzip's
+                    raise self.broken("this is no ARPA text: expected UTF-8, not compressed")
+            self.line = line.strip()
             if self.line:
                 return self.line
+        if not self.number:
+            raise ValueError(f"{self.path}: the file is empty; expected {wanted}")
         raise self.broken(f"the file ends here; expected {wanted}")
 
     def read(self):
@@ -127,6 +165,8 @@ class _Reader:
                 raise self.broken(f"expected \\{length}-grams:. Received: {self.shown()}")
             of_length, listed = self.section(length, count, listed, longest=length == len(announced))
             entries.append(of_length)
+            if missing := {BEGIN, END} - self.index.keys():
+                raise self.broken(f"expected {BEGIN} and {END} among the 1-grams. Missing: {sorted(missing)}")
         if self.line != b"\\end\\":
             raise self.broken(f"expected \\end\\. Received: {self.shown()}")
         return self.model(entries)
@@ -161,10 +201,7 @@ class _Reader:
         return Entries(grams, np.array(log_probabilities) * LN10, np.array(backoffs) * LN10), listed
 
     def number_in(self, field, name):
-        try:
-            number = float(field)
-        except ValueError:
-            number = np.nan
+        number = float(field) if NUMBER.fullmatch(field) else np.nan
         if not np.isfinite(number):
             raise self.broken(f"expected a number as {name}. Received: {self.shown()}")
         return number
@@ -172,7 +209,7 @@ class _Reader:
     def words(self, fields, new):
         for field in fields:
             try:
-                word = field.decode()
+                word = _read_word(field.decode())
             except UnicodeDecodeError as error:
                 raise self.broken(f"expected UTF-8. Received: {self.shown()}") from error
             if new:
@@ -182,9 +219,6 @@ class _Reader:
             yield self.index[word]
 
     def model(self, entries):
-        missing = [mark for mark in (BEGIN, END) if mark not in self.index]
-        if missing:
-            raise ValueError(f"{self.path}: expected {BEGIN} and {END} among the 1-grams. Missing: {missing}")
         if UNKNOWN not in self.index:
             of_one = entries[0]
             grams = np.append(of_one.grams, [[len(self.index)]], axis=0)

@@ -30,14 +30,14 @@ def kneser_ney(sentences, order=3, vocabulary=None, minimum_count=1):
         order: int, the length of the longest grams. Defaults to 3.
         vocabulary: iterable of str, the words of the model, or None (default) for all words of the text. Other words
             count as `<unk>`.
-        minimum_count: int; words seen less often count as `<unk>`. Defaults to 1.
+        minimum_count: int; words seen less often count as `<unk>`, unless a `vocabulary` says which do. Defaults to 1.
 
     Returns:
         `NGram`.
 
     Raises:
-        ValueError: if there is no sentence or the order is below 1, if a sentence is a str, or if one holds `<s>` or
-            `</s>`, which are set here.
+        ValueError: if there is no sentence or the order is below 1, if a sentence is a str, or if one holds what is
+            no str, or `<s>` or `</s>`, which are set here.
 
     Example:
 
@@ -90,6 +90,8 @@ def _read(sentences, vocabulary, minimum_count):
         if isinstance(sentence, str):
             raise ValueError(f"sentence {number} is a str: split it into words, or give list(...) of its characters")
         rows.append(list(sentence))
+        if strange := [word for word in rows[-1] if not isinstance(word, str)]:
+            raise ValueError(f"expected words that are str. Received: {strange[0]!r} in sentence {number}")
         if BEGIN in rows[-1] or END in rows[-1]:
             raise ValueError(f"sentence {number} holds {BEGIN} or {END}, which are set here: {rows[-1]}")
     if not rows:

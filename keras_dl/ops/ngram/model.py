@@ -209,7 +209,16 @@ class NGram:
 
         Returns:
             float64 array `[N]`; natural logarithm.
+
+        Raises:
+            ValueError: if a sentence is a str.
         """
+        sentences = list(sentences)
+        for number, sentence in enumerate(sentences, 1):
+            if isinstance(sentence, str):
+                raise ValueError(
+                    f"sentence {number} is a str: split it into words, or give list(...) of its characters"
+                )
         rows = [self.ids(sentence) for sentence in sentences]
         total, states = np.zeros(len(rows)), np.full(len(rows), self.initial_state, np.int32)
         for place in range(max(map(len, rows), default=0)):
@@ -228,7 +237,12 @@ class NGram:
 
         Returns:
             float: how many equally likely words would be as hard to guess.
+
+        Raises:
+            ValueError: if there is no sentence, or as `score`.
         """
+        if not sentences:
+            raise ValueError("expected at least one sentence. Received: none")
         words = sum(len(sentence) + 1 for sentence in sentences)
         return float(np.exp(-self.score(sentences).sum() / words))
 

@@ -1,3 +1,4 @@
+import gzip
 import re
 
 import numpy as np
@@ -92,6 +93,7 @@ def test_a_file_without_unk_gets_an_unlikely_one(written):
         ("-0.25	a", "x	a", 13, "expected a number as log probability. Received: 'x\\\\ta"),
         ("-0.25	a", "nan	a", 13, "expected a number as log probability"),
         ("-0.25	a", "0.25	a", 13, "expected a log probability, at most 0"),
+        ("-0.25	a", "-0_25	a", 13, "expected a number as log probability"),
         ("a	-0.125", "a	half", 13, "expected a number as backoff weight"),
         ("-2	b", "-2	a", 14, "twice"),
         ("-2	b", "-2", 14, "expected a log probability, 1 words and perhaps a backoff weight"),
@@ -112,7 +114,7 @@ def test_broken_files(before, after, line, message, written):
         read_arpa(path)
 
 
-@pytest.mark.parametrize("lines", [0, 3, 6, 12, 17, 22])
+@pytest.mark.parametrize("lines", [3, 6, 12, 17, 22])
 def test_truncated_files(lines, written):
     path = written("".join(FILE.splitlines(keepends=True)[:lines]))
     with pytest.raises(ValueError, match=rf"model.arpa, line {lines}: the file ends here; expected"):
@@ -127,8 +129,48 @@ def test_a_file_that_is_not_utf_8(written):
 
 def test_a_file_without_the_marks_of_sentences(written):
     path = written(FILE.replace("</s>", "<end>"))
-    with pytest.raises(ValueError, match=r"model.arpa: expected <s> and </s> among the 1-grams. Missing: \['</s>'\]"):
+    with pytest.raises(ValueError, match=r"model.arpa, line 16: expected <s> and </s> among .*: \['</s>'\]"):
         read_arpa(path)
+
+
+def test_an_empty_file(written):
+    with pytest.raises(ValueError, match=r"model.arpa: the file is empty; expected .data"):
+        read_arpa(written(""))
+
+
+@pytest.mark.parametrize("content", [gzip.compress(FILE.encode()), FILE.encode("utf-16"), FILE.encode("utf-16-be")[2:]])
+def test_what_is_no_text(content, written):
+    with pytest.raises(ValueError, match="model.arpa, line 1: this is no ARPA text: expected UTF-8, not compressed"):
+        read_arpa(written(content))
+
+
+@pytest.mark.parametrize("text", [FILE.lstrip(), FILE])
+def test_a_byte_order_mark_is_skipped(text, written):
+    assert read_arpa(written(text.encode("utf-8-sig"))).vocabulary == ["<unk>", "<s>", "</s>", "a", "b"]
+
+
+@pytest.mark.parametrize("unknown", ["<UNK>", "<Unk>"])
+def test_unk_in_capitals_is_unk(unknown, written):
+    model = read_arpa(written(FILE.replace("<unk>", unknown)))
+    assert model.vocabulary == read_arpa(written(FILE)).vocabulary
+    assert model.score([["x"]])[0] == pytest.approx((-0.5 - 1 - 0.75) * np.log(10), rel=1e-5)
+
+
+def test_letters_with_a_blank_are_written_and_read(tmp_path):
+    model = kneser_ney([list("a b ba"), list("b ab")], order=3)
+    write_arpa(tmp_path / "letters.arpa", model)
+    assert "<s> a <0x20>" in (tmp_path / "letters.arpa").read_text()
+    again = read_arpa(tmp_path / "letters.arpa")
+    assert again.vocabulary == model.vocabulary
+    sentences = [list("b a"), list(" ")]
+    np.testing.assert_allclose(again.score(sentences), model.score(sentences), rtol=1e-6)
+
+
+@pytest.mark.parametrize("word", ["", "New York", " a", "a\x0bb", "\n", "  ", "<0x20>", "<UNK>"])
+def test_words_that_cannot_be_written(word, tmp_path):
+    with pytest.raises(ValueError, match=re.escape(f"cannot hold the word {word!r}")):
+        write_arpa(tmp_path / "model.arpa", kneser_ney([["a", word]], order=2))
+    assert not (tmp_path / "model.arpa").exists()
 
 
 def test_kenlm_scores_the_same(tmp_path):

@@ -75,7 +75,7 @@ def test_rare_words_and_words_outside_the_vocabulary_are_unknown():
     text = [["a", "a", "b", "c"], ["c", "a"]]
     rare = kneser_ney(text, order=2, minimum_count=2)
     assert rare.vocabulary == ["<unk>", "<s>", "</s>", "a", "c"]
-    chosen = kneser_ney(text, order=2, vocabulary=["a", "c", "a", "<unk>"])
+    chosen = kneser_ney(text, order=2, vocabulary=["a", "c", "a", "<unk>"], minimum_count=9)  # which then says nothing
     assert chosen.vocabulary == rare.vocabulary
     spelled = kneser_ney([["a", "a", "<unk>", "c"], ["c", "a"]], order=2)
     sentences = [["a", "b", "c"], ["z"]]
@@ -97,6 +97,7 @@ def test_more_text_of_the_kind_is_less_surprising():
         (([],), "at least one sentence"),
         ((["the cat"],), "sentence 1 is a str"),
         (([["a"], ["b", "</s>"]],), "sentence 2 holds"),
+        (([["a"], ["b", 7, None]],), "expected words that are str. Received: 7 in sentence 2"),
         (([["a"]], 0), "order of at least 1. Received: 0"),
     ],
 )

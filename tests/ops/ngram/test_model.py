@@ -73,6 +73,11 @@ def test_score_adds_up_the_steps_of_each_sentence():
     assert model.score(sentences).dtype == "float64"
     assert model.perplexity(sentences) == pytest.approx(np.exp(-np.sum(expected) / (3 + 0 + 1 + 5 + 4)), rel=1e-5)
     assert model.score([]).shape == (0,)
+    for measure in (model.score, model.perplexity):
+        with pytest.raises(ValueError, match="sentence 2 is a str: split it into words"):
+            measure([["a"], "a b"])
+    with pytest.raises(ValueError, match="at least one sentence. Received: none"):
+        model.perplexity([])
 
 
 def test_unknown_words_have_the_index_of_unk():
