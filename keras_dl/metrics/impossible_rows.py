@@ -20,9 +20,8 @@ class ImpossibleRows(keras.metrics.Metric):
 
     Call arguments:
         y_true: int tensor `[B, L]`, padded at the end with the blank or with negative numbers.
-        y_pred: float tensor `[B, T, V]` of logits. Masked frames do not count as frames; but the output of
-            `keras_dl.layers.CTCOutput` has no mask, as its masked frames are blanks like others, so there all T count
-            and rows that are too short only without their padding are not found.
+        y_pred: float tensor `[B, T, V]` of logits. Masked frames do not count as frames, nor do those that
+            `keras_dl.layers.CTCOutput` made of masked ones, which emit the blank for certain.
 
     Example:
 
@@ -41,8 +40,9 @@ class ImpossibleRows(keras.metrics.Metric):
     def update_state(self, y_true, y_pred, sample_weight=None):
         if sample_weight is not None:
             raise ValueError("ImpossibleRows counts whole rows and takes no `sample_weight`.")
-        mask = getattr(y_pred, "_keras_mask", None)
-        frames = ops.shape(y_pred)[1] if mask is None else ops.sum(ops.cast(mask, "int32"), axis=1)
+        y_pred, mask = ops.convert_to_tensor(y_pred), getattr(y_pred, "_keras_mask", None)
+        heard = _may_hold_a_label(y_pred, self.blank_index)
+        frames = ops.sum(ops.cast(heard if mask is None else ops.logical_and(heard, mask), "int32"), axis=1)
         impossible = minimum_frames(y_true, blank_index=self.blank_index) > frames
         self.rows.assign_add(ops.cast(ops.sum(impossible), self.rows.dtype))
 
@@ -51,3 +51,12 @@ class ImpossibleRows(keras.metrics.Metric):
 
     def get_config(self):
         return {**super().get_config(), "blank_index": self.blank_index}
+
+
+def _may_hold_a_label(logits, blank_index):
+    """False at frames of `[B, T, V]` that are blanks so certainly as no model makes them, only `certain_blank`."""
+    half = keras.backend.standardize_dtype(logits.dtype) == "float16"
+    blank = logits[..., blank_index : blank_index + 1]
+    # Halved, as float16 holds no more than 65504. The blank is not far from itself; a second class may be a label.
+    far = blank / 2 - logits / 2 > (1e4 if half else 5e7)
+    return ops.sum(ops.cast(ops.logical_not(far), "int32"), axis=-1) > 1

@@ -3,7 +3,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_dl.layers import CTCOutput
 from keras_dl.metrics import ImpossibleRows
+from keras_dl.ops.ctc import certain_blank
 
 
 def test_rows_that_do_not_fit_are_counted_over_batches():
@@ -46,3 +48,22 @@ def test_config_and_weights():
     assert (type(metric), metric.blank_index, metric.name) == (ImpossibleRows, 3, "other")
     with pytest.raises(ValueError, match="ImpossibleRows counts whole rows and takes no `sample_weight`"):
         metric.update_state(np.array([[1]]), np.zeros((1, 1, 4)), sample_weight=np.ones(1))
+
+
+@pytest.mark.parametrize("blank", [0, 2])
+def test_masked_frames_behind_the_output_layer_are_no_frames(blank):
+    layers = [keras.Input((None, 2)), keras.layers.Masking(), CTCOutput(["a", "b"], blank)]
+    model = keras.Sequential(layers)
+    model.compile(loss=lambda y_true, y_pred: 0.0 * y_pred[:, 0, 0], metrics=[ImpossibleRows(blank)])
+    inputs = np.ones((3, 4, 2), "float32") * (np.arange(4) < np.array([[4], [3], [0]]))[..., None]
+    labels = np.array([[1, 1, 3], [1, 1, 3], [-1, -1, -1]]) if blank == 2 else np.array([[1, 1, 2], [1, 1, 2], [0] * 3])
+    assert model.evaluate(inputs, labels, verbose=0, return_dict=True)["impossible_rows"] == 1
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_frames_that_are_certain_blanks_are_no_frames(dtype):
+    logits = tf.cast([[[1e4, -1e3, -1e3], [0, 0, 0], [-3e4, 3e4, -3e4]]], dtype)
+    for frames in range(4):
+        metric = ImpossibleRows()
+        metric.update_state(np.array([[1, 2, 1]]), certain_blank(logits, [[place < frames for place in range(3)]]))
+        assert metric.result() == (frames < 3)
