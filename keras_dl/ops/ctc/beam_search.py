@@ -1,14 +1,14 @@
 """Prefix beam search."""
 
-import functools
+import weakref
 from typing import NamedTuple
 
 import tensorflow as tf
 
 from keras_dl.ops.ctc.alignment import align
-from keras_dl.ops.ctc.fused_beam import beam_of, checked_fusion
+from keras_dl.ops.ctc.fused_beam import Fusion, beam_of, checked_fusion
 from keras_dl.ops.ctc.inputs import checked_inputs, refuse_nan
-from keras_dl.ops.ctc.prefix_beam import LOW
+from keras_dl.ops.ctc.prefix_beam import LOW, checked_int
 
 
 class Hypotheses(NamedTuple):
@@ -49,12 +49,15 @@ def beam_search_decode(
         p_token(y)     = p_token(y) p(last of y)
         p_token(y + c) = p_token(y + c) + (p_blank(y) if c is the last of y else p_blank(y) + p_token(y)) p(c)
 
-    Nothing is pruned but for the width. Prefixes are ranked by their score:
+    Nothing is pruned but for the width; a token below `exp(-2e4)` in a frame does not occur there. Prefixes are
+    ranked by their score:
 
         score = log p_ctc + lm_weight * log p_lm + word_bonus * words
 
-    An eager call is compiled, once for some numbers of frames; in a graph it is stock operations, so that a model which
-    ends in it can be exported and served.
+    An eager call is compiled, which takes seconds: for each other number of rows, other options, lexicon or language
+    model, and, as the frames are padded to one of few lengths, for some more frames. Keep the batches alike and the
+    lexicon, or call it in a `tf.function` of unknown shape where they are ragged. In a graph it is stock operations, so
+    that a model which ends in it can be exported and served.
 
     Args:
         logits: float tensor `[B, T, V]`, unnormalised; frames of padding may hold anything. V must be known.
@@ -81,9 +84,11 @@ def beam_search_decode(
         probability and score -1e30. float32, or float64 for such logits.
 
     Raises:
-        ValueError: if the width or the number of hypotheses is out of range, V is not known, the lexicon or the
-            vocabulary has other classes, a language model has neither of them, a length is out of range, or a valid
-            frame holds NaN (the last two in a graph `tf.errors.InvalidArgumentError`).
+        ValueError: if the width, the number of hypotheses or the blank is no int or out of range, V is not known, the
+            lexicon or the vocabulary has other classes, a language model has neither of them or knows none of the
+            labels or words, the lexicon or language model is of another class, a weight or bonus is not finite, a
+            length is out of range, or a valid frame holds NaN or has an infinite best logit (the last two in a graph
+            `tf.errors.InvalidArgumentError`).
 
     Example:
 
@@ -96,8 +101,9 @@ def beam_search_decode(
     Reference: Hannun et al. 2014, "First-pass large vocabulary continuous speech recognition using bi-directional
     recurrent DNNs", algorithm 1, https://arxiv.org/abs/1408.2873
     """
-    logits = tf.convert_to_tensor(logits)
-    if not 1 <= top_paths <= beam_width:
+    logits, blank_index = tf.convert_to_tensor(logits), checked_int("blank_index", blank_index, 0)
+    beam_width, top_paths = checked_int("beam_width", beam_width, 1), checked_int("top_paths", top_paths, 1)
+    if top_paths > beam_width:
         raise ValueError(
             f"`top_paths` must be from 1 to `beam_width`. Received: top_paths={top_paths}, beam_width={beam_width}"
         )
@@ -115,20 +121,35 @@ def beam_search_decode(
     return Hypotheses(tokens, *scores, *_spans(tokens, logits, logit_length, blank_index))
 
 
-def _compiled(logits, logit_length, *options):
+def _compiled(logits, logit_length, beam_width, top_paths, blank_index, fusion):
     """The search as one program of XLA, several times as fast as operation by operation."""
     frames = logits.shape[1]
     # Some frames of padding, which are not searched: few lengths to compile for.
     step = 2 ** max(4, (frames - 1).bit_length() - 2)
     padding = max(step, -(-frames // step) * step) - frames
     logits = tf.pad(logits, [[0, 0], [0, padding], [0, 0]])
-    tokens, *scores = _program()(logits, logit_length, tf.reduce_max(logit_length), *options)
+    lexicon, language_model, *rest = fusion or (None, None)
+    program = _program(lexicon, language_model)
+    options = beam_width, top_paths, blank_index, rest
+    tokens, *scores = program(logits, logit_length, tf.reduce_max(logit_length), *options)
     return tokens[:, :, :frames], *scores
 
 
-@functools.cache
-def _program():
-    return tf.function(_search, jit_compile=True, autograph=False)
+_programs = weakref.WeakKeyDictionary()  # by lexicon, and then by language model; by `_search` where there is none
+
+
+def _program(lexicon, language_model):
+    """The compiled search with a lexicon and a language model, for as long as they are kept elsewhere."""
+    of_lexicon = _programs.setdefault(lexicon or _search, weakref.WeakKeyDictionary())
+    if (language_model or _search) not in of_lexicon:
+        parts = [part and weakref.ref(part) for part in (lexicon, language_model)]
+
+        def search(logits, logit_length, frames, beam_width, top_paths, blank_index, rest):
+            fusion = Fusion(*(part and part() for part in parts), *rest) if rest else None
+            return _search(logits, logit_length, frames, beam_width, top_paths, blank_index, fusion)
+
+        of_lexicon[language_model or _search] = tf.function(search, jit_compile=True, autograph=False)
+    return of_lexicon[language_model or _search]
 
 
 def _search(logits, logit_length, frames, beam_width, top_paths, blank_index, fusion):

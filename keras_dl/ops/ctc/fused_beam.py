@@ -6,6 +6,8 @@ Reference: Gulcehre et al. 2015, "On using monolingual corpora in neural machine
 https://arxiv.org/abs/1503.03535
 """
 
+import math
+import numbers
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +16,7 @@ import tensorflow as tf
 from keras_dl.ops.ctc.lexicon import Lexicon
 from keras_dl.ops.ctc.prefix_beam import LOW, PrefixBeam, log_softmax
 from keras_dl.ops.ngram import NGram
+from keras_dl.ops.ngram.model import UNKNOWN
 
 
 class Fusion(NamedTuple):
@@ -36,7 +39,7 @@ def checked_fusion(classes, blank_index, lexicon, language_model, vocabulary, lm
     """A `Fusion` of what `beam_search_decode` was given, or None if that is nothing.
 
     Raises:
-        ValueError: if one of them does not fit the classes.
+        ValueError: if one of them is of another kind, does not fit the classes, or is a number that is not finite.
 
     Example:
 
@@ -46,17 +49,24 @@ def checked_fusion(classes, blank_index, lexicon, language_model, vocabulary, lm
         ...
     ValueError: The lexicon has 3 classes, blank 0. Expected 4 classes, as the logits have, and blank 0
     """
-    if lexicon is None and language_model is None:
+    for name, value, kind in (("lexicon", lexicon, Lexicon), ("language_model", language_model, NGram)):
+        if not isinstance(value, kind | None):
+            raise ValueError(f"`{name}` must be of class `{kind.__name__}`, or None. Received: {value!r}")
+    for name, value in (("lm_weight", lm_weight), ("word_bonus", word_bonus)):
+        if isinstance(value, numbers.Real) and not math.isfinite(value):
+            raise ValueError(f"`{name}` must be finite. Received: {value}")
+    if vocabulary is not None and len(vocabulary) != classes - 1:
+        raise ValueError(f"`vocabulary` must hold {classes - 1} labels. Received: {len(vocabulary)}")
+    no_bonus = isinstance(word_bonus, numbers.Real) and word_bonus == 0  # a tensor may hold anything
+    if lexicon is None and language_model is None and no_bonus:
         return None
     if lexicon is not None and (lexicon.blank_index, lexicon.next_node.shape[1]) != (blank_index, classes):
         raise ValueError(
             f"The lexicon has {lexicon.next_node.shape[1]} classes, blank {lexicon.blank_index}. Expected {classes} "
             f"classes, as the logits have, and blank {blank_index}"
         )
-    if lexicon is None and vocabulary is None:
+    if language_model is not None and lexicon is None and vocabulary is None:
         raise ValueError("A language model of words needs a lexicon, one of labels the `vocabulary`. Received: neither")
-    if vocabulary is not None and len(vocabulary) != classes - 1:
-        raise ValueError(f"`vocabulary` must hold {classes - 1} labels. Received: {len(vocabulary)}")
     vocabulary = None if vocabulary is None else tuple(vocabulary)
     lm_weight, word_bonus = tf.convert_to_tensor(lm_weight, tf.float32), tf.convert_to_tensor(word_bonus, tf.float32)
     return Fusion(lexicon, language_model, vocabulary, lm_weight, word_bonus)
@@ -99,6 +109,9 @@ class FusedBeam(PrefixBeam):
         width, classes, blank_index: as for `PrefixBeam`.
         fusion: `Fusion`.
 
+    Raises:
+        ValueError: if the language model knows none of the labels or words that it is asked for.
+
     Example:
 
     >>> fusion = Fusion(Lexicon(["ab"], ["a", "b"], separator=None), None, None, 0.5, 0.0)
@@ -119,10 +132,19 @@ class FusedBeam(PrefixBeam):
         self._source[:width] = np.arange(width)
         self._label_ids = self._word_ids = None
         if self.model and vocabulary:
-            ids = self.model.ids(vocabulary)
+            ids = self._ids("labels", vocabulary)
             self._label_ids = np.concatenate([ids[:blank_index], [0], ids[blank_index:]]).astype(np.int32)
         elif self.model:
-            self._word_ids = self.model.ids(self.lexicon.words)
+            self._word_ids = self._ids("words of the lexicon", self.lexicon.words)
+
+    def _ids(self, kind, words):
+        ids = self.model.ids(words)
+        if words and (ids == self.model.ids([UNKNOWN])).all():
+            raise ValueError(
+                f"The language model knows none of the {kind}. Received: {list(words[:5])}, and a model of "
+                f"{self.model.vocabulary[:8]}"
+            )
+        return ids
 
     def start(self, batch, dtype):
         shape = [batch, self.width]

@@ -1,12 +1,15 @@
 """One frame of a prefix beam search: each prefix stays or grows by a token, and the best ones are kept."""
 
+import operator
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 LOW = -1e30  # the logarithm of zero; finite, because inf - inf is NaN
-NOTHING = -1e8  # what is below is as good as that: `certain_blank` leaves such log probabilities
+# A log probability of a frame below this is as good as that. `certain_blank` leaves -1e9, or -3e4 of float16, for what
+# does not occur in padding.
+NOTHING = -2e4
 
 
 class Beam(NamedTuple):
@@ -43,6 +46,9 @@ class PrefixBeam:
         classes: int, the number V of classes.
         blank_index: int, the class of the blank.
 
+    Raises:
+        ValueError: if one of them is no int or out of range.
+
     Example:
 
     >>> beams = PrefixBeam(width=2, classes=3, blank_index=0)
@@ -53,7 +59,9 @@ class PrefixBeam:
     """
 
     def __init__(self, width, classes, blank_index):
-        self.width, self.classes, self.blank_index = width, classes, blank_index
+        self.width = width = checked_int("beam_width", width, 1)
+        self.classes = classes = checked_int("classes", classes, 1)
+        self.blank_index = checked_int("blank_index", blank_index, 0, classes - 1)
         self.actions = classes
         self.ranks = max(1, min(classes - 1, width + 1))  # how many tokens of a frame are tried at all
         # How many prefixes try the token of each rank; the rank behind the last is that of all other classes.
@@ -190,6 +198,29 @@ class PrefixBeam:
 
     def _final_score(self, log_probability, context):
         return log_probability
+
+
+def checked_int(name, value, least, most=None):
+    """An option that counts, as an int; integers of numpy are too.
+
+    Raises:
+        ValueError: if it is none, below `least` or above `most`.
+
+    Example:
+
+    >>> checked_int("beam_width", 2.5, 1)
+    Traceback (most recent call last):
+        ...
+    ValueError: `beam_width` must be an int of at least 1. Received: 2.5
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or number < least or (most is not None and number > most):
+        limits = f"of at least {least}" if most is None else f"from {least} to {most}"
+        raise ValueError(f"`{name}` must be an int {limits}. Received: {value!r}")
+    return number
 
 
 def log_softmax(logits):

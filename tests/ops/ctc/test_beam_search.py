@@ -1,11 +1,14 @@
 import functools
+import gc
 import itertools
+import weakref
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_dl.ops.ctc import Lexicon, align, beam_search_decode
+from keras_dl.ops.ctc import Lexicon, align, beam_search_decode, certain_blank
+from keras_dl.ops.ctc.beam_search import _program, _programs
 from keras_dl.ops.ngram import kneser_ney
 
 from .textbook import collapse, log_softmax, prefix_beam_search
@@ -88,6 +91,42 @@ def test_an_eager_call_is_compiled_and_answers_what_the_graph_does():
     assert (cut.score.dtype, cut.tokens.shape) == (tf.float32, (3, 40, 9))
 
 
+def test_a_compiled_search_keeps_no_lexicon_and_no_model():
+    logits = np.zeros((1, 1, 3), "float32")
+    lexicon, model = Lexicon(["ab"], ["a", "b"], separator=None), kneser_ney([["ab"]], order=1)
+    for _ in range(2):
+        best = beam_search_decode(logits, 1, lexicon=lexicon, language_model=model)
+        assert best.tokens.numpy().tolist() == [[[-1]]]
+    assert len(_programs[lexicon]) == 1
+    program = _program(lexicon, model)
+    assert program.experimental_get_tracing_count() == 1
+    # The model goes, the lexicon stays; then that goes as well.
+    of_model, of_lexicon = weakref.ref(model), weakref.ref(lexicon)
+    del model, program
+    gc.collect()
+    assert of_model() is None and len(_programs[lexicon]) == 0
+    del lexicon
+    gc.collect()
+    assert of_lexicon() is None
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_no_token_stands_in_certain_blanks(dtype):
+    logits = tf.cast([[[1.0, 2, 3], [9, 9, 9], [9, 9, 9]]], dtype)
+    logits = certain_blank(logits, tf.constant([[True, False, False]]))
+    best = tf.function(beam_search_decode, autograph=False)(logits, beam_width=9, top_paths=6)
+    assert best.tokens[0, :, 0].numpy().tolist() == [2, 1, -1, -1, -1, -1]
+    assert (best.tokens[0, :, 1:].numpy() == -1).all()
+    assert (best.score[0].numpy() > -1e20).tolist() == [True] * 3 + [False] * 3
+    np.testing.assert_allclose(np.exp(best.score[0, :3]).sum(), 1, rtol=1e-5)
+
+
+def test_integers_of_numpy_are_ints():
+    options = {"blank_index": np.int64(1), "beam_width": np.int32(2)}
+    best = tf.function(lambda logits: beam_search_decode(logits, **options))(np.array([[[0.0, 9], [9, 0]]], "float32"))
+    assert best.tokens.numpy().tolist() == [[[0, -1]]]
+
+
 def test_it_exports_in_stock_operations(tmp_path):
     lexicon = Lexicon(["ab", "ba"], ["a", "b", " "])
     model = kneser_ney([["ab", "ba"], ["ba"]], order=2)
@@ -121,13 +160,39 @@ def test_bad_input_is_refused():
     logits = np.zeros((2, 3, 4), "float32")
     with pytest.raises(ValueError, match="`top_paths` must be from 1 to `beam_width`. Received: top_paths=9"):
         beam_search_decode(logits, beam_width=5, top_paths=9)
+    for options in (
+        {"beam_width": 2.5},
+        {"beam_width": 0},
+        {"top_paths": 0},
+        {"blank_index": -1},
+        {"blank_index": 0.0},
+    ):
+        (name, value), *_ = options.items()
+        with pytest.raises(ValueError, match=f"`{name}` must be an int of at least [01]. Received: {value}"):
+            beam_search_decode(logits, **options)
+    with pytest.raises(ValueError, match="`blank_index` must be a class from 0 to 3. Received: 4"):
+        beam_search_decode(logits, blank_index=4)
     with pytest.raises(ValueError, match="row 1: 4"):
         beam_search_decode(logits, logit_length=[3, 4])
-    with pytest.raises(ValueError, match="row 0: NaN in frame 2"):
+    with pytest.raises(ValueError, match="row 0: NaN.* in frame 2"):
         beam_search_decode(np.where(np.arange(3)[:, None] == 2, np.nan, logits), beam_width=2)
     with pytest.raises(ValueError, match="The lexicon has 3 classes, blank 0. Expected 4"):
         beam_search_decode(logits, lexicon=Lexicon(["ab"], ["a", "b"], separator=None))
+    with pytest.raises(ValueError, match="`lexicon` must be of class `Lexicon`, or None. Received: \\['a'\\]"):
+        beam_search_decode(logits, lexicon=["a"])
+    with pytest.raises(ValueError, match="`language_model` must be of class `NGram`, or None. Received: 'x.arpa'"):
+        beam_search_decode(logits, language_model="x.arpa")
+    for name in ("lm_weight", "word_bonus"):
+        with pytest.raises(ValueError, match=f"`{name}` must be finite. Received: nan"):
+            beam_search_decode(logits, **{name: float("nan")})
+    with pytest.raises(ValueError, match="`vocabulary` must hold 3 labels. Received: 2"):
+        beam_search_decode(logits, word_bonus=1.0, vocabulary=["a", "b"])
     model = kneser_ney([["ab"]], order=1)
+    with pytest.raises(ValueError, match="knows none of the labels. Received: \\['a', 'b', 'c'\\]"):
+        tf.function(beam_search_decode)(logits, language_model=model, vocabulary=["a", "b", "c"])
+    words = Lexicon(["a", "ba"], ["a", "b", " "])
+    with pytest.raises(ValueError, match="knows none of the words of the lexicon. Received: \\['a', 'ba'\\]"):
+        tf.function(beam_search_decode)(logits, lexicon=words, language_model=model)
     with pytest.raises(ValueError, match="Received: neither"):
         beam_search_decode(logits, language_model=model)
     with pytest.raises(ValueError, match="`vocabulary` must hold 3 labels. Received: 2"):

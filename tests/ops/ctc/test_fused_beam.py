@@ -109,6 +109,7 @@ CASES = [
     (True, None, "words", 2, 0.7, -0.4),
     (True, " ", "labels", 0, 0.5, 0.5),
     (False, " ", "labels", 1, 1.3, 0.3),
+    (False, " ", None, 0, 0.5, 0.8),
 ]
 
 
