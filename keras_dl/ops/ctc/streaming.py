@@ -11,7 +11,7 @@ import tensorflow as tf
 from keras_dl.ops.ctc.beam_search import run, tokens_ahead, trace_back
 from keras_dl.ops.ctc.fused_beam import beam_of, checked_fusion
 from keras_dl.ops.ctc.inputs import checked_inputs, refuse_nan
-from keras_dl.ops.ctc.prefix_beam import LOW, Beam
+from keras_dl.ops.ctc.prefix_beam import LOW, Beam, checked_int
 
 
 class GreedyState(NamedTuple):
@@ -33,6 +33,9 @@ class StreamingGreedy:
     Args:
         blank_index: int, the class of the blank. Defaults to 0.
 
+    Raises:
+        ValueError: if it is no int from 0.
+
     Example:
 
     >>> import numpy as np
@@ -48,7 +51,7 @@ class StreamingGreedy:
     """
 
     def __init__(self, blank_index=0):
-        self.blank_index = blank_index
+        self.blank_index = checked_int("blank_index", blank_index, 0)
         self._step = tf.function(self._step, autograph=False, reduce_retracing=True)
 
     def initial_state(self, batch):
@@ -67,9 +70,16 @@ class StreamingGreedy:
             `(state, tokens)`: the state, and the new tokens, int32 `[B, T]`, padded with -1.
 
         Raises:
-            tf.errors.InvalidArgumentError: if a length is out of range or a valid frame holds NaN.
+            ValueError: if the chunk has no class for the blank or another number of sequences than the state.
+            tf.errors.InvalidArgumentError: if a length is out of range or a valid frame holds NaN or has an infinite
+                best logit.
         """
-        return self._step(*_floats_and_length(chunk, chunk_length), state)
+        chunk, length = _floats_and_length(chunk, chunk_length, state.last)
+        if (chunk.shape[2] or self.blank_index + 1) <= self.blank_index:
+            raise ValueError(
+                f"A chunk must have more classes than the blank, {self.blank_index}. Received: shape {chunk.shape}"
+            )
+        return self._step(chunk, length, state)
 
     def _step(self, chunk, length, state):
         logits, length = _checked(chunk, length, self.blank_index)
@@ -113,7 +123,8 @@ class StreamingBeamSearch:
             `beam_search_decode`; the default width is 32.
 
     Raises:
-        ValueError: as `beam_search_decode`, of what is not the logits.
+        ValueError: if the width, the number of classes or the blank is no int or out of range; of lexicon, language
+            model and their weights as `beam_search_decode`.
 
     Example:
 
@@ -137,7 +148,8 @@ class StreamingBeamSearch:
         word_bonus=0.0,
         vocabulary=None,
     ):
-        self.blank_index = blank_index
+        self.classes = classes = checked_int("classes", classes, 1)
+        self.blank_index = blank_index = checked_int("blank_index", blank_index, 0, classes - 1)
         fusion = checked_fusion(classes, blank_index, lexicon, language_model, vocabulary, lm_weight, word_bonus)
         self._beams = beam_of(beam_width, classes, blank_index, fusion)
         self._prepare = tf.function(self._prepare, autograph=False, reduce_retracing=True)
@@ -160,9 +172,16 @@ class StreamingBeamSearch:
             `(state, tokens)`: the state, and the tokens that are settled now, int32 `[B, S]`, padded with -1.
 
         Raises:
-            tf.errors.InvalidArgumentError: if a length is out of range or a valid frame holds NaN.
+            ValueError: if the chunk has another number of classes or another number of sequences than the state.
+            tf.errors.InvalidArgumentError: if a length is out of range or a valid frame holds NaN or has an infinite
+                best logit.
         """
-        chunk, length = _floats_and_length(chunk, chunk_length)
+        chunk, length = _floats_and_length(chunk, chunk_length, state.tail)
+        if not chunk.shape[2:].is_compatible_with([self.classes]):
+            raise ValueError(
+                f"A chunk must have {self.classes} classes, as the decoder has. Received: shape {chunk.shape}"
+            )
+        chunk = tf.ensure_shape(chunk, [None, None, self.classes])
         if tf.inside_function():
             chunk, length = _checked(chunk, length, self.blank_index)
             return self._settle(state.tail, *self._run(chunk, length, tf.shape(chunk)[1], state.beam))
@@ -209,8 +228,17 @@ class StreamingBeamSearch:
         return BeamState(beam, _cut(tail)), _cut(settled)
 
 
-def _floats_and_length(chunk, length):
+def _floats_and_length(chunk, length, of_state):
     chunk = tf.cast(chunk, tf.float32)
+    if chunk.shape.rank not in (3, None):
+        raise ValueError(f"A chunk must be of shape [B, T, V]. Received: shape {chunk.shape}")
+    if not chunk.shape[:1].is_compatible_with(of_state.shape[:1]):
+        raise ValueError(f"The state is of {of_state.shape[0]} sequences. Received: a chunk of shape {chunk.shape}")
+    if tf.inside_function():
+        expected = "The chunk and the state must be of as many sequences."
+        same = tf.debugging.assert_equal(tf.shape(chunk)[0], tf.shape(of_state)[0], expected)
+        with tf.control_dependencies([same]):
+            chunk = tf.identity(chunk)
     return chunk, tf.fill([tf.shape(chunk)[0]], tf.shape(chunk)[1]) if length is None else tf.cast(length, tf.int32)
 
 

@@ -110,9 +110,34 @@ def test_one_frame_at_a_time_and_what_is_settled_is_forgotten():
     assert tokens == [0, 1, 3] * 40
 
 
+def test_bad_options_are_refused():
+    for options in ({"beam_width": 0}, {"beam_width": 2.5}, {"classes": 0}, {"blank_index": 4}, {"blank_index": -1}):
+        (name, value), *_ = options.items()
+        with pytest.raises(ValueError, match=f"`{name}` must be an int .*Received: {value}"):
+            StreamingBeamSearch(**{"classes": 4, **options})
+    with pytest.raises(ValueError, match="`blank_index` must be an int .*Received: 0.5"):
+        StreamingGreedy(0.5)
+    with pytest.raises(ValueError, match="`word_bonus` must be finite"):
+        StreamingBeamSearch(4, word_bonus=float("nan"))
+    assert StreamingBeamSearch(np.int64(4), blank_index=np.int64(1)).initial_state(2).tail.shape == (2, 32, 0)
+
+
+def test_pieces_that_fit_not_the_state_are_refused():
+    for decoder, classes in ((StreamingBeamSearch(4), "4 classes"), (StreamingGreedy(6), "more classes than")):
+        with pytest.raises(ValueError, match=rf"{classes}.*Received: shape \(2, 3, 5\)"):
+            decoder.step(np.zeros((2, 3, 5)), decoder.initial_state(2))
+        with pytest.raises(ValueError, match=r"state is of 3 sequences. Received: a chunk of shape \(1, 3, 8\)"):
+            decoder.step(np.zeros((1, 3, 8)), decoder.initial_state(3))
+        with pytest.raises(ValueError, match=r"shape \[B, T, V\]"):
+            decoder.step(np.zeros((3, 4)), decoder.initial_state(3))
+    decoder, step = streaming_of(False)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="as many sequences"):
+        step(np.zeros((1, 3, 4), "float32"), decoder.initial_state(3), [3, 3, 3])
+
+
 def test_bad_pieces_are_refused():
     decoder = StreamingBeamSearch(4)
     with pytest.raises(tf.errors.InvalidArgumentError, match="Logit lengths must be from 0 to"):
         decoder.step(np.zeros((2, 2, 4)), decoder.initial_state(2), np.array([1, 3]))
-    with pytest.raises(tf.errors.InvalidArgumentError, match="must not hold NaN"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="NaN, unless of padding|must not hold NaN"):
         StreamingGreedy().step(np.array([[[0.0, 1]], [[0, np.nan]]]), StreamingGreedy().initial_state(2))
