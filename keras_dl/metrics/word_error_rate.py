@@ -1,5 +1,7 @@
 """Edits of the words in greedy CTC decodings, at corpus level."""
 
+import numbers
+
 import keras
 import tensorflow as tf
 from keras import ops
@@ -20,8 +22,8 @@ class WordErrorRate(CTCRatio):
     chooses XLA on a GPU.
 
     Args:
-        vocabulary: list of str, the labels in order, as for `keras_dl.layers.CTCOutput`: label i has class i below the
-            blank and i + 1 from there on.
+        vocabulary: list of str, the labels in order, or an int n for `"0"` to `"n - 1"`, as for
+            `keras_dl.layers.CTCOutput`: label i has class i below the blank and i + 1 from there on.
         separator: str, the label between two words. Defaults to `" "`.
         blank_index: int, the class of the blank. Defaults to 0.
         name: str. Defaults to `"word_error_rate"`.
@@ -32,7 +34,8 @@ class WordErrorRate(CTCRatio):
         y_pred: float tensor `[B, T, len(vocabulary) + 1]` of logits. Masked frames say nothing.
 
     Raises:
-        ValueError: if the separator is not in the vocabulary, or the logits are of other classes.
+        ValueError: if the separator is not in the vocabulary, `blank_index` is out of range, or the logits are of other
+            classes.
 
     Example:
 
@@ -45,7 +48,10 @@ class WordErrorRate(CTCRatio):
 
     def __init__(self, vocabulary, separator=" ", blank_index=0, name="word_error_rate", dtype=None):
         super().__init__(blank_index, name=name, dtype=dtype)
-        self.vocabulary, self.separator = list(vocabulary), separator
+        labels = range(vocabulary) if isinstance(vocabulary, numbers.Integral) else vocabulary
+        self.vocabulary, self.separator = [str(label) for label in labels], separator
+        if not 0 <= blank_index <= len(self.vocabulary):
+            raise ValueError(f"`blank_index` must be from 0 to {len(self.vocabulary)}. Received: {blank_index}")
         if separator not in self.vocabulary:
             raise ValueError(f"the separator must be a label of the vocabulary {vocabulary}. Received: {separator!r}")
 

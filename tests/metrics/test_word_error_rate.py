@@ -55,8 +55,18 @@ def test_labels_of_several_letters():
     assert metric.result() == 0
 
 
+def test_digits_may_be_a_number():
+    metric = WordErrorRate(3, separator="0")
+    assert metric.get_config()["vocabulary"] == ["0", "1", "2"]
+    metric.update_state(np.array([[2, 1, 3]]), np.eye(4, dtype="float32")[[[2, 1, 2]]])
+    assert metric.result() == 0.5
+
+
 def test_what_does_not_fit_together():
     with pytest.raises(ValueError, match=r"separator must be a label of the vocabulary \['a'\]. Received: ' '"):
         WordErrorRate(["a"])
+    for blank in (-1, 3, 9):
+        with pytest.raises(ValueError, match=f"`blank_index` must be from 0 to 2. Received: {blank}"):
+            WordErrorRate(["a", " "], blank_index=blank)
     with pytest.raises(ValueError, match=r"logits of 2 labels and the blank. Received: shape \(1, 2, 5\)"):
         WordErrorRate(["a", " "]).update_state(np.array([[1]]), np.zeros((1, 2, 5), "float32"))

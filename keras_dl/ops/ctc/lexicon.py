@@ -1,5 +1,7 @@
 """The words that a decoding may consist of."""
 
+import numbers
+
 import numpy as np
 import tensorflow as tf
 
@@ -13,8 +15,8 @@ class Lexicon:
     Args:
         words: list of words, each a str of labels of one character or a sequence of labels, which may be longer
             (`["th", "e"]`). A word given twice is one; given with other labels, it may be written either way.
-        vocabulary: list of str, the labels in order, as for `keras_dl.layers.CTCOutput`: label i has class i below the
-            blank and i + 1 from there on.
+        vocabulary: list of str, the labels in order, or an int n for `"0"` to `"n - 1"`, as for
+            `keras_dl.layers.CTCOutput`: label i has class i below the blank and i + 1 from there on.
         separator: str, the label between two words, or None if words follow one another directly. Defaults to `" "`.
         blank_index: int, the class of the blank. Defaults to 0.
 
@@ -27,8 +29,8 @@ class Lexicon:
         blank_index: int, the class of the blank.
 
     Raises:
-        ValueError: if there is no word, a word is empty, holds the separator or a label that is not in the vocabulary,
-            or if the separator is no label.
+        ValueError: if there is no word, all words are one str, a word is empty, holds the separator or a label that is
+            not in the vocabulary, if the vocabulary holds a label twice, or if the separator is no label.
 
     Example:
 
@@ -41,7 +43,11 @@ class Lexicon:
     """
 
     def __init__(self, words, vocabulary, separator=" ", blank_index=0):
-        vocabulary = list(vocabulary)
+        if isinstance(words, str):
+            raise ValueError(f"`words` must be a list of words. Received: the str {words[:100]!r}")
+        vocabulary = [str(n) for n in range(vocabulary)] if isinstance(vocabulary, numbers.Integral) else [*vocabulary]
+        if len(set(vocabulary)) < len(vocabulary):
+            raise ValueError(f"`vocabulary` must hold no label twice. Received: {vocabulary}")
         if not 0 <= blank_index <= len(vocabulary):
             raise ValueError(f"`blank_index` must be from 0 to {len(vocabulary)}. Received: {blank_index}")
         class_of = {label: index + (index >= blank_index) for index, label in enumerate(vocabulary)}

@@ -69,6 +69,21 @@ def test_what_is_no_lexicon(words, options, message):
         Lexicon(words, ["a", "b", " "], **options)
 
 
+def test_a_str_is_no_list_of_words():
+    with pytest.raises(ValueError, match="`words` must be a list of words. Received: the str 'abc'"):
+        Lexicon("abc", ["a", "b", "c"], separator=None)
+
+
+def test_a_label_twice_is_refused():
+    with pytest.raises(ValueError, match=r"no label twice. Received: \['a', ' ', 'a'\]"):
+        Lexicon(["a"], ["a", " ", "a"])
+
+
+def test_digits_may_be_a_number():
+    for lexicon in (Lexicon(["12", "0"], 3, None), Lexicon(["12", "0"], np.int64(3), None)):
+        assert [reading(lexicon, classes) for classes in ([2, 3], [1], [2])] == [0, 1, -1]
+
+
 def test_a_blank_is_a_letter_where_nothing_separates():
     lexicon = Lexicon(["a b"], ["a", "b", " "], separator=None)
     assert reading(lexicon, [1, 3, 2]) == 0
