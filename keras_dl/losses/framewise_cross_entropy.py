@@ -33,7 +33,8 @@ class FramewiseCrossEntropy(keras.losses.Loss):
         sample_weight: float tensor `[B]`, optional.
 
     Raises:
-        ValueError: for other `weights`, or tensors of other shapes.
+        ValueError: for other `weights`, or tensors of other shapes. A class above V - 1 is an InvalidArgumentError of
+            TensorFlow on a CPU; on a GPU and under XLA it makes the loss NaN.
 
     Example:
 
@@ -95,4 +96,10 @@ def _for_every_step(y_true, y_pred):
     if len(y_pred.shape) != 3 or len(y_true.shape) not in (1, 2):
         raise ValueError(f"Expected y_true [B, T] or [B], y_pred [B, T, V]. Received: {y_true.shape}, {y_pred.shape}")
     y_true = y_true if len(y_true.shape) == 2 else ops.expand_dims(y_true, 1)
+    rows, steps = y_true.shape
+    # What is not known yet is None; a single row would be broadcast to all.
+    if (None not in (rows, y_pred.shape[0]) and rows != y_pred.shape[0]) or (
+        None not in (steps, y_pred.shape[1]) and steps not in (1, y_pred.shape[1])
+    ):
+        raise ValueError(f"Expected y_true [B, T], [B, 1] or [B]. Received: {y_true.shape}, y_pred {y_pred.shape}")
     return ops.broadcast_to(y_true, ops.shape(y_pred)[:2])

@@ -129,9 +129,25 @@ def test_half_precision_is_computed_in_float32(dtype):
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="all, last, ramp. Received: 'first'"):
         FramewiseCrossEntropy("first")
-    for shapes in [((2, 3, 1), (2, 3, 4)), ((2,), (2, 4))]:
+    for shapes in [
+        ((2, 3, 1), (2, 3, 4)),
+        ((2,), (2, 4)),
+        ((1,), (2, 3, 4)),
+        ((1, 3), (2, 3, 4)),
+        ((3,), (2, 3, 4)),
+        ((2, 2), (2, 3, 4)),
+    ]:
         with pytest.raises(ValueError, match="Expected y_true"):
             FramewiseCrossEntropy()(np.zeros(shapes[0], int), np.zeros(shapes[1], "float32"))
+
+
+def test_a_class_out_of_range():
+    logits, classes = tf.zeros((2, 3, 4)), tf.constant([1, 4])
+    if not tf.config.list_physical_devices("GPU"):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="outside the valid range"):
+            FramewiseCrossEntropy()(classes, logits)
+    compiled = tf.function(FramewiseCrossEntropy(reduction=None), jit_compile=True)
+    np.testing.assert_allclose(compiled(classes, logits), [np.log(4), np.nan], rtol=1e-6)
 
 
 def test_configuration_round_trip():
