@@ -148,7 +148,7 @@ class PrefixBeam:
         either = tf.concat([beam.parent, hashes], axis=1)
         parent = tf.gather(either, tf.where(stays, source, source + self.width), batch_dims=1)
         last = tf.where(stays, tf.gather(beam.last, source, batch_dims=1), action)
-        best = tf.where(exists, log_add(by_blank, by_token), tf.zeros([], low.dtype))[:, :1]
+        best = tf.where(exists[:, :1], log_add(by_blank[:, :1], by_token[:, :1]), tf.zeros([], low.dtype))
         beam = Beam(
             by_blank - best,
             by_token - best,
