@@ -9,8 +9,8 @@
 (`{digit}_{speaker}_{index}.wav`), or that set from TensorFlow Datasets. Without it the digits are buzzed by artificial
 voices: a stand-in that needs no download, to try the pipeline with; what it learns knows nothing of people.
 
-Measured on five speakers of the Free Spoken Digit Dataset after 14 epochs: a test label error rate of 1.4 % where all of
-them are known; 16 and 26 % for two of them who were never heard in training.
+Measured on five speakers of the Free Spoken Digit Dataset after 14 epochs: a test label error rate of 1.4 % where all
+of them are known; 16 and 26 % for two of them who were never heard in training.
 """
 
 import keras
