@@ -1,6 +1,6 @@
 """Hears strings of spoken digits: from the waveform to the digits, with times and confidences.
 
-    keras-dl train pipelines/spoken_digits.py --data recordings.tar                           # 7 minutes on 2 cores
+    keras-dl train pipelines/spoken_digits.py --data recordings.tar                           # 10 minutes of one core
     keras-dl train pipelines/spoken_digits.py --data recordings.tar holdout_speaker=theo      # tested on a new voice
     keras-dl train pipelines/spoken_digits.py --data tfds:spoken_digit causal=True            # as if heard live
     keras-dl predict spoken_digits --audio FILE.wav
@@ -9,8 +9,8 @@
 (`{digit}_{speaker}_{index}.wav`), or that set from TensorFlow Datasets. Without it the digits are buzzed by artificial
 voices: a stand-in that needs no download, to try the pipeline with; what it learns knows nothing of people.
 
-Measured on five speakers of the Free Spoken Digit Dataset after 14 epochs: a test label error rate of 1.4 % where all
-of them are known; 16 and 26 % for two of them who were never heard in training.
+Measured on five speakers of the Free Spoken Digit Dataset: a test label error rate of 0.3 % where all of them are known
+(30 epochs); 14, 16, 26 and 33 % for four of them in turn, who were never heard in training (14 epochs).
 """
 
 import keras
