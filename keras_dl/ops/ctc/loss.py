@@ -85,9 +85,10 @@ def _traced(dtype):
 def _loss(labels, logits, label_length, logit_length, blank_index):
     """The loss of each row, NaN or huge where it has none, and whether some path fits."""
     frames, longest = (tf.shape(x)[1] if x.shape[1] is None else x.shape[1] for x in (logits, labels))
-    walk = _walk
+    walk = functools.partial(_walk, softplus=tf.math.softplus)
     if isinstance(frames, int) and isinstance(longest, int) and frames >= _WORTH_COMPILING:
-        walk = tf.function(_walk, autograph=False, jit_compile=True)  # compiled once, a loop twice as fast
+        # Compiled once, a loop twice as fast.
+        walk = tf.function(functools.partial(_walk, softplus=_softplus), autograph=False, jit_compile=True)
     valid = tf.sequence_mask(logit_length, frames)[..., None]
     inside = tf.sequence_mask(label_length, longest)
     labels = tf.where(inside, labels, 0)
@@ -149,7 +150,7 @@ def _loss(labels, logits, label_length, logit_length, blank_index):
     return loss_of(logits)
 
 
-def _walk(of_blank, of_labels, follows, start):
+def _walk(of_blank, of_labels, follows, start, softplus):
     """The log probability of all beginnings of paths, by the state in which they stand at each frame.
 
     Args:
@@ -165,6 +166,7 @@ def _walk(of_blank, of_labels, follows, start):
     frames, batch, longest = tf.unstack(tf.shape(of_labels))
     low = tf.constant(LOW, tf.float64)
     before_first = tf.fill([batch, 1], low)
+    logaddexp = functools.partial(_logaddexp, dtype=of_labels.dtype, softplus=softplus)
     blanks, labels = (tf.TensorArray(tf.float64, frames, element_shape=[None, None]) for _ in range(2))
     read_blank, read_labels = (
         tf.TensorArray(x.dtype, frames, element_shape=[None, None]).unstack(x) for x in (of_blank, of_labels)
@@ -172,8 +174,8 @@ def _walk(of_blank, of_labels, follows, start):
 
     def turn(time, blank, label, scale, blanks, labels):
         for step in range(_STEPS):
-            entered = _logaddexp(blank, tf.concat([before_first, label], axis=1), of_labels.dtype)
-            label = _logaddexp(label, tf.where(follows, entered[:, :-1], blank[:, :-1]), of_labels.dtype)
+            entered = logaddexp(blank, tf.concat([before_first, label], axis=1))
+            label = logaddexp(label, tf.where(follows, entered[:, :-1], blank[:, :-1]))
             blank = entered + tf.cast(read_blank.read(time + step), tf.float64)
             label += tf.cast(read_labels.read(time + step), tf.float64)
             blanks, labels = blanks.write(time + step, blank), labels.write(time + step, label)
@@ -197,7 +199,14 @@ def _walk(of_blank, of_labels, follows, start):
     return (blanks.stack(), labels.stack()), (blank, label), scale
 
 
-def _logaddexp(first, second, dtype=tf.float64):
+def _logaddexp(first, second, dtype=tf.float64, softplus=tf.math.softplus):
     """`log(exp(first) + exp(second))` in float64, its transcendental part in `dtype`."""
     larger = tf.maximum(first, second)
-    return larger + tf.cast(tf.math.softplus(tf.cast(tf.minimum(first, second) - larger, dtype)), tf.float64)
+    return larger + tf.cast(softplus(tf.cast(tf.minimum(first, second) - larger, dtype)), tf.float64)
+
+
+def _softplus(x):
+    """For x <= 0 under XLA, whose own tells cases apart that do not occur. Elsewhere one operation costs less."""
+    small = tf.exp(x)
+    rounded = 1 + small
+    return tf.math.log(rounded) + (small - (rounded - 1))  # with what the sum with 1 has lost
