@@ -6,9 +6,10 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from keras_dl.ops.ctc.alignment import align
+from keras_dl.ops.ctc.certain_blank import LOW
 from keras_dl.ops.ctc.fused_beam import Fusion, beam_of, checked_fusion
-from keras_dl.ops.ctc.inputs import checked_inputs, refuse_nan
-from keras_dl.ops.ctc.prefix_beam import LOW, checked_int
+from keras_dl.ops.ctc.inputs import checked_logits
+from keras_dl.ops.ctc.prefix_beam import checked_int
 
 
 class Hypotheses(NamedTuple):
@@ -107,9 +108,7 @@ def beam_search_decode(
         raise ValueError(
             f"`top_paths` must be from 1 to `beam_width`. Received: top_paths={top_paths}, beam_width={beam_width}"
         )
-    no_labels = tf.zeros([tf.shape(logits)[0], 0], tf.int32)
-    _, logits, _, logit_length = checked_inputs(no_labels, logits, None, logit_length, blank_index)
-    refuse_nan(logits, logit_length)
+    logits, logit_length = checked_logits(logits, logit_length, blank_index)
     if logits.shape[2] is None:
         raise ValueError(f"The number of classes must be known. Received: logits of shape {logits.shape}")
     fusion = checked_fusion(logits.shape[2], blank_index, lexicon, language_model, vocabulary, lm_weight, word_bonus)

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+LOW = -1e30  # the logarithm of zero; finite, because inf - inf is NaN
 NOTHING = -1e8  # so far below the best class of a frame is no chance, but what `certain_blank` leaves to the others
 
 

@@ -13,8 +13,9 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from keras_dl.ops.ctc.certain_blank import LOW
 from keras_dl.ops.ctc.lexicon import Lexicon
-from keras_dl.ops.ctc.prefix_beam import LOW, PrefixBeam, log_softmax
+from keras_dl.ops.ctc.prefix_beam import PrefixBeam, log_softmax
 from keras_dl.ops.ngram import NGram
 from keras_dl.ops.ngram.model import UNKNOWN
 

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from keras_dl.ops.ctc.inputs import checked_inputs, refuse_nan
+from keras_dl.ops.ctc.inputs import checked_logits
 
 
 class BestPath(NamedTuple):
@@ -59,10 +59,7 @@ def greedy_decode(logits, logit_length=None, blank_index=0):
 
     Reference: Graves et al. 2006, section 3.2. https://www.cs.toronto.edu/~graves/icml_2006.pdf
     """
-    logits = tf.convert_to_tensor(logits)
-    no_labels = tf.zeros([tf.shape(logits)[0], 0], tf.int32)
-    _, logits, _, logit_length = checked_inputs(no_labels, logits, None, logit_length, blank_index)
-    refuse_nan(logits, logit_length)
+    logits, logit_length = checked_logits(logits, logit_length, blank_index)
     frames = tf.shape(logits)[1]
     inside = tf.sequence_mask(logit_length, frames)
     best = tf.reduce_max(tf.nn.log_softmax(tf.where(inside[..., None], logits, 0)), axis=2)

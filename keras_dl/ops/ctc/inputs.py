@@ -65,6 +65,30 @@ def _lengths(lengths, name, batch):
     return tf.cast(lengths, tf.int32)
 
 
+def checked_logits(logits, logit_length=None, blank_index=0):
+    """What a decoder takes, which has no labels: `checked_inputs` of the others, without NaN in a valid frame.
+
+    Args:
+        logits, logit_length, blank_index: as for `checked_inputs`.
+
+    Returns:
+        `(logits, logit_length)`.
+
+    Raises:
+        ValueError: as `checked_inputs` and `refuse_nan`.
+
+    Example:
+
+    >>> checked_logits(tf.zeros([2, 5, 3], tf.float16))[1].numpy().tolist()
+    [5, 5]
+    """
+    logits = tf.convert_to_tensor(logits)
+    no_labels = tf.zeros([tf.shape(logits)[0], 0], tf.int32)
+    _, logits, _, logit_length = checked_inputs(no_labels, logits, None, logit_length, blank_index)
+    refuse_nan(logits, logit_length)
+    return logits, logit_length
+
+
 def refuse_nan(logits, logit_length):
     """Raises where a valid frame holds NaN or infinity, or no number at all, which would be decoded to anything.
 

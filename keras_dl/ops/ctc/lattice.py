@@ -1,4 +1,4 @@
-"""The lattice that the loss and the alignment walk: the labels with a blank around each of them.
+"""The lattice that the alignment walks: the labels with a blank around each of them.
 
 A path through T frames stands in one of S = 2L + 1 states at each frame: blank, y1, blank, y2, ..., yL, blank. From one
 frame to the next it stays, moves on by one state, or jumps over a blank that nothing needs. It begins in one of the

@@ -4,11 +4,10 @@ import functools
 
 import tensorflow as tf
 
-from keras_dl.ops.ctc.certain_blank import NOTHING
+from keras_dl.ops.ctc.certain_blank import LOW, NOTHING
 from keras_dl.ops.ctc.inputs import checked_inputs, refuse_nan, require
 from keras_dl.ops.ctc.minimum_frames import minimum_frames
 
-LOW = -1e30  # the logarithm of zero; finite, because inf - inf is NaN
 IMPOSSIBLE = ("zero", "inf", "raise")
 _STEPS = 4  # of one turn of the loop: a turn has costs of its own
 _WORTH_COMPILING = 64  # frames; compiling takes a second

@@ -6,10 +6,11 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-LOW = -1e30  # the logarithm of zero; finite, because inf - inf is NaN
+from keras_dl.ops.ctc.certain_blank import LOW
+
 # A log probability of a frame below this is as good as that. `certain_blank` leaves -1e9, or -3e4 of float16, for what
 # does not occur in padding.
-NOTHING = -2e4
+NEGLIGIBLE = -2e4
 
 
 class Beam(NamedTuple):
@@ -232,7 +233,7 @@ def log_softmax(logits):
     True
     """
     logp = tf.nn.log_softmax(tf.transpose(logits, [1, 0, 2]))
-    return tf.where(logp > NOTHING, logp, tf.cast(LOW, logp.dtype))
+    return tf.where(logp > NEGLIGIBLE, logp, tf.cast(LOW, logp.dtype))
 
 
 def log_add(first, second):

@@ -9,9 +9,10 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from keras_dl.ops.ctc.beam_search import run, tokens_ahead, trace_back
+from keras_dl.ops.ctc.certain_blank import LOW
 from keras_dl.ops.ctc.fused_beam import beam_of, checked_fusion
-from keras_dl.ops.ctc.inputs import checked_inputs, refuse_nan
-from keras_dl.ops.ctc.prefix_beam import LOW, Beam, checked_int
+from keras_dl.ops.ctc.inputs import checked_logits
+from keras_dl.ops.ctc.prefix_beam import Beam, checked_int
 
 
 class GreedyState(NamedTuple):
@@ -82,7 +83,7 @@ class StreamingGreedy:
         return self._step(chunk, length, state)
 
     def _step(self, chunk, length, state):
-        logits, length = _checked(chunk, length, self.blank_index)
+        logits, length = checked_logits(chunk, length, self.blank_index)
         inside = tf.sequence_mask(length, tf.shape(logits)[1])
         path = tf.argmax(logits, axis=2, output_type=tf.int32)
         path = tf.concat([state.last[:, None], path], axis=1)
@@ -183,7 +184,7 @@ class StreamingBeamSearch:
             )
         chunk = tf.ensure_shape(chunk, [None, None, self.classes])
         if tf.inside_function():
-            chunk, length = _checked(chunk, length, self.blank_index)
+            chunk, length = checked_logits(chunk, length, self.blank_index)
             return self._settle(state.tail, *self._run(chunk, length, tf.shape(chunk)[1], state.beam))
         # The search as a program of XLA, the rest, whose shapes depend on values, as a graph.
         return self._settle(state.tail, *self._compiled(*self._prepare(chunk, length), state.beam))
@@ -207,7 +208,7 @@ class StreamingBeamSearch:
 
     def _prepare(self, chunk, length):
         """What `_run` takes, with frames of padding, which are not searched: few shapes to compile for."""
-        chunk, length = _checked(chunk, length, self.blank_index)
+        chunk, length = checked_logits(chunk, length, self.blank_index)
         frames = tf.shape(chunk)[1]
         step = tf.where(frames > 16, 64, 16)
         padding = tf.maximum(step, -(-frames // step) * step) - frames
@@ -240,13 +241,6 @@ def _floats_and_length(chunk, length, of_state):
         with tf.control_dependencies([same]):
             chunk = tf.identity(chunk)
     return chunk, tf.fill([tf.shape(chunk)[0]], tf.shape(chunk)[1]) if length is None else tf.cast(length, tf.int32)
-
-
-def _checked(chunk, length, blank_index):
-    no_labels = tf.zeros([tf.shape(chunk)[0], 0], tf.int32)
-    _, chunk, _, length = checked_inputs(no_labels, chunk, None, length, blank_index)
-    refuse_nan(chunk, length)
-    return chunk, length
 
 
 def _cut(tokens):

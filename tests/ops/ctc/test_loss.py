@@ -283,48 +283,6 @@ def test_half_precision_is_computed_in_float32(dtype):
     np.testing.assert_allclose(slope.astype("float64"), expected_slope, atol=2 ** (-7 if dtype == "bfloat16" else -10))
 
 
-def test_nan_in_a_valid_frame_is_an_error_and_in_a_graph_nan():
-    logits = np.zeros((3, 4, 3), "float32")
-    logits[1, 2, 0] = np.nan
-    labels, lengths = np.array([[1], [1], [2]]), np.array([4, 4, 4])
-    with pytest.raises(ValueError, match="Received in row 1: NaN or infinity in frame 2"):
-        ctc_loss(labels, logits)
-    loss = tf.function(ctc_loss)(labels, tf.constant(logits), logit_length=lengths).numpy()
-    assert np.isnan(loss).tolist() == [False, True, False]
-    assert np.isfinite(ctc_loss(labels, logits, logit_length=[4, 2, 4])).all()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"labels": [[1, 3]]}, r"classes from 0 to 2 other than the blank 0. Received in row 0: \[1 3\]"),
-        ({"labels": [[1, 0, 2]]}, "Labels must be classes"),  # a blank between labels
-        ({"label_length": [3]}, "Label lengths must be from 0 to 2. Received in row 0: 3"),
-        ({"label_length": [-1]}, "Label lengths"),
-        ({"logit_length": [5]}, "Logit lengths must be from 0 to 4. Received in row 0: 5"),
-        ({"logit_length": [4, 4]}, r"`logit_length` must be integers \[1\]. Received: int32 \(2,\)"),
-        ({"logit_length": 4}, "`logit_length` must be integers"),
-        ({"label_length": [1.5]}, "`label_length` must be integers"),
-        ({"logits": np.full((1, 4, 3), np.inf, "float32")}, "must be a number, and none NaN"),
-        ({"logits": np.zeros((1, 4, 0), "float32"), "labels": [[]]}, "`blank_index` must be a class from 0 to -1"),
-        ({"blank_index": 3}, "`blank_index` must be a class from 0 to 2. Received: 3"),
-        ({"logits": np.zeros((4, 3))}, "Expected labels"),
-        ({"impossible": "ignore"}, "Received: 'ignore'"),
-    ],
-)
-def test_what_cannot_be_is_refused(arguments, message):
-    given = {"labels": [[1, 2]], "logits": np.zeros((1, 4, 3), "float32")} | arguments
-    with pytest.raises(ValueError, match=message):
-        ctc_loss(**given)
-
-
-def test_an_index_of_numpy_does():
-    values = np.random.default_rng(0).normal(size=(1, 4, 3)).astype("float32")
-    np.testing.assert_array_equal(
-        ctc_loss([[1]], values, blank_index=np.int64(2)), ctc_loss([[1]], values, blank_index=2)
-    )
-
-
 def test_memory_and_graph_hold_no_transition_matrix():
     """Of 2000 states; a matrix of them for each of 4 rows would take 64 MB a frame."""
     labels = np.tile(np.arange(1, 1000) % 7 + 1, (4, 1))
