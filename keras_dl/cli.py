@@ -68,21 +68,21 @@ def _tune(options):
 
 def _train(options):
     pipeline, values, settings = _pipeline(options)
-    from keras_dl.training import train
+    from keras_dl.training.train import train
 
     train(pipeline, values, settings)
 
 
 def _evaluate(options):
     pipeline, values, settings = _pipeline(options)
-    from keras_dl.training import evaluate
+    from keras_dl.training.evaluate import evaluate
 
     evaluate(pipeline, options.model, options.split, values, settings)
 
 
 def _export(options):
     pipeline, values, settings = _pipeline(options)
-    from keras_dl.training import export_version
+    from keras_dl.training.evaluate import export_version
 
     export_version(pipeline, options.model, values, settings)
 

@@ -2,7 +2,6 @@
 
 import importlib.util
 import inspect
-import re
 import sys
 import traceback
 from pathlib import Path
@@ -13,6 +12,7 @@ import keras_tuner as kt
 
 from keras_dl.data.batches import Splits
 from keras_dl.errors import UserError
+from keras_dl.objective import Objective, parse_objective
 
 
 class Pipeline:
@@ -24,12 +24,19 @@ class Pipeline:
     Attributes:
         name: str, the stem of the file: the MLflow experiment, the registered model, the folder in `saved_models/` and
             TF Serving's model name.
-        objective: str, the validation metric that the search improves. Defaults to `"val_loss"`.
-        direction: `"min"` or `"max"`; None (default) to tell from the objective's name.
+        objective: str, the validation metric that the search improves, or several: `"val_accuracy,val_loss:0.1"`, see
+            `parse_objective` (`--objective`). Defaults to `"val_loss"`.
+        direction: `"min"` or `"max"` of the first metric; None (default) to tell from its name.
         epochs: int, epochs of one training (`--epochs`). Defaults to 10.
         trials: int, trials of one search (`--trials`). Defaults to 10.
         seed: int, of data order, initial weights and the search (`--seed`). Defaults to 0.
         source: str or None (default), what `--data` says; the pipeline decides what it means.
+        precision: `"float32"` (default), `"mixed_float16"` or `"mixed_bfloat16"` (`--precision`).
+        strategy: `"none"` (default) or `"mirrored"`, each batch divided among the GPUs (`--strategy`).
+        jit: `"auto"` (default, what `compile` says), `"on"` or `"off"`: XLA (`--jit`).
+        deterministic: bool, only operations that give the same bits each time (`--deterministic`). Defaults to False.
+        nan_patience: int, epochs in a row whose loss or objective may be no number before the training fails. Defaults
+            to 0: the first one ends it.
         file: where the pipeline was loaded from.
         custom_objects: the file's own classes and functions, which its saved models may need.
 
@@ -50,6 +57,11 @@ class Pipeline:
     seed: int = 0
     trials: int = 10
     source: str | None = None
+    precision: str = "float32"
+    strategy: str = "none"
+    jit: str = "auto"
+    deterministic: bool = False
+    nan_patience: int = 0
     file: Path | None = None
     custom_objects: dict = {}
 
@@ -60,6 +72,13 @@ class Pipeline:
     def build(self, hp: kt.HyperParameters) -> keras.Model:
         """A compiled model; called for every trial."""
         raise NotImplementedError
+
+    def callbacks(self, hp: kt.HyperParameters) -> list[keras.callbacks.Callback]:
+        """Keras callbacks of one training, such as `EarlyStopping`; made anew for each. None by default.
+
+        What they hold in numbers and arrays is part of the state that an interrupted training goes on from.
+        """
+        return []
 
     def signatures(self, model: keras.Model) -> dict:
         """What TF Serving answers: `{name: (function, inputs)}`.
@@ -111,18 +130,16 @@ class Pipeline:
 
     @property
     def goal(self) -> tuple[str, str]:
-        """The objective without `val_`, as it is called on other splits, and its direction."""
-        name = self.objective.removeprefix("val_")
-        direction = self.direction
-        if direction is None and re.search(r"loss|error|perplex|bits|mse|mae|mape|msle|divergence", name):
-            direction = "min"
-        if direction is None and re.search(r"acc|auc|precision|recall|f1|bleu|score", name):
-            direction = "max"
-        if direction not in ("min", "max"):
-            raise UserError(
-                f"cannot tell whether {self.objective!r} should fall or rise: set direction = 'min' or 'max'"
-            )
-        return name, direction
+        """The objective's first metric without `val_`, as it is called on other splits, and its direction."""
+        first = self.improves.terms[0]
+        return first.name.removeprefix("val_"), first.direction
+
+    @property
+    def improves(self) -> Objective:
+        """What `objective` and `direction` say."""
+        if self.direction not in (None, "min", "max"):
+            raise UserError(f"direction must be 'min', 'max' or None. Received: {self.direction!r}")
+        return parse_objective(self.objective, self.direction)
 
 
 def load_pipeline(path: str | Path) -> Pipeline:
@@ -154,7 +171,7 @@ def load_pipeline(path: str | Path) -> Pipeline:
         # A bare module: its functions and settings become those of a pipeline.
         functions = [name for name, value in vars(Pipeline).items() if inspect.isfunction(value)]
         members = {n: staticmethod(getattr(module, n)) for n in functions if callable(getattr(module, n, None))}
-        settings = ("objective", "direction", "epochs", "trials", "seed", "source")
+        settings = [name for name in Pipeline.__annotations__ if name not in ("name", "file", "custom_objects")]
         members |= {name: getattr(module, name) for name in settings if hasattr(module, name)}
         pipeline, has = type(path.stem, (Pipeline,), members)(), members.__contains__
     missing = [name for name in ("data", "build") if not has(name)]

@@ -1,0 +1,73 @@
+"""One set of values of a pipeline, trained; and the model of its best epoch."""
+
+import copy
+import os
+from pathlib import Path
+
+import keras
+import keras_tuner as kt
+
+from keras_dl.pipeline import Pipeline
+from keras_dl.training.fit import BEST, Progress, fit
+from keras_dl.training.hardware import build, hardware
+from keras_dl.training.reuse import CompiledModels
+from keras_dl.training.state import read_variables
+
+
+def train_configuration(
+    pipeline: Pipeline, values: kt.HyperParameters, folder: Path, models: CompiledModels, execution: int = 0, **options
+) -> Progress:
+    """Trains the pipeline's model with one set of values, or goes on where the folder says that it was interrupted.
+
+    Args:
+        pipeline: `Pipeline`; its `seed`, `objective` and `epochs` count.
+        values: `keras_tuner.HyperParameters`.
+        folder: of this training's state.
+        models: `CompiledModels` of this process.
+        execution: int, added to the seed of the model. The data, and with them what is validation and test, stay those
+            of the pipeline's seed. Defaults to 0.
+        **options: of `fit`.
+    """
+    with hardware(pipeline):
+        model = build(_executed(pipeline, execution), values, pipeline.seed + execution)
+        if pipeline.strategy == "none":
+            model = models.take(model)
+        splits = pipeline.data(values)
+        options = {"epochs": pipeline.epochs, **options}
+        return fit(
+            model,
+            splits,
+            folder,
+            pipeline.improves,
+            callbacks=pipeline.callbacks(values),
+            nan_patience=pipeline.nan_patience,
+            **options,
+        )
+
+
+def best_model(pipeline: Pipeline, values: kt.HyperParameters, folder: Path, execution: int = 0) -> keras.Model:
+    """The model of the best epoch of a training, compiled.
+
+    Args:
+        pipeline: that trained it.
+        values: its hyperparameters.
+        folder: of its state.
+        execution: int, as for `train_configuration`.
+    """
+    with hardware(pipeline):
+        model = build(_executed(pipeline, execution), values, pipeline.seed + execution)
+    if not model.built:
+        model.build(keras.tree.map_structure(lambda spec: spec.shape, pipeline.data(values).train.element_spec[0]))
+    read_variables(folder / BEST, model)
+    return model
+
+
+def best_file(folder: Path) -> Path:
+    """Where `best_model` finds the variables."""
+    return Path(os.fspath(folder), BEST)
+
+
+def _executed(pipeline, execution):
+    other = copy.copy(pipeline)
+    other.seed = pipeline.seed + execution
+    return other

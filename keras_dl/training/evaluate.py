@@ -1,0 +1,82 @@
+"""What a trained model is worth, and its export on demand."""
+
+from pathlib import Path
+
+import keras
+
+from keras_dl.errors import UserError
+from keras_dl.pipeline import Pipeline, space
+from keras_dl.serving.export import export
+from keras_dl.tracking import registry
+from keras_dl.tracking.models import load_version
+from keras_dl.tracking.runs import connect
+from keras_dl.tracking.settings import Settings
+from keras_dl.training.publish import example_request, splits_of
+
+
+def load_trained(pipeline: Pipeline, which: str, values: dict, settings: Settings) -> tuple[keras.Model, dict, str]:
+    """A trained model of the registry or a file, with the values that its data were made with.
+
+    Args:
+        pipeline: its `source` becomes that of the model's run, unless `--data` set one.
+        which: an alias, a version number, or the path of a `.keras` file.
+        values: hyperparameters given on the command line; they win.
+        settings: of `mlflow.yaml`.
+
+    Returns:
+        `(model, values, what it is, in words)`.
+    """
+    if which.endswith(".keras"):
+        if not Path(which).is_file():
+            raise UserError(f"no model file {which}")
+        try:
+            model = keras.saving.load_model(which, custom_objects=pipeline.custom_objects)
+        except (TypeError, ValueError, KeyError, OSError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(f"{which} is no .keras model that can be loaded: {reason}") from error
+        return model, space(pipeline, values).values, which
+    connect(settings)
+    version = registry.get_version(pipeline.name, which)
+    trained, source = registry.origin(version)
+    pipeline.source = pipeline.source or source
+    if values:
+        space(pipeline, values)  # for its errors
+    return (
+        load_version(version, pipeline.custom_objects),
+        trained | values,
+        f"{pipeline.name} version {version.version}",
+    )
+
+
+def evaluate(pipeline: Pipeline, which: str, split: str, values: dict, settings: Settings) -> dict[str, float]:
+    """The metrics of a trained model on one split, printed and returned.
+
+    Args:
+        pipeline: from `load_pipeline`.
+        which: `"champion"`, another alias, a version number, or the path of a `.keras` file.
+        split: `"train"`, `"validation"` or `"test"`.
+        values: hyperparameters that differ from those of the model's run.
+        settings: of `mlflow.yaml`.
+    """
+    model, values, what = load_trained(pipeline, which, values, settings)
+    splits = splits_of(pipeline, values).check()
+    results = model.evaluate(getattr(splits, split), return_dict=True, verbose=0)
+    print(f"{what} on {split}: " + "  ".join(f"{name} {value:.4g}" for name, value in sorted(results.items())))
+    return results
+
+
+def export_version(pipeline: Pipeline, which: str, values: dict, settings: Settings) -> Path:
+    """Exports a version of the registry again, or for the first time if its own export failed.
+
+    Args:
+        pipeline: for its `signatures`.
+        which: an alias or a version number.
+        values: hyperparameters that differ from those of the model's run.
+        settings: of `mlflow.yaml`.
+    """
+    connect(settings)
+    version = int(registry.get_version(pipeline.name, which).version)
+    model, values, what = load_trained(pipeline, str(version), values, settings)
+    target = export(pipeline, model, settings.saved_models, version, example_request(pipeline, values))
+    print(f"exported {what} to {target}")
+    return target

@@ -1,0 +1,138 @@
+"""Where a training stands after an epoch, in one file: what it takes to go on as if nothing had happened."""
+
+import io
+import json
+import zipfile
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_dl.durable import write_bytes
+
+
+def model_variables(model: keras.Model) -> list:
+    """Weights, states and seeds of a model, each once; metrics, which start anew with each epoch, left out."""
+    metrics = {id(variable) for variable in model.metrics_variables}
+    return [variable for variable in model.variables if id(variable) not in metrics]
+
+
+def write_variables(path: Path, model: keras.Model) -> None:
+    """Writes the variables of a model, in their order, whole or not at all."""
+    _write(path, model_variables(model), {}, {})
+
+
+def read_variables(path: Path, model: keras.Model) -> None:
+    """Gives a model the variables that `write_variables` wrote of another one of the same structure.
+
+    Raises:
+        ValueError: if they are of another structure, or the file is damaged; the model is as it was.
+    """
+    arrays, _ = _read(path)
+    _assign(model_variables(model), arrays)
+
+
+def write_state(path: Path, model: keras.Model, callbacks: list, record: dict) -> None:
+    """Writes all of a training after an epoch: variables, optimizer, seeds, callbacks, and a record of one's own.
+
+    Args:
+        path: the file.
+        model: in training.
+        callbacks: list of Keras callbacks whose own numbers and arrays are kept, such as those of early stopping.
+        record: JSON-able.
+    """
+    arrays, scalars = {}, []
+    for number, callback in enumerate(callbacks):
+        numbers = {}
+        for name, value in vars(callback).items():
+            if name == "params":  # what `fit` tells callbacks; a promoted training has other epochs
+                continue
+            if isinstance(value, str | int | float | bool | None):
+                numbers[name] = value
+            elif isinstance(value, np.generic | np.ndarray):
+                arrays[f"{number}/{name}"] = value
+            elif isinstance(value, list | tuple) and value and all(isinstance(item, np.ndarray) for item in value):
+                arrays |= {f"{number}/{name}/{index}": item for index, item in enumerate(value)}
+            elif isinstance(value, list | dict) and _is_json(value):
+                numbers[name] = value
+        scalars.append(numbers)
+    _write(path, _all_variables(model), arrays, {"callbacks": scalars, "record": record})
+
+
+def read_state(path: Path) -> tuple[list, dict, dict] | None:
+    """What `write_state` wrote: `(variables, arrays of callbacks, content)`; None if there is no such whole file."""
+    try:
+        arrays, content = _read(path)
+    except (OSError, ValueError):
+        return None
+    count = content["variables"]
+    return arrays[:count], dict(zip(content["names"], arrays[count:], strict=True)), content
+
+
+def restore_model(model: keras.Model, variables: list) -> None:
+    """Gives model and optimizer, which is built here, the variables that `read_state` found.
+
+    Raises:
+        ValueError: if they are of another structure.
+    """
+    _assign(_all_variables(model), variables)
+
+
+def restore_callbacks(callbacks: list, arrays: dict, scalars: list) -> None:
+    """Gives callbacks what `read_state` found of them; to be called after their own `on_train_begin`."""
+    if len(callbacks) != len(scalars):
+        raise ValueError(f"expected {len(scalars)} callbacks. Received: {len(callbacks)}")
+    for number, (callback, numbers) in enumerate(zip(callbacks, scalars, strict=True)):
+        vars(callback).update(numbers)
+        lists = {}
+        for key, array in arrays.items():
+            owner, name, *index = key.split("/")
+            if int(owner) == number and index:
+                lists.setdefault(name, []).append(array)
+            elif int(owner) == number:
+                setattr(callback, name, array[()])
+        vars(callback).update(lists)
+
+
+def _all_variables(model):
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is None:
+        return model_variables(model)
+    if not optimizer.built:
+        optimizer.build(model.trainable_variables)
+    # A model may hold its optimizer's variables too.
+    return list({id(variable): variable for variable in (*model_variables(model), *optimizer.variables)}.values())
+
+
+def _is_json(value):
+    try:
+        return json.loads(json.dumps(value)) == value
+    except (TypeError, ValueError):
+        return False
+
+
+def _write(path, variables, arrays, content):
+    content = {**content, "variables": len(variables), "names": list(arrays)}
+    everything = [keras.ops.convert_to_numpy(variable) for variable in variables] + list(arrays.values())
+    # NumPy stores bfloat16 as raw bytes without their type: float32 holds each of its values.
+    everything = [np.float32(array) if np.asarray(array).dtype.kind == "V" else array for array in everything]
+    buffer = io.BytesIO()
+    np.savez(buffer, np.frombuffer(json.dumps(content).encode(), np.uint8), *everything)
+    write_bytes(path, buffer.getvalue())
+
+
+def _read(path):
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            content, *arrays = (file[f"arr_{number}"] for number in range(len(file.files)))
+        return arrays, json.loads(content.tobytes())
+    except (zipfile.BadZipFile, EOFError, KeyError, ValueError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def _assign(variables, arrays):
+    shapes, found = [tuple(variable.shape) for variable in variables], [array.shape for array in arrays]
+    if shapes != found:
+        raise ValueError(f"expected variables of shapes {shapes}. Received: {found}")
+    for variable, array in zip(variables, arrays, strict=True):
+        variable.assign(array)

@@ -1,0 +1,98 @@
+"""A pipeline and one set of values -> a trained model, tracked and published; interrupted, it goes on."""
+
+import contextlib
+import json
+import shutil
+import sys
+
+import keras_tuner as kt
+import mlflow
+
+from keras_dl.durable import write_json
+from keras_dl.errors import UserError
+from keras_dl.pipeline import Pipeline, space
+from keras_dl.serving.export import answer, check_writable
+from keras_dl.tracking.environment import digest
+from keras_dl.tracking.epochs import EpochLogger
+from keras_dl.tracking.journal import Delivery, Journal
+from keras_dl.tracking.registry import Registered, check_registry
+from keras_dl.tracking.runs import close_abandoned, connect, log_origin, measure, open_run, reap
+from keras_dl.tracking.settings import Settings
+from keras_dl.training.configuration import best_model, train_configuration
+from keras_dl.training.hardware import build, hardware
+from keras_dl.training.publish import example_request, export_champion, learning_curves, log_picture, publish
+from keras_dl.training.reuse import CompiledModels
+
+
+def train(
+    pipeline: Pipeline, values: dict, settings: Settings, fresh: bool = False, keep: int | None = None
+) -> Registered:
+    """Trains with one set of values, the defaults but for those given, and publishes the best epoch's model.
+
+    Its state lies in `searches/<name>.training/` until the model is registered: stopped at any moment, the same call
+    goes on after the last finished epoch, in the same run. A call with other arguments begins anew.
+
+    Args:
+        pipeline: from `load_pipeline`.
+        values: hyperparameters that differ from their defaults.
+        settings: of `mlflow.yaml`.
+        fresh: begin anew in any case. Defaults to False.
+        keep: int, exports of this model to keep beside the champion's; None (default) keeps all.
+
+    Raises:
+        UserError: before the training, for values outside the space, an empty split, an unusable store or folder;
+            later, if the objective is missing or a loss is no number.
+    """
+    check_writable(settings.saved_models)
+    connect(settings, pipeline.name)
+    check_registry(settings, pipeline.name)
+    with hardware(pipeline):
+        hp = space(pipeline, values)
+        answer(pipeline, build(pipeline, hp, pipeline.seed), example_request(pipeline, hp.values))
+    state = settings.root / "searches" / f"{pipeline.name}.training"
+    arguments = {"values": hp.values, "pipeline": digest(pipeline.file)}
+    arguments |= {name: getattr(pipeline, name) for name in ("epochs", "seed", "source", "objective", "precision")}
+    earlier = _unfinished(state, arguments, fresh)
+    reap(mlflow.tracking.fluent._get_experiment_id(), but={earlier})
+    with open_run(settings, "train", {"kind": "train"}, earlier) as run:
+        state.mkdir(parents=True, exist_ok=True)
+        write_json(state / "training.json", {"arguments": arguments, "run_id": run.info.run_id})
+        log_origin(pipeline)
+        mlflow.log_params({**hp.values, "epochs": pipeline.epochs})
+        try:
+            with measure(run.info.run_id, settings), Delivery.running(settings, run.info.experiment_id) as delivery:
+                journal = Journal(delivery, state, run_id=run.info.run_id)
+                progress = train_configuration(
+                    pipeline,
+                    hp,
+                    state,
+                    CompiledModels(),
+                    watchers=[EpochLogger(journal)],
+                    verbose=1 if sys.stdout.isatty() else 2,
+                )
+        except kt.errors.FailedTrialError as error:
+            shutil.rmtree(state)
+            raise UserError(f"the training came to nothing: {error}") from error
+        curve = [pipeline.improves.value(row) for row in progress.rows]
+        log_picture("learning_curve", learning_curves({"": curve}, pipeline.objective))
+        mlflow.log_metric(f"best_{pipeline.improves.name}", progress.best)
+        mlflow.set_tag("best_epoch", progress.best_epoch + 1)
+        model = best_model(pipeline, hp, state)
+        version = publish(pipeline, model, hp.values, settings)
+        shutil.rmtree(state)  # its model is safe
+        export_champion(pipeline, model, hp.values, version, settings, keep)
+        return version
+
+
+def _unfinished(state, arguments, fresh):
+    """The run of an earlier call with the same arguments; None, and nothing on disk, if there is none."""
+    earlier = {}
+    with contextlib.suppress(OSError, ValueError):
+        earlier = json.loads((state / "training.json").read_text(encoding="utf-8"))
+    if earlier.get("arguments") == json.loads(json.dumps(arguments)) and not fresh:
+        print("goes on with a training that was stopped; --fresh begins anew")
+        return earlier["run_id"]
+    if "run_id" in earlier:
+        close_abandoned(earlier["run_id"])
+    shutil.rmtree(state, ignore_errors=True)
+    return None
