@@ -1,0 +1,148 @@
+"""What a search found, read from its oracle: the data of the leaderboard, the report and the pictures."""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from keras_dl.errors import UserError
+from keras_dl.tuning.wording import number
+
+
+@dataclasses.dataclass(frozen=True)
+class TrialResult:
+    """One trial as it stands.
+
+    Args:
+        number: int, from 1, as the table of the search and the runs count.
+        trial_id: str, Keras Tuner's.
+        values: hyperparameters, without those that Keras Tuner adds (`tuner/epochs` and the like).
+        status: `"COMPLETED"`, `"FAILED"` or `"RUNNING"`.
+        score: float, the objective's mean over the executions; None unless completed.
+        spread: float, its standard deviation over the executions; None if there was only one.
+        seconds: float, how long the trial took; None if that is not known.
+        best_epoch: int, from 1; None unless completed.
+        curve: the objective, epoch by epoch.
+        first_epoch: int, the first epoch of the curve, from 1; later for a trial that Hyperband promoted.
+        metrics: at the best epoch, the objective among them.
+        message: str, the traceback of a failed trial; None otherwise.
+        run_id: str, its MLflow run; None if that is not known.
+    """
+
+    number: int
+    trial_id: str
+    values: dict
+    status: str
+    score: float | None = None
+    spread: float | None = None
+    seconds: float | None = None
+    best_epoch: int | None = None
+    curve: tuple[float, ...] = ()
+    first_epoch: int = 1
+    metrics: dict[str, float] = dataclasses.field(default_factory=dict)
+    message: str | None = None
+    run_id: str | None = None
+
+    @property
+    def completed(self) -> bool:
+        """Whether it has a score that others can be compared with."""
+        return self.status == "COMPLETED" and self.score is not None and math.isfinite(self.score)
+
+    @property
+    def shown_score(self) -> str:
+        """The score, with its spread if there is one: `0.0249 ± 0.0031`."""
+        return number(self.score) + (f" ± {self.spread:.2g}" if self.spread else "")
+
+
+def results(oracle, run_ids: dict[str, str] | None = None) -> list[TrialResult]:
+    """The trials of an oracle in the order of their start.
+
+    Args:
+        oracle: Keras Tuner's; every trial's metrics hold the objective of each epoch, "score", "spread", "seconds", and
+            others as they were at the best epoch.
+        run_ids: trial id -> MLflow run, where known.
+    """
+    run_ids = run_ids or {}
+    return [_result(oracle.trials[one], oracle.objective.name, run_ids.get(one)) for one in oracle.start_order]
+
+
+def shown_values(trial) -> dict:
+    """A trial's hyperparameters, without those that Keras Tuner adds."""
+    return {name: value for name, value in trial.hyperparameters.values.items() if "/" not in name}
+
+
+def last_value(trial, name: str) -> float | None:
+    """What a Keras Tuner trial reported last under a name; None if it did not."""
+    history = trial.metrics.get_history(name) if trial.metrics.exists(name) else []
+    return float(history[-1].value[0]) if history else None
+
+
+def _result(trial, objective, run_id):
+    curve = trial.metrics.get_history(objective) if trial.metrics.exists(objective) else []
+    completed = trial.status == "COMPLETED"
+    kept_apart = (objective, "score", "spread", "seconds")
+    metrics = {name: last_value(trial, name) for name in trial.metrics.metrics if name not in kept_apart}
+    if completed and trial.score is not None:
+        metrics[objective] = float(trial.score)
+    return TrialResult(
+        number=int(trial.trial_id) + 1,
+        trial_id=trial.trial_id,
+        values=shown_values(trial),
+        status=trial.status,
+        score=float(trial.score) if completed and trial.score is not None else None,
+        spread=last_value(trial, "spread") if completed else None,
+        seconds=last_value(trial, "seconds"),
+        best_epoch=trial.best_step + 1 if completed else None,
+        curve=tuple(float(point.value[0]) for point in curve),
+        first_epoch=curve[0].step + 1 if curve else 1,
+        metrics={name: value for name, value in metrics.items() if value is not None},
+        message=trial.message,
+        run_id=run_id,
+    )
+
+
+def leaderboard(results: list[TrialResult], direction: str) -> list[TrialResult]:
+    """The completed trials, best first; of equal ones the earlier first.
+
+    Args:
+        results: of the search.
+        direction: `"min"` or `"max"`.
+    """
+    sign = _sign(direction)
+    return sorted((one for one in results if one.completed), key=lambda one: sign * one.score)
+
+
+def pareto(results: list[TrialResult], directions: dict[str, str]) -> list[TrialResult]:
+    """The completed trials that no other one beats in one metric without losing in another, in order of their start.
+
+    Args:
+        results: of the search.
+        directions: metric -> `"min"` or `"max"`. Trials that lack one of them, or have no number there, are left out.
+
+    Raises:
+        UserError: if no completed trial has one of the metrics.
+    """
+    completed = [one for one in results if one.completed]
+    known = sorted({name for one in completed for name in one.metrics})
+    missing = [name for name in directions if name not in known]
+    if completed and missing:
+        raise UserError(f"no trial reported {', '.join(missing)}. There are: {', '.join(known)}")
+    judged = [one for one in completed if all(math.isfinite(one.metrics.get(name, math.nan)) for name in directions)]
+    signs = np.array([_sign(direction) for direction in directions.values()])
+    points = np.array([[one.metrics[name] for name in directions] for one in judged]).reshape(-1, len(signs)) * signs
+    no_worse = (points[None] <= points[:, None]).all(-1)  # [this, other]
+    better = (points[None] < points[:, None]).any(-1)
+    beaten = (no_worse & better).any(1)
+    return [one for one, lost in zip(judged, beaten, strict=True) if not lost]
+
+
+def searched(results: list[TrialResult]) -> list[str]:
+    """Names of the hyperparameters that differ between trials, in the order of the space."""
+    names = dict.fromkeys(name for one in results for name in one.values)
+    return [name for name in names if len({repr(one.values.get(name)) for one in results}) > 1]
+
+
+def _sign(direction):
+    if direction not in ("min", "max"):
+        raise UserError(f"a direction is 'min' or 'max'. Received: {direction!r}")
+    return 1 if direction == "min" else -1
