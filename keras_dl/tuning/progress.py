@@ -1,17 +1,42 @@
 """The table that a search shows while it runs."""
 
+import dataclasses
+import heapq
+import threading
 import time
 
-import keras
+import rich.box
 import rich.console
 import rich.live
 import rich.table
+from rich.text import Text
+
+from keras_dl.tuning.results import last_value, shown_values
+from keras_dl.tuning.wording import clock, last_line, number
+
+REDRAW = 0.25  # seconds between two drawings, or more: drawing takes at most 1 % of a core
+
+
+@dataclasses.dataclass
+class Row:
+    """One trial in the table."""
+
+    number: int
+    values: dict
+    worker: str | None = None
+    state: str = "running"
+    score: float | None = None
+    best: float | None = None
+    seconds: float | None = 0.0
+    epochs: int = 0
+    began: float | None = None  # by the clock of this process, less what an earlier one spent; None when it ended
 
 
 class SearchTable:
     """One row a trial: its values, the best epoch's objective, the best so far, its time, and the time left.
 
-    On a terminal the table is redrawn in place after every epoch; elsewhere (a log file) a line is printed a trial.
+    On a terminal the table is redrawn in place, at most four times a second, by a thread of its own; elsewhere (a log
+    file) a line is printed a trial. It may be told of trials by several threads.
 
     Args:
         objective: str, the column's name.
@@ -19,128 +44,171 @@ class SearchTable:
         trials: int, how many are planned.
         epochs: int, of one trial.
         console: `rich.console.Console`. Defaults to one on standard output.
+        workers: int, how many are expected; from 2 on a column names each trial's. Defaults to 1.
     """
 
-    def __init__(self, objective: str, direction: str, trials: int, epochs: int, console=None):
+    def __init__(self, objective: str, direction: str, trials: int, epochs: int, console=None, workers: int = 1):
         self.objective, self.direction, self.trials, self.epochs = objective, direction, trials, epochs
-        self.console = console or rich.console.Console()
-        self.rows, self.seconds, self.best = [], [], None
-        self.live = rich.live.Live(console=self.console, auto_refresh=False, transient=False)
+        self.console, self.several = console or rich.console.Console(), workers > 1
+        self.rows: dict[str, Row] = {}  # by trial id
+        self.seconds, self.best = [], None
+        self.last_ended = {}  # worker -> when its last trial ended
+        self._lock = threading.RLock()
+        self._header_printed = False
+        self._live = rich.live.Live(console=self.console, auto_refresh=False, transient=False)
+        self._closed, self._drawer = threading.Event(), None
 
     def __enter__(self):
         if self.console.is_terminal:
-            self.live.start()
+            self._live.start()
+            self._drawer = threading.Thread(target=self._keep_drawing, name="search table", daemon=True)
+            self._drawer.start()
         return self
 
     def __exit__(self, *error):
-        if self.console.is_terminal:
-            self.live.stop()
+        if self._drawer:
+            self._closed.set()
+            self._drawer.join()
+            self.draw()
+            self._live.stop()
 
     def resume(self, trials):
-        """Shows the trials that an earlier run of the search finished."""
+        """Shows the trials of an earlier process: those that ended, and those that go on."""
         for trial in trials:
-            self._open(trial, began=None)
-            self.end(trial)
+            row = self._open(trial, worker=None)
+            if trial.status == "RUNNING":
+                continue
+            row.began, row.seconds = None, last_value(trial, "seconds")
+            self._close(row, trial)
 
-    def begin(self, trial):
-        self._open(trial, time.monotonic())
-        self._draw()
+    def begin(self, trial, worker: str | None = None):
+        """Tells of a trial that a worker begins, or goes on with after its last finished epoch."""
+        self._open(trial, worker)
 
-    def _open(self, trial, began):
-        values = {name: value for name, value in trial.hyperparameters.values.items() if "/" not in name}
-        self.began = began
-        row = {"number": len(self.rows) + 1, "values": values, "state": "running", "score": None, "best": self.best}
-        self.rows.append({**row, "seconds": 0.0})
-
-    def epoch(self, number, logs):
-        """Tells of a finished epoch, counted from 1."""
-        row = self.rows[-1]
-        value = logs.get(self.objective)
-        if value is not None and (row["score"] is None or self._better(value, row["score"])):
-            row["score"] = float(value)
-        row["state"] = f"epoch {number}/{self.epochs}"
-        row["seconds"] = time.monotonic() - self.began
-        self._draw()
-
-    def callback(self):
-        """A Keras callback that tells this table of every epoch."""
-        return _Epochs(self)
+    def epoch(self, trial_id: str, number: int, score: float | None):
+        """Tells of a finished epoch, counted from 1, and its objective."""
+        with self._lock:
+            row = self.rows[trial_id]
+            if score is not None and self._better(score, row.score):
+                row.score = float(score)
+            row.state = f"epoch {number}/{row.epochs}"
 
     def end(self, trial):
-        row = self.rows[-1]
-        row["state"], row["score"] = trial.status.lower(), trial.score if trial.status == "COMPLETED" else None
-        if trial.status != "COMPLETED" and trial.message:
-            reason = trial.message.strip().splitlines()[-1]
-            self.console.print(f"trial {row['number']} {row['state']}: {reason}", markup=False, highlight=False)
-        if self.began is not None:
-            row["seconds"] = time.monotonic() - self.began
-            self.seconds.append(row["seconds"])
-        if row["score"] is not None and (self.best is None or self._better(row["score"], self.best)):
-            self.best = row["score"]
-        row["best"] = self.best
-        self._draw()
-        if not self.console.is_terminal:
-            self._print_row(row)
+        """Tells what became of a trial: its status, score and message, and its time if that is among its metrics."""
+        with self._lock:
+            row = self.rows[trial.trial_id]
+            seconds = last_value(trial, "seconds")
+            row.seconds = time.monotonic() - row.began if seconds is None else seconds
+            row.began = None
+            self.last_ended[row.worker] = time.monotonic()
+            self._close(row, trial)
 
     def left(self) -> float | None:
-        """Seconds until the last trial ends, by the mean of those that ended; None before the first."""
-        if not self.seconds:
-            return None
-        running = self.rows[-1]["state"].startswith(("running", "epoch"))
-        mean = sum(self.seconds) / len(self.seconds)
-        waiting = max(self.trials - len(self.rows), 0)
-        return waiting * mean + (max(mean - self.rows[-1]["seconds"], 0) if running else 0)
+        """Seconds until the last trial ends, by the mean of those that ended; None before the first.
 
-    def _better(self, a, b):
-        return a < b if self.direction == "min" else a > b
+        Trials that wait go one after another to the worker that is free first. A worker counts while it has a trial,
+        and for as long again as a trial takes.
+        """
+        with self._lock:
+            if not self.seconds:
+                return None
+            mean, now = sum(self.seconds) / len(self.seconds), time.monotonic()
+            running = [row for row in self.rows.values() if row.began is not None]
+            free = [max(mean - (now - row.began), 0.0) for row in running]
+            busy = {row.worker for row in running}
+            free += [0.0 for worker, ended in self.last_ended.items() if worker not in busy and now - ended < mean]
+            free = free or [0.0]
+            heapq.heapify(free)
+            for _ in range(self.trials - len(self.rows)):
+                heapq.heapreplace(free, free[0] + mean)
+            return max(free)
 
-    def _cells(self, row):
-        values = [_number(row["values"].get(name)) for name in self._hyperparameters()]
-        score, best = _number(row["score"]), _number(row["best"])
-        return [f"{row['number']}/{self.trials}", *values, score, best, _clock(row["seconds"]), row["state"]]
+    def _open(self, trial, worker):
+        with self._lock:
+            self.several |= worker is not None and any(row.worker not in (None, worker) for row in self.rows.values())
+            row = self.rows.get(trial.trial_id)
+            spent = last_value(trial, "seconds") or 0.0
+            if row is not None and row.began is not None:  # its worker was lost and came again, or another one did
+                spent = time.monotonic() - row.began
+            values = shown_values(trial)
+            row = Row(int(trial.trial_id) + 1, values, worker, best=self.best, began=time.monotonic() - spent)
+            row.epochs = trial.hyperparameters.values.get("tuner/epochs", self.epochs)
+            self.rows[trial.trial_id] = row
+            history = trial.metrics.get_history(self.objective) if trial.metrics.exists(self.objective) else []
+            for point in history:
+                self.epoch(trial.trial_id, point.step + 1, point.value[0])
+            return row
+
+    def _close(self, row, trial):
+        with self._lock:
+            row.state, row.score = trial.status.lower(), trial.score if trial.status == "COMPLETED" else None
+            if row.seconds is not None:
+                self.seconds.append(row.seconds)
+            if row.score is not None and self._better(row.score, self.best):
+                self.best = row.score
+            row.best = self.best
+            if trial.status != "COMPLETED" and trial.message:
+                reason = f"trial {row.number} {row.state}: {last_line(trial.message)}"
+                self.console.print(reason, markup=False, highlight=False)
+            if not self.console.is_terminal:
+                self._print(row)
+
+    def _better(self, new, old):
+        if new != new:
+            return False
+        return old is None or (new < old if self.direction == "min" else new > old)
 
     def _names(self):
-        return ["trial", *self._hyperparameters(), self.objective, "best so far", "time", "state"]
+        values = dict.fromkeys(name for row in self.rows.values() for name in row.values)
+        return ["trial", *values, self.objective, "best so far", "time", "state"] + ["worker"] * self.several, values
 
-    def _hyperparameters(self):
-        return list(dict.fromkeys(name for row in self.rows for name in row["values"]))
+    def _cells(self, row, names):
+        values = [number(row.values.get(name)) for name in names]
+        seconds = row.seconds if row.began is None else time.monotonic() - row.began
+        worker = [row.worker or "-"] * self.several
+        first = f"{row.number}/{self.trials}"
+        return [first, *values, number(row.score), number(row.best), clock(seconds), row.state, *worker]
 
-    def _draw(self):
-        if not self.console.is_terminal:
-            return
+    def _print(self, row):
+        names, values = self._names()
         left = self.left()
-        caption = "about " + _clock(left) + " left" if left else None
-        table = rich.table.Table(*self._names(), caption=caption, caption_justify="left", box=rich.box.SIMPLE_HEAD)
-        for row in self.rows:
-            best = row["score"] is not None and row["score"] == self.best
-            table.add_row(*self._cells(row), style="bold green" if best else None)
-        self.live.update(table, refresh=True)
-
-    def _print_row(self, row):
-        names = [*self._names(), "time left"]
-        left = self.left()
-        cells = [*self._cells(row), _clock(left) if left else "-"]
+        names, cells = [*names, "time left"], [*self._cells(row, values), clock(left) if left else "-"]
         widths = [max(len(name), 9) for name in names]
-        for line in [names, cells] if len(self.rows) == 1 else [cells]:
+        for line in [cells] if self._header_printed else [names, cells]:
             print("  ".join(f"{cell:>{width}}" for cell, width in zip(line, widths, strict=True)), flush=True)
+        self._header_printed = True
 
+    def draw(self):
+        """Draws the table as it is now."""
+        with self._lock:
+            names, values = self._names()
+            shown = self._shown()
+            left = self.left()
+            caption = [f"about {clock(left)} left"] if left else []
+            caption += [f"{len(self.rows) - len(shown)} more trials"] if len(shown) < len(self.rows) else []
+            rows = [(self._cells(row, values), row.score is not None and row.score == self.best) for row in shown]
+        table = rich.table.Table(caption=", ".join(caption) or None, caption_justify="left", box=rich.box.SIMPLE_HEAD)
+        for name in names:
+            table.add_column(Text(name), no_wrap=True)
+        for cells, best in rows:
+            table.add_row(*map(Text, cells), style="bold green" if best else None)
+        self._live.update(table, refresh=True)
 
-class _Epochs(keras.callbacks.Callback):
-    def __init__(self, table):
-        super().__init__()
-        self.table = table
+    def _shown(self):
+        """The rows that the terminal has room for: those that run, the best five, and the last."""
+        room = max(self.console.height - 5, 7)  # less the lines around the rows
+        rows = list(self.rows.values())
+        if len(rows) <= room:
+            return rows
+        running = [row for row in rows if row.began is not None]
+        ended = [row for row in rows if row.began is None and row.score is not None]
+        best = sorted(ended, key=lambda row: row.score if self.direction == "min" else -row.score)[:5]
+        chosen = list(dict.fromkeys(row.number for row in best[:1] + running + best + rows[::-1]))[:room]
+        return [row for row in rows if row.number in chosen]
 
-    def on_epoch_end(self, epoch, logs=None):
-        self.table.epoch(epoch + 1, logs)
-
-
-def _number(value) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _clock(seconds) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+    def _keep_drawing(self):
+        pause = 0.0
+        while not self._closed.wait(pause):
+            before = time.thread_time()
+            self.draw()
+            pause = max(REDRAW, 100 * (time.thread_time() - before))
