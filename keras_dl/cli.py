@@ -66,6 +66,26 @@ def _tune(options):
     search(pipeline, settings, options.tuner, values, options.fresh)
 
 
+def _worker(options):
+    path = _pipeline_file(options)
+    if options.name is None:
+        from keras_dl.tracking.settings import read_settings
+        from keras_dl.tuning.workers import run_workers
+
+        return run_workers(options.address, path, read_settings(), options.workers, _source(options.data))
+    from keras_dl.tuning.lifeline import hold
+
+    hold()  # before the seconds that TensorFlow takes
+    from keras_dl.tracking.settings import read_settings
+
+    settings = read_settings()
+    import_tensorflow()
+    from keras_dl.pipeline import load_pipeline
+    from keras_dl.tuning.worker import work
+
+    work(load_pipeline(path), options.address, settings, options.name, _source(options.data))
+
+
 def _train(options):
     pipeline, values, settings = _pipeline(options)
     from keras_dl.training.train import train
@@ -89,9 +109,7 @@ def _export(options):
 
 def _pipeline(options):
     """The pipeline with the options of the command line, the values given, and the settings."""
-    path = Path(options.pipeline)
-    if not path.is_file():  # told before the seconds that TensorFlow takes
-        raise UserError(f"no pipeline file {path}{_near(path)}")
+    path = _pipeline_file(options)
     values = parse_values(options.values)
     from keras_dl.tracking.settings import read_settings
 
@@ -104,9 +122,20 @@ def _pipeline(options):
         if getattr(options, name, None) is not None:
             setattr(pipeline, name, getattr(options, name))
     if options.data:
-        # Absolute, for the model's run remembers it, and may be asked from another folder.
-        pipeline.source = str(Path(options.data).resolve()) if Path(options.data).exists() else options.data
+        pipeline.source = _source(options.data)
     return pipeline, values, settings
+
+
+def _pipeline_file(options):
+    path = Path(options.pipeline)
+    if not path.is_file():  # told before the seconds that TensorFlow takes
+        raise UserError(f"no pipeline file {path}{_near(path)}")
+    return path
+
+
+def _source(data):
+    """What `--data` says, a path made absolute: the model's run remembers it, and may be asked from another folder."""
+    return str(Path(data).resolve()) if data and Path(data).exists() else data
 
 
 def _near(path):
@@ -203,6 +232,18 @@ def _parser():
     tune.add_argument("--trials", type=_positive, help="how many at most; the pipeline has a default")
     tune.add_argument("--epochs", type=_positive, help="of each trial; the pipeline has a default")
     tune.add_argument("--fresh", action="store_true", help="throw an unfinished search of this pipeline away")
+
+    worker = verb(
+        "worker",
+        _worker,
+        "run trials of a search whose chief is on another machine",
+        "worker HOST:9000 FILE --workers 2",
+    )
+    worker.add_argument("address", metavar="HOST:PORT", help="of keras-dl tune FILE --chief 0.0.0.0:PORT")
+    worker.add_argument("pipeline", metavar="FILE", help="the same file as there")
+    worker.add_argument("--workers", type=_positive, default=1, help="processes on this machine. Default: 1")
+    worker.add_argument("--data", help="where the data are on this machine. Default: as at the chief")
+    worker.add_argument("--name", help=argparse.SUPPRESS)  # given by the supervisor, which starts the processes
 
     train = pipeline_verb(
         "train", _train, "train once, with the defaults or the values given; track, register and export",

@@ -29,7 +29,7 @@ ORDER = [
     {"cli"},
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
-VERBS = ["tune", "train", "evaluate", "export", "serve", "predict", "ui", "list", "init"]
+VERBS = ["tune", "worker", "train", "evaluate", "export", "serve", "predict", "ui", "list", "init"]
 
 
 def imported(tree, package):
