@@ -1,0 +1,34 @@
+"""Files of trials in the MLflow artifact store, for workers that share no folder with their chief."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import mlflow
+
+FOLDER = "checkpoints"
+
+
+def put(run_id: str, file: Path) -> None:
+    """Stores a file, such as `best.npz`, with a run; one of the same name is replaced."""
+    mlflow.MlflowClient().log_artifact(run_id, str(file), FOLDER)
+
+
+def fetch(run_id: str, name: str, folder: Path) -> Path | None:
+    """Brings a file that `put` stored to a folder, whole or not at all; None if the run has none of that name.
+
+    Args:
+        run_id: str, the run.
+        name: str, a plain file name.
+        folder: where to; it is made.
+    """
+    if name != os.path.basename(name) or name in ("", ".", ".."):
+        raise ValueError(f"expected a plain file name. Received: {name!r}")
+    client = mlflow.MlflowClient()
+    if f"{FOLDER}/{name}" not in [there.path for there in client.list_artifacts(run_id, FOLDER)]:
+        return None
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as temporary:
+        found = client.download_artifacts(run_id, f"{FOLDER}/{name}", temporary)
+        os.replace(found, folder / name)
+    return folder / name

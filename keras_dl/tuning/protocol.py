@@ -1,0 +1,80 @@
+"""What a chief and its workers say to each other beside Keras Tuner's own messages.
+
+Those carry metrics in single precision, no message of a failed trial and nothing on who calls. All of that travels as
+one JSON object in the metadata of a call and of its answer; nothing of it is ever executed.
+"""
+
+import hashlib
+import json
+
+import keras
+import tensorflow as tf
+
+import keras_dl
+from keras_dl.pipeline import Pipeline
+
+LIMIT = 4 * 2**20  # bytes of one message, and of its metadata
+_KEY = "keras-dl-bin"
+_BOTH = [
+    ("grpc.max_send_message_length", LIMIT),
+    ("grpc.max_receive_message_length", LIMIT),
+    ("grpc.max_metadata_size", LIMIT),
+    ("grpc.absolute_max_metadata_size", LIMIT),
+]
+CHIEF_OPTIONS = [
+    *_BOTH,
+    ("grpc.so_reuseport", 0),  # else two chiefs could share a port, each with half of the calls
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5000),
+]
+WORKER_OPTIONS = [
+    *_BOTH,
+    ("grpc.keepalive_time_ms", 10000),  # finds a chief's machine that vanished without a word
+    ("grpc.keepalive_timeout_ms", 10000),
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 2000),
+    ("grpc.enable_http_proxy", 0),
+]
+
+
+def pack(content: dict) -> list[tuple[str, bytes]]:
+    """A JSON object as metadata of a call or of its answer."""
+    return [(_KEY, json.dumps(content).encode())]
+
+
+def unpack(metadata) -> dict:
+    """What `pack` wrote; {} if there is nothing of ours.
+
+    Raises:
+        ValueError: if it is no JSON object.
+    """
+    for key, value in metadata or ():
+        if key == _KEY:
+            content = json.loads(value)
+            if not isinstance(content, dict):
+                raise ValueError(f"expected a JSON object. Received: {type(content).__name__}")
+            return content
+    return {}
+
+
+def identity(pipeline: Pipeline) -> dict:
+    """What must be the same on a chief and its workers: versions, and the pipeline's file to the byte."""
+    versions = {"keras_dl": keras_dl.__version__, "keras": keras.__version__, "tensorflow": tf.__version__}
+    digest = hashlib.sha256(pipeline.file.read_bytes()).hexdigest()
+    return {"versions": versions, "pipeline": pipeline.name, "digest": digest}
+
+
+def difference(chief: dict, worker: dict) -> str | None:
+    """A sentence on the first thing that differs between two identities; None if they are the same."""
+    theirs = worker.get("versions")
+    theirs = theirs if isinstance(theirs, dict) else {}
+    for package, version in chief["versions"].items():
+        if theirs.get(package) != version:
+            return f"the chief has {package} {version}, the worker {theirs.get(package, 'none')}: install the same"
+    if worker.get("pipeline") != chief["pipeline"]:
+        return f"the chief searches the pipeline {chief['pipeline']}, the worker has {worker.get('pipeline')}"
+    if worker.get("digest") != chief["digest"]:
+        return (
+            f"the file of the pipeline {chief['pipeline']} differs: its SHA-256 is {chief['digest'][:12]}... at the "
+            f"chief, {str(worker.get('digest'))[:12]}... at the worker. Copy the chief's file"
+        )
+    return None
