@@ -1,24 +1,30 @@
-"""MLflow runs: connecting, opening, and what each one holds."""
+"""MLflow runs: connecting, opening, ending, and what each one holds."""
 
 import contextlib
-import importlib.metadata
+import hashlib
 import logging
 import os
-import platform
+import re
 import sqlite3
-import subprocess
-import sys
+import tempfile
 import traceback
 from pathlib import Path
 
 import filelock
 import mlflow
 import requests
+import sqlalchemy
+from mlflow.utils.file_utils import local_file_uri_to_path
+from mlflow.utils.uri import is_local_uri
 
 from keras_dl.errors import UserError
+from keras_dl.tracking.environment import environment, git_diff, is_gone, owner
 from keras_dl.tracking.settings import Settings
+from keras_dl.tracking.system_metrics import measure
 
-PACKAGES = ("keras-dl", "tensorflow", "keras", "keras-tuner", "tensorflow-datasets", "mlflow", "numpy")
+SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql", "databricks")
+# MLflow's own would try for minutes before it says that a server is away.
+BRIEF = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
 
 
 def connect(settings: Settings, experiment: str | None = None) -> None:
@@ -33,35 +39,72 @@ def connect(settings: Settings, experiment: str | None = None) -> None:
         return
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    if "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL" not in os.environ:
-        mlflow.set_system_metrics_sampling_interval(settings.system_metrics.interval)
+    for name, value in BRIEF.items():
+        os.environ.setdefault(name, value)
     uri, given = settings.tracking_uri, os.environ.get("MLFLOW_TRACKING_URI")
     mlflow.set_tracking_uri(uri)
     if given is None:
         # MLflow wrote it there; the file of another project, read later by this process, would be shadowed.
         os.environ.pop("MLFLOW_TRACKING_URI", None)
-    if uri.startswith(("http://", "https://")):
-        try:
-            requests.get(uri.rstrip("/") + "/health", timeout=5)
-        except requests.RequestException as error:
-            raise UserError(
-                f"no MLflow server answers at {uri} ({type(error).__name__}): start it, or change tracking.uri in "
-                "mlflow.yaml (or MLFLOW_TRACKING_URI)"
-            ) from error
+    _check_uri(uri)
     lock = contextlib.nullcontext()
     if uri.startswith("sqlite:///"):
         # Several processes that create one SQLite store at once break it.
         lock = filelock.FileLock(uri.removeprefix("sqlite:///") + ".lock")
     try:
         with lock:
-            if uri.startswith("sqlite:///"):  # MLflow would try for minutes to open what cannot be opened
-                with contextlib.closing(sqlite3.connect(uri.removeprefix("sqlite:///"))) as store:
-                    store.execute("PRAGMA user_version")
+            _check_database(uri)
             mlflow.search_experiments(max_results=1)
             if experiment:
                 _set_experiment(experiment, settings.artifact_location)
+    except UserError:
+        raise
     except Exception as error:
-        raise UserError(f"the MLflow store {uri} cannot be used: {str(error).strip().splitlines()[0]}") from error
+        raise UserError(f"the MLflow store {hide_password(uri)} cannot be used: {_reason(error)}") from error
+
+
+def _check_uri(uri):
+    scheme = uri.partition(":")[0].partition("+")[0]
+    if scheme not in SCHEMES:
+        raise UserError(
+            f"tracking.uri (or MLFLOW_TRACKING_URI) must begin with one of {', '.join(SCHEMES)}, as in "
+            f"sqlite:///mlflow.db. Received: {hide_password(uri)!r}"
+        )
+    if scheme in ("http", "https"):
+        try:
+            requests.get(uri.rstrip("/") + "/health", timeout=5)
+        except (requests.RequestException, UnicodeError) as error:
+            raise UserError(
+                f"no MLflow server answers at {hide_password(uri)} ({type(error).__name__}): start it, or change "
+                "tracking.uri in mlflow.yaml (or MLFLOW_TRACKING_URI)"
+            ) from error
+
+
+def _check_database(uri):
+    """Raises whatever is wrong with a database at once: MLflow would try for minutes to open what cannot be opened."""
+    if uri.startswith("sqlite:///"):
+        with contextlib.closing(sqlite3.connect(uri.removeprefix("sqlite:///"))) as store:
+            store.execute("PRAGMA user_version")
+    elif not uri.startswith(("http", "databricks")):
+        waiting = {"connect_timeout": 5} if uri.startswith(("postgresql", "mysql")) else {}
+        engine = sqlalchemy.create_engine(uri, connect_args=waiting, poolclass=sqlalchemy.pool.NullPool)
+        engine.connect().close()
+
+
+def _reason(error):
+    text = hide_password(next(iter(str(error).strip().splitlines()), "") or type(error).__name__)
+    if isinstance(error, ModuleNotFoundError):
+        return f"{text}: install the driver of that database"
+    if re.search(r"error code (401|403)|PERMISSION_DENIED|UNAUTHENTICATED", text):
+        return (
+            f"it refuses: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN ({text})"
+        )
+    return text
+
+
+def hide_password(text: str) -> str:
+    """A text without the passwords of the URIs in it."""
+    return re.sub(r"(://[^:/@\s]*):[^@/\s]*@", r"\1:***@", text)
 
 
 def _set_experiment(name, artifact_location):
@@ -72,7 +115,21 @@ def _set_experiment(name, artifact_location):
         experiment_id = found.experiment_id
         if found.lifecycle_stage == "deleted":
             mlflow.MlflowClient().restore_experiment(experiment_id)
-    mlflow.set_experiment(experiment_id=experiment_id)
+    _check_artifacts(mlflow.set_experiment(experiment_id=experiment_id).artifact_location)
+
+
+def _check_artifacts(location):
+    if not is_local_uri(location):
+        return
+    folder = Path(local_file_uri_to_path(location))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UserError(
+            f"the files of the runs cannot be written to {folder} ({error.strerror}): make it writable, or change "
+            "tracking.artifacts in mlflow.yaml and give the experiment a new name"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -90,18 +147,18 @@ def open_run(settings: Settings, name: str, tags: dict | None = None, run_id: st
     """
     if run_id and not _exists(run_id):
         run_id = None  # somebody deleted it in the UI
-    measured = None if "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING" in os.environ else settings.system_metrics.enabled
     run = mlflow.start_run(
         run_id=run_id,
         run_name=None if run_id else name,
         nested=mlflow.active_run() is not None,
-        tags={**settings.tracking.tags, **(tags or {})},
-        log_system_metrics=measured,
+        tags={**settings.tracking.tags, **(tags or {}), "owner": owner()},
+        log_system_metrics=False,
     )
     if run_id and "error" in run.data.tags:
         mlflow.delete_tag("error")  # it goes on
     try:
-        yield run
+        with measure(run.info.run_id, settings):
+            yield run
     except KeyboardInterrupt:
         mlflow.end_run("KILLED")
         raise
@@ -113,17 +170,36 @@ def open_run(settings: Settings, name: str, tags: dict | None = None, run_id: st
     mlflow.end_run()
 
 
+def reap(experiment_id: str, but: set[str] = frozenset()) -> int:
+    """Marks the runs KILLED that still count as running, though the process of this machine that owned them is gone.
+
+    Args:
+        experiment_id: str.
+        but: ids of runs to leave as they are.
+
+    Returns:
+        How many there were.
+    """
+    client, killed = mlflow.MlflowClient(), 0
+    for run in mlflow.search_runs([experiment_id], "attributes.status = 'RUNNING'", output_format="list"):
+        if run.info.run_id not in but and is_gone(run.data.tags.get("owner", "")):
+            client.set_terminated(run.info.run_id, "KILLED")
+            killed += 1
+    return killed
+
+
 def close_abandoned(run_id: str) -> None:
-    """Marks a run and its children KILLED where they still count as running: nothing will go on in them."""
+    """Marks a run and its descendants KILLED where they still count as running: nothing will go on in them."""
     if not _exists(run_id):
         return
-    run = mlflow.get_run(run_id)
-    children = mlflow.search_runs(
-        [run.info.experiment_id], f"tags.mlflow.parentRunId = '{run_id}'", output_format="list"
-    )
-    for each in [run, *children]:
-        if each.info.status == "RUNNING":
-            mlflow.MlflowClient().set_terminated(each.info.run_id, "KILLED")
+    client, experiments = mlflow.MlflowClient(), [mlflow.get_run(run_id).info.experiment_id]
+    runs = [mlflow.get_run(run_id)]
+    while runs:
+        run = runs.pop()
+        if run.info.status == "RUNNING":
+            client.set_terminated(run.info.run_id, "KILLED")
+        parent = f"tags.mlflow.parentRunId = '{run.info.run_id}'"
+        runs += mlflow.search_runs(experiments, parent, output_format="list")
 
 
 def mark_error(run_id: str, message: str, details: str) -> None:
@@ -145,53 +221,19 @@ def log_origin(pipeline) -> None:
     mlflow.log_artifact(str(pipeline.file), "pipeline")
     described = environment(pipeline.file.parent)
     mlflow.log_dict(described, "environment.json")
+    if described["git_dirty"]:
+        mlflow.log_text(git_diff(pipeline.file.parent), "git_diff.patch")
     mlflow.set_tags(
         {
             "pipeline": pipeline.name,
+            "pipeline_digest": hashlib.sha256(pipeline.file.read_bytes()).hexdigest(),
             "data": pipeline.source or "default",
             "seed": pipeline.seed,
-            "command": " ".join(sys.argv),
-            "git_commit": described["git_commit"],
-            "git_dirty": described["git_dirty"],
+            "precision": getattr(pipeline, "precision", "float32"),
+            "strategy": getattr(pipeline, "strategy", "none"),
+            "jit": getattr(pipeline, "jit", "auto"),
+            "deterministic": getattr(pipeline, "deterministic", False),
             "devices": ", ".join(described["devices"]),
+            **{name: described[name] for name in ("command", "git_commit", "git_dirty", "cpu")},
         }
     )
-
-
-def environment(folder: Path) -> dict:
-    """Versions, devices and the state of the git tree around `folder`; `git_commit` is "none" outside of one."""
-    import keras
-
-    versions = {}
-    for package in PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[package] = importlib.metadata.version(package)
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "packages": versions,
-        "backend": keras.backend.backend(),
-        "precision": keras.mixed_precision.dtype_policy().name,
-        "devices": _devices(),
-        "cpu_count": os.cpu_count(),
-        "git_commit": _git(folder, "rev-parse", "HEAD") or "none",
-        "git_dirty": bool(_git(folder, "status", "--porcelain")),
-    }
-
-
-def _devices():
-    import tensorflow as tf
-
-    names = []
-    for device in tf.config.list_physical_devices():
-        details = tf.config.experimental.get_device_details(device) if device.device_type == "GPU" else {}
-        names.append(details.get("device_name", device.name.removeprefix("/physical_device:")))
-    return names
-
-
-def _git(folder, *arguments):
-    try:
-        answer = subprocess.run(["git", "-C", folder, *arguments], capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return answer.stdout.strip() if answer.returncode == 0 else ""

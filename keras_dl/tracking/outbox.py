@@ -1,0 +1,215 @@
+"""What a journal holds, brought to its run in MLflow."""
+
+import contextlib
+import json
+import posixpath
+import re
+import sys
+from pathlib import Path
+
+import filelock
+from mlflow import MlflowClient, MlflowException
+from mlflow.entities import Metric, Param, RunTag
+
+from keras_dl.durable import write_json
+
+# What the store will never take, however often it is asked. Everything else may be different in a moment.
+REFUSED = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE", "MALFORMED_REQUEST"}
+EVENTS, DELIVERED = "events.jsonl", "delivered.json"
+CHUNK = 1000  # metrics in one call; MLflow takes a tenth as many params or tags
+
+
+class Outbox:
+    """The undelivered part of one journal.
+
+    `delivered.json` beside the journal says how far it got. What is delivered twice changes nothing: MLflow knows a
+    point by its timestamp, and a run is looked for before it is created.
+
+    Args:
+        folder: of the journal.
+        parent: the parent run: its id, or the `Outbox` that makes it.
+    """
+
+    def __init__(self, folder: Path, parent: "Outbox | str | None"):
+        self.folder, self.parent = folder, parent
+        self._refused = set()
+        self._read_progress()
+
+    def set_run(self, run_id: str) -> None:
+        """Makes an existing run the journal's."""
+        if self.run_id != run_id:
+            self.run_id = run_id
+            self._save(0)
+
+    def _read_progress(self):
+        self.run_id, self.offset = None, 0
+        with contextlib.suppress(OSError, ValueError, KeyError):  # absent, or cut off by a power loss
+            progress = json.loads((self.folder / DELIVERED).read_bytes())
+            self.run_id, self.offset = progress["run_id"], progress["offset"]
+
+    def _save(self, offset):
+        self.offset = offset
+        write_json(self.folder / DELIVERED, {"run_id": self.run_id, "offset": offset})
+
+    def unread(self) -> tuple[list[dict], int]:
+        """The events that are not delivered yet, and where they end; a line that is still being written is none."""
+        with open(self.folder / EVENTS, "rb") as file:
+            file.seek(self.offset)
+            content = file.read()
+        whole = content.rfind(b"\n") + 1
+        events = []
+        for line in content[:whole].splitlines():
+            with contextlib.suppress(ValueError):
+                events.append(json.loads(line))
+        return events, self.offset + whole
+
+    def deliver(self, client: MlflowClient, experiment_id: str) -> None:
+        """Brings everything to the store.
+
+        Raises:
+            Exception: of the store, if it does not answer now; what is not delivered stays so.
+        """
+        if not (self.folder / EVENTS).is_file():
+            return  # the whole search was thrown away
+        with filelock.FileLock(self.folder / "delivered.lock", timeout=10):  # another process may have adopted it
+            self._read_progress()
+            events, end = self.unread()
+            if self.run_id and any("begin" in event for event in events) and not self._exists(client):
+                self.run_id, self.offset = None, 0  # somebody deleted the run; the journal still holds all of it
+                events, end = self.unread()
+            if not events:
+                return
+            created = self.run_id is None and self._find_or_create(client, experiment_id, events[0])
+            self._bring(client, events, created)
+            self._save(end)
+
+    def _find_or_create(self, client, experiment_id, begin):
+        """Sets the run's id; whether it is a new one."""
+        if isinstance(self.parent, Outbox) and self.parent.run_id is None:
+            self.parent.deliver(client, experiment_id)
+        tags = _tags(begin["tags"] | self._parent_tag())
+        found = self._find(client, experiment_id, tags)
+        run = found or client.create_run(experiment_id, begin["time"], tags, begin["begin"])
+        self.run_id = run.info.run_id
+        self._save(self.offset)
+        return found is None
+
+    def _find(self, client, experiment_id, tags):
+        """The run of the same trial and execution under the same parent, or None.
+
+        Who is killed after creating a run could not write its id down; who lost a trial to another machine cannot know.
+        """
+        if "trial" not in tags:
+            return None
+        filters = [
+            f"tags.`{key}` = '{tags[key]}'" for key in ("mlflow.parentRunId", "trial", "execution") if key in tags
+        ]
+        runs = client.search_runs([experiment_id], " and ".join(filters), max_results=1)
+        return runs[0] if runs else None
+
+    def _bring(self, client, events, created):
+        params, tags, metrics, texts, status = {}, {}, [], [], None
+        for event in events:
+            time = event["time"]
+            if "begin" in event:
+                status = None
+                tags.pop("error", None)  # it goes on
+                tags |= event["tags"] | self._parent_tag()
+            for name, value in event.get("params", {}).items():
+                params.setdefault(name, value)
+            metrics += [
+                Metric(_name(name), value, time, event["step"]) for name, value in event.get("metrics", {}).items()
+            ]
+            tags |= event.get("tags", {})
+            if "text" in event:
+                texts.append((event["text"], event["name"]))
+            if "end" in event:
+                status = event["end"], time
+        if not created and any("begin" in event for event in events):
+            self._go_on(client, keep_error="error" in tags)
+        entities = [Param(_name(name), _text(value, 6000)) for name, value in params.items()]
+        entities += [RunTag(name, value) for name, value in _tags(tags).items()]
+        for chunk in _chunks(entities + metrics):
+            self._log(client, chunk)
+        for text, name in texts:
+            self._attempt(lambda: client.log_text(self.run_id, text, name), name)  # noqa: B023
+        if status:
+            self._attempt(lambda: client.set_terminated(self.run_id, *status), "the end")
+
+    def _parent_tag(self):
+        parent = self.parent.run_id if isinstance(self.parent, Outbox) else self.parent
+        return {"mlflow.parentRunId": parent} if parent else {}
+
+    def _go_on(self, client, keep_error):
+        run = client.get_run(self.run_id)
+        if run.info.status != "RUNNING":
+            client.update_run(self.run_id, status="RUNNING")
+        if "error" in run.data.tags and not keep_error:
+            client.delete_tag(self.run_id, "error")
+
+    def _log(self, client, chunk):
+        """One call; if the store refuses it, halves of it, until what is wrong stands alone and is left out."""
+        by_kind = {kind: [each for each in chunk if isinstance(each, kind)] for kind in (Metric, Param, RunTag)}
+        try:
+            client.log_batch(self.run_id, by_kind[Metric], by_kind[Param], by_kind[RunTag])
+        except MlflowException as error:
+            if error.error_code not in REFUSED:
+                raise
+            if len(chunk) == 1 or not self._exists(client):
+                self._say(f"{chunk[0].key} and more" if len(chunk) > 1 else chunk[0].key, error)
+                return
+            self._log(client, chunk[: len(chunk) // 2])
+            self._log(client, chunk[len(chunk) // 2 :])
+
+    def _attempt(self, call, what):
+        try:
+            call()
+        except MlflowException as error:
+            if error.error_code not in REFUSED:
+                raise
+            self._say(what, error)
+        except PermissionError as error:
+            self._say(what, error)
+
+    def _say(self, what, error):
+        if what not in self._refused:
+            self._refused.add(what)
+            reason = (str(error).strip().splitlines() or [""])[0][:300]
+            print(f"MLflow does not take {what} of the run in {self.folder}: {reason}", file=sys.stderr, flush=True)
+
+    def _exists(self, client):
+        try:
+            return client.get_run(self.run_id).info.lifecycle_stage == "active"
+        except MlflowException as error:
+            if error.error_code not in REFUSED:
+                raise
+            return False
+
+
+def _chunks(entities):
+    chunk, weight = [], 0
+    for entity in entities:
+        weight += 1 if isinstance(entity, Metric) else 10
+        if weight > CHUNK:
+            yield chunk
+            chunk, weight = [], 1 if isinstance(entity, Metric) else 10
+        chunk.append(entity)
+    if chunk:
+        yield chunk
+
+
+def _tags(tags):
+    return {_name(name): _text(value, 8000) for name, value in tags.items()}
+
+
+def _name(name):
+    """A name as MLflow takes it: of letters, digits, space and `_-.:/`, and no path that leads elsewhere."""
+    name = re.sub(r"[^/\w.\- :]", "_", name)[:250] or "_"
+    if posixpath.normpath(name) != name or name.startswith(("/", "..")) or name == ".":
+        name = name.replace("/", "_").replace("..", "__").strip(".") or "_"
+    return name
+
+
+def _text(value, limit):
+    # PostgreSQL takes no zero, and no store half of a surrogate pair.
+    return str(value).replace("\0", "").encode("utf-8", "replace").decode()[:limit]
