@@ -1,4 +1,4 @@
-"""Keras models as MLflow models."""
+"""Keras models as MLflow models: for Keras with our layers, and as a graph that needs nothing of ours."""
 
 import importlib.metadata
 import types
@@ -7,14 +7,22 @@ from pathlib import Path
 import keras
 import mlflow
 import numpy as np
+import tensorflow as tf
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 
 from keras_dl.errors import UserError
 
+# The folder of an MLflow model that holds the graph, an MLflow model in itself, which pyfunc loads.
+GRAPH = "graph"
+
 
 def log_model(model: keras.Model, example) -> str:
     """Logs a Keras model to the active run, with a signature of free batch and time axes and an input example.
+
+    It is stored twice: as `.keras`, for `load_version` and `mlflow.keras.load_model`, and as a graph of TensorFlow, for
+    `mlflow.pyfunc.load_model` where keras_dl is not installed. A model of several outputs, or one that TensorFlow
+    cannot trace, has no graph: the run's tag `pyfunc` says so, and pyfunc then needs keras_dl to be imported.
 
     Args:
         model: a functional or built model.
@@ -25,11 +33,18 @@ def log_model(model: keras.Model, example) -> str:
     """
     inputs = keras.tree.map_structure(keras.ops.convert_to_numpy, example)
     requirements = [f"{name}=={importlib.metadata.version(name)}" for name in ("tensorflow", "keras", "numpy")]
+    signature = ModelSignature(*map(_schema, _inputs_and_outputs(model, inputs)))
 
-    def save_model(path, validate_serving_input, **options):
+    def save_model(path, mlflow_model, validate_serving_input, **options):
         # mlflow.keras writes the input example before it makes the folder (mlflow#16183).
         Path(path).mkdir(parents=True)
-        mlflow.keras.save_model(path=path, **options)
+        mlflow.keras.save_model(path=path, mlflow_model=mlflow_model, **options)
+        obstacle = _save_graph(model, Path(path), signature)
+        if obstacle:
+            mlflow.set_tag("pyfunc", f"needs keras_dl: {obstacle}"[:4000])
+        else:
+            mlflow_model.flavors["python_function"]["data"] = GRAPH
+            mlflow_model.save(str(Path(path, "MLmodel")))
 
     flavor = types.SimpleNamespace(save_model=save_model, __name__="mlflow.keras", FLAVOR_NAME="keras")
     info = Model.log(
@@ -37,12 +52,38 @@ def log_model(model: keras.Model, example) -> str:
         name="model",
         flavor=flavor,
         model=model,
-        signature=ModelSignature(*map(_schema, _inputs_and_outputs(model, inputs))),
+        signature=signature,
         input_example=inputs if isinstance(inputs, np.ndarray | dict) else None,
         pip_requirements=requirements,
         validate_serving_input=False,  # would load the model again and predict, with Keras' progress bar
     )
     return info.model_uri
+
+
+def _save_graph(model, path, signature):
+    """Writes the graph as mlflow.keras reads it; what is in the way, in words, or None.
+
+    MLflow's own `save_exported_model` passes several inputs as positional arguments, the second one as `training`.
+    """
+    if len(signature.outputs.inputs) > 1:
+        return "it has several outputs"
+    specs = [tf.TensorSpec([None, *_free(spec.shape[1:])], spec.type, spec.name) for spec in signature.inputs.inputs]
+    inputs = specs[0] if specs[0].name is None else {spec.name: spec for spec in specs}
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    try:
+        archive.add_endpoint("serve", lambda x: model(x, training=False), [inputs])
+        archive.write_out(str(path / GRAPH / "data" / "model"), verbose=False)
+    except Exception as error:  # tracing raises whatever the layers raise
+        return f"TensorFlow cannot trace it ({str(error).strip().splitlines()[0]})"
+    described = Model()
+    described.add_flavor("keras", data="data", save_exported_model=True)
+    described.save(str(path / GRAPH / "MLmodel"))
+    return None
+
+
+def _free(shape):
+    return [None if size == -1 else size for size in shape]
 
 
 def _inputs_and_outputs(model, example):

@@ -1,7 +1,8 @@
-"""The model registry: versions, aliases, and the rule for the champion."""
+"""The model registry: versions, their aliases, and where each comes from."""
 
 import contextlib
 import dataclasses
+import datetime
 import io
 import json
 import math
@@ -9,7 +10,12 @@ import math
 import mlflow
 
 from keras_dl.errors import UserError
+from keras_dl.tracking.rule import verdict
 from keras_dl.tracking.settings import Settings
+
+# The tag of a registered model with the champions before the present one, oldest first: "1 2 5".
+_EARLIER = "earlier_champions"
+_MOST_EARLIER = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,12 +34,20 @@ class Registered:
 
 
 def register(
-    settings: Settings, name: str, model_uri: str, metric: str, value: float, direction: str, fingerprint: str
+    settings: Settings,
+    name: str,
+    model_uri: str,
+    metric: str,
+    value: float,
+    direction: str,
+    fingerprint: str,
+    spread: float | None = None,
 ) -> Registered:
     """Registers a logged model as a new version and gives it an alias.
 
-    It becomes the champion if there is none, or if it beats the present one: strictly better, on the same metric and
-    the same test data. Otherwise it is the challenger.
+    It becomes the champion if there is none, or if it beats the present one on the same metric and the same test data
+    by more than noise: by more than the larger of both spreads, or strictly where none is known. Otherwise it is the
+    challenger.
 
     Args:
         settings: for the names of the aliases.
@@ -42,34 +56,58 @@ def register(
         metric: str, the metric's name, and `value` on the test split.
         direction: `"min"` or `"max"`.
         fingerprint: str, of the test split.
+        spread: float, the standard deviation of the metric over executions. None (default): not known.
     """
     client = mlflow.MlflowClient()
     champion, challenger = settings.registry.champion, settings.registry.challenger
     present = find_version(name, champion)
-    tags = {"metric": metric, "value": repr(float(value)), "fingerprint": fingerprint}
+    tags = {"metric": metric, "value": repr(float(value)), "direction": direction, "fingerprint": fingerprint}
+    if spread is not None:
+        tags["spread"] = repr(float(spread))
+    wins, why = verdict(None if present is None else present.tags, tags)
     with contextlib.redirect_stderr(io.StringIO()):  # MLflow announces each step there
-        version = mlflow.register_model(model_uri, name, tags=tags).version
-    alias, why = _verdict(None if present is None else present.tags, tags, direction)
-    alias = champion if alias else challenger
-    client.set_registered_model_alias(name, alias, version)
-    return Registered(int(version), alias, why)
+        version = int(mlflow.register_model(model_uri, name, tags={**tags, "why": why}).version)
+    if wins:
+        move_champion(settings, name, version)
+    else:
+        client.set_registered_model_alias(name, challenger, str(version))
+    return Registered(version, champion if wins else challenger, why)
 
 
-def _verdict(present: dict | None, new: dict, direction: str) -> tuple[bool, str]:
-    """Whether the new one is the champion, and why."""
-    metric, value = new["metric"], float(new["value"])
-    if not math.isfinite(value):
-        return False, f"{metric} is {value}"
-    if present is None:
-        return True, "the first version"
-    if present.get("metric") != metric:
-        return False, f"the champion was judged by {present.get('metric')}, this one by {metric}"
-    if present.get("fingerprint") != new["fingerprint"]:
-        return False, "the champion was judged on other test data"
-    held = float(present["value"])
-    if (value < held) if direction == "min" else (value > held):
-        return True, f"{metric} {value:.4g} beats {held:.4g}"
-    return False, f"{metric} {value:.4g} does not beat the champion's {held:.4g}"
+def move_champion(settings: Settings, name: str, version: int) -> None:
+    """Gives a version the champion's alias, and remembers the champion before it for a rollback.
+
+    Args:
+        settings: for the names of the aliases.
+        name: str, the registered model.
+        version: int, which is there.
+    """
+    present, earlier = find_version(name, settings.registry.champion), earlier_champions(name)
+    if present is not None and int(present.version) != version and earlier[-1:] != [int(present.version)]:
+        # Before the alias moves: stopped in between, nothing is forgotten.
+        remember_champions(name, [*earlier, int(present.version)])
+    set_champion(settings, name, version)
+
+
+def set_champion(settings: Settings, name: str, version: int) -> None:
+    """Gives a version the champion's alias; if it was the challenger, that alias is free."""
+    client = mlflow.MlflowClient()
+    client.set_registered_model_alias(name, settings.registry.champion, str(version))
+    challenger = find_version(name, settings.registry.challenger)
+    if challenger is not None and int(challenger.version) == version:
+        client.delete_registered_model_alias(name, settings.registry.challenger)
+
+
+def earlier_champions(name: str) -> list[int]:
+    """The versions that were champion before the present one, oldest first; as recorded, whether still there or not."""
+    recorded = mlflow.MlflowClient().get_registered_model(name).tags.get(_EARLIER, "")
+    return [int(version) for version in recorded.split()]
+
+
+def remember_champions(name: str, versions: list[int]) -> None:
+    """Records what `earlier_champions` gives, the latest hundred of it."""
+    text = " ".join(str(version) for version in versions[-_MOST_EARLIER:])
+    mlflow.MlflowClient().set_registered_model_tag(name, _EARLIER, text)
 
 
 def find_version(name: str, which: str | int):
@@ -79,7 +117,10 @@ def find_version(name: str, which: str | int):
         if str(which).isdigit():
             return client.get_model_version(name, str(which))
         return client.get_model_version_by_alias(name, which)
-    except mlflow.MlflowException:
+    except mlflow.MlflowException as error:
+        # An unknown alias of a known model is a wrong value to MLflow. A store that fails is no missing version.
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
         return None
 
 
@@ -106,6 +147,30 @@ def origin(version) -> tuple[dict, str | None]:
     values = json.loads(mlflow.artifacts.load_text(f"{run.info.artifact_uri}/values.json"))
     source = run.data.tags.get("data", "default")
     return values, None if source == "default" else source
+
+
+def lineage(version) -> dict:
+    """Where a `ModelVersion` comes from, for who finds its export: names and figures, no address of a store."""
+    value = float(version.tags.get("value", math.nan))
+    return {
+        "name": version.name,
+        "version": int(version.version),
+        "run_id": version.run_id,
+        "date": datetime.datetime.fromtimestamp(version.creation_timestamp / 1000, datetime.UTC).isoformat(
+            "T", "seconds"
+        ),
+        "metric": version.tags.get("metric"),
+        "value": value if math.isfinite(value) else None,  # JSON has no other number
+        "fingerprint": version.tags.get("fingerprint"),
+        "values": origin(version)[0],
+    }
+
+
+def mark_exported(version, folder: str) -> None:
+    """Notes at a `ModelVersion` and at its run where it was exported to, a folder relative to the project's."""
+    client = mlflow.MlflowClient()
+    client.set_model_version_tag(version.name, version.version, "exported", folder)
+    client.set_tag(version.run_id, "exported", folder)
 
 
 def list_models() -> list[dict]:

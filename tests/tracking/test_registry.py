@@ -1,5 +1,7 @@
 """The registry: aliases by the champion rule, versions by name, and where a version comes from."""
 
+import datetime
+import json
 import math
 
 import mlflow
@@ -16,13 +18,13 @@ def register(project):
     """register(value, ...): a version with that value on the test split, of a run without a real model."""
     connect(project, "digits")
 
-    def run(value, metric="error", direction="min", fingerprint="same", name="digits", settings=project):
+    def run(value, spread=None, metric="error", direction="min", fingerprint="same", name="digits", settings=project):
         with open_run(settings, "train") as run:
             mlflow.log_dict({"rate": 0.1, "units": 3}, "values.json")
             mlflow.set_tags({"data": "default"})
             model = mlflow.MlflowClient().create_logged_model(run.info.experiment_id, source_run_id=run.info.run_id)
             mlflow.MlflowClient().finalize_logged_model(model.model_id, "READY")
-        return registry.register(settings, name, model.model_uri, metric, value, direction, fingerprint)
+        return registry.register(settings, name, model.model_uri, metric, value, direction, fingerprint, spread)
 
     return run
 
@@ -37,7 +39,9 @@ def test_the_first_version_is_the_champion(register, direction):
     assert (first.version, first.alias, first.why) == (1, "champion", "the first version")
     version = mlflow.MlflowClient().get_model_version_by_alias("digits", "champion")
     assert version.version == 1 or version.version == "1"
-    assert version.tags == {"metric": "error", "value": "0.5", "fingerprint": "same"}
+    assert version.tags == {
+        "metric": "error", "value": "0.5", "direction": direction, "fingerprint": "same", "why": "the first version"
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("direction, better, worse", [("min", 0.1, 0.9), ("max", 0.9, 0.1)])
@@ -54,37 +58,42 @@ def test_only_a_better_one_becomes_champion(register, direction, better, worse):
     assert aliases() == {1: [], 2: [], 3: ["champion"], 4: ["challenger"]}
 
 
-@pytest.mark.parametrize("direction", ["min", "max"])
-def test_an_equal_one_does_not_win(register, direction):
-    register(0.5, direction=direction)
-    assert register(0.5, direction=direction).alias == "challenger"
-
-
-def test_the_value_is_kept_in_full(register):
-    register(0.1 + 0.2)
-    assert register(0.3).why == "error 0.3 beats 0.3"
-
-
-@pytest.mark.parametrize("direction", ["min", "max"])
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_what_is_no_number_never_wins(register, direction, value):
-    first = register(value, direction=direction)
-    assert (first.alias, first.why) == ("challenger", f"error is {value}")
-    assert register(0.5, direction=direction).alias == "champion"
-    assert register(value, direction=direction).alias == "challenger"
-    assert aliases() == {1: [], 2: ["champion"], 3: ["challenger"]}
-
-
-def test_another_metric_does_not_compare(register):
+def test_the_spread_and_the_reason_are_kept_with_the_version(register):
     register(0.5)
-    second = register(0.1, metric="loss")
-    assert (second.alias, second.why) == ("challenger", "the champion was judged by error, this one by loss")
+    second = register(0.4, spread=0.2)
+    assert second.alias == "challenger"
+    assert second.why == "error 0.4 beats the champion's 0.5 by no more than noise, 0.2"
+    tags = registry.get_version("digits", 2).tags
+    assert (tags["spread"], tags["why"]) == ("0.2", second.why)
+    register(0.1, spread=0.0)
+    assert registry.get_version("digits", "champion").tags["why"] == "error 0.1 beats 0.5"
 
 
-def test_other_test_data_do_not_compare(register):
+def test_a_value_that_is_no_number_is_never_the_champion(register):
+    first = register(math.nan)
+    assert (first.alias, first.why) == ("challenger", "error is nan")
+    assert register(0.5).alias == "champion"
+    assert aliases() == {1: ["challenger"], 2: ["champion"]}
+
+
+def test_the_champions_before_are_remembered(register):
+    for value in (0.5, 0.9, 0.3, 0.2):
+        register(value)
+    assert registry.earlier_champions("digits") == [1, 3]
+    assert register(0.8, name="speech").alias == "champion" and registry.earlier_champions("speech") == []
+
+
+def test_a_challenger_that_is_made_champion_is_no_longer_the_challenger(project, register):
     register(0.5)
-    second = register(0.1, fingerprint="other")
-    assert (second.alias, second.why) == ("challenger", "the champion was judged on other test data")
+    register(0.9)
+    registry.move_champion(project, "digits", 2)
+    assert aliases() == {1: [], 2: ["champion"]} and registry.earlier_champions("digits") == [1]
+    # Stopped before the alias moved and done again: the champion before is remembered once.
+    registry.remember_champions("digits", [1, 2])
+    registry.move_champion(project, "digits", 1)
+    assert registry.earlier_champions("digits") == [1, 2]
+    registry.remember_champions("digits", list(range(1, 1000)))
+    assert registry.earlier_champions("digits") == list(range(900, 1000))
 
 
 def test_a_champion_set_by_hand_without_tags_is_not_replaced(register):
@@ -141,6 +150,39 @@ def test_the_origin_of_a_version(register):
     assert registry.origin(version) == ({"rate": 0.1, "units": 3}, None)
     mlflow.MlflowClient().set_tag(version.run_id, "data", "tfds:mnist")
     assert registry.origin(version) == ({"rate": 0.1, "units": 3}, "tfds:mnist")
+
+
+def test_a_store_that_fails_is_no_missing_version(register, monkeypatch):
+    register(0.5)
+    monkeypatch.setattr(mlflow.MlflowClient, "get_model_version_by_alias", fail)
+    with pytest.raises(mlflow.MlflowException, match="disk I/O error"):
+        registry.find_version("digits", "champion")
+
+
+def fail(*_):
+    raise mlflow.MlflowException("disk I/O error")
+
+
+def test_the_lineage_of_a_version_is_json_without_addresses(project, register):
+    register(0.5)
+    register(math.nan)
+    version = registry.get_version("digits", 1)
+    found = json.loads(json.dumps(registry.lineage(version), allow_nan=False))
+    date = datetime.datetime.fromisoformat(found.pop("date"))
+    assert abs(date.timestamp() - version.creation_timestamp / 1000) < 1
+    assert found == {
+        "name": "digits", "version": 1, "run_id": version.run_id, "metric": "error", "value": 0.5,
+        "fingerprint": "same", "values": {"rate": 0.1, "units": 3},
+    }  # fmt: skip
+    assert registry.lineage(registry.get_version("digits", 2))["value"] is None
+
+
+def test_run_and_version_name_the_export(register):
+    register(0.5)
+    registry.mark_exported(registry.get_version("digits", 1), "saved_models/digits/1")
+    version = registry.get_version("digits", 1)
+    run = mlflow.get_run(version.run_id)
+    assert version.tags["exported"] == run.data.tags["exported"] == "saved_models/digits/1"
 
 
 def test_the_list_of_all_versions(register):
