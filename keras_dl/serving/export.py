@@ -1,5 +1,7 @@
 """A model -> `saved_models/<name>/<version>/` in TF Serving's layout, whole or not at all."""
 
+import hashlib
+import json
 import os
 import shutil
 from pathlib import Path
@@ -10,6 +12,9 @@ import tensorflow as tf
 
 from keras_dl.errors import UserError
 from keras_dl.pipeline import Pipeline
+from keras_dl.serving.versions import rename, withdrawn_folder
+
+LINEAGE = "lineage.json"
 
 # Run Python of this process, or need a GPU or XLA: none of them works in TensorFlow Serving on a CPU.
 UNSERVABLE = {"PyFunc", "PyFuncStateless", "EagerPyFunc", "CudnnRNN", "CudnnRNNV2", "CudnnRNNV3", "XlaLaunch"}
@@ -26,7 +31,14 @@ def check_writable(folder: Path) -> None:
         raise UserError(f"cannot write to {folder}: {error.strerror}") from error
 
 
-def export(pipeline: Pipeline, model: keras.Model, saved_models: Path, version: int, request: dict) -> Path:
+def export(
+    pipeline: Pipeline,
+    model: keras.Model,
+    saved_models: Path,
+    version: int,
+    request: dict,
+    lineage: dict | None = None,
+) -> Path:
     """Exports the pipeline's signatures of a trained model.
 
     Written to a temporary sibling, tried, synced to disk and renamed: a server that watches the folder sees a whole
@@ -39,6 +51,8 @@ def export(pipeline: Pipeline, model: keras.Model, saved_models: Path, version: 
         version: int, of the registry.
         request: an example request, `{input: array}`, which the reloaded export must answer as the model does. The key
             "" stands for the only input.
+        lineage: where the model comes from, as JSON; kept in the export as `assets.extra/lineage.json`, with a digest
+            of the pipeline file. Defaults to None: nothing is kept.
 
     Returns:
         The folder of the version.
@@ -50,6 +64,11 @@ def export(pipeline: Pipeline, model: keras.Model, saved_models: Path, version: 
     target = saved_models / pipeline.name / str(version)
     if target.exists():
         raise UserError(f"{target} is there already: a version never changes once it is exported")
+    if withdrawn_folder(saved_models, pipeline.name, version).exists():
+        raise UserError(
+            f"{pipeline.name} version {version} is exported, but withdrawn from serving: "
+            f"keras-dl promote {pipeline.name} {version} brings it back"
+        )
     check_writable(target.parent)
     temporary = target.parent / f".tmp-{version}-{os.getpid()}"
     expected = answer(pipeline, model, request)
@@ -63,9 +82,10 @@ def export(pipeline: Pipeline, model: keras.Model, saved_models: Path, version: 
     try:
         archive.write_out(temporary, verbose=False)
         _check(temporary, signatures["serving_default"][1], request, expected)
+        if lineage is not None:
+            _write_lineage(temporary, {**lineage, "pipeline": _digest(pipeline.file)})
         _sync(temporary)
-        os.rename(temporary, target)
-        _sync_folder(target.parent)
+        rename(temporary, target)
     except (OSError, tf.errors.OpError) as error:
         reason = str(getattr(error, "strerror", None) or error).splitlines()[0]
         raise UserError(f"could not export to {target}: {reason}. Nothing is left behind there") from error
@@ -132,9 +152,11 @@ def _sync(folder):
                 os.fsync(file.fileno())
 
 
-def _sync_folder(folder):
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _write_lineage(folder, lineage):
+    # TensorFlow Serving's place for what is no model: it passes over it, as TensorFlow does.
+    (folder / "assets.extra").mkdir(exist_ok=True)
+    (folder / "assets.extra" / LINEAGE).write_text(json.dumps(lineage, indent=2) + "\n", encoding="utf-8")
+
+
+def _digest(file):
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
