@@ -18,6 +18,8 @@ class Splits:
         validation: `tf.data.Dataset`, what the search compares trials on.
         test: `tf.data.Dataset`, looked at once, with the best model.
         features: what TensorFlow Datasets knows of the examples (shapes, names of classes), or None (default).
+        epoch: integer `tf.Variable` that the order of the training examples depends on, or None (default). A training
+            sets it, so that one which goes on after an interruption sees what it would have seen.
 
     Example:
 
@@ -31,6 +33,7 @@ class Splits:
     validation: tf.data.Dataset
     test: tf.data.Dataset
     features: tfds.features.FeaturesDict | None = None
+    epoch: tf.Variable | None = None
 
     def __iter__(self):
         return iter((self.train, self.validation, self.test))
@@ -103,11 +106,25 @@ def batches(
             split = split.bucket_by_sequence_length(length, bucket_boundaries, [size] * buckets)
         return split.prefetch(tf.data.AUTOTUNE)
 
-    count = examples.train.cardinality().numpy()
-    buffer = count if count > 0 else 10_000
+    epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
     return Splits(
-        ready(examples.train.shuffle(buffer, seed=seed), batch_size),
+        ready(_shuffle(examples.train, seed, epoch), batch_size),
         ready(examples.validation, evaluation_batch_size),
         ready(examples.test, evaluation_batch_size),
         examples.features,
+        epoch,
     )
+
+
+def _shuffle(split, seed, epoch):
+    """The examples in an order that depends on seed and epoch alone, and not on who iterated how often before."""
+    count = split.cardinality().numpy()
+    buffer = count if count > 0 else 10_000
+
+    def of_this_epoch(_):
+        number = tf.random.experimental.stateless_fold_in([seed, 0], epoch.read_value())[1]
+        return split.shuffle(buffer, seed=number, reshuffle_each_iteration=False)
+
+    # Read anew by each iterator when its first example is asked for.
+    shuffled = tf.data.Dataset.from_tensors(0).flat_map(of_this_epoch)
+    return shuffled.apply(tf.data.experimental.assert_cardinality(count)) if count >= 0 else shuffled

@@ -83,10 +83,12 @@ class Keeper(keras.callbacks.Callback):
         saved: what `read_state` found of the callbacks, `(arrays, scalars)`; None if it begins anew.
         tell: called after every epoch with its number (from 0) and its metrics; returns whether to end the training.
         last: keep the state of the last epoch too, for a training that goes on from it.
+        order: `Splits.epoch`, set before each epoch.
     """
 
-    def __init__(self, folder, objective, callbacks, progress, epochs, saved, tell, last):
+    def __init__(self, folder, objective, callbacks, progress, epochs, saved, tell, last, order):
         super().__init__()
+        self.order = order
         self.folder, self.objective, self.kept, self.progress = folder, objective, callbacks, progress
         self.epochs, self.saved, self.tell, self.last = epochs, saved, tell, last
         self.spent = progress.seconds
@@ -95,6 +97,10 @@ class Keeper(keras.callbacks.Callback):
         self.began = time.perf_counter()
         if self.saved:
             restore_callbacks(self.kept, *self.saved)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self.order is not None:
+            self.order.assign(epoch)
 
     def on_epoch_end(self, epoch, logs=None):
         progress = self.progress
@@ -130,12 +136,12 @@ def fit(
     """Trains a model, going on from the last finished epoch that the folder knows of.
 
     Each epoch's state is written whole or not at all, so that a training which was killed gives the same numbers as one
-    which was not: variables, optimizer, seeds, callbacks, and the place in the shuffled data, if a new iterator of the
-    training split takes its next order, as those of `batches` do.
+    which was not: variables, optimizer, seeds, callbacks, and the order of the data if that depends on `Splits.epoch`, as
+    with `batches`. Data shuffled otherwise begin again with the order of their first epoch.
 
     Args:
         model: compiled and untrained.
-        splits: batched; made for this training, for the order of its examples depends on who iterated before.
+        splits: batched.
         folder: of this training; made if missing.
         objective: by which the best epoch's variables are kept, in `best.npz`.
         epochs: int, the number of the last epoch.
@@ -170,11 +176,9 @@ def fit(
         progress = Progress(**content["record"])
         for number, row in enumerate(progress.rows):
             tell(progress.begin + number, row)
-    for _ in range(progress.next_epoch):
-        iter(splits.train)  # takes the order of an epoch that is over
     guard = ObjectiveGuard(objective, nan_patience)
     kept = [guard, *callbacks]
-    keeper = Keeper(folder, objective, kept, progress, epochs, saved, tell, last)
+    keeper = Keeper(folder, objective, kept, progress, epochs, saved, tell, last, splits.epoch)
     model.fit(
         splits.train,
         validation_data=splits.validation,

@@ -10,6 +10,9 @@ import numpy as np
 
 from keras_dl.durable import write_bytes
 
+# `fit` sets the first anew; Keras turns the sign of the second when it first compares, which it does once a process.
+_NOT_KEPT = {"params", "min_delta"}
+
 
 def model_variables(model: keras.Model) -> list:
     """Weights, states and seeds of a model, each once; metrics, which start anew with each epoch, left out."""
@@ -45,7 +48,7 @@ def write_state(path: Path, model: keras.Model, callbacks: list, record: dict) -
     for number, callback in enumerate(callbacks):
         numbers = {}
         for name, value in vars(callback).items():
-            if name == "params":  # what `fit` tells callbacks; a promoted training has other epochs
+            if name in _NOT_KEPT:
                 continue
             if isinstance(value, str | int | float | bool | None):
                 numbers[name] = value

@@ -59,9 +59,10 @@ def train(
         write_json(state / "training.json", {"arguments": arguments, "run_id": run.info.run_id})
         log_origin(pipeline)
         mlflow.log_params({**hp.values, "epochs": pipeline.epochs})
+        delivery = Delivery(settings, run.info.experiment_id).start()
         try:
-            with measure(run.info.run_id, settings), Delivery.running(settings, run.info.experiment_id) as delivery:
-                journal = Journal(delivery, state, run_id=run.info.run_id)
+            with measure(run.info.run_id, settings):
+                journal = Journal.of_run(delivery, state, run.info.run_id)
                 progress = train_configuration(
                     pipeline,
                     hp,
@@ -73,6 +74,13 @@ def train(
         except kt.errors.FailedTrialError as error:
             shutil.rmtree(state)
             raise UserError(f"the training came to nothing: {error}") from error
+        finally:
+            delivered = delivery.stop(timeout=60)
+        if not delivered:
+            raise UserError(
+                f"the store {settings.tracking_uri} does not answer, so the model cannot be registered yet. The training "
+                "is done and kept: the same command goes on from here when the store is back"
+            )
         curve = [pipeline.improves.value(row) for row in progress.rows]
         log_picture("learning_curve", learning_curves({"": curve}, pipeline.objective))
         mlflow.log_metric(f"best_{pipeline.improves.name}", progress.best)

@@ -1,11 +1,154 @@
-"""Keras Tuner's four search strategies, each of which can be stopped and gone on with."""
+"""Keras Tuner's four search strategies, each of which can be killed at any moment and gone on with."""
+
+import math
+import time
 
 import keras_tuner as kt
+from keras_tuner.src.engine.metrics_tracking import MetricObservation
+from keras_tuner.src.engine.oracle import synchronized
+from keras_tuner.src.engine.stateful import Stateful
+from keras_tuner.src.engine.trial import Trial
+
+from keras_dl.errors import UserError
+from keras_dl.tuning.early_stopping import should_stop
 
 NAMES = ("random", "bayesian", "hyperband", "grid")
 
 
-class _DefaultsFirst:
+class Watch:
+    """What an oracle tells of its trials, under its lock; this one tells nobody."""
+
+    def begin(self, trial, worker=None):
+        """A trial begins, or goes on."""
+
+    def epoch(self, trial_id, number, score):
+        """An epoch of a trial, counted from 1, is over."""
+
+    def end(self, trial):
+        """A trial has completed or failed."""
+
+
+class _Durable:
+    """What our oracles do otherwise than Keras Tuner's.
+
+    Their state and that of all trials is one file, written whole: there is no moment at which a kill leaves one without
+    the other. After `reload` each worker that asks again under its name gets its trial back. Trials report every epoch,
+    and may be told to stop.
+
+    Attributes:
+        watch: `Watch`, told of every event.
+        early_stopping: None (default), `"median"` or `"halving"`, see `should_stop`.
+        max_time: float, seconds of the whole search, in all processes, after which no trial begins and each running one
+            ends with its epoch; None (default) for no limit.
+    """
+
+    watch = Watch()
+    early_stopping = None
+    max_time = None
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.began, self.spent_before = time.monotonic(), 0.0
+
+    @property
+    def spent(self) -> float:
+        """Seconds that the search has taken so far, in all processes."""
+        return self.spent_before + time.monotonic() - self.began
+
+    @synchronized
+    def create_trial(self, tuner_id):
+        again = tuner_id in self.ongoing_trials
+        if not again and not self._retry_queue and self._out_of_time():
+            self.tuner_ids.discard(tuner_id)
+            return Trial(self.get_space(), status="STOPPED")
+        self.tuner_ids.add(tuner_id)
+        trial = super().create_trial(tuner_id)
+        if trial.status == "RUNNING":
+            self.watch.begin(trial, tuner_id)
+        return trial
+
+    @synchronized
+    def update_trial(self, trial_id, metrics, step=0):
+        """Takes what a trial reports; of the returned trial, the status STOPPED asks to end it."""
+        trial = self.trials[trial_id]
+        if trial.status != "RUNNING":
+            return Trial(trial.hyperparameters, trial_id, "STOPPED")
+        for name, value in metrics.items():
+            if not trial.metrics.exists(name):
+                trial.metrics.register(name, self.objective.direction)
+            # Replaced, not added to: a trial that goes on after a kill tells its epochs again.
+            trial.metrics.metrics[name]._observations[step] = MetricObservation(float(value), step)
+        stop = False
+        if self.objective.name in metrics and "score" not in metrics:  # an epoch, and not the end
+            self.watch.epoch(trial_id, step + 1, metrics[self.objective.name])
+            stop = self._out_of_time() or should_stop(self.early_stopping, self, trial, step)
+        return Trial(trial.hyperparameters, trial_id, "STOPPED" if stop else "RUNNING")
+
+    @synchronized
+    def end_trial(self, trial):
+        """Ends a running trial for good; one that has ended already stays as it is."""
+        known = self.trials[trial.trial_id]
+        if known.status != "RUNNING":
+            return
+        known.hyperparameters, known.message = trial.hyperparameters, trial.message
+        known.status = "COMPLETED" if trial.status == "COMPLETED" else "FAILED"
+        self.update_space(known.hyperparameters)
+        if known.status == "COMPLETED":
+            self.score_trial(known)
+            if known.score is None or math.isnan(known.score):
+                known.status, known.message = "FAILED", f"{self.objective.name} is {known.score}"
+        self._record_values(known)
+        self._run_times[known.trial_id] += 1
+        self.end_order.append(known.trial_id)
+        self.release_trial(known.trial_id)
+        self._retry_queue = [trial_id for trial_id in self._retry_queue if trial_id != known.trial_id]
+        self._ended(known)
+        self.save()
+        self.watch.end(known)
+
+    def _ended(self, trial):
+        pass
+
+    def release_trial(self, trial_id):
+        self.ongoing_trials = {k: trial for k, trial in self.ongoing_trials.items() if trial.trial_id != trial_id}
+
+    @synchronized
+    def release(self, tuner_id):
+        """Gives the trial of a worker that is gone to the next one that asks."""
+        trial = self.ongoing_trials.pop(tuner_id, None)
+        self.tuner_ids.discard(tuner_id)
+        if trial is not None:
+            self._retry_queue.append(trial.trial_id)
+            self.save()
+
+    def score_trial(self, trial):
+        """The mean over executions of the best epoch's objective, as the trial reported it at its end."""
+        trial.score, trial.best_step = None, 0
+        if trial.metrics.exists("score"):
+            (observation,) = trial.metrics.get_history("score")[-1:]
+            trial.score, trial.best_step = observation.value[0], observation.step
+
+    def _out_of_time(self):
+        return self.max_time is not None and self.spent >= self.max_time
+
+    def get_state(self):
+        trials = {trial_id: trial.get_state() for trial_id, trial in self.trials.items()}
+        return {**super().get_state(), "trials": trials, "spent": self.spent}
+
+    def set_state(self, state):
+        self.trials = {trial_id: Trial.from_state(kept) for trial_id, kept in state["trials"].items()}
+        super().set_state(state)
+        self.began, self.spent_before = time.monotonic(), state["spent"]
+
+    def reload(self):
+        # Not the oracle's own `reload`, which reads the trials from files of theirs.
+        Stateful.reload(self, self._get_oracle_fname())
+
+    def _save_trial(self, trial):
+        pass
+
+
+class _DefaultsFirst(_Durable):
     """The first trial takes the defaults, so that a search never ends below them."""
 
     def populate_space(self, trial_id):
@@ -24,8 +167,15 @@ class BayesianOracle(_DefaultsFirst, kt.oracles.BayesianOptimizationOracle):
     """Gaussian process with an upper confidence bound (Snoek et al. 2012)."""
 
 
-class GridOracle(kt.oracles.GridSearchOracle):
+class HyperbandOracle(_Durable, kt.oracles.HyperbandOracle):
+    """Successive halving in brackets of more and more epochs (Li et al. 2018)."""
+
+
+class GridOracle(_Durable, kt.oracles.GridSearchOracle):
     """Every combination, the defaults first. Keras Tuner keeps their order in memory only; here it is saved."""
+
+    def _ended(self, trial):
+        self._populate_next.append(trial.trial_id)
 
     def get_state(self):
         order, ids = [], self._ordered_ids
@@ -40,8 +190,7 @@ class GridOracle(kt.oracles.GridSearchOracle):
         self._ordered_ids = type(self._ordered_ids)()
         for trial_id in state["ordered_ids"]:
             self._ordered_ids.insert(trial_id)
-        # A trial is queued after the state is written: all that ended are queued again, tried ones are skipped.
-        self._populate_next = list(dict.fromkeys([*state["populate_next"], *state["end_order"]]))
+        self._populate_next = list(state["populate_next"])
 
 
 def make_oracle(name: str, objective: kt.Objective, trials: int, epochs: int, seed: int, hp: kt.HyperParameters):
@@ -57,8 +206,28 @@ def make_oracle(name: str, objective: kt.Objective, trials: int, epochs: int, se
     """
     common = dict(objective=objective, hyperparameters=hp, seed=seed + 1, max_consecutive_failed_trials=trials + 1)
     if name == "hyperband":
-        oracle = kt.oracles.HyperbandOracle(max_epochs=epochs, **common)
+        oracle = HyperbandOracle(max_epochs=epochs, **common)
         oracle.max_trials = trials
-        return oracle
-    kind = {"random": RandomOracle, "bayesian": BayesianOracle, "grid": GridOracle}[name]
-    return kind(max_trials=trials, **common)
+    else:
+        kind = {"random": RandomOracle, "bayesian": BayesianOracle, "grid": GridOracle}[name]
+        oracle = kind(max_trials=trials, **common)
+    oracle.verbose = 0
+    return oracle
+
+
+def combinations(hp: kt.HyperParameters) -> int | None:
+    """How many trials a grid over this space has; None if some values depend on others.
+
+    Raises:
+        UserError: if there is nothing to search.
+    """
+    searched = [entry for entry in hp.space if type(entry).__name__ != "Fixed" and len(list(entry.values)) > 1]
+    if not searched:
+        known = ", ".join(entry.name for entry in hp.space) or "none"
+        raise UserError(
+            f"there is nothing to search: every value of the space is given ({known}). Train once with keras-dl train, "
+            "or leave a value open"
+        )
+    if any(entry.conditions for entry in hp.space):
+        return None
+    return math.prod(len(list(entry.values)) for entry in searched)

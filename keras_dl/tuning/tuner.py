@@ -1,54 +1,46 @@
-"""Keras Tuner with one nested MLflow run a trial."""
+"""Runs the trials of a search: each is trained, tracked and kept so that a kill costs no finished epoch."""
 
 import contextlib
 import gc
 import io
-import json
-import os
+import shutil
+import statistics
+import time
+import traceback
 from pathlib import Path
 
-import keras
 import keras_tuner as kt
 import keras_tuner.src.config as kt_config
 import keras_tuner.src.utils as kt_utils
-import mlflow
+from keras_tuner.src.engine.base_tuner import BaseTuner
 
+from keras_dl.durable import exhausted, write_json
 from keras_dl.errors import UserError
 from keras_dl.pipeline import Pipeline
 from keras_dl.tracking.epochs import EpochLogger
-from keras_dl.tracking.runs import mark_error, open_run
-from keras_dl.tracking.settings import Settings
-from keras_dl.training import ObjectiveGuard
-from keras_dl.tuning.progress import SearchTable
-
-
-def write_json(path, content) -> str:
-    """Writes a file whole or not at all: a search that is killed meanwhile finds the old one."""
-    text, temporary = json.dumps(content), f"{path}.tmp{os.getpid()}"
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    return text
-
+from keras_dl.tracking.journal import Delivery, Journal
+from keras_dl.training.configuration import best_model, train_configuration
+from keras_dl.training.fit import BEST, STATE, Progress, finished_training
+from keras_dl.training.reuse import CompiledModels
 
 kt_config.DEBUG = False  # it would print every failed trial's traceback, which the trial's run holds, into the table
 kt_utils.save_json = write_json  # Keras Tuner writes its state in place, and one torn file loses a search
 
+# What ends a search: every other trial would meet the same.
+_FATAL = (UserError, kt.errors.FatalError)
 
-def run_name(trial) -> str:
+
+def run_name(trial_id: str) -> str:
     """What MLflow calls a trial: `trial-1` and so on, counted as the table of the search counts."""
-    return f"trial-{int(trial.trial_id) + 1}"
+    return f"trial-{int(trial_id) + 1}"
 
 
 class _Model(kt.HyperModel):
-    """What Keras Tuner sees of a pipeline."""
+    """What Keras Tuner sees of a pipeline, when it looks for the space."""
 
-    def __init__(self, pipeline, callbacks):
+    def __init__(self, pipeline):
         super().__init__()
         self.pipeline = pipeline
-        self.callbacks = callbacks
 
     def declare_hyperparameters(self, hp):
         self.pipeline.data(hp)  # batch size and the like must be in the space before the first trial
@@ -56,97 +48,189 @@ class _Model(kt.HyperModel):
     def build(self, hp):
         return self.pipeline.build(hp)
 
-    def fit(self, hp, model, callbacks, **kwargs):
-        splits = self.pipeline.data(hp)
-        callbacks = [*callbacks, *self.callbacks(hp)]
-        # Not shuffled again: the data are.
-        return model.fit(
-            splits.train, validation_data=splits.validation, callbacks=callbacks, verbose=0, shuffle=False, **kwargs
-        )
 
-
-class TrialTuner(kt.Tuner):
-    """Runs the trials of an oracle; each is an MLflow run under the active one, failed ones too.
+class TrialTuner(BaseTuner):
+    """Runs trials until the oracle has no more; each is an MLflow run under that of the search, failed ones too.
 
     Args:
         pipeline: `Pipeline`.
-        oracle: from `make_oracle`.
-        settings: of `mlflow.yaml`.
-        directory: folder of the search's state; a search that was stopped goes on from there.
-        table: `SearchTable`, told of every epoch and trial.
+        oracle: from `make_oracle`, found in the state that an earlier process left in `folder`.
+        folder: of the search's state.
+        delivery: `Delivery`, which brings what the trials tell to the store.
+        parent_id: str, the run of the search.
+        executions: int, trainings a trial. Defaults to 1.
+        name: str, under which the oracle knows this process. Defaults to `"tuner0"`.
+        chief: the oracle of another process, asked instead; None (default) asks `oracle`.
+        exchange: None (default), or an object with `fetch(trial_id, folder)` and `put(trial_id, folder, journal)`, for
+            state that lies on another machine.
     """
 
-    def __init__(self, pipeline: Pipeline, oracle, settings: Settings, directory: Path, table: SearchTable):
-        self.pipeline, self.settings, self.table = pipeline, settings, table
-        # Keras Tuner sweeps the garbage before every build: what is there now need not be looked at again.
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        oracle: kt.Oracle,
+        folder: Path,
+        delivery: Delivery,
+        parent_id: str,
+        executions: int = 1,
+        name: str = "tuner0",
+        chief=None,
+        exchange=None,
+    ):
+        self.pipeline, self.folder, self.delivery, self.parent_id = pipeline, folder, delivery, parent_id
+        self.executions, self.exchange, self.models, self.remote = executions, exchange, CompiledModels(), chief
+        # No sweep of the garbage has to look again at what is there now.
         gc.collect()
         gc.freeze()
         with contextlib.redirect_stdout(io.StringIO()):  # "Reloading Tuner from ..."
-            super().__init__(oracle, _Model(pipeline, self._callbacks), directory=directory, project_name="trials")
-        self.save()  # without it a search that is killed in its first trial would not be found again
+            super().__init__(oracle, _Model(pipeline), directory=folder.parent, project_name=folder.name)
+        self.tuner_id = name
+        if chief is not None:
+            self.oracle = chief
+        else:
+            self.oracle.save()  # without it a search that is killed in its first trial would not be found again
 
-    def _callbacks(self, hp):
-        # Made here and not given to `search`, which would deep-copy them.
-        guard = ObjectiveGuard(self.pipeline.objective)
-        return [guard, EpochLogger(self._run_id), self.table.callback()]
+    def _get_tuner_fname(self):
+        return self.oracle._get_oracle_fname()  # the only file: this object has no state of its own
 
-    def _build_hypermodel(self, hp):
-        number = len(self.oracle.trials)
-        keras.utils.set_random_seed(self.pipeline.seed + number)
-        model = super()._build_hypermodel(hp)
-        if (
-            "tuner/trial_id" in hp.values
-        ):  # promoted by Hyperband: goes on from its checkpoint, slots and step count too
-            model.optimizer.build(model.trainable_variables)
-            model.load_weights(self._get_checkpoint_fname(hp.values["tuner/trial_id"]))
-        return model
+    def reload(self):
+        self.oracle.reload()
 
-    def run_trial(self, trial):
-        values = trial.hyperparameters.values
-        epochs = {"epochs": values.get("tuner/epochs", self.pipeline.epochs)}
-        epochs["initial_epoch"] = values.get("tuner/initial_epoch", 0)
-        record = Path(self.get_trial_dir(trial.trial_id), "run")
-        if record.exists():  # of a trial that was stopped: it is run again, from its beginning
-            with contextlib.suppress(mlflow.MlflowException):
-                mlflow.delete_run(record.read_text())
-        tags = {"kind": "trial", "trial": trial.trial_id, "seed": str(self.pipeline.seed)}
-        with open_run(self.settings, run_name(trial), tags) as run:
-            self._run_id = run.info.run_id
-            record.write_text(self._run_id)
-            try:
-                return super().run_trial(trial, callbacks=[], **epochs)
-            except (UserError, kt.errors.FatalError) as error:
-                raise kt.errors.FatalError(str(error)) from error  # the same in every trial: end the search
-            finally:
-                # Now, for some are first asked for in `build`. A store that is gone must not hide the trial's error.
-                with contextlib.suppress(mlflow.MlflowException):
-                    mlflow.log_params(values)
+    def save(self):
+        """Nothing: the oracle saves itself with every event."""
 
-    def curve(self, trial) -> list[float]:
-        """The objective of a trial, epoch by epoch, whichever process ran it."""
-        run_id = Path(self.get_trial_dir(trial.trial_id), "run").read_text()
-        points = mlflow.MlflowClient().get_metric_history(run_id, self.pipeline.objective)
-        return [point.value for point in sorted(points, key=lambda point: point.step)]
+    def _populate_initial_space(self):
+        if self.remote is None:  # the chief has done it
+            super()._populate_initial_space()
 
-    def load_model(self, trial):
-        model = self._try_build(trial.hyperparameters)
-        model.optimizer.build(model.trainable_variables)  # the checkpoint holds its variables too
-        model.load_weights(self._get_checkpoint_fname(trial.trial_id))
-        return model
+    def pre_create_trial(self):
+        if getattr(self, "idle", False):
+            time.sleep(0.2)  # the oracle waits for trials of other workers
+        self.idle = True
 
     def on_trial_begin(self, trial):
-        super().on_trial_begin(trial)
-        self.table.begin(trial)
+        self.idle = False
 
     def on_trial_end(self, trial):
-        super().on_trial_end(trial)  # here the oracle decides what became of it
-        trial = self.oracle.get_trial(trial.trial_id)
-        client, run_id = mlflow.MlflowClient(), Path(self.get_trial_dir(trial.trial_id), "run").read_text()
-        if trial.status == "COMPLETED":
-            client.log_metric(run_id, f"best_{self.pipeline.objective}", trial.score)
-            client.set_tag(run_id, "best_epoch", str(trial.best_step + 1))
-        else:
-            message = (trial.message or f"{self.pipeline.objective} is {trial.score}").strip()
-            mark_error(run_id, message.splitlines()[-1], message)
-            client.set_terminated(run_id, "FAILED")
-        self.table.end(trial)
+        self.oracle.end_trial(trial)
+
+    def trial_folder(self, trial_id: str) -> Path:
+        """Where the state of a trial lies."""
+        return self.folder / f"trial_{trial_id}"
+
+    def _run_and_update_trial(self, trial):
+        self.run_trial(trial)
+
+    def run_trial(self, trial):
+        values, folder = trial.hyperparameters.values, self.trial_folder(trial.trial_id)
+        if self.exchange:
+            self.exchange.fetch(trial.trial_id, folder)
+        tags = {"kind": "trial", "trial": trial.trial_id, "worker": self.tuner_id}
+        journal = Journal(self.delivery, folder, run_name(trial.trial_id), tags, self.parent_id)
+        journal.params(values)
+        try:
+            trainings = [self._execute(trial, folder, journal, number) for number in range(self.executions)]
+            self._report(trial, trainings, journal)
+        except KeyboardInterrupt:
+            journal.end("KILLED")
+            raise
+        except Exception as error:
+            why = exhausted(error)
+            if why:
+                journal.end("KILLED")
+                raise kt.errors.FatalError(f"{why}: {error.filename or folder}. Every finished trial is kept") from error
+            journal.params(values)  # some are first asked for in `build`
+            journal.error(f"{type(error).__name__}: {error}", traceback.format_exc())
+            journal.end("FAILED")
+            if isinstance(error, _FATAL):
+                raise kt.errors.FatalError(str(error)) from error
+            raise
+        if self.exchange:
+            self.exchange.put(trial.trial_id, folder, journal)
+
+    def _execute(self, trial, folder, journal, number) -> Progress:
+        """One training of a trial; the oracle hears of the epochs of the first."""
+        values, objective = trial.hyperparameters.values, self.pipeline.improves
+        single = self.executions == 1
+        if not single:
+            folder = folder / f"execution_{number}"
+            tags = {"kind": "execution", "execution": str(number)}
+            journal = Journal(self.delivery, folder, f"execution-{number + 1}", tags, journal)
+
+        def tell(epoch, logs):
+            if number:
+                return False
+            told = self.oracle.update_trial(trial.trial_id, {objective.name: objective.value(logs)}, step=epoch)
+            return told.status == "STOPPED"
+
+        parent = values.get("tuner/trial_id")  # promoted by Hyperband: goes on where that one ended
+        progress = train_configuration(
+            self.pipeline,
+            trial.hyperparameters,
+            folder,
+            self.models,
+            execution=number,
+            epochs=values.get("tuner/epochs", self.pipeline.epochs),
+            begin=values.get("tuner/initial_epoch", 0),
+            origin=self.trial_folder(parent) if parent else None,
+            last="tuner/epochs" in values,
+            watchers=[EpochLogger(journal)],
+            tell=tell,
+        )
+        if not single:
+            journal.metrics({f"best_{objective.name}": progress.best}, progress.best_epoch)
+            journal.end("FINISHED")
+        return progress
+
+    def _report(self, trial, trainings, journal):
+        """Tells oracle and run what a trial came to."""
+        objective, scores = self.pipeline.improves, [training.best for training in trainings]
+        best = _best(objective, trainings)
+        result = {"score": statistics.fmean(scores), "seconds": sum(training.seconds for training in trainings)}
+        if len(trainings) > 1:
+            result["spread"] = statistics.stdev(scores)
+        row = best.rows[best.best_epoch - best.begin]
+        self.oracle.update_trial(trial.trial_id, {**row, **result}, step=best.best_epoch)
+        summary = {f"best_{objective.name}": result["score"], "seconds": result["seconds"]}
+        if "spread" in result:
+            summary[f"spread_{objective.name}"] = result["spread"]
+        journal.params(trial.hyperparameters.values)
+        journal.metrics(summary, best.best_epoch)
+        journal.tags({"best_epoch": str(best.best_epoch + 1), "stopped_early": str(best.stopped).lower()})
+        journal.end("FINISHED")
+
+    def best_execution(self, trial_id: str) -> tuple[Path, int]:
+        """The folder and the number of the training of a trial whose model is the best."""
+        folder = self.trial_folder(trial_id)
+        if self.executions == 1:
+            return folder, 0
+        trainings = [finished_training(folder / f"execution_{number}") for number in range(self.executions)]
+        number = trainings.index(_best(self.pipeline.improves, trainings))
+        return folder / f"execution_{number}", number
+
+    def load_model(self, trial):
+        """The model of a trial's best epoch."""
+        folder, number = self.best_execution(trial.trial_id)
+        return best_model(self.pipeline, trial.hyperparameters, folder, number)
+
+
+def discard_checkpoints(folder: Path, keep: set[str]) -> None:
+    """Removes the states of all trials but those of `keep`, whose model may still be wanted."""
+    for trial in folder.glob("trial_*"):
+        if trial.name.removeprefix("trial_") not in keep:
+            for name in (BEST, STATE):
+                for file in trial.rglob(name):
+                    file.unlink(missing_ok=True)
+
+
+def remove_trials(folder: Path) -> None:
+    """Removes the whole state of a search."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _best(objective, trainings):
+    best = trainings[0]
+    for training in trainings[1:]:
+        if objective.better_than(training.best, best.best):
+            best = training
+    return best
