@@ -173,6 +173,29 @@ def _ui(options):
     return ui(read_settings(), options.host, options.port)
 
 
+def _promote(options):
+    from keras_dl.serving.champion import promote
+    from keras_dl.tracking.settings import read_settings
+
+    promote(read_settings(), options.name, options.version)
+
+
+def _rollback(options):
+    from keras_dl.serving.champion import rollback
+    from keras_dl.tracking.settings import read_settings
+
+    rollback(read_settings(), options.name)
+
+
+def _compare(options):
+    from keras_dl.serving.comparison import compare
+    from keras_dl.tracking.settings import read_settings
+
+    settings = read_settings()
+    first = options.first or settings.registry.champion
+    compare(settings, options.name, first, options.second or settings.registry.challenger)
+
+
 def _list(options):
     from keras_dl.project import show_project
     from keras_dl.tracking.settings import read_settings
@@ -285,6 +308,22 @@ def _parser():
     ui = verb("ui", _ui, "the MLflow UI on the store of mlflow.yaml", "ui --port 5001")
     ui.add_argument("--host", help="default: that of mlflow.yaml, 127.0.0.1")
     ui.add_argument("--port", type=_port, help="default: that of mlflow.yaml, 5000")
+
+    promote = verb(
+        "promote", _promote, "make a version the champion, by hand, and the one that is served", "promote digits_ctc 3"
+    )
+    promote.add_argument("name", metavar="NAME", help="a registered model")
+    promote.add_argument("version", metavar="VERSION", help="a version number or an alias, such as challenger")
+    rollback = verb(
+        "rollback", _rollback, "back to the champion before, in the registry and in serving", "rollback digits_ctc"
+    )
+    rollback.add_argument("name", metavar="NAME", help="a registered model")
+    compare = verb(
+        "compare", _compare, "two versions side by side, and what the champion's rule says", "compare digits_ctc 2 3"
+    )
+    compare.add_argument("name", metavar="NAME", help="a registered model")
+    compare.add_argument("first", metavar="A", nargs="?", help="an alias or a version number. Default: champion")
+    compare.add_argument("second", metavar="B", nargs="?", help="the same. Default: challenger")
 
     verb("list", _list, "pipelines here, registered models, and what is exported and served", "list")
     init = verb("init", _init, "start a project: mlflow.yaml, pipelines/ and saved_models/", "init my_project")
