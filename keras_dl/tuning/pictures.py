@@ -11,6 +11,7 @@ from keras_dl.tuning.importance import Importance
 from keras_dl.tuning.results import TrialResult, leaderboard
 
 BEST, REST, FAILED = "#440154", "0.72", "#c0392b"
+MANY = 40  # trials, from which on lines are thin and without points
 
 
 def parallel_coordinates(trials: list[dict], objective: str, direction: str, logarithmic=()):
@@ -37,15 +38,20 @@ def parallel_coordinates(trials: list[dict], objective: str, direction: str, log
         heights[:, column] = places
         axis.axvline(column, color="0.8", zorder=0)
         for place, label in labels:
-            axis.text(column + 0.04, place + 0.025, _text(label), fontsize=8, color="0.35", va="center")
+            ground = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.8}
+            where = (column + 0.04, place + 0.025)
+            axis.text(*where, _text(label), fontsize=8, color="0.25", va="center", zorder=4, bbox=ground)
+    many = len(trials) > MANY
+    if many:  # equal values lie beside each other, so that one sees how many there are
+        heights[:, :-1] += np.random.default_rng(0).uniform(-0.02, 0.02, (len(trials), len(names) - 1))
     worst_first = np.argsort(-scores if direction == "min" else scores, kind="stable")
     colours = matplotlib.colormaps["viridis_r"](np.linspace(0.05, 1, len(trials)))
-    many = len(trials) > 40
     for rank, index in enumerate(worst_first):
         best = rank == len(trials) - 1
         width = 3 if best else 0.6 if many else 1.5
-        size = 4 if best or not many else 1.5
-        axis.plot(heights[index], color=colours[rank], linewidth=width, marker="o", markersize=size)
+        size = 4 if best or not many else 0
+        alpha = 0.6 if many and not best else 1
+        axis.plot(heights[index], color=colours[rank], linewidth=width, marker="o", markersize=size, alpha=alpha)
     axis.set_xticks(range(len(names)), [_text(name, 28) for name in names])
     if max(len(name) for name in names) > 16:
         for label in axis.get_xticklabels():
@@ -86,16 +92,18 @@ def curves(results: list[TrialResult], objective: str, direction: str):
         objective: str, the label of the axis.
         direction: `"min"` or `"max"`.
     """
-    figure = Figure(figsize=(7.5, 4), layout="constrained")
+    figure = Figure(figsize=(6.6, 4), layout="constrained")
     axis = figure.subplots()
     best = leaderboard(results, direction)[:5]
+    size = 2.5 if len(results) <= MANY else 0
     colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.85, 5))
     for one in results:
         if one not in best:
-            _curve(axis, one, color=REST, linewidth=0.8)
+            _curve(axis, one, color=REST, linewidth=0.8, markersize=size)
     for rank, one in reversed(list(enumerate(best))):
         label = f"trial-{one.number}: {one.shown_score}"
-        _curve(axis, one, color=colours[rank], linewidth=2.2 if rank == 0 else 1.4, label=label, zorder=3)
+        how = {"color": colours[rank], "linewidth": 2.2 if rank == 0 else 1.4, "markersize": 2.5}
+        _curve(axis, one, **how, label=label, zorder=3)
     axis.set(xlabel="epoch", ylabel=_text(objective, 40))
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     _score_axis(axis, [value for one in results for value in one.curve], direction)
@@ -108,13 +116,13 @@ def curves(results: list[TrialResult], objective: str, direction: str):
 
 def _curve(axis, one, **how):
     epochs = range(one.first_epoch, one.first_epoch + len(one.curve))
-    axis.plot(epochs, np.where(np.isfinite(one.curve), one.curve, np.nan), marker="o", markersize=2.5, **how)
+    axis.plot(epochs, np.where(np.isfinite(one.curve), one.curve, np.nan), marker="o", **how)
 
 
 def importance_bars(found: Importance):
     """A bar a hyperparameter, as long as the share that it explains; the last one is what only several explain."""
     bars = {**found.shares, "together only": found.interactions}
-    figure = Figure(figsize=(7.5, 0.32 * len(bars) + 0.7), layout="constrained")
+    figure = Figure(figsize=(6.6, 0.32 * len(bars) + 0.7), layout="constrained")
     axis = figure.subplots()
     shares = [100 * share for share in bars.values()]
     axis.barh(range(len(bars)), shares, color=[BEST] * (len(bars) - 1) + [REST], height=0.65)
@@ -132,10 +140,12 @@ def times(results: list[TrialResult]):
     known = [one for one in results if one.seconds is not None]
     longest = max((one.seconds for one in known), default=0)
     unit, name = (3600, "hours") if longest > 7200 else (60, "minutes") if longest > 120 else (1, "seconds")
-    figure = Figure(figsize=(7.5, 2.6), layout="constrained")
+    figure = Figure(figsize=(6.6, 2.6), layout="constrained")
     axis = figure.subplots()
     colours = [FAILED if one.status == "FAILED" else BEST if one.completed else REST for one in known]
-    axis.bar([one.number for one in known], [one.seconds / unit for one in known], color=colours, alpha=0.8)
+    width = 0.8 if len(known) <= MANY else 1
+    axis.bar([one.number for one in known], [one.seconds / unit for one in known], width, color=colours, alpha=0.8)
+    axis.set_xlim(0.4, max((one.number for one in known), default=1) + 0.6)
     axis.set(xlabel="trial (red: failed)" if FAILED in colours else "trial", ylabel=name)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     _bare(axis)

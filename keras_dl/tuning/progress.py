@@ -14,7 +14,7 @@ from rich.text import Text
 from keras_dl.tuning.results import last_value, shown_values
 from keras_dl.tuning.wording import clock, last_line, number
 
-REDRAW = 0.25  # seconds between two drawings, or more: drawing takes at most 1 % of a core
+REDRAW = 0.25  # seconds between two drawings, or more: drawing takes less than 1 % of a core
 
 
 @dataclasses.dataclass
@@ -211,4 +211,4 @@ class SearchTable:
         while not self._closed.wait(pause):
             before = time.thread_time()
             self.draw()
-            pause = max(REDRAW, 100 * (time.thread_time() - before))
+            pause = max(REDRAW, 150 * (time.thread_time() - before))
