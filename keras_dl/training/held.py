@@ -11,8 +11,8 @@ from tensorflow.python.framework import op_def_registry
 
 # Operations whose state is that of variables, or none. Others, above all the old random numbers of TensorFlow, hold a
 # state of their own that nobody can set back.
-HARMLESS = {"Assert", "If", "Print", "PrintV2", "StatefulPartitionedCall", "VarHandleOp", "While", "XlaLaunch"}
-HARMLESS_KINDS = ("Assign", "CudnnRNN", "ReadVariable", "Resource", "VarIsInitialized")
+HARMLESS = {"Assert", "If", "Print", "PrintV2", "StatefulPartitionedCall", "While", "XlaLaunch"}
+HARMLESS_KINDS = ("Assign", "CudnnRNN", "ReadVariable", "Resource", "Var")
 
 
 class HeldNumbers:
@@ -90,7 +90,7 @@ class HeldNumber:
     """Stands for a Python number while a step is traced.
 
     Arithmetic with numbers gives another one, computed in Python's precision as always; in a tensor it is a variable in
-    place of a constant. Where Python decides by it (`if rate > 0`), or takes the number out (`float`, `str`, NumPy), the
+    place of a constant. Where Python decides by it (`if rate > 0`) or takes it out (`float`, `math`, NumPy), the
     outcome is noted in `HeldNumbers`. It passes for a number: `isinstance(held, float)`.
     """
 
@@ -111,11 +111,17 @@ class HeldNumber:
     def _number(self):
         return self._held.decide(self._expression)
 
+    def __bool__(self):
+        return self._held.decide(("truth", self._expression))
+
     def __hash__(self):
         return hash(self._number())
 
+    def __repr__(self):  # names and messages; Keras writes losses in words while it builds them
+        return repr(self._held.value(self._expression))
+
     def __format__(self, pattern):
-        return format(self._number(), pattern)
+        return format(self._held.value(self._expression), pattern)
 
     def __array__(self, dtype=None, copy=None):
         return np.array(self._number(), dtype)
@@ -161,7 +167,7 @@ for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow"):
     setattr(HeldNumber, f"__r{_name}__", _binary(_name, swapped=True))
 for _name in ("lt", "le", "eq", "ne", "gt", "ge"):
     setattr(HeldNumber, f"__{_name}__", _binary(_name, decides=True))
-for _function in (bool, float, int, str, repr, round, operator.index, math.trunc, math.floor, math.ceil):
+for _function in (float, int, round, operator.index, math.trunc, math.floor, math.ceil):
     setattr(HeldNumber, f"__{_function.__name__}__", _taken(_function))
 
 

@@ -31,7 +31,7 @@ def may_differ(owner, name: str) -> bool:
 
 
 class CompiledModels:
-    """The compiled models of this process, each used again by trainings that differ only in what its graph does not hold.
+    """The compiled models of this process, each used again by trainings that differ in nothing that its graph holds.
 
     Tracing and compiling a small model takes longer than training it. A fresh model is still built for each training:
     building is cheap, and gives initial values, seeds and numbers exactly. It is then compared with the kept ones, leaf

@@ -31,10 +31,10 @@ BOOKKEEPING = (
     (keras.Model, {"predict_function", "stop_evaluating", "stop_training", "test_function", "train_function"}),
     (keras.Operation, {"_inbound_nodes"}),
     (keras.Layer, {"_called", "_dropout_mask", "_lock", "_parent_path", "_path", "_recurrent_dropout_mask"}),
-    (keras.Layer, {"_obj_reference_counts_dict", "_tracker"}),
+    (keras.Layer, {"_obj_reference_counts_dict", "_tracked", "_tracker"}),
     (keras.metrics.Metric, {"_built", "_tracker", "built"}),
     (keras.optimizers.Optimizer, {"_exclude_from_weight_decay_cache", "_lock", "_obj_reference_counts_dict"}),
-    (keras.optimizers.Optimizer, {"_tracker", "_trainable_variables_indices"}),
+    (keras.optimizers.Optimizer, {"_tracked", "_tracker", "_trainable_variables_indices"}),
 )
 DECLARED = {"_auto_config", "_compile_config"}  # what an object was made with, for `get_config`
 PATCHED = {"train_step", "test_step", "predict_step"}
