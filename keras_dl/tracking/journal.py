@@ -9,6 +9,7 @@ import threading
 import time
 from pathlib import Path
 
+import filelock
 import mlflow
 
 from keras_dl.tracking.environment import owner
@@ -136,7 +137,8 @@ class Delivery:
             try:
                 outbox.deliver(self._client, self.experiment_id)
             except Exception as error:  # whatever a store may raise, training goes on
-                self._complain(outbox, error)
+                if not isinstance(error, filelock.Timeout):
+                    self._complain(outbox, error)
                 return outbox
             if self._failing:
                 self._failing = False

@@ -68,10 +68,11 @@ class Outbox:
 
         Raises:
             Exception: of the store, if it does not answer now; what is not delivered stays so.
+            filelock.Timeout: if another process is delivering it.
         """
         if not (self.folder / EVENTS).is_file():
             return  # the whole search was thrown away
-        with filelock.FileLock(self.folder / "delivered.lock", timeout=10):  # another process may have adopted it
+        with filelock.FileLock(self.folder / "delivered.lock", timeout=1):  # another process may have adopted it
             self._read_progress()
             events, end = self.unread()
             if self.run_id and any("begin" in event for event in events) and not self._exists(client):
@@ -122,7 +123,7 @@ class Outbox:
             ]
             tags |= event.get("tags", {})
             if "text" in event:
-                texts.append((event["text"], event["name"]))
+                texts.append((event["text"], _name(event["name"])))
             if "end" in event:
                 status = event["end"], time
         if not created and any("begin" in event for event in events):

@@ -1,0 +1,176 @@
+"""A store that is away for a while: an MLflow server that is killed and started again; two who deliver at once."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import mlflow
+import pytest
+import requests
+
+from keras_dl.tracking.journal import Delivery, Journal
+from keras_dl.tracking.outbox import Outbox
+from keras_dl.tracking.runs import connect
+from keras_dl.tracking.settings import Settings
+
+
+class Server:
+    """A lean MLflow server on the store of a project."""
+
+    def __init__(self, project):
+        self.project = project
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            self.port = listener.getsockname()[1]
+        self.uri = f"http://127.0.0.1:{self.port}"
+
+    def start(self):
+        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
+        command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{self.project.root}/mlflow.db"]
+        command += ["--artifacts-destination", str(self.project.root / "artifacts")]
+        environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        self.process = subprocess.Popen(command, env=environment, start_new_session=True, **quiet)
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            try:
+                return requests.get(self.uri + "/health", timeout=1)
+            except requests.RequestException:
+                time.sleep(0.1)
+        raise TimeoutError("the MLflow server does not start")
+
+    def kill(self):
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@pytest.mark.slow
+def test_a_server_that_is_killed_for_seconds_costs_nothing_but_patience(project, capsys):
+    server = Server(project)
+    server.start()
+    try:
+        settings = Settings(tracking={"uri": server.uri}, system_metrics={"enabled": False}, root=project.root)
+        connect(settings, "digits")
+        experiment = mlflow.get_experiment_by_name("digits").experiment_id
+        parent = mlflow.MlflowClient().create_run(experiment).info.run_id
+        delivery = Delivery(settings, experiment).start()
+        folder = project.root / "searches/digits"
+        first = Journal(delivery, folder / "trial_00", "trial-1", {"trial": "00"}, parent)
+        first.metrics({"loss": 0.0}, 0)
+        assert delivery.flush(20)
+
+        server.kill()
+        began = time.monotonic()
+        for epoch in range(1, 50):
+            first.metrics({"loss": float(epoch)}, epoch)
+        first.text("kept", "notes.txt")
+        first.end("FINISHED")
+        second = Journal(delivery, folder / "trial_01", "trial-2", {"trial": "01"}, parent)
+        second.metrics({"loss": 1.0}, 0)
+        assert time.monotonic() - began < 0.5
+        assert not delivery.flush(1)
+        assert time.monotonic() - began < 3
+        while "does not answer" not in (said := capsys.readouterr().err):
+            assert time.monotonic() - began < 30
+            time.sleep(0.1)
+        assert f"{server.uri} does not answer" in said and f"kept in {folder}" in said
+
+        server.start()
+        assert delivery.flush(30)
+        assert delivery.stop(5)
+        assert capsys.readouterr().err == f"the MLflow store {server.uri} is back; what was kept is delivered\n"
+        run = mlflow.get_run(first.run_id(0))
+        assert run.info.status == "FINISHED" and mlflow.get_run(second.run_id(0)).info.status == "RUNNING"
+        history = mlflow.MlflowClient().get_metric_history(run.info.run_id, "loss")
+        assert sorted(point.step for point in history) == list(range(50))
+        assert mlflow.artifacts.load_text(f"{run.info.artifact_uri}/notes.txt") == "kept"
+        assert len(mlflow.search_runs([experiment], output_format="list")) == 3
+    finally:
+        server.kill()
+
+
+def test_a_server_that_comes_late_gets_all_of_it(project, monkeypatch, capsys):
+    connect(project, "digits")
+    experiment = mlflow.get_experiment_by_name("digits").experiment_id
+    parent = mlflow.MlflowClient().create_run(experiment).info.run_id
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    server = Server(project)
+    mlflow.set_tracking_uri(server.uri)
+    delivery = Delivery(project, experiment).start()
+    journal = Journal(delivery, project.root / "searches/digits/trial_00", "trial-1", {"trial": "00"}, parent)
+    for epoch in range(20):
+        journal.metrics({"loss": float(epoch)}, epoch)
+    journal.end("FINISHED")
+    assert not delivery.flush(0.5)
+    server.start()
+    try:
+        assert delivery.stop(30)
+        run = mlflow.get_run(journal.run_id(0))
+        assert run.info.status == "FINISHED" and run.data.tags["mlflow.parentRunId"] == parent
+        assert len(mlflow.MlflowClient().get_metric_history(run.info.run_id, "loss")) == 20
+    finally:
+        server.kill()
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 2 and "does not answer" in told[0] and told[1].endswith("is back; what was kept is delivered")
+
+
+def test_a_store_that_stays_away_ends_nothing(project, monkeypatch, capsys):
+    connect(project, "digits")
+    client = mlflow.MlflowClient()
+    experiment = client.get_experiment_by_name("digits").experiment_id
+    parent = client.create_run(experiment).info.run_id
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    store = project.tracking_uri
+    mlflow.set_tracking_uri("http://user:secret@127.0.0.1:9")  # nobody listens there
+    delivery = Delivery(project, experiment).start()
+    journal = Journal(delivery, project.root / "searches/digits/trial_00", "trial-1", {"trial": "00"}, parent)
+    journal.end("FINISHED")
+    began = time.monotonic()
+    assert not delivery.stop(1)
+    assert time.monotonic() - began < 3
+    while "does not answer" not in (said := capsys.readouterr().err):
+        assert time.monotonic() - began < 30
+        time.sleep(0.1)
+    assert "http://user:***@127.0.0.1:9" in said and "secret" not in said and said.count("\n") == 1
+    mlflow.set_tracking_uri(store)
+    later = Delivery(project, experiment).start()
+    later.adopt(project.root / "searches/digits", parent)
+    assert later.stop(20)
+    (run,) = mlflow.search_runs([experiment], f"tags.mlflow.parentRunId = '{parent}'", output_format="list")
+    assert run.info.status == "FINISHED"
+
+
+def test_two_that_deliver_one_journal_make_one_run(project):
+    connect(project, "digits")
+    client = mlflow.MlflowClient()
+    experiment = client.get_experiment_by_name("digits").experiment_id
+    parent = client.create_run(experiment).info.run_id
+    delivery = Delivery(project, experiment)  # not started
+    folders = [project.root / f"searches/digits/trial_{number:02}" for number in range(5)]
+    for number, folder in enumerate(folders):
+        journal = Journal(delivery, folder, f"trial-{number + 1}", {"trial": f"{number:02}"}, parent)
+        for epoch in range(20):
+            journal.metrics({"loss": epoch}, epoch)
+
+    def deliver():
+        for folder in folders:
+            Outbox(folder, parent).deliver(mlflow.MlflowClient(), experiment)
+
+    threads = [threading.Thread(target=deliver) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    runs = mlflow.search_runs([experiment], f"tags.mlflow.parentRunId = '{parent}'", output_format="list")
+    assert sorted(run.data.tags["trial"] for run in runs) == ["00", "01", "02", "03", "04"]
+    for run in runs:
+        assert len(client.get_metric_history(run.info.run_id, "loss")) == 20
+
+
+def test_a_journal_that_was_thrown_away_stays_away(project):
+    connect(project, "digits")
+    Outbox(project.root / "searches/digits/trial_00", "0" * 32).deliver(mlflow.MlflowClient(), "0")
+    assert not (project.root / "searches").exists()
