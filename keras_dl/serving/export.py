@@ -1,6 +1,5 @@
 """A model -> `saved_models/<name>/<version>/` in TF Serving's layout, whole or not at all."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -83,7 +82,7 @@ def export(
         archive.write_out(temporary, verbose=False)
         _check(temporary, signatures["serving_default"][1], request, expected)
         if lineage is not None:
-            _write_lineage(temporary, {**lineage, "pipeline": _digest(pipeline.file)})
+            _write_lineage(temporary, {**lineage, "pipeline": pipeline.digest})
         _sync(temporary)
         rename(temporary, target)
     except (OSError, tf.errors.OpError) as error:
@@ -156,7 +155,3 @@ def _write_lineage(folder, lineage):
     # TensorFlow Serving's place for what is no model: it passes over it, as TensorFlow does.
     (folder / "assets.extra").mkdir(exist_ok=True)
     (folder / "assets.extra" / LINEAGE).write_text(json.dumps(lineage, indent=2) + "\n", encoding="utf-8")
-
-
-def _digest(file):
-    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
