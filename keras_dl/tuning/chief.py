@@ -47,6 +47,7 @@ class Chief:
         self._began = time.monotonic()
         self._callers = {}  # name -> what it last said of itself
         self._heard = {}  # name -> when
+        self._dismissed = set()  # names of those that know that the search is over
         self._died = {}  # name -> how its predecessor ended, until it asks for a trial
         self._deaths = {}  # trial id -> how its workers ended, since its last finished epoch
         self._lock = threading.Lock()
@@ -97,10 +98,11 @@ class Chief:
 
     @property
     def workers(self) -> list[str]:
-        """Those that were heard of within their lease and have not left."""
+        """Those that were heard of within their lease, and neither left nor know that the search is over."""
         now = time.monotonic()
         with self._lock:
-            return sorted(name for name, heard in self._heard.items() if now - heard < self.lease)
+            heard = [name for name, heard in self._heard.items() if now - heard < self.lease]
+            return sorted(set(heard) - self._dismissed)
 
     def release(self, worker: str) -> None:
         """Gives up the trial of a worker that will not come back: the next one that asks gets it."""
@@ -146,7 +148,7 @@ class Chief:
         if self.oracle.ongoing_trials:  # those of others; should one of them be lost, somebody must take it over
             return Trial(trial.hyperparameters, trial.trial_id, TrialStatus.IDLE)
         self._stopped = True
-        self._forget(worker)
+        self._dismissed.add(worker)  # it lives on for a while, to bring its last results to the store
         return trial
 
     def owns(self, worker: str, trial_id: str) -> bool:
@@ -264,13 +266,14 @@ class _Servicer(OracleServicer):
     @_answering
     def UpdateTrial(self, request, worker, said):
         with holding(self.oracle):
-            if not self.chief.owns(worker, request.trial_id):
+            lost = not self.chief.owns(worker, request.trial_id)
+            if lost:
                 trial = Trial(self.oracle.get_space(), request.trial_id, TrialStatus.STOPPED)
             else:
                 metrics = said.get("metrics") or dict(request.metrics)
                 trial = self.oracle.update_trial(request.trial_id, metrics, step=request.step)
                 self.chief.progressed(request.trial_id)
-            return self.messages.UpdateTrialResponse(trial=trial.to_proto()), {}
+            return self.messages.UpdateTrialResponse(trial=trial.to_proto()), {"lost": lost}
 
     @_answering
     def EndTrial(self, request, worker, said):

@@ -16,7 +16,7 @@ from keras_dl.errors import UserError
 from keras_dl.tuning.protocol import WORKER_OPTIONS, pack, unpack
 
 PATIENCE = 3600.0  # seconds in which a chief may start or come back
-ANSWER = 20.0  # seconds for one answer; every call may be repeated without harm
+ANSWER = 15.0  # seconds for one answer; every call may be repeated without harm
 IDLE = 0.5  # seconds between two questions for a trial
 MESSAGE = 2**16  # characters of a traceback, its end
 _GONE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
@@ -43,6 +43,7 @@ class ChiefClient(kt.Oracle):
 
     Attributes:
         facts: what the chief told of the search.
+        lost: bool, whether the trial that was reported last is no longer this worker's: what it says is not counted.
 
     Raises:
         ChiefRefused: on any call, if the versions or the pipeline differ from the chief's, if the search failed, or if
@@ -64,6 +65,7 @@ class ChiefClient(kt.Oracle):
         self._stub = protos.get_service_grpc().OracleStub(self._channel)
         self._messages = protos.get_service()
         self._left = threading.Event()
+        self.lost = False
         self.facts = self._call("GetSpace", self._messages.GetSpaceRequest())[1]["facts"]
         self._caller["search"] = self.facts["search"]
         super().__init__(kt.Objective(*self.facts["objective"]), max_trials=self.facts["max_trials"])
@@ -91,6 +93,7 @@ class ChiefClient(kt.Oracle):
             response, said = self._call("CreateTrial", request)
             (trial,) = _trials([response.trial], said)
             if trial.status == TrialStatus.RUNNING:
+                self.lost = False
                 self._begun()
             if trial.status != TrialStatus.IDLE:
                 return trial
@@ -100,7 +103,8 @@ class ChiefClient(kt.Oracle):
         """Reports an epoch. The status of the trial returned is STOPPED if it should end now; its metrics are empty."""
         metrics = {name: float(value) for name, value in metrics.items()}
         request = self._messages.UpdateTrialRequest(trial_id=trial_id, metrics=metrics, step=step)
-        response, _ = self._call("UpdateTrial", request, metrics=metrics)
+        response, said = self._call("UpdateTrial", request, metrics=metrics)
+        self.lost = said["lost"]
         return Trial.from_proto(response.trial)
 
     def end_trial(self, trial):

@@ -103,6 +103,8 @@ class Supervisor:
                 if worker.alive:
                     worker.process.send_signal(send)
         for worker in self._workers:
+            if worker.process is not None:
+                worker.process.wait()
             worker.close()
 
 

@@ -1,0 +1,147 @@
+"""Workers that are lost, late or restarted, and a chief that is: no trial is lost or doubled."""
+
+import time
+
+import pytest
+
+from .served import client, new_chief, new_oracle, run_all, run_one, score, thread
+
+
+@pytest.fixture
+def oracle(tmp_path):
+    return new_oracle(tmp_path / "waves", trials=2)
+
+
+def death(reason="signal 11 (SIGSEGV)", crash=True):
+    return {"reason": reason, "crash": crash}
+
+
+def test_a_silent_workers_trial_goes_to_another_and_what_it_says_later_does_not_count(oracle):
+    done = []
+    with new_chief(oracle, lease=0.4) as chief:
+        late = client(chief, "late")
+        lost = late.create_trial()
+        late.update_trial(lost.trial_id, {"val_loss": 5.0}, 0)
+        with thread(run_all, client(chief, "good"), done, pause=0.3):
+            while oracle.ongoing_trials.get("good") is not oracle.trials[lost.trial_id]:
+                chief._expire()
+                time.sleep(0.02)
+            assert late.update_trial(lost.trial_id, {"val_loss": 0.0}, 1).status == "STOPPED" and late.lost
+            lost.status, lost.message = "FAILED", "too late"
+            late.end_trial(lost)
+            chief.wait()
+    assert sorted(done) == ["0", "1"]
+    trial = oracle.trials[lost.trial_id]
+    assert (trial.status, trial.score, trial.message) == ("COMPLETED", score(trial), None)
+    assert trial.metrics.get_best_value("val_loss") == score(trial)
+
+
+def test_a_worker_that_was_lost_goes_on_with_another_trial(oracle):
+    with new_chief(oracle, lease=0.2) as chief:
+        late, good = client(chief, "late"), client(chief, "good")
+        lost = late.create_trial()
+        time.sleep(0.3)
+        chief._expire()
+        assert good.create_trial().trial_id == lost.trial_id
+        assert late.update_trial(lost.trial_id, {"val_loss": 0.0}, 1).status == "STOPPED"
+        late.end_trial(lost)
+        assert late.create_trial().trial_id != lost.trial_id and not late.lost
+
+
+def test_a_worker_lives_while_its_heart_beats(oracle):
+    with new_chief(oracle, lease=0.6) as chief, client(chief, "a") as worker:
+        trial = worker.create_trial()
+        end = time.monotonic() + 1.5  # of an epoch in which it has nothing to tell
+        while time.monotonic() < end:
+            chief._expire()
+            time.sleep(0.02)
+        assert oracle.ongoing_trials["a"].trial_id == trial.trial_id
+        assert chief.workers == ["a"]
+
+
+def test_a_worker_that_leaves_gives_its_trial_up_at_once(oracle):
+    with new_chief(oracle) as chief:
+        with client(chief, "a") as worker:
+            trial = worker.create_trial()
+        assert chief.workers == []
+        assert client(chief, "b").create_trial().trial_id == trial.trial_id
+
+
+def test_workers_stay_in_reserve_until_the_last_trial_has_ended(oracle):
+    done = []
+    with new_chief(oracle, lease=1.0) as chief:
+        lost = client(chief, "lost").create_trial()
+        with thread(run_all, client(chief, "reserve"), done) as reserve:
+            while len(oracle.end_order) < 1:
+                time.sleep(0.02)
+            assert reserve.is_alive()
+            chief.wait()  # the lease of the lost one runs out, and the reserve takes over
+    assert done[-1] == lost.trial_id and sorted(done) == ["0", "1"]
+
+
+def test_a_worker_that_knows_of_the_end_is_not_waited_for(oracle):
+    with new_chief(oracle, lease=0.6) as chief, client(chief, "a") as worker:
+        for _ in range(2):
+            run_one(worker, worker.create_trial())
+        assert worker.create_trial().status == "STOPPED"
+        time.sleep(0.3)  # it brings its results to the store, and its heart beats
+        began = time.monotonic()
+        chief.wait()
+        assert time.monotonic() - began < 0.2
+
+
+def crash(chief, name, times, died, epoch=None):
+    """Has a worker die in its trial several times; each new process asks for it again."""
+    worker = client(chief, name)
+    trial = worker.create_trial()
+    for _ in range(times):
+        if epoch is not None:
+            worker.update_trial(trial.trial_id, {"val_loss": 1.0}, epoch)
+        worker = client(chief, name, died=died)
+        again = worker.create_trial()
+    return trial, again, worker
+
+
+def test_a_trial_that_crashes_its_workers_has_failed_and_the_search_goes_on(oracle):
+    with new_chief(oracle) as chief:
+        trial, again, worker = crash(chief, "a", 3, death())
+        assert again.trial_id != trial.trial_id
+        failed = oracle.trials[trial.trial_id]
+        assert failed.status == "FAILED"
+        assert failed.message == (
+            "its worker died 3 times without finishing an epoch of it; the last time: signal 11 (SIGSEGV)"
+        )
+        run_one(worker, again)
+        run_all(worker, [])
+        chief.wait()
+    assert [trial.status for trial in oracle.trials.values()] == ["FAILED", "COMPLETED"]
+
+
+def test_a_trial_that_gets_on_between_crashes_goes_on(oracle):
+    with new_chief(oracle) as chief:
+        trial, again, _ = crash(chief, "a", 8, death(), epoch=1)
+        assert again.trial_id == trial.trial_id and oracle.end_order == []
+
+
+def test_kills_from_outside_are_endured_longer_than_crashes(oracle):
+    with new_chief(oracle) as chief:
+        trial, again, _ = crash(chief, "a", 19, death("signal 9 (SIGKILL)", crash=False))
+        assert again.trial_id == trial.trial_id and oracle.end_order == []
+        assert client(chief, "a", died=death(crash=False)).create_trial().trial_id != trial.trial_id
+        assert oracle.end_order == [trial.trial_id]
+
+
+def test_a_worker_goes_on_when_its_chief_comes_back(tmp_path):
+    oracle, done = new_oracle(tmp_path / "waves", trials=6), []
+    with new_chief(oracle) as chief:
+        port, worker = chief.port, client(chief, "a")
+        run_one(worker, worker.create_trial())
+        running = worker.create_trial()
+        worker.update_trial(running.trial_id, {"val_loss": 3.0}, 0)
+    with thread(run_all, worker, done):
+        time.sleep(0.5)  # it asks, and nobody answers
+        again = new_oracle(tmp_path / "waves", trials=6, reload=True)
+        with new_chief(again, port) as chief:
+            chief.wait()
+    assert done[0] == running.trial_id and sorted(done) == ["1", "2", "3", "4", "5"]
+    assert all(trial.score == score(trial) for trial in again.trials.values())
