@@ -11,7 +11,7 @@ import rich.table
 from keras_dl.errors import UserError
 from keras_dl.serving.client import is_serving
 from keras_dl.serving.reading import DEFAULT_URL
-from keras_dl.serving.versions import exported_versions
+from keras_dl.serving.versions import exported_versions, withdrawn_versions
 from keras_dl.tracking import registry
 from keras_dl.tracking.runs import connect
 from keras_dl.tracking.settings import FILE, Settings, default_file
@@ -19,6 +19,7 @@ from keras_dl.tracking.settings import FILE, Settings, default_file
 SAVED_MODELS_README = """\
 Exported models, `<name>/<version>/`, in the layout of TensorFlow Serving. `keras-dl tune` and `keras-dl export` write
 here, `keras-dl serve` reads. A version never changes once it is here; delete a folder to stop serving it.
+What `keras-dl promote` or `rollback` takes from serving is called `.withdrawn-<version>`, and comes back the same way.
 """
 
 
@@ -45,12 +46,14 @@ def show_project(settings: Settings) -> None:
     table = rich.table.Table(*columns, box=rich.box.SIMPLE_HEAD)
     served = {name: is_serving(DEFAULT_URL, name) for name in {row["name"] for row in rows}}
     for row in rows:
-        exported = exported_versions(settings.saved_models, row["name"])
+        exported, withdrawn = (
+            find(settings.saved_models, row["name"]) for find in (exported_versions, withdrawn_versions)
+        )
         number = row["version"]
         value = f"{float(row['value']):.4g}" if "value" in row else "-"
         # A server takes the newest version in the folder.
         live = "yes" if served[row["name"]] and exported[:1] == [number] else "-"
-        out = "yes" if number in exported else "-"
+        out = "yes" if number in exported else "withdrawn" if number in withdrawn else "-"
         table.add_row(
             row["name"], str(number), ", ".join(row["aliases"]) or "-", row.get("metric", "-"), value, out, live
         )

@@ -176,13 +176,14 @@ def test_models_with_their_versions_aliases_and_places(project, capsys, monkeypa
     register(project, "speech", 0.3)
     for version in ("1", "3"):
         save(project.saved_models / "digits" / version)
+    (project.saved_models / "digits" / ".withdrawn-2").mkdir()
     show_project(project)
     output = capsys.readouterr().out
     header = "model version alias metric test value exported served".split()
     assert [line.split() for line in output.splitlines() if line.split() == header]
     assert rows(output, "digits", "speech") == [
         ["digits", "3", "champion", "error_rate", "0.1235", "yes", "-"],
-        ["digits", "2", "challenger", "error_rate", "0.75", "-", "-"],
+        ["digits", "2", "challenger", "error_rate", "0.75", "withdrawn", "-"],
         ["digits", "1", "-", "error_rate", "0.5", "yes", "-"],
         ["speech", "1", "champion", "error_rate", "0.3", "-", "-"],
     ]
