@@ -1,11 +1,14 @@
 """What is drawn, read from the figure."""
 
+import io
+
 import matplotlib.colors
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from keras_dl.tuning.pictures import parallel_coordinates
+from keras_dl.tuning.importance import Importance
+from keras_dl.tuning.pictures import curves, importance_bars, parallel_coordinates, slice_of, times, trade_off
+from keras_dl.tuning.results import TrialResult
 
 TRIALS = [
     {"units": 8, "rate": 0.001, "cell": "lstm", "val_loss": 0.5},
@@ -14,15 +17,13 @@ TRIALS = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def close():
-    yield
-    plt.close("all")
-
-
 def axis_of(trials, direction="min", logarithmic=()):
-    figure = parallel_coordinates(trials, "val_loss", direction, logarithmic)
-    figure.canvas.draw()  # whatever cannot be drawn fails here
+    return only(parallel_coordinates(trials, "val_loss", direction, logarithmic))
+
+
+def only(figure):
+    """The axis of a figure, which is drawn: whatever cannot be drawn fails here."""
+    figure.savefig(io.BytesIO(), format="svg")
     (axis,) = figure.axes
     return axis
 
@@ -119,3 +120,126 @@ def test_a_value_that_only_some_trials_have():
 def test_a_value_that_the_first_trial_does_not_have():
     axis = axis_of([{"cell": "lstm", "val_loss": 0.1}, {"cell": "esn", "radius": 0.9, "val_loss": 0.2}])
     assert names(axis) == ["cell", "radius", "val_loss"]
+
+
+def test_a_number_that_some_trials_do_not_have_lies_below():
+    trials = [{"radius": radius, "val_loss": 0.1} for radius in (0.5, None, 0.7, 0.9)]
+    axis = axis_of(trials)
+    assert sorted(path[0] for path in paths(axis)) == pytest.approx([-0.15, 0, 0.5, 1])
+    assert dict(labels(axis))["None"] == pytest.approx((0.04, -0.125))
+
+
+def test_errors_over_more_than_a_decade_lie_on_a_log_scale():
+    scores = [0.01, 0.1, 1.0]
+    trials = [{"units": number, "val_loss": score} for number, score in enumerate(scores)]
+    assert sorted(path[-1] for path in paths(axis_of(trials))) == pytest.approx([0, 0.5, 1])
+    assert sorted(path[-1] for path in paths(axis_of(trials, "max"))) == pytest.approx([0, 1 / 11, 1])
+
+
+def test_hundreds_of_trials_are_thin_and_equal_values_lie_beside_each_other():
+    trials = [{"cell": ["lstm", "gru"][i % 2], "val_loss": 1 + i / 300} for i in range(300)]
+    axis = axis_of(trials)
+    lines = [line for line in axis.lines if line.get_marker() == "o"]
+    assert {line.get_linewidth() for line in lines[:-1]} == {0.6} and lines[-1].get_linewidth() == 3
+    heights = [path[0] for path in paths(axis)]
+    assert len(set(heights)) == 300 and all(min(abs(h), abs(h - 1)) <= 0.02 for h in heights)
+
+
+def test_names_and_words_are_cut_and_are_no_mathematics():
+    trials = [{"a$_1$" + "x" * 50: word, "val_loss": 0.1} for word in ("$y$", r"\frac{", "z" * 50)]
+    texts = [text.get_text() for text in axis_of(trials).texts]
+    assert r"\$y\$" in texts and max(len(text) for text in texts) <= 24
+
+
+def result(number, score=None, curve=(), status="COMPLETED", first_epoch=1, seconds=None, metrics=None, **values):
+    return TrialResult(
+        number, f"{number - 1:02d}", values, status, score, curve=curve, first_epoch=first_epoch, seconds=seconds,
+        metrics=metrics or {},
+    )  # fmt: skip
+
+
+NAN, INF = float("nan"), float("inf")
+
+
+def test_curves_of_the_best_five_have_names():
+    results = [result(i, i / 10, (1.0, i / 10)) for i in range(1, 9)]
+    axis = only(curves(results, "val_loss", "min"))
+    assert len(axis.lines) == 8 and axis.get_ylabel() == "val_loss"
+    shown = [text.get_text() for text in axis.get_legend().get_texts()]
+    assert shown == [f"trial-{i}: {i / 10:.4g}" for i in range(1, 6)]
+    best = max(axis.lines, key=lambda line: line.get_linewidth())
+    assert list(best.get_ydata()) == [1.0, 0.1]
+    shown = [text.get_text() for text in only(curves(results, "val_loss", "max")).get_legend().get_texts()]
+    assert shown[0] == "trial-8: 0.8"
+
+
+def test_a_curve_begins_at_its_first_epoch_and_has_gaps():
+    axis = only(curves([result(1, 0.2, (0.4, NAN, INF, 0.2), first_epoch=4)], "val_loss", "min"))
+    (line,) = axis.lines
+    assert list(line.get_xdata()) == [4, 5, 6, 7]
+    np.testing.assert_equal(np.asarray(line.get_ydata()), [0.4, np.nan, np.nan, 0.2])
+
+
+@pytest.mark.parametrize(
+    "curve, direction, scale",
+    [((1.0, 0.01), "min", "log"), ((1.0, 0.5), "min", "linear"), ((1.0, 0.01), "max", "linear")]
+    + [((1.0, -0.01), "min", "linear"), ((NAN, INF), "min", "linear")],
+)
+def test_the_scale_of_curves(curve, direction, scale):
+    assert only(curves([result(1, 0.5, curve)], "val_loss", direction)).get_yscale() == scale
+
+
+def test_curves_of_failed_trials_only():
+    axis = only(curves([result(1, None, (NAN,), "FAILED")], "val_loss", "min"))
+    assert axis.get_legend() is None
+
+
+def test_importance_bars():
+    axis = only(importance_bars(Importance({"rate": 0.8, "cell": 0.15}, 0.05, 0.9)))
+    assert [bar.get_width() for bar in axis.patches] == pytest.approx([80, 15, 5])
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["rate", "cell", "together only"]
+    assert [text.get_text() for text in axis.texts] == ["80 %", "15 %", "5 %"]
+
+
+@pytest.mark.parametrize("longest, unit, height", [(100, "seconds", 100), (600, "minutes", 10), (9000, "hours", 2.5)])
+def test_times_have_a_fitting_unit(longest, unit, height):
+    axis = only(times([result(1, 0.5, seconds=1.0), result(3, 0.5, seconds=longest), result(4)]))
+    assert axis.get_ylabel() == unit
+    assert [bar.get_x() + bar.get_width() / 2 for bar in axis.patches] == pytest.approx([1, 3])
+    assert axis.patches[1].get_height() == pytest.approx(height)
+
+
+def test_times_of_failed_trials_are_red():
+    axis = only(times([result(1, 0.5, seconds=1.0), result(2, status="FAILED", seconds=1.0)]))
+    good, failed = (bar.get_facecolor() for bar in axis.patches)
+    assert failed[0] > 0.7 > good[0] and axis.get_xlabel() == "trial (red: failed)"
+
+
+def points(axis):
+    return np.asarray(axis.collections[0].get_offsets())
+
+
+def test_a_slice_of_numbers():
+    results = [result(1, 0.5, rate=0.1), result(2, 0.4, rate=0.001), result(3, NAN, rate=0.2), result(4, 0.3)]
+    axis = only(slice_of(results, "rate", "val_loss", "min", logarithmic=True))
+    np.testing.assert_allclose(points(axis), [[0.1, 0.5], [0.001, 0.4]])
+    assert (axis.get_xscale(), axis.get_yscale(), axis.get_xlabel()) == ("log", "linear", "rate")
+    assert only(slice_of(results, "rate", "val_loss", "min")).get_xscale() == "linear"
+
+
+def test_a_slice_of_words():
+    results = [result(i, i / 10, cell=["gru", "lstm"][i % 2]) for i in range(1, 7)]
+    axis = only(slice_of(results, "cell", "val_loss", "min"))
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["gru", "lstm"]
+    assert list(np.round(points(axis)[:, 0])) == [1, 0] * 3
+    np.testing.assert_allclose(points(axis)[:, 1], np.arange(1, 7) / 10)
+
+
+def test_two_objectives_against_each_other():
+    results = [result(i, 0.5, metrics={"error": i / 10, "seconds": 1.0 / i}) for i in (1, 2, 3)]
+    axis = only(trade_off(results, results[:1], "error", "seconds"))
+    beaten, front = (np.asarray(group.get_offsets()) for group in axis.collections)
+    np.testing.assert_allclose(beaten, [[0.2, 0.5], [0.3, 1 / 3]])
+    np.testing.assert_allclose(front, [[0.1, 1.0]])
+    assert [text.get_text() for text in axis.texts] == ["1"]
+    assert (axis.get_xlabel(), axis.get_ylabel()) == ("error", "seconds")
