@@ -48,7 +48,9 @@ def command_line() -> str:
 def git_diff(folder: Path) -> str:
     """What the git tree around `folder` has beyond its commit, untracked files by name; cut at 200 000 characters."""
     untracked = _git(folder, "ls-files", "--others", "--exclude-standard", "--full-name", ":/")
-    text = "".join(f"# untracked: {name}\n" for name in untracked.splitlines()) + _git(folder, "diff", "HEAD")
+    text = "".join(f"# untracked: {name}\n" for name in untracked.splitlines()) + _git(
+        folder, "diff", "--no-ext-diff", "--no-color", "HEAD"
+    )
     return text if len(text) <= DIFF_LIMIT else text[:DIFF_LIMIT] + "\n# cut here\n"
 
 

@@ -1,10 +1,8 @@
 """Runs in a real store: how they end, where they go, what they hold."""
 
-import json
 import os
 import shutil
 import socket
-import sqlite3
 import subprocess
 import sys
 import time
@@ -12,25 +10,14 @@ import time
 import mlflow
 import pytest
 
-from keras_dl.errors import UserError
-from keras_dl.pipeline import load_pipeline
-from keras_dl.tracking.runs import connect, environment, log_origin, mark_error, open_run
+from keras_dl.tracking.environment import owner
+from keras_dl.tracking.runs import close_abandoned, connect, mark_error, open_run, reap
 from keras_dl.tracking.settings import Settings
-
-PIPELINE = '''
-"""Nothing to learn."""
-def data(hp): ...
-def build(hp): ...
-'''
 
 
 def ended(run):
     """The run as the store has it now."""
     return mlflow.MlflowClient().get_run(run.info.run_id)
-
-
-def artifacts(run):
-    return {file.path for file in mlflow.MlflowClient().list_artifacts(run.info.run_id)}
 
 
 def test_a_run_that_ends_well_is_finished(project):
@@ -139,112 +126,6 @@ def test_an_outer_run_wins(project, empty_store):
     assert (project.root / "mlflow.db").read_bytes() == before
 
 
-def test_a_server_that_is_not_there_is_told_at_once(project):
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    settings = Settings(tracking={"uri": f"http://127.0.0.1:{port}"}, root=project.root)
-    began = time.monotonic()
-    with pytest.raises(UserError, match=rf"no MLflow server answers at http://127\.0\.0\.1:{port} .*mlflow\.yaml"):
-        connect(settings, "digits")
-    assert time.monotonic() - began < 3
-
-
-def test_a_server_that_never_answers_is_told_within_seconds(project):
-    with socket.create_server(("127.0.0.1", 0)) as listener:  # takes the connection and says nothing
-        settings = Settings(tracking={"uri": f"http://127.0.0.1:{listener.getsockname()[1]}"}, root=project.root)
-        began = time.monotonic()
-        with pytest.raises(UserError, match="no MLflow server answers"):
-            connect(settings, "digits")
-    assert time.monotonic() - began < 10
-
-
-@pytest.mark.parametrize("uri", ["sqlite:///file/below/mlflow.db", "sqlite:///folder", "sqlite:///text"])
-def test_a_store_that_cannot_be_made_is_told_within_seconds(project, uri):
-    (project.root / "file").touch()
-    (project.root / "folder").mkdir()
-    (project.root / "text").write_text("no database, but long enough to be looked at\n" * 50)
-    began = time.monotonic()
-    with pytest.raises(UserError, match="the MLflow store sqlite:///.* cannot be used: .+") as caught:
-        connect(Settings(tracking={"uri": uri}, root=project.root), "digits")
-    assert time.monotonic() - began < 5
-    assert "\n" not in str(caught.value)
-
-
-def test_a_new_store_may_lie_in_a_new_folder(project):
-    connect(Settings(tracking={"uri": "sqlite:///deep/down/runs.db"}, root=project.root), "digits")
-    assert (project.root / "deep/down/runs.db").is_file()
-    assert mlflow.get_experiment_by_name("digits") is not None
-
-
-CONNECT = """
-import sys, time
-from pathlib import Path
-import mlflow
-from keras_dl.tracking.runs import connect, open_run
-from keras_dl.tracking.settings import Settings
-settings = Settings(system_metrics={"enabled": False}, root=Path(sys.argv[1]))
-print("ready", flush=True)
-sys.stdin.readline()
-connect(settings, "digits")
-with open_run(settings, f"of process {sys.argv[2]}"):
-    mlflow.log_param("process", sys.argv[2])
-"""
-
-
-def test_first_use_of_a_new_store_by_three_processes_at_once(tmp_path):
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_TRACKING")}
-    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", CONNECT, str(tmp_path), str(number)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
-        )
-        for number in range(3)
-    ]  # fmt: skip
-    for process in processes:
-        assert process.stdout.readline() == "ready\n"
-    for process in processes:  # all at once, after the slow imports
-        process.stdin.write("\n")
-        process.stdin.flush()
-    for process in processes:
-        _, error = process.communicate(timeout=120)
-        assert process.returncode == 0, error
-    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
-    assert sorted(experiment.name for experiment in client.search_experiments()) == ["Default", "digits"]
-    experiment = client.get_experiment_by_name("digits")
-    runs = client.search_runs([experiment.experiment_id])
-    assert sorted(run.data.params["process"] for run in runs) == ["0", "1", "2"]
-    with sqlite3.connect(tmp_path / "mlflow.db") as store:
-        assert store.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-
-
-def test_a_deleted_experiment_comes_back(project):
-    connect(project, "digits")
-    old = mlflow.get_experiment_by_name("digits")
-    mlflow.delete_experiment(old.experiment_id)
-    connect(project, "digits")
-    now = mlflow.get_experiment_by_name("digits")
-    assert (now.experiment_id, now.lifecycle_stage) == (old.experiment_id, "active")
-    with open_run(project, "one") as run:
-        pass
-    assert ended(run).info.experiment_id == old.experiment_id
-
-
-def test_the_store_does_not_leak_into_the_environment(project):
-    connect(project, "digits")
-    assert "MLFLOW_TRACKING_URI" not in os.environ
-    other = Settings(tracking={"uri": "sqlite:///other.db"}, root=project.root)
-    assert other.tracking_uri == f"sqlite:///{project.root}/other.db"
-
-
-def test_a_variable_of_the_user_stays(project, monkeypatch):
-    given = f"sqlite:///{project.root}/mlflow.db"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", given)
-    connect(Settings(tracking={"uri": "sqlite:///other.db"}, root=project.root), "digits")
-    assert mlflow.get_tracking_uri() == given and os.environ["MLFLOW_TRACKING_URI"] == given
-    assert not (project.root / "other.db").exists()
-
-
 def test_mark_error_cuts_what_a_tag_cannot_hold(project):
     connect(project, "digits")
     with open_run(project, "one") as run:
@@ -253,60 +134,70 @@ def test_mark_error_cuts_what_a_tag_cannot_hold(project):
     assert mlflow.artifacts.load_text(f"{run.info.artifact_uri}/error.txt") == "all of it"
 
 
-@pytest.fixture
-def pipeline(project):
-    file = project.root / "pipelines" / "nothing.py"
-    file.parent.mkdir()
-    file.write_text(PIPELINE)
-    pipeline = load_pipeline(file)
-    pipeline.seed, pipeline.source = 7, "tfds:mnist"
-    return pipeline
-
-
-def git(folder, *arguments):
-    identity = ["-c", "user.name=Test", "-c", "user.email=test@example.org", "-c", "commit.gpgsign=false"]
-    answer = subprocess.run(["git", "-C", folder, *identity, *arguments], check=True, capture_output=True, text=True)
-    return answer.stdout.strip()
-
-
-def test_the_origin_of_a_run(project, pipeline):
-    connect(project, "nothing")
-    git(project.root, "init", "--quiet")
-    git(project.root, "add", "pipelines")
-    git(project.root, "commit", "--quiet", "--message", "first")
+def test_a_run_says_whose_it_is(project):
+    connect(project, "digits")
     with open_run(project, "one") as run:
-        log_origin(pipeline)
-    tags = ended(run).data.tags
-    assert (tags["pipeline"], tags["data"], tags["seed"]) == ("nothing", "tfds:mnist", "7")
-    assert tags["git_commit"] == git(project.root, "rev-parse", "HEAD")
-    assert tags["git_dirty"] == "True"  # mlflow.yaml is not committed
-    assert tags["command"] == " ".join(sys.argv)
-    assert "CPU:0" in tags["devices"]
-    assert artifacts(run) == {"environment.json", "pipeline"}
-    assert mlflow.artifacts.load_text(f"{run.info.artifact_uri}/pipeline/nothing.py") == PIPELINE
-    described = json.loads(mlflow.artifacts.load_text(f"{run.info.artifact_uri}/environment.json"))
-    assert described["packages"]["tensorflow"] and described["packages"]["mlflow"] == mlflow.__version__
-    assert described["backend"] == "tensorflow" and described["cpu_count"] == os.cpu_count()
-    assert described["git_commit"] == tags["git_commit"]
+        assert ended(run).data.tags["owner"] == owner()
 
 
-def test_without_git_and_without_data(project, pipeline, monkeypatch):
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(project.root.parent))
-    pipeline.source = None
-    connect(project, "nothing")
-    with open_run(project, "one") as run:
-        log_origin(pipeline)
-    tags = ended(run).data.tags
-    assert (tags["git_commit"], tags["git_dirty"], tags["data"]) == ("none", "False", "default")
-    monkeypatch.setenv("PATH", "")
-    assert environment(project.root)["git_commit"] == "none"
+ABANDONED = """
+import os, sys
+from pathlib import Path
+from keras_dl.tracking.runs import connect, open_run
+from keras_dl.tracking.settings import Settings
+settings = Settings(system_metrics={"enabled": False}, root=Path(sys.argv[1]))
+connect(settings, "digits")
+with open_run(settings, "outer") as outer, open_run(settings, "inner") as inner:
+    print(outer.info.run_id, inner.info.run_id, flush=True)
+    sys.stdin.readline()
+"""
 
 
-def test_a_clean_tree_is_not_dirty(tmp_path):
-    git(tmp_path, "init", "--quiet")
-    (tmp_path / "file").touch()
-    git(tmp_path, "add", ".")
-    git(tmp_path, "commit", "--quiet", "--message", "first")
-    assert environment(tmp_path)["git_dirty"] is False
-    (tmp_path / "file").write_text("changed")
-    assert environment(tmp_path)["git_dirty"] is True
+def test_runs_of_a_process_that_is_gone_are_reaped(project):
+    connect(project, "digits")
+    client = mlflow.MlflowClient()
+    experiment = client.get_experiment_by_name("digits").experiment_id
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", ABANDONED, str(project.root)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
+    )  # fmt: skip
+    theirs = process.stdout.readline().split()
+    host = socket.gethostname()
+    others = {
+        "alive": owner(),
+        "of another host": "elsewhere.example.org:1:1",
+        "of the same id, earlier": f"{host}:{os.getpid()}:1000000000",
+        "of nobody": None,
+        "of no process": f"{host}:x:y",
+    }
+    others = {
+        client.create_run(experiment, tags=who and {"owner": who}).info.run_id: name for name, who in others.items()
+    }
+    assert reap(experiment, but=set(others)) == 0
+    process.kill()
+    process.communicate()
+    assert reap(experiment, but={theirs[0]}) == 2
+    assert {others[run_id]: client.get_run(run_id).info.status for run_id in others} == {
+        "alive": "RUNNING", "of another host": "RUNNING", "of the same id, earlier": "KILLED",
+        "of nobody": "RUNNING", "of no process": "RUNNING",
+    }  # fmt: skip
+    assert [client.get_run(run_id).info.status for run_id in theirs] == ["RUNNING", "KILLED"]
+    assert reap(experiment) == 1
+    assert reap(experiment) == 0
+
+
+def test_closing_a_run_closes_what_hangs_below_it(project):
+    connect(project, "digits")
+    client = mlflow.MlflowClient()
+    experiment = client.get_experiment_by_name("digits").experiment_id
+    ids = [client.create_run(experiment).info.run_id]
+    for _ in range(2):
+        ids.append(client.create_run(experiment, tags={"mlflow.parentRunId": ids[-1]}).info.run_id)
+    done = client.create_run(experiment, tags={"mlflow.parentRunId": ids[0]}).info.run_id
+    client.set_terminated(done, "FINISHED")
+    beside = client.create_run(experiment).info.run_id
+    close_abandoned(ids[0])
+    close_abandoned("0" * 32)
+    assert [client.get_run(run_id).info.status for run_id in ids] == ["KILLED"] * 3
+    assert [client.get_run(run_id).info.status for run_id in (done, beside)] == ["FINISHED", "RUNNING"]
