@@ -134,6 +134,15 @@ def test_the_best_stands_first_in_the_leaderboard(whole, space):
     assert "The same in all: filters 32" in whole.text
 
 
+def test_numbers_are_sorted_by_their_full_value_and_words_as_they_stand(whole):
+    best = min((one for one in trials(12, failed=[5]) if one.completed), key=lambda one: one.score)
+    start = next(place for place, (tag, a) in enumerate(whole.tags) if a.get("class") == "first")
+    cells = [attributes for tag, attributes in whole.tags[start:] if tag == "td"][:8]
+    keys = [attributes.get("data-key") for attributes in cells]
+    assert keys[2] == str(best.score) and keys[4] == str(best.values["rate"])
+    assert keys[5] is None and keys[7] == "60.0"
+
+
 def test_the_champion_stands_beside_the_new_one(whole):
     assert whole.cells[0] == [
         ["", "version 4", "version 2"], ["test_loss", "0.01235", "0.02"], ["cell", "lstm", "-"]
