@@ -1,52 +1,126 @@
-"""Metrics of each epoch, read back from the store."""
+"""Metrics of each epoch, its speed and its waiting, read back from the store."""
+
+import time
 
 import keras
 import mlflow
 import numpy as np
+import pytest
+import tensorflow as tf
 
 from keras_dl.tracking.epochs import EpochLogger
+from keras_dl.tracking.journal import Delivery, Journal
 from keras_dl.tracking.runs import connect, open_run
 
 
-def history(run, metric):
-    points = mlflow.MlflowClient().get_metric_history(run.info.run_id, metric)
+@pytest.fixture
+def logger(project):
+    connect(project, "digits")
+    with open_run(project, "one") as run:
+        delivery = Delivery(project, run.info.experiment_id).start()
+        yield EpochLogger(Journal.of_run(delivery, project.root / "searches/digits.training", run.info.run_id))
+        delivery.stop(5)
+
+
+def history(logger, metric):
+    assert logger.journal._delivery.flush(10)
+    points = mlflow.MlflowClient().get_metric_history(logger.journal.run_id(0), metric)
     return {point.step: point.value for point in points}
 
 
-def test_every_metric_of_every_epoch_is_a_point(project):
-    connect(project, "digits")
+def small_model(**options):
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
-    model.compile("sgd", "mse", metrics=["mae"], jit_compile=False)
+    model.compile("sgd", "mse", jit_compile=False, **options)
+    return model
+
+
+def rows(count, seconds=0.0):
+    """A data set of `count` batches of 4, each of which takes a while to make."""
+
+    def wait(x):
+        time.sleep(seconds)
+        return x
+
+    def make(x):
+        return tf.ensure_shape(tf.numpy_function(wait, [x], tf.float32), (None, 2))
+
+    data = tf.data.Dataset.from_tensor_slices(np.ones((count * 4, 2), "float32")).batch(4)
+    return (data.map(make) if seconds else data).map(lambda x: (x, x[:, :1])).prefetch(1)
+
+
+def test_every_metric_of_every_epoch_is_a_point(logger):
+    model = small_model(metrics=["mae"])
     x = np.ones((8, 2), "float32")
-    with open_run(project, "one") as run:
-        fitted = model.fit(
-            x, x[:, :1], validation_data=(x, x[:, :1]), epochs=3, verbose=0, callbacks=[EpochLogger(run.info.run_id)]
-        ).history
+    fitted = model.fit(
+        x, x[:, :1], validation_data=(x, x[:, :1]), epochs=3, verbose=0, callbacks=[logger]
+    ).history  # fmt: skip
     assert set(fitted) == {"loss", "mae", "val_loss", "val_mae"}
     for metric, values in fitted.items():
-        assert history(run, metric) == dict(enumerate(values))
-    seconds = history(run, "epoch_seconds")
+        assert history(logger, metric) == dict(enumerate(values))
+    seconds = history(logger, "epoch_seconds")
     assert list(seconds) == [0, 1, 2] and all(0 < value < 60 for value in seconds.values())
-    assert mlflow.get_run(run.info.run_id).data.metrics.keys() == {*fitted, "epoch_seconds"}
+    names = {*fitted, "epoch_seconds", "steps_per_second", "examples_per_second"}
+    assert mlflow.get_run(logger.journal.run_id(0)).data.metrics.keys() == names
 
 
-def test_a_training_that_goes_on_keeps_its_steps(project):
-    connect(project, "digits")
-    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
-    model.compile("sgd", "mse", jit_compile=False)
+def test_a_training_that_goes_on_keeps_its_steps(logger):
     x = np.ones((4, 2), "float32")
-    with open_run(project, "one") as run:
-        logger = EpochLogger(run.info.run_id)
-        model.fit(x, x[:, :1], initial_epoch=3, epochs=5, verbose=0, callbacks=[logger])
-    assert list(history(run, "loss")) == [3, 4]
+    small_model().fit(x, x[:, :1], initial_epoch=3, epochs=5, verbose=0, callbacks=[logger])
+    assert list(history(logger, "loss")) == [3, 4]
 
 
-def test_it_logs_to_its_own_run_and_not_to_the_active_one(project):
-    connect(project, "digits")
-    with open_run(project, "parent") as parent:
-        with open_run(project, "child") as child:
-            logger = EpochLogger(child.info.run_id)
-        logger.on_epoch_begin(0)
-        logger.on_epoch_end(0, {"loss": np.float32(0.5)})
-    assert history(child, "loss") == {0: 0.5}
-    assert history(parent, "loss") == {}
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("validate", [True, False])
+def test_steps_and_examples_of_the_training_part(logger, known, validate):
+    data = tf.data.Dataset.from_tensor_slices(np.ones((50, 2), "float32")).map(lambda x: (x, x[:1])).batch(8)
+    data = data if known else data.filter(lambda x, y: True)
+    slow = rows(10, 0.05) if validate else None  # not to be counted, and not to slow it
+    small_model().fit(logger.watch(data), validation_data=slow, epochs=3, verbose=0, callbacks=[logger])
+    steps, examples = history(logger, "steps_per_second"), history(logger, "examples_per_second")
+    assert list(steps) == [0, 1, 2]
+    for epoch in steps:
+        assert examples[epoch] / steps[epoch] == pytest.approx(50 / 7)
+    assert not validate or 7 / steps[2] < 0.5 <= history(logger, "epoch_seconds")[2]
+
+
+def test_waiting_for_the_input_is_seen(logger):
+    model = small_model()
+    model.fit(logger.watch(rows(20, 0.02)), epochs=2, verbose=0, shuffle=False, callbacks=[logger])
+    waiting = history(logger, "input_fraction")
+    assert list(waiting) == [0, 1] and all(0.5 < value <= 1 for value in waiting.values())
+
+
+def test_a_training_that_does_not_wait_is_seen(logger):
+    class Slow(keras.layers.Layer):
+        def call(self, x):
+            return tf.ensure_shape(tf.numpy_function(lambda x: time.sleep(0.02) or x, [x], tf.float32), x.shape)
+
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1), Slow()])
+    model.compile("sgd", "mse", jit_compile=False)
+    model.layers[0].trainable = False  # a numpy function has no gradient
+    model.fit(logger.watch(rows(20)), epochs=2, verbose=0, shuffle=False, callbacks=[logger])
+    waiting = history(logger, "input_fraction")
+    assert list(waiting) == [0, 1] and all(0 <= value < 0.4 for value in waiting.values())
+
+
+def test_watching_changes_nothing(logger):
+    def train(watch):
+        keras.utils.set_random_seed(3)
+        data = tf.data.Dataset.from_tensor_slices(np.random.default_rng(0).normal(size=(64, 2)).astype("float32"))
+        data = data.shuffle(64, seed=5).map(lambda x: (x, x[:1])).batch(8).prefetch(2)
+        model = small_model()
+        callbacks = [logger] if watch else []
+        found = model.fit(logger.watch(data) if watch else data, epochs=3, verbose=0, callbacks=callbacks).history
+        return found["loss"], model.get_weights()[0].tolist()
+
+    assert train(True) == train(False)
+
+
+def test_what_it_costs_a_batch(logger):
+    logger.on_train_begin()
+    logger.on_epoch_begin(0)
+    began = time.perf_counter()
+    for batch in range(10_000):
+        logger.on_train_batch_begin(batch)
+        logger.on_train_batch_end(batch)
+    assert time.perf_counter() - began < 10_000 * 20e-6
