@@ -5,6 +5,7 @@ import os
 import re
 from pathlib import Path
 
+import keras_tuner as kt
 import mlflow
 
 from keras_dl.errors import UserError
@@ -39,7 +40,11 @@ def work(pipeline: Pipeline, address: str, settings: Settings, name: str, source
         check_store(settings, facts["run_id"])
         from keras_dl.tuning.search import run_worker
 
-        run_worker(pipeline, settings, client, folder, facts)
+        try:
+            run_worker(pipeline, settings, client, folder, facts)
+        except kt.errors.FatalError as error:
+            cause = error.__cause__
+            raise cause if isinstance(cause, UserError) else UserError(str(error)) from error
 
 
 def adopt(pipeline: Pipeline, arguments: dict, source: str | None = None) -> None:
