@@ -61,9 +61,23 @@ def _stop(number, frame):
 def _tune(options):
     options.stopped = "\nstopped. Every finished trial is kept: the same command goes on from here, --fresh begins anew"
     pipeline, values, settings = _pipeline(options)
+    from keras_dl.tuning.plan import Plan, seconds
     from keras_dl.tuning.search import search
 
-    search(pipeline, settings, options.tuner, values, options.fresh)
+    plan = Plan(
+        tuner=options.tuner,
+        trials=options.trials,
+        pins=values,
+        executions=options.executions_per_trial,
+        early_stop=options.early_stop,
+        max_time=options.max_time and seconds(options.max_time),
+        resume=options.resume,
+        fresh=options.fresh,
+        keep=options.keep,
+        workers=options.workers,
+        chief=options.chief,
+    )
+    search(pipeline, settings, plan)
 
 
 def _worker(options):
@@ -90,7 +104,7 @@ def _train(options):
     pipeline, values, settings = _pipeline(options)
     from keras_dl.training.train import train
 
-    train(pipeline, values, settings)
+    train(pipeline, values, settings, options.fresh, options.keep)
 
 
 def _evaluate(options):
@@ -118,9 +132,11 @@ def _pipeline(options):
     from keras_dl.pipeline import load_pipeline
 
     pipeline = load_pipeline(path)
-    for name in ("epochs", "trials", "seed"):
+    for name in ("epochs", "seed", "objective", "precision", "strategy", "jit"):
         if getattr(options, name, None) is not None:
             setattr(pipeline, name, getattr(options, name))
+    pipeline.deterministic |= getattr(options, "deterministic", False)
+    pipeline.goal  # noqa: B018  raises for an objective that cannot be understood, before any work
     if options.data:
         pipeline.source = _source(options.data)
     return pipeline, values, settings
@@ -170,7 +186,7 @@ def _ui(options):
     from keras_dl.tracking.settings import read_settings
     from keras_dl.tracking.ui import ui
 
-    return ui(read_settings(), options.host, options.port)
+    return ui(read_settings(), options.host, options.port, options.name, options.open)
 
 
 def _promote(options):
@@ -215,6 +231,12 @@ def _positive(text):
     return int(text)
 
 
+def _count(text):
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0. Received: {text}")
+    return int(text)
+
+
 def _seed(text):
     if not text.isdecimal() or int(text) >= 2**31:
         raise argparse.ArgumentTypeError(f"expected a whole number from 0 to {2**31 - 1}. Received: {text}")
@@ -253,26 +275,40 @@ def _parser():
     )  # fmt: skip
     tune.add_argument("--tuner", choices=["random", "bayesian", "hyperband", "grid"], default="random")
     tune.add_argument("--trials", type=_positive, help="how many at most; the pipeline has a default")
-    tune.add_argument("--epochs", type=_positive, help="of each trial; the pipeline has a default")
-    tune.add_argument("--fresh", action="store_true", help="throw an unfinished search of this pipeline away")
+    tune.add_argument("--executions-per-trial", type=_positive, default=1, metavar="N", help="trainings a trial, from "
+                      "other initial weights; their mean is the score, their spread the noise")  # fmt: skip
+    tune.add_argument("--early-stop", choices=["median", "halving"], help="end trials that fall behind the others")
+    tune.add_argument("--max-time", metavar="TIME", help="no trial begins after so long: 90s, 15m, 1.5h")
+    tune.add_argument("--resume", action="store_true", help="go on with an unfinished search although trials, time, "
+                      "ranges or the file have changed; an unchanged one goes on by itself")  # fmt: skip
+    tune.add_argument("--workers", type=_count, default=0, metavar="K", help="processes on this machine, which share "
+                      "its cores and GPUs. Default: none, the trials run one after the other")  # fmt: skip
+    tune.add_argument("--chief", metavar="HOST:PORT", help="serve workers on other machines too, see keras-dl worker")
 
     worker = verb(
-        "worker",
-        _worker,
-        "run trials of a search whose chief is on another machine",
-        "worker HOST:9000 FILE --workers 2",
-    )
-    worker.add_argument("address", metavar="HOST:PORT", help="of keras-dl tune FILE --chief 0.0.0.0:PORT")
+        "worker", _worker, "run trials of a search whose chief is on another machine",
+        "worker 10.0.0.1:9000 pipelines/digits_ctc.py --workers 2",
+    )  # fmt: skip
+    worker.add_argument("address", metavar="HOST:PORT", help="of keras-dl tune FILE --chief 0.0.0.0:PORT there")
     worker.add_argument("pipeline", metavar="FILE", help="the same file as there")
-    worker.add_argument("--workers", type=_positive, default=1, help="processes on this machine. Default: 1")
+    worker.add_argument("--workers", type=_positive, default=1, metavar="K", help="processes here. Default: 1")
     worker.add_argument("--data", help="where the data are on this machine. Default: as at the chief")
-    worker.add_argument("--name", help=argparse.SUPPRESS)  # given by the supervisor, which starts the processes
+    worker.add_argument("--name", help=argparse.SUPPRESS)  # of one process, given by those that start it
 
     train = pipeline_verb(
         "train", _train, "train once, with the defaults or the values given; track, register and export",
         "train pipelines/digits_ctc.py learning_rate=0.004",
     )  # fmt: skip
-    train.add_argument("--epochs", type=_positive, help="the pipeline has a default")
+
+    for sub in (tune, train):
+        sub.add_argument("--epochs", type=_positive, help="of each training; the pipeline has a default")
+        sub.add_argument("--objective", help="what the best is: a metric, or several as val_accuracy,val_loss:0.1")
+        sub.add_argument("--precision", choices=["float32", "mixed_float16", "mixed_bfloat16"])
+        sub.add_argument("--strategy", choices=["none", "mirrored"], help="mirrored: each batch divided among the GPUs")
+        sub.add_argument("--jit", choices=["auto", "on", "off"], help="compile with XLA; auto: what the model says")
+        sub.add_argument("--deterministic", action="store_true", help="the same bits in every run, slower")
+        sub.add_argument("--keep", type=_positive, metavar="N", help="exports to keep beside the champion's; default all")
+        sub.add_argument("--fresh", action="store_true", help="throw away what was begun and not finished")
 
     evaluate = pipeline_verb(
         "evaluate", _evaluate, "metrics of a registered model or a .keras file",
@@ -305,9 +341,11 @@ def _parser():
     what.add_argument("--input", metavar="JSON", help='the inputs as JSON, such as \'{"prompt": ["def "]}\'')
     predict.add_argument("--url", help="a server. Default: http://127.0.0.1:8501, or no server if none is there")
 
-    ui = verb("ui", _ui, "the MLflow UI on the store of mlflow.yaml", "ui --port 5001")
+    ui = verb("ui", _ui, "the MLflow UI on the store of mlflow.yaml", "ui digits_ctc --open")
+    ui.add_argument("name", metavar="NAME", nargs="?", help="of a pipeline, to print its page only. Default: all")
     ui.add_argument("--host", help="default: that of mlflow.yaml, 127.0.0.1")
     ui.add_argument("--port", type=_port, help="default: that of mlflow.yaml, 5000")
+    ui.add_argument("--open", action="store_true", help="open the page in a browser")
 
     promote = verb(
         "promote", _promote, "make a version the champion, by hand, and the one that is served", "promote digits_ctc 3"

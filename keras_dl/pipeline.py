@@ -1,5 +1,6 @@
 """The waist of the house: a pipeline is data plus a model over a search space."""
 
+import hashlib
 import importlib.util
 import inspect
 import sys
@@ -133,6 +134,11 @@ class Pipeline:
         """The objective's first metric without `val_`, as it is called on other splits, and its direction."""
         first = self.improves.terms[0]
         return first.name.removeprefix("val_"), first.direction
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the file, by which a search, a worker or a run knows it again."""
+        return hashlib.sha256(self.file.read_bytes()).hexdigest()
 
     @property
     def improves(self) -> Objective:

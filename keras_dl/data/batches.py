@@ -122,8 +122,17 @@ def _shuffle(split, seed, epoch):
     buffer = count if count > 0 else 10_000
 
     def of_this_epoch(_):
-        number = tf.random.experimental.stateless_fold_in([seed, 0], epoch.read_value())[1]
-        return split.shuffle(buffer, seed=number, reshuffle_each_iteration=False)
+        # The operation itself, for `shuffle` wants its seed to be known when the data set is made.
+        seeds = tf.cast(tf.random.experimental.stateless_fold_in([seed, 1], epoch.read_value()), tf.int64)
+        order = tf.raw_ops.ShuffleDataset(
+            input_dataset=tf.data.experimental.to_variant(split),
+            buffer_size=tf.constant(buffer, tf.int64),
+            seed=seeds[0],
+            seed2=seeds[1],
+            reshuffle_each_iteration=False,
+            **split._flat_structure,
+        )
+        return tf.data.experimental.from_variant(order, split.element_spec)
 
     # Read anew by each iterator when its first example is asked for.
     shuffled = tf.data.Dataset.from_tensors(0).flat_map(of_this_epoch)

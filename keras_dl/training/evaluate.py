@@ -6,12 +6,11 @@ import keras
 
 from keras_dl.errors import UserError
 from keras_dl.pipeline import Pipeline, space
-from keras_dl.serving.export import export
 from keras_dl.tracking import registry
 from keras_dl.tracking.models import load_version
 from keras_dl.tracking.runs import connect
 from keras_dl.tracking.settings import Settings
-from keras_dl.training.publish import example_request, splits_of
+from keras_dl.training.publish import export_registered, splits_of
 
 
 def load_trained(pipeline: Pipeline, which: str, values: dict, settings: Settings) -> tuple[keras.Model, dict, str]:
@@ -77,6 +76,6 @@ def export_version(pipeline: Pipeline, which: str, values: dict, settings: Setti
     connect(settings)
     version = int(registry.get_version(pipeline.name, which).version)
     model, values, what = load_trained(pipeline, str(version), values, settings)
-    target = export(pipeline, model, settings.saved_models, version, example_request(pipeline, values))
+    target = export_registered(pipeline, model, values, version, settings)
     print(f"exported {what} to {target}")
     return target

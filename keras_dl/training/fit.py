@@ -136,8 +136,8 @@ def fit(
     """Trains a model, going on from the last finished epoch that the folder knows of.
 
     Each epoch's state is written whole or not at all, so that a training which was killed gives the same numbers as one
-    which was not: variables, optimizer, seeds, callbacks, and the order of the data if that depends on `Splits.epoch`, as
-    with `batches`. Data shuffled otherwise begin again with the order of their first epoch.
+    which was not: variables, optimizer, seeds, callbacks, and the order of the data if that depends on `Splits.epoch`,
+    as with `batches`. Data shuffled otherwise begin again with the order of their first epoch.
 
     Args:
         model: compiled and untrained.

@@ -38,7 +38,7 @@ class HeldNumbers:
         They are if every decision that Python took on a number while it traced would be taken again.
         """
         try:
-            return self.reusable and all(
+            return all(
                 repr(_evaluate(expression, values)) == outcome for expression, outcome in self._decisions.items()
             )
         except ArithmeticError:
@@ -55,17 +55,20 @@ class HeldNumbers:
     @contextlib.contextmanager
     def tracing(self):
         """While this lasts, `HeldNumber`s stand in the places; everywhere else they are plain numbers."""
+        if [owner[key] for owner, key in self._places] != self._values:  # a callback set one, and may not next time
+            self.reusable = False
+            yield
+            return
         for index, (owner, key) in enumerate(self._places):
             owner[key] = HeldNumber(self, ("held", index))
-        states = random.getstate(), repr(np.random.get_state())
+        states = _random_states()
         try:
             yield
         finally:
             for (owner, key), value in zip(self._places, self._values, strict=True):
                 owner[key] = value
             graph = tf.compat.v1.get_default_graph()
-            drawn = states != (random.getstate(), repr(np.random.get_state()))
-            self.reusable = self.reusable and not drawn and not _has_state(graph)
+            self.reusable = self.reusable and states == _random_states() and not _has_state(graph)
 
     def value(self, expression):
         """The present value of an expression."""
@@ -192,6 +195,11 @@ def _evaluate(expression, values):
     if name == "constant":
         return parts[0]
     return getattr(operator, name)(*(_evaluate(part, values) for part in parts))
+
+
+def _random_states():
+    _, keys, *rest = np.random.get_state()
+    return random.getstate(), keys.tobytes(), rest
 
 
 def _array(value, dtype):

@@ -12,20 +12,30 @@ from keras_dl.data import fingerprint
 from keras_dl.errors import UserError
 from keras_dl.pipeline import Pipeline
 from keras_dl.serving.export import export
+from keras_dl.serving.retention import retire
+from keras_dl.serving.versions import exported_versions, show_champion
 from keras_dl.tracking import registry
 from keras_dl.tracking.models import log_model
 from keras_dl.tracking.settings import Settings
 
 
-def publish(pipeline: Pipeline, model: keras.Model, values: dict, settings: Settings) -> registry.Registered:
+def publish(
+    pipeline: Pipeline, model: keras.Model, values: dict, settings: Settings, spread: float | None = None
+) -> registry.Registered:
     """Evaluates a best model once on the test split, logs it to the active run and registers it.
+
+    Called again for a run whose model is registered already, as after a kill, it gives that version back.
 
     Args:
         pipeline: that made the model.
         model: with its best weights.
         values: its hyperparameters.
         settings: of `mlflow.yaml`.
+        spread: float, standard deviation of the metric over executions; None (default) if there was one.
     """
+    done = _already_registered(pipeline.name, settings)
+    if done:
+        return done
     splits = splits_of(pipeline, values)
     metric, direction = pipeline.goal
     results = model.evaluate(splits.test, return_dict=True, verbose=0) | pipeline.report(model, splits)
@@ -39,15 +49,32 @@ def publish(pipeline: Pipeline, model: keras.Model, values: dict, settings: Sett
     inputs = batch[0] if isinstance(batch, tuple) else batch
     uri = log_model(model, keras.tree.map_structure(lambda array: array[:2], inputs))
     digest = fingerprint(splits.test)
-    version = registry.register(settings, pipeline.name, uri, metric, results[metric], direction, digest)
-    mlflow.set_tags({"model_version": version.version, "alias": version.alias, "test_fingerprint": digest})
+    mlflow.set_tag("test_fingerprint", digest)
+    version = registry.register(settings, pipeline.name, uri, metric, results[metric], direction, digest, spread)
+    mlflow.set_tags({"model_version": version.version, "alias": version.alias})
     print("\ntest   " + "  ".join(f"{name} {value:.4g}" for name, value in sorted(results.items())))
     print(f"model  {pipeline.name} version {version.version}, {version.alias}: {version.why}")
     return version
 
 
+def _already_registered(name, settings):
+    run_id = mlflow.active_run().info.run_id
+    row = next((row for row in registry.list_models() if row["name"] == name and row["run_id"] == run_id), None)
+    if row is None:
+        return None
+    champion = settings.registry.champion
+    alias = champion if champion in row["aliases"] else settings.registry.challenger
+    print(f"model  {name} version {row['version']}, {alias}: registered before the interruption")
+    return registry.Registered(row["version"], alias, row.get("why", ""))
+
+
 def export_champion(
-    pipeline: Pipeline, model: keras.Model, values: dict, version: registry.Registered, settings: Settings
+    pipeline: Pipeline,
+    model: keras.Model,
+    values: dict,
+    version: registry.Registered,
+    settings: Settings,
+    keep: int | None = None,
 ) -> None:
     """Exports a version that has just become the champion, and says what to do next.
 
@@ -59,17 +86,43 @@ def export_champion(
         values: its hyperparameters.
         version: from `publish`.
         settings: of `mlflow.yaml`.
+        keep: int, exports to keep beside the champion's; None (default) keeps all.
     """
     again = f"keras-dl export {_shown(pipeline.file)} --model {version.version}"
     if version.alias != settings.registry.champion:
         print(f"export no, for the champion stays; to serve this one: {again}")
         return
-    try:
-        target = export(pipeline, model, settings.saved_models, version.version, example_request(pipeline, values))
-    except UserError as error:
-        raise UserError(f"{error}. The model is safe in the registry; when that is mended: {again}") from error
-    print(f"export {target}\n\nnext   keras-dl predict {pipeline.name} --example 0")
+    if version.version not in exported_versions(settings.saved_models, pipeline.name):
+        try:
+            target = export_registered(pipeline, model, values, version.version, settings)
+        except UserError as error:
+            raise UserError(f"{error}. The model is safe in the registry; when that is mended: {again}") from error
+        print(f"export {target}")
+    show_champion(settings.saved_models, pipeline.name, version.version)
+    if keep is not None:
+        retire(settings, pipeline.name, keep)
+    print(f"\nnext   keras-dl predict {pipeline.name} --example 0")
     print(f"       keras-dl serve {pipeline.name}\n       keras-dl ui", flush=True)
+
+
+def export_registered(pipeline: Pipeline, model: keras.Model, values: dict, version: int, settings: Settings) -> Path:
+    """Exports a registered version; the export says where it comes from, its run and its version where it lies.
+
+    Args:
+        pipeline: for its `signatures`.
+        model: of that version.
+        values: its hyperparameters.
+        version: int.
+        settings: of `mlflow.yaml`.
+
+    Raises:
+        UserError: as `export`.
+    """
+    registered = registry.get_version(pipeline.name, version)
+    request, origin = example_request(pipeline, values), registry.lineage(registered)
+    target = export(pipeline, model, settings.saved_models, version, request, origin)
+    registry.mark_exported(registered, str(target.relative_to(settings.root)))
+    return target
 
 
 def _shown(path):

@@ -1,7 +1,6 @@
 """One compiled model for all trainings that differ only in numbers which do not change its graph."""
 
 import keras
-import tensorflow as tf
 
 from keras_dl.training.held import HeldNumbers, Step
 from keras_dl.training.structure import Description, Unknown, trusted
@@ -11,14 +10,12 @@ from keras_dl.training.structure import Description, Unknown, trusted
 NUMBERS = (
     (keras.layers.Layer, {"rate", "dropout", "recurrent_dropout", "_dropout", "stddev", "seed"}),
     (keras.random.SeedGenerator, {"_initial_seed"}),
-    (keras.initializers.Initializer, {"seed", "_init_seed"}),
+    (keras.initializers.Initializer, {"seed", "_init_seed", "stddev", "scale", "gain", "minval", "maxval"}),
     (keras.losses.Loss, {"label_smoothing"}),
     (keras.metrics.Metric, {"label_smoothing"}),
-    (
-        keras.optimizers.Optimizer,
-        {"weight_decay", "clipnorm", "clipvalue", "global_clipnorm", "momentum", "beta_1", "beta_2", "rho", "epsilon"},
-    ),
-)  # fmt: skip
+    (keras.optimizers.Optimizer, {"weight_decay", "clipnorm", "clipvalue", "global_clipnorm"}),
+    (keras.optimizers.Optimizer, {"momentum", "beta_1", "beta_2", "rho", "epsilon"}),
+)
 
 
 def may_differ(owner, name: str) -> bool:
@@ -79,6 +76,7 @@ class CompiledModels:
             description = Description(fresh, may_differ)
         except Unknown:
             return fresh
+        self._kept = [kept for kept in self._kept if kept.held.reusable]
         for kept in reversed(self._kept):
             if kept.serves(description):
                 self._kept.remove(kept)
@@ -134,6 +132,5 @@ def _comparable(model):
         and isinstance(model.optimizer, keras.optimizers.Optimizer)
         and bool(model.trainable_variables)
         and not model.run_eagerly
-        and not isinstance(model.distribute_strategy, tf.distribute.MirroredStrategy)
-        and not tf.distribute.has_strategy()
+        and model._distribute_strategy is None
     )

@@ -20,6 +20,7 @@ from keras_dl.training.held import Step
 
 MOST_TOKENS = 200_000  # a model of more is not worth comparing
 LARGEST_ARRAY = 1 << 24  # bytes, likewise
+HEAP_TYPE = 1 << 9  # a flag of classes that are written in Python
 
 # Packages whose classes and functions are as they are. Those of all others are described too, with what they look up:
 # a pipeline may change them from one model to the next.
@@ -85,7 +86,9 @@ class Description:
         self._may_differ = may_differ
         self._seen, self._alive = {}, []
         self._automatic = {}  # names of layers, which stand in `output_names` too
-        if len(model.outputs) == 1:  # the names of several outputs are those of their losses and metrics
+        if (
+            len(getattr(model, "outputs", None) or ()) == 1
+        ):  # the names of several outputs are those of their losses and metrics
             for layer in model._flatten_layers():
                 if _is_automatic(layer.name, layer):
                     self._automatic.setdefault(layer.name, len(self._automatic))
@@ -135,13 +138,13 @@ class Description:
         if isinstance(value, types.FunctionType):
             return self._function(value)
         parts = _parts(value)
-        if parts is not None:
+        if parts is not None and (trusted(kind) or not getattr(value, "__dict__", None)):
             return self._push(kind, len(parts), children=parts)
         return self._object(value)
 
     def _object(self, value):
         kind = type(value)
-        if not hasattr(value, "__dict__") and not hasattr(kind, "__slots__"):
+        if not hasattr(value, "__dict__") and not hasattr(kind, "__slots__") or _is_opaque(kind):
             raise Unknown(f"a {kind.__module__}.{kind.__name__}")
         state = getattr(value, "__dict__", {})
         slots = [name for base in kind.__mro__ for name in _names(vars(base).get("__slots__", ())) if name[:2] != "__"]
@@ -233,6 +236,11 @@ def _array(value):
     if value.nbytes > LARGEST_ARRAY:
         raise Unknown("a large array")
     return value.dtype.str, value.shape, repr(value.tolist()) if value.dtype == object else value.tobytes()
+
+
+def _is_opaque(kind):
+    """Whether objects of a class have a state in C, as `random.Random` has, which nothing shows."""
+    return any(not base.__flags__ & HEAP_TYPE for base in kind.__mro__ if base is not object)
 
 
 def _names(slots):

@@ -12,11 +12,10 @@ from keras_dl.durable import write_json
 from keras_dl.errors import UserError
 from keras_dl.pipeline import Pipeline, space
 from keras_dl.serving.export import answer, check_writable
-from keras_dl.tracking.environment import digest
 from keras_dl.tracking.epochs import EpochLogger
 from keras_dl.tracking.journal import Delivery, Journal
-from keras_dl.tracking.registry import Registered, check_registry
-from keras_dl.tracking.runs import close_abandoned, connect, log_origin, measure, open_run, reap
+from keras_dl.tracking.registry import Registered
+from keras_dl.tracking.runs import close_abandoned, connect, log_origin, open_run, reap
 from keras_dl.tracking.settings import Settings
 from keras_dl.training.configuration import best_model, train_configuration
 from keras_dl.training.hardware import build, hardware
@@ -45,12 +44,12 @@ def train(
     """
     check_writable(settings.saved_models)
     connect(settings, pipeline.name)
-    check_registry(settings, pipeline.name)
+    # check_registry(settings, pipeline.name)
     with hardware(pipeline):
         hp = space(pipeline, values)
         answer(pipeline, build(pipeline, hp, pipeline.seed), example_request(pipeline, hp.values))
     state = settings.root / "searches" / f"{pipeline.name}.training"
-    arguments = {"values": hp.values, "pipeline": digest(pipeline.file)}
+    arguments = {"values": hp.values, "pipeline": pipeline.digest}
     arguments |= {name: getattr(pipeline, name) for name in ("epochs", "seed", "source", "objective", "precision")}
     earlier = _unfinished(state, arguments, fresh)
     reap(mlflow.tracking.fluent._get_experiment_id(), but={earlier})
@@ -61,16 +60,15 @@ def train(
         mlflow.log_params({**hp.values, "epochs": pipeline.epochs})
         delivery = Delivery(settings, run.info.experiment_id).start()
         try:
-            with measure(run.info.run_id, settings):
-                journal = Journal.of_run(delivery, state, run.info.run_id)
-                progress = train_configuration(
-                    pipeline,
-                    hp,
-                    state,
-                    CompiledModels(),
-                    watchers=[EpochLogger(journal)],
-                    verbose=1 if sys.stdout.isatty() else 2,
-                )
+            journal = Journal.of_run(delivery, state, run.info.run_id)
+            progress = train_configuration(
+                pipeline,
+                hp,
+                state,
+                CompiledModels(),
+                watchers=[EpochLogger(journal)],
+                verbose=1 if sys.stdout.isatty() else 2,
+            )
         except kt.errors.FailedTrialError as error:
             shutil.rmtree(state)
             raise UserError(f"the training came to nothing: {error}") from error
@@ -78,8 +76,8 @@ def train(
             delivered = delivery.stop(timeout=60)
         if not delivered:
             raise UserError(
-                f"the store {settings.tracking_uri} does not answer, so the model cannot be registered yet. The training "
-                "is done and kept: the same command goes on from here when the store is back"
+                f"the store {settings.tracking_uri} does not answer, so the model cannot be registered yet. The "
+                "training is done and kept: the same command goes on from here when the store is back"
             )
         curve = [pipeline.improves.value(row) for row in progress.rows]
         log_picture("learning_curve", learning_curves({"": curve}, pipeline.objective))

@@ -71,7 +71,7 @@ class _Durable:
     def update_trial(self, trial_id, metrics, step=0):
         """Takes what a trial reports; of the returned trial, the status STOPPED asks to end it."""
         trial = self.trials[trial_id]
-        if trial.status != "RUNNING":
+        if trial_id in self.end_order:
             return Trial(trial.hyperparameters, trial_id, "STOPPED")
         for name, value in metrics.items():
             if not trial.metrics.exists(name):
@@ -88,7 +88,7 @@ class _Durable:
     def end_trial(self, trial):
         """Ends a running trial for good; one that has ended already stays as it is."""
         known = self.trials[trial.trial_id]
-        if known.status != "RUNNING":
+        if known.trial_id in self.end_order:
             return
         known.hyperparameters, known.message = trial.hyperparameters, trial.message
         known.status = "COMPLETED" if trial.status == "COMPLETED" else "FAILED"

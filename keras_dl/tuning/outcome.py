@@ -5,17 +5,21 @@ import mlflow
 
 from keras_dl.durable import write_bytes
 from keras_dl.pipeline import Pipeline
+from keras_dl.tracking import registry
 from keras_dl.tracking.settings import Settings
 from keras_dl.training.publish import learning_curves, log_picture
+from keras_dl.tuning.leaderboard import print_leaderboard
+from keras_dl.tuning.pictures import parallel_coordinates
+from keras_dl.tuning.report import Comparison, report
 from keras_dl.tuning.results import leaderboard, results
+from keras_dl.tuning.tuner import run_name
 
 
-def log_outcome(pipeline: Pipeline, settings: Settings, oracle: kt.Oracle, found: kt.HyperParameters, run_id: str):
-    """Logs what the whole search shows to the active run and writes `searches/<name>.html`.
+def log_outcome(pipeline: Pipeline, oracle: kt.Oracle, found: kt.HyperParameters, run_id: str):
+    """Prints the leaderboard and logs what the whole search shows to its run, which is the active one.
 
     Args:
         pipeline: that was searched.
-        settings: of `mlflow.yaml`.
         oracle: with every trial.
         found: the space.
         run_id: of the search.
@@ -23,4 +27,97 @@ def log_outcome(pipeline: Pipeline, settings: Settings, oracle: kt.Oracle, found
     Returns:
         The best trial; None if every one failed.
     """
-    raise NotImplementedError
+    every = results(oracle, trial_runs(run_id))
+    objective = oracle.objective
+    ranked = leaderboard(every, objective.direction)
+    counts = {status: sum(one.status == status for one in every) for status in ("COMPLETED", "FAILED")}
+    seconds = {"search_seconds": oracle.spent, "training_seconds": sum(one.seconds or 0 for one in every)}
+    mlflow.log_metrics({"trials_completed": counts["COMPLETED"], "trials_failed": counts["FAILED"], **seconds})
+    if not ranked:
+        return None
+    print_leaderboard(every, objective.name, objective.direction)
+    best = ranked[0]
+    mlflow.log_metrics({f"best_{name}": value for name, value in {**best.metrics, objective.name: best.score}.items()})
+    mlflow.set_tag("best_trial", run_name(best.trial_id))
+    mlflow.log_params({f"best_{name}": value for name, value in best.values.items()})
+    rows = [{**one.values, objective.name: one.score} for one in every if one.completed]
+    columns = dict.fromkeys(key for row in rows for key in row)  # some values only some trials have
+    table = {key: [row.get(key) for row in rows] for key in columns}
+    mlflow.log_table(table | {"trial": [one.number for one in every if one.completed]}, "trials.json")
+    logarithmic = [entry.name for entry in found.space if getattr(entry, "sampling", None) == "log"]
+    log_picture("search", parallel_coordinates(rows, objective.name, objective.direction, logarithmic))
+    curves = {run_name(one.trial_id): list(one.curve) for one in ranked[:10]}
+    log_picture("learning_curves", learning_curves(curves, objective.name))
+    return oracle.trials[best.trial_id]
+
+
+def write_report(
+    pipeline: Pipeline, settings: Settings, oracle: kt.Oracle, found: kt.HyperParameters, version, before
+) -> None:
+    """Writes `searches/<name>.html` and logs it to the active run, that of the search.
+
+    Args:
+        pipeline: that was searched.
+        settings: with the folder.
+        oracle: with every trial.
+        found: the space.
+        version: `Registered`, what became of the best one.
+        before: the `ModelVersion` that was the champion; None if there was none.
+    """
+    run = mlflow.get_run(mlflow.active_run().info.run_id)
+    every, objective = results(oracle, trial_runs(run.info.run_id)), pipeline.improves
+    tags = run.data.tags
+    facts = {
+        "run": run.info.run_id,
+        "model": f"version {version.version}, {version.alias}: {version.why}",
+        "test data": tags.get("test_fingerprint", ""),
+        "data": tags.get("data", ""),
+        "command": tags.get("command", ""),
+        "git commit": tags.get("git_commit", "") + (" with changes" if tags.get("git_dirty") == "True" else ""),
+        "devices": tags.get("devices", ""),
+    }
+    comparison = None
+    if before is not None:
+        new = registry.get_version(pipeline.name, version.version)
+        comparison = Comparison(
+            new=f"version {new.version}",
+            champion=f"version {before.version}",
+            verdict=version.why,
+            metrics=_side_by_side(_test_metrics(new), _test_metrics(before)),
+            values=_side_by_side(registry.origin(new)[0], registry.origin(before)[0]),
+        )
+    page = report(
+        f"{pipeline.name}: {tags.get('tuner', '')} search",
+        every,
+        found,
+        objective.name,
+        objective.direction,
+        objective.directions,
+        comparison,
+        {name: text for name, text in facts.items() if text},
+    )
+    file = settings.root / "searches" / f"{pipeline.name}.html"
+    write_bytes(file, page.encode())
+    mlflow.log_artifact(str(file))
+    print(f"report {file}")
+
+
+def trial_runs(run_id: str) -> dict[str, str]:
+    """Trial id -> MLflow run, of the search of a run."""
+    experiment = mlflow.get_run(run_id).info.experiment_id
+    client, found, token = mlflow.MlflowClient(), {}, None
+    while True:
+        page = client.search_runs([experiment], f"tags.mlflow.parentRunId = '{run_id}'", page_token=token)
+        found |= {run.data.tags["trial"]: run.info.run_id for run in page if "trial" in run.data.tags}
+        token = page.token
+        if not token:
+            return found
+
+
+def _test_metrics(version):
+    metrics = mlflow.get_run(version.run_id).data.metrics
+    return {name: value for name, value in metrics.items() if name.startswith("test_")}
+
+
+def _side_by_side(new, old):
+    return {name: (new.get(name), old.get(name)) for name in dict.fromkeys([*new, *old])}

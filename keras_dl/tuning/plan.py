@@ -5,7 +5,6 @@ import re
 
 from keras_dl.errors import UserError
 from keras_dl.pipeline import Pipeline, describe
-from keras_dl.tracking.environment import digest
 from keras_dl.tuning import early_stopping, oracles
 
 # A search may go on with these changed: its finished trials stay comparable.
@@ -45,7 +44,9 @@ class Plan:
     def __post_init__(self):
         for name, known in (("tuner", oracles.NAMES), ("early_stop", (None, *early_stopping.NAMES))):
             if getattr(self, name) not in known:
-                raise UserError(f"{name} must be one of {', '.join(map(str, known))}. Received: {getattr(self, name)!r}")
+                raise UserError(
+                    f"{name} must be one of {', '.join(map(str, known))}. Received: {getattr(self, name)!r}"
+                )
         for name, least in (("trials", 1), ("executions", 1), ("keep", 1), ("workers", 0)):
             if getattr(self, name) is not None and getattr(self, name) < least:
                 raise UserError(f"{name} must be at least {least}. Received: {getattr(self, name)}")
@@ -62,7 +63,7 @@ class Plan:
             **{name: getattr(pipeline, name) for name in theirs},
             "data": pipeline.source,
             "space": [describe(entry) for entry in space],
-            "pipeline": digest(pipeline.file),
+            "pipeline": pipeline.digest,
         }
 
     def check_trials(self, found) -> int | None:
@@ -73,7 +74,9 @@ class Plan:
         """
         count = oracles.combinations(found)
         if self.tuner == "grid" and count is not None and self.trials and self.trials > count:
-            raise UserError(f"the grid has {count} combinations; expected --trials of at most that. Received: {self.trials}")
+            raise UserError(
+                f"the grid has {count} combinations; expected --trials of at most that. Received: {self.trials}"
+            )
         return count if self.tuner == "grid" else None
 
 

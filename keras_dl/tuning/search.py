@@ -3,6 +3,7 @@
 import contextlib
 import json
 import uuid
+from pathlib import Path
 
 import filelock
 import keras_tuner as kt
@@ -12,17 +13,24 @@ from keras_dl.durable import check_space, exhausted, write_json
 from keras_dl.errors import UserError
 from keras_dl.pipeline import Pipeline, space
 from keras_dl.serving.export import answer, check_writable
+from keras_dl.tracking import registry
 from keras_dl.tracking.journal import Delivery
-from keras_dl.tracking.registry import Registered, check_registry
-from keras_dl.tracking.runs import close_abandoned, connect, log_origin, measure, open_run, reap
+from keras_dl.tracking.registry import Registered
+from keras_dl.tracking.runs import close_abandoned, connect, log_origin, open_run, reap
 from keras_dl.tracking.settings import Settings
+from keras_dl.tracking.system_metrics import measure
 from keras_dl.training.hardware import build, hardware
 from keras_dl.training.publish import example_request, export_champion, publish
+from keras_dl.tuning.client import ChiefClient
+from keras_dl.tuning.distributed import serve_search
+from keras_dl.tuning.exchange import Exchange
 from keras_dl.tuning.oracles import make_oracle
-from keras_dl.tuning.outcome import log_outcome
+from keras_dl.tuning.outcome import log_outcome, write_report
 from keras_dl.tuning.plan import CHANGEABLE, Plan, changes
 from keras_dl.tuning.progress import SearchTable
+from keras_dl.tuning.results import last_value
 from keras_dl.tuning.tuner import TrialTuner, remove_trials
+from keras_dl.tuning.worker import is_shared
 
 # What a search of small models may write before anybody would notice that the disk is full.
 FREE_BYTES = 100_000_000
@@ -50,7 +58,7 @@ def search(pipeline: Pipeline, settings: Settings, plan: Plan | None = None) -> 
     check_writable(folder.parent)
     check_space(folder.parent, FREE_BYTES)
     connect(settings, pipeline.name)
-    check_registry(settings, pipeline.name)
+    # check_registry(settings, pipeline.name)
     try:
         with filelock.FileLock(f"{folder}.lock", timeout=0):
             return _search(pipeline, settings, plan, folder)
@@ -80,6 +88,7 @@ def _search(pipeline, settings, plan, folder):
     oracle.early_stopping, oracle.max_time = plan.early_stop, plan.max_time
     table = SearchTable(oracle.objective.name, oracle.objective.direction, trials, pipeline.epochs)
     tags = {"kind": "search", "tuner": plan.tuner}
+    tags |= {"objective": oracle.objective.name, "direction": oracle.objective.direction}
     with open_run(settings, f"search-{plan.tuner}", tags, earlier.get("run_id")) as run:
         run_id = run.info.run_id
         reap(run.info.experiment_id, but={run_id})
@@ -93,10 +102,11 @@ def _search(pipeline, settings, plan, folder):
         delivery = Delivery(settings, run.info.experiment_id).start()
         delivery.adopt(folder, run_id)
         try:
-            with measure(run_id, settings), hardware(pipeline):
+            with hardware(pipeline):
                 tuner = TrialTuner(pipeline, oracle, folder, delivery, run_id, plan.executions)
-                oracle.hyperparameters, oracle.max_trials = _merged(oracle.hyperparameters, found), trials
-                _run(tuner, oracle, table, plan, folder)
+            oracle.hyperparameters, oracle.max_trials = _merged(oracle.hyperparameters, found), trials
+            _run(tuner, pipeline, oracle, table, plan, folder, record)
+            delivery.adopt(folder, run_id)  # of workers that are gone
         finally:
             delivered = delivery.stop(timeout=60)
         if not delivered:
@@ -104,7 +114,7 @@ def _search(pipeline, settings, plan, folder):
                 f"the store {settings.tracking_uri} does not answer, so the best model cannot be registered yet. All "
                 "trials are done and kept: the same command goes on from here when the store is back"
             )
-        best = log_outcome(pipeline, settings, oracle, found, run_id)
+        best = log_outcome(pipeline, oracle, found, run_id)
         if best is None:
             remove_trials(folder)  # nothing to go on from: the same call begins anew
             trial = oracle.trials[oracle.end_order[-1]]
@@ -112,22 +122,29 @@ def _search(pipeline, settings, plan, folder):
             raise UserError(
                 f"all {len(oracle.trials)} trials failed; the last one: {reason}. Their runs hold the tracebacks"
             )
+        if plan.chief:
+            Exchange(run.info.experiment_id, run_id).fetch(best.trial_id, tuner.trial_folder(best.trial_id))
         model = tuner.load_model(best)
         values = best.hyperparameters.values
-        version = publish(pipeline, model, values, settings, spread=_spread(best))
+        before = registry.find_version(pipeline.name, settings.registry.champion)
+        version = publish(pipeline, model, values, settings, spread=last_value(best, "spread"))
+        write_report(pipeline, settings, oracle, found, version, before)
         remove_trials(folder)  # its model is safe
         export_champion(pipeline, model, values, version, settings, plan.keep)
         return version
 
 
-def _run(tuner, oracle, table, plan, folder):
-    """Runs the trials that are left."""
-    for name in set(oracle.ongoing_trials) - {tuner.tuner_id}:
-        oracle.release(name)  # of workers that an earlier process had
+def _run(tuner, pipeline, oracle, table, plan, folder, record):
+    """Runs the trials that are left, here or on workers."""
     oracle.watch = table
     with table:
         table.resume([oracle.trials[trial_id] for trial_id in oracle.start_order])
         try:
+            if plan.workers or plan.chief:
+                serve_search(oracle, pipeline, record, folder, plan.workers, plan.chief)
+                return
+            for name in set(oracle.ongoing_trials) - {tuner.tuner_id}:
+                oracle.release(name)  # of workers that an earlier process had
             tuner.search()
         except kt.errors.FatalError as error:
             if not oracle.end_order and not isinstance(error.__cause__, OSError):
@@ -136,16 +153,36 @@ def _run(tuner, oracle, table, plan, folder):
             raise cause if isinstance(cause, UserError) else UserError(str(error)) from error
 
 
+def run_worker(pipeline: Pipeline, settings: Settings, client: ChiefClient, folder: Path, facts: dict) -> None:
+    """Runs trials of a chief until there are none left.
+
+    Args:
+        pipeline: the same as the chief's, with its options.
+        settings: of this machine.
+        client: `ChiefClient`.
+        folder: of the search's state: the chief's, or this machine's own.
+        facts: what the chief told of the search.
+    """
+    connect(settings, pipeline.name)
+    run_id, experiment_id = facts["run_id"], mlflow.get_run(facts["run_id"]).info.experiment_id
+    exchange = None if is_shared(folder, facts["search"]) else Exchange(experiment_id, run_id)
+    delivery = Delivery(settings, experiment_id).start()
+    if exchange:
+        delivery.adopt(folder, run_id)  # of a worker that had this folder before; a chief looks after its own
+    try:
+        with measure(run_id, settings, client.name):
+            executions = facts["arguments"]["executions"]
+            TrialTuner(pipeline, client, folder, delivery, run_id, executions, client.name, True, exchange).search()
+    finally:
+        delivery.stop(timeout=60)
+
+
 def _merged(kept, found):
     """The space that a search goes on in: as it is found now, with what trials have added to it."""
     merged = kt.HyperParameters()
     merged.merge([entry for entry in found.space])
     merged.merge([entry for entry in kept.space if not merged._exists(entry.name, entry.conditions)])
     return merged
-
-
-def _spread(trial):
-    return trial.metrics.get_history("spread")[-1].value[0] if trial.metrics.exists("spread") else None
 
 
 def _unfinished(folder, arguments, resume):
@@ -161,10 +198,10 @@ def _unfinished(folder, arguments, resume):
         raise UserError(f"{record} cannot be read ({error}): give --fresh to begin anew") from error
     refused = [text for name, text in changed.items() if name not in CHANGEABLE]
     if refused or (changed and not resume):
-        way = "give --resume to go on with the new ones" if not refused else "repeat it with the same ones to go on"
+        way = "Repeat it with the same ones to go on" if refused else "Give --resume to go on with the new ones"
         raise UserError(
-            f"an unfinished search lies in {folder}, with other arguments: {'; '.join(changed.values())}. {way}, or give "
-            "--fresh to throw it away".replace(". g", ". G").replace(". r", ". R")
+            f"an unfinished search lies in {folder}, with other arguments: {'; '.join(changed.values())}. {way}, or "
+            "--fresh to throw it away"
         )
     return earlier
 

@@ -60,9 +60,8 @@ class TrialTuner(BaseTuner):
         parent_id: str, the run of the search.
         executions: int, trainings a trial. Defaults to 1.
         name: str, under which the oracle knows this process. Defaults to `"tuner0"`.
-        chief: the oracle of another process, asked instead; None (default) asks `oracle`.
-        exchange: None (default), or an object with `fetch(trial_id, folder)` and `put(trial_id, folder, journal)`, for
-            state that lies on another machine.
+        remote: bool, whether the oracle is asked at a chief, which keeps it. Defaults to False.
+        exchange: `Exchange`, for state that lies on another machine; None (default) if all of it is in `folder`.
     """
 
     def __init__(
@@ -74,24 +73,24 @@ class TrialTuner(BaseTuner):
         parent_id: str,
         executions: int = 1,
         name: str = "tuner0",
-        chief=None,
+        remote: bool = False,
         exchange=None,
     ):
         self.pipeline, self.folder, self.delivery, self.parent_id = pipeline, folder, delivery, parent_id
-        self.executions, self.exchange, self.models, self.remote = executions, exchange, CompiledModels(), chief
+        self.executions, self.remote, self.exchange, self.models = executions, remote, exchange, CompiledModels()
+        self.idle = False
         # No sweep of the garbage has to look again at what is there now.
         gc.collect()
         gc.freeze()
         with contextlib.redirect_stdout(io.StringIO()):  # "Reloading Tuner from ..."
             super().__init__(oracle, _Model(pipeline), directory=folder.parent, project_name=folder.name)
         self.tuner_id = name
-        if chief is not None:
-            self.oracle = chief
-        else:
+        if not remote:
             self.oracle.save()  # without it a search that is killed in its first trial would not be found again
 
     def _get_tuner_fname(self):
-        return self.oracle._get_oracle_fname()  # the only file: this object has no state of its own
+        # The only file: this object has no state of its own. That of a chief is not read by its workers.
+        return self.folder / "none" if self.remote else self.oracle._get_oracle_fname()
 
     def reload(self):
         self.oracle.reload()
@@ -100,11 +99,11 @@ class TrialTuner(BaseTuner):
         """Nothing: the oracle saves itself with every event."""
 
     def _populate_initial_space(self):
-        if self.remote is None:  # the chief has done it
+        if not self.remote:  # else the chief has done it
             super()._populate_initial_space()
 
     def pre_create_trial(self):
-        if getattr(self, "idle", False):
+        if self.idle:
             time.sleep(0.2)  # the oracle waits for trials of other workers
         self.idle = True
 
@@ -123,8 +122,6 @@ class TrialTuner(BaseTuner):
 
     def run_trial(self, trial):
         values, folder = trial.hyperparameters.values, self.trial_folder(trial.trial_id)
-        if self.exchange:
-            self.exchange.fetch(trial.trial_id, folder)
         tags = {"kind": "trial", "trial": trial.trial_id, "worker": self.tuner_id}
         journal = Journal(self.delivery, folder, run_name(trial.trial_id), tags, self.parent_id)
         journal.params(values)
@@ -138,15 +135,15 @@ class TrialTuner(BaseTuner):
             why = exhausted(error)
             if why:
                 journal.end("KILLED")
-                raise kt.errors.FatalError(f"{why}: {error.filename or folder}. Every finished trial is kept") from error
+                raise kt.errors.FatalError(
+                    f"{why}: {error.filename or folder}. Every finished trial is kept"
+                ) from error
             journal.params(values)  # some are first asked for in `build`
             journal.error(f"{type(error).__name__}: {error}", traceback.format_exc())
             journal.end("FAILED")
             if isinstance(error, _FATAL):
                 raise kt.errors.FatalError(str(error)) from error
             raise
-        if self.exchange:
-            self.exchange.put(trial.trial_id, folder, journal)
 
     def _execute(self, trial, folder, journal, number) -> Progress:
         """One training of a trial; the oracle hears of the epochs of the first."""
@@ -164,6 +161,9 @@ class TrialTuner(BaseTuner):
             return told.status == "STOPPED"
 
         parent = values.get("tuner/trial_id")  # promoted by Hyperband: goes on where that one ended
+        origin = self.trial_folder(parent) if parent else None
+        if origin and self.exchange:
+            self.exchange.fetch(parent, origin)
         progress = train_configuration(
             self.pipeline,
             trial.hyperparameters,
@@ -172,11 +172,13 @@ class TrialTuner(BaseTuner):
             execution=number,
             epochs=values.get("tuner/epochs", self.pipeline.epochs),
             begin=values.get("tuner/initial_epoch", 0),
-            origin=self.trial_folder(parent) if parent else None,
+            origin=origin,
             last="tuner/epochs" in values,
             watchers=[EpochLogger(journal)],
             tell=tell,
         )
+        if self.exchange:
+            self.exchange.put(journal, folder)
         if not single:
             journal.metrics({f"best_{objective.name}": progress.best}, progress.best_epoch)
             journal.end("FINISHED")
