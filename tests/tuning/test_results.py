@@ -30,6 +30,7 @@ def test_a_completed_trial_is_read_from_the_oracle(oracle):
     trial = oracle.create_trial("tuner0")
     for epoch, value in enumerate((0.9, 0.4, 0.6)):
         oracle.update_trial(trial.trial_id, {"val_loss": value}, step=epoch)
+    oracle.update_trial(trial.trial_id, {"seconds": 3.0}, step=0)  # so far
     more = {"score": 0.45, "spread": 0.05, "val_accuracy": 0.8, "seconds": 12.5}
     oracle.update_trial(trial.trial_id, more, step=1)
     oracle.end_trial(ended(trial))
