@@ -160,10 +160,8 @@ def test_a_server_that_lets_others_alone_write_to_this_model_is_told(project):
 
 
 @pytest.mark.slow
-def test_a_real_server_takes_it(project):
-    from tests.tracking.test_ui import running_server
-
-    with running_server(project) as url:
+def test_a_real_server_takes_it(project, start_ui):
+    with start_ui(project) as (url, _, _):
         mlflow.set_tracking_uri(url)
         mlflow.MlflowClient().create_registered_model("digits")
         before = content(project)

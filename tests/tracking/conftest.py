@@ -1,0 +1,64 @@
+"""A real MLflow server on the store of a project."""
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+import requests
+
+# Where this process was started in the background, its children would ignore Ctrl-C.
+START = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from keras_dl.cli import main
+sys.exit(main())
+"""
+
+
+@pytest.fixture
+def start_ui():
+    """start_ui(project, *arguments): a context with `keras-dl ui` in another process: (url, printed lines, process)."""
+
+    @contextlib.contextmanager
+    def start(project, *arguments):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+        command = [sys.executable, "-c", START, "ui", "--port", str(port), *arguments]
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment, cwd=project.root
+        )
+        url, lines = f"http://127.0.0.1:{port}", []
+        try:
+            while process.poll() is None and not "".join(lines).endswith(f"{url}\n"):
+                lines.append(process.stdout.readline())
+            _wait(process, url)
+            yield url, lines, process
+        finally:
+            process.kill() if process.poll() is not None else _stop(process)
+
+    return start
+
+
+def _wait(process, url):
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "the server ended"
+        with contextlib.suppress(requests.ConnectionError):
+            assert requests.get(f"{url}/health", timeout=5).text == "OK"
+            return
+        time.sleep(0.1)
+    raise AssertionError("the server does not answer")
+
+
+def _stop(process):
+    process.terminate()  # and with it the server that it started
+    try:
+        process.wait(30)
+    finally:
+        process.kill()
+        process.wait()
