@@ -159,6 +159,18 @@ def _near(path):
     return f". In that folder: {', '.join(files)}" if files else ""
 
 
+def _reproduce(options):
+    from keras_dl.tracking.settings import read_settings
+
+    settings = read_settings()
+    import_tensorflow()
+    from keras_dl.pipeline import load_pipeline
+    from keras_dl.training.reproduce import pipeline_file, reproduce
+
+    path = Path(options.file) if options.file else pipeline_file(options.run, settings)
+    return 0 if reproduce(load_pipeline(path), options.run, settings) else 1
+
+
 def _serve(options):
     from keras_dl.serving.serve import serve
     from keras_dl.tracking.settings import read_settings
@@ -307,7 +319,9 @@ def _parser():
         sub.add_argument("--strategy", choices=["none", "mirrored"], help="mirrored: each batch divided among the GPUs")
         sub.add_argument("--jit", choices=["auto", "on", "off"], help="compile with XLA; auto: what the model says")
         sub.add_argument("--deterministic", action="store_true", help="the same bits in every run, slower")
-        sub.add_argument("--keep", type=_positive, metavar="N", help="exports to keep beside the champion's; default all")
+        sub.add_argument(
+            "--keep", type=_positive, metavar="N", help="exports to keep beside the champion's; default all"
+        )
         sub.add_argument("--fresh", action="store_true", help="throw away what was begun and not finished")
 
     evaluate = pipeline_verb(
@@ -323,6 +337,15 @@ def _parser():
         (export, "an alias or a version number"),
     ):
         sub.add_argument("--model", default="champion", help=f"{what}. Default: champion")
+
+    again = verb(
+        "reproduce", _reproduce, "do a run again and compare every metric; exit status 0 if all are identical",
+        "reproduce 0c2f41d0b5a84b6f8d6d1f5f5a3b9c11",
+    )  # fmt: skip
+    again.add_argument(
+        "run", metavar="RUN_ID", help="of a training, a trial, or a search, of which the best trial is taken"
+    )
+    again.add_argument("file", metavar="FILE", nargs="?", help="the pipeline. Default: pipelines/NAME.py of the run")
 
     serve = verb("serve", _serve, "serve exported models: TensorFlow Serving's REST API", "serve digits_ctc")
     serve.add_argument("names", nargs="*", metavar="NAME", help="models of saved_models/. Default: all")

@@ -1,6 +1,7 @@
 """One set of values of a pipeline, trained; and the model of its best epoch."""
 
 import copy
+import dataclasses
 import os
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import keras
 import keras_tuner as kt
 
 from keras_dl.pipeline import Pipeline
+from keras_dl.tracking.epochs import EpochLogger
 from keras_dl.training.fit import BEST, Progress, fit
 from keras_dl.training.hardware import build, hardware
 from keras_dl.training.reuse import CompiledModels
@@ -15,7 +17,13 @@ from keras_dl.training.state import read_variables
 
 
 def train_configuration(
-    pipeline: Pipeline, values: kt.HyperParameters, folder: Path, models: CompiledModels, execution: int = 0, **options
+    pipeline: Pipeline,
+    values: kt.HyperParameters,
+    folder: Path,
+    models: CompiledModels,
+    execution: int = 0,
+    logger: EpochLogger | None = None,
+    **options,
 ) -> Progress:
     """Trains the pipeline's model with one set of values, or goes on where the folder says that it was interrupted.
 
@@ -26,6 +34,7 @@ def train_configuration(
         models: `CompiledModels` of this process.
         execution: int, added to the seed of the model. The data, and with them what is validation and test, stay those
             of the pipeline's seed. Defaults to 0.
+        logger: `EpochLogger`, told of every epoch. Defaults to none.
         **options: of `fit`.
     """
     with hardware(pipeline):
@@ -33,7 +42,9 @@ def train_configuration(
         if pipeline.strategy == "none":
             model = models.take(model)
         splits = pipeline.data(values)
-        options = {"epochs": pipeline.epochs, **options}
+        if logger:
+            splits = dataclasses.replace(splits, train=logger.watch(splits.train))
+        options = {"epochs": pipeline.epochs, "watchers": [logger] if logger else [], **options}
         return fit(
             model,
             splits,

@@ -66,7 +66,7 @@ def train(
                 hp,
                 state,
                 CompiledModels(),
-                watchers=[EpochLogger(journal)],
+                logger=EpochLogger(journal),
                 verbose=1 if sys.stdout.isatty() else 2,
             )
         except kt.errors.FailedTrialError as error:

@@ -174,7 +174,7 @@ class TrialTuner(BaseTuner):
             begin=values.get("tuner/initial_epoch", 0),
             origin=origin,
             last="tuner/epochs" in values,
-            watchers=[EpochLogger(journal)],
+            logger=EpochLogger(journal),
             tell=tell,
         )
         if self.exchange:

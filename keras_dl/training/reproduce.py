@@ -1,0 +1,180 @@
+"""A run of the store, done again and compared."""
+
+import ast
+import json
+import tempfile
+from pathlib import Path
+
+import keras_tuner as kt
+import mlflow
+import rich.box
+import rich.console
+import rich.table
+
+from keras_dl.data import fingerprint
+from keras_dl.errors import UserError
+from keras_dl.pipeline import Pipeline, space
+from keras_dl.tracking.environment import environment
+from keras_dl.tracking.runs import connect, log_origin, open_run
+from keras_dl.tracking.settings import Settings
+from keras_dl.training.configuration import train_configuration
+from keras_dl.training.hardware import hardware
+from keras_dl.training.reuse import CompiledModels
+
+KINDS = ("train", "search", "trial", "execution")
+# Of a run, what is told of time and not of results.
+TIMES = {"epoch_seconds", "steps_per_second", "examples_per_second", "input_fraction"}
+
+
+def reproduce(pipeline: Pipeline, run_id: str, settings: Settings) -> bool:
+    """Trains again what a run trained, with its values, seed, data and options, and compares each epoch's metrics.
+
+    The pipeline is the file here, and not the one that the run keeps: nothing is executed from a store. It is said if
+    the file, the packages, the commit or the devices differ.
+
+    Args:
+        pipeline: from `load_pipeline`; its options are set to those of the run.
+        run_id: of a training, a trial, an execution, or a search, of which the best trial is done again.
+        settings: of `mlflow.yaml`.
+
+    Returns:
+        Whether every number is the same to the last bit.
+
+    Raises:
+        UserError: if there is no such run, or it did not train this pipeline.
+    """
+    connect(settings, pipeline.name)
+    run, origin, execution = _find(run_id)
+    tags = origin.data.tags
+    if tags.get("pipeline") != pipeline.name:
+        raise UserError(f"run {run_id} trained the pipeline {tags.get('pipeline')!r}. Received: {pipeline.name!r}")
+    for note in _differences(pipeline, origin):
+        print(f"differs: {note}")
+    pipeline.source = None if tags["data"] == "default" else tags["data"]
+    pipeline.seed, pipeline.epochs = int(tags["seed"]), int(origin.data.params["epochs"])
+    pipeline.objective = origin.data.params.get("objective", pipeline.objective)
+    for name in ("precision", "strategy", "jit"):
+        setattr(pipeline, name, tags.get(name, getattr(pipeline, name)))
+    pipeline.deterministic = tags.get("deterministic") == "True"
+    recorded = {name: _value(text) for name, text in run.data.params.items()}
+    with hardware(pipeline):
+        values = space(pipeline, {name: recorded[name] for name in _known(pipeline, recorded)})
+        test = fingerprint(pipeline.data(values).test)
+    if tags.get("test_fingerprint", test) != test:
+        print(f"differs: the test data are {test}, they were {tags['test_fingerprint']}")
+    # A trial that Hyperband promoted went on where another one had ended: the same as one training of all its epochs.
+    epochs = int(recorded.get("tuner/epochs", pipeline.epochs))
+    tags = {"kind": "reproduction", "reproduces": run.info.run_id}
+    with open_run(settings, f"reproduction of {run.info.run_name}", tags), tempfile.TemporaryDirectory() as folder:
+        log_origin(pipeline)
+        mlflow.log_params(values.values)
+        progress = train_configuration(
+            pipeline, values, Path(folder), CompiledModels(), execution=execution, epochs=epochs, tell=_log
+        )
+        largest = _compare(run, progress.rows)
+        mlflow.log_metric("largest_difference", largest)
+    return largest == 0
+
+
+def pipeline_file(run_id: str, settings: Settings) -> Path:
+    """The file in `pipelines/` that a run trained.
+
+    Raises:
+        UserError: if there is no such run, or no such file.
+    """
+    connect(settings)
+    name = _find(run_id)[1].data.tags.get("pipeline")
+    there = {path.stem: path for path in sorted((settings.root / "pipelines").glob("*.py"))}
+    if name not in there:
+        raise UserError(
+            f"run {run_id} trained the pipeline {name!r}, which is not in {settings.root / 'pipelines'} "
+            f"({', '.join(there) or 'nothing is'}): give its file"
+        )
+    return there[name]
+
+
+def _log(epoch, logs):
+    mlflow.log_metrics({name: float(value) for name, value in logs.items()}, step=epoch)
+    print(f"epoch {epoch + 1}: " + "  ".join(f"{name} {value:.4g}" for name, value in logs.items()), flush=True)
+    return False
+
+
+def _find(run_id):
+    """The run to do again, the run that holds its origin, and the number of the execution."""
+    client = mlflow.MlflowClient()
+    try:
+        run = client.get_run(run_id)
+    except mlflow.MlflowException as error:
+        raise UserError(f"no run {run_id!r} in {mlflow.get_tracking_uri()}: {error.message}") from error
+    if run.data.tags.get("kind") not in KINDS:
+        raise UserError(f"run {run_id} is none of keras-dl's: expected a {', '.join(KINDS)}")
+    origin, execution = run, 0
+    if run.data.tags["kind"] == "search":
+        children = mlflow.search_runs(
+            [run.info.experiment_id], f"tags.mlflow.parentRunId = '{run.info.run_id}'", output_format="list"
+        )
+        run = next((child for child in children if child.info.run_name == run.data.tags.get("best_trial")), None)
+        if run is None:
+            raise UserError(f"the search {run_id} has no best trial: expected one that came to its end")
+    elif run.data.tags["kind"] == "execution":
+        execution = int(run.data.tags["execution"])
+        trial = client.get_run(run.data.tags["mlflow.parentRunId"])
+        origin = client.get_run(trial.data.tags["mlflow.parentRunId"])
+        run.data.params.update(trial.data.params)
+    elif run.data.tags["kind"] == "trial":
+        origin = client.get_run(run.data.tags["mlflow.parentRunId"])
+    return run, origin, execution
+
+
+def _known(pipeline, recorded):
+    """Those of the recorded names that are in the space."""
+    hp = kt.HyperParameters()
+    hp.values.update(recorded)
+    pipeline.data(hp)
+    pipeline.build(hp)
+    return [entry.name for entry in hp.space if entry.name in recorded]
+
+
+def _value(text):
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _differences(pipeline, origin):
+    """What is not as it was, in sentences."""
+    tags = origin.data.tags
+    was = json.loads(mlflow.artifacts.load_text(f"{origin.info.artifact_uri}/environment.json"))
+    now = environment(pipeline.file.parent)
+    if tags.get("pipeline_digest") != pipeline.digest:
+        yield f"{pipeline.file.name} is not as it was; the run keeps that one in its artifacts"
+    for package, version in was["packages"].items():
+        if now["packages"].get(package) != version:
+            yield f"{package} is {now['packages'].get(package, 'missing')}, it was {version}"
+    for name in ("python", "git_commit", "devices"):
+        if was.get(name) != now.get(name):
+            yield f"{name} is {now.get(name)}, it was {was.get(name)}"
+
+
+def _compare(run, rows):
+    """Prints metric by metric what was recorded and what came now; returns the largest difference."""
+    client = mlflow.MlflowClient()
+    table = rich.table.Table("metric", "recorded", "now", "largest difference", box=rich.box.SIMPLE_HEAD)
+    largest = 0.0
+    for name in rows[-1]:
+        if name in TIMES:
+            continue
+        points = {point.step: point.value for point in client.get_metric_history(run.info.run_id, name)}
+        points = {step: value for step, value in points.items() if step < len(rows)}
+        if not points:
+            continue
+        difference = max(abs(value - rows[step][name]) for step, value in points.items())
+        largest = max(largest, difference)
+        last = max(points)
+        table.add_row(
+            name, f"{points[last]:.6g}", f"{rows[last][name]:.6g}", f"{difference:.3g}" if difference else "none"
+        )
+    rich.console.Console().print(table)
+    print("identical" if largest == 0 else f"not identical: the largest difference is {largest:.3g}")
+    return largest
