@@ -6,23 +6,36 @@ import shutil
 import subprocess
 
 
-def shares(count: int) -> list[dict[str, str]]:
-    """Environment variables for each of `count` workers: its share of the cores, and one GPU in turn.
+def cores(count: int) -> list[set[int] | None]:
+    """Numbers of the cores for each of `count` workers; None where the system cannot tell or bind them.
 
-    What the user has set counts: numbers of threads stay as they are, and GPUs are those of `CUDA_VISIBLE_DEVICES`.
+    Bound to its cores, a worker also starts no more threads than it has cores: TensorFlow and OpenMP count those that
+    they may use. Told to start fewer threads but free to wander, small models train at half the speed.
 
     Args:
-        count: int, workers on this machine.
+        count: int, workers on this machine; with more of them than cores, several share one.
     """
-    threads = str(max(1, len(os.sched_getaffinity(0)) // count))
-    names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
-    cores = {name: os.environ.get(name, threads) for name in names}
+    if not hasattr(os, "sched_getaffinity"):
+        return [None] * count
+    there = sorted(os.sched_getaffinity(0))
+    if count >= len(there):
+        return [{there[index % len(there)]} for index in range(count)]
+    bounds = [index * len(there) // count for index in range(count + 1)]
+    return [set(there[first:end]) for first, end in zip(bounds, bounds[1:], strict=False)]
+
+
+def gpu_variables(count: int) -> list[dict[str, str]]:
+    """Environment variables that give each of `count` workers one GPU, in turn; none where there is no GPU.
+
+    Args:
+        count: int, workers on this machine; with more of them than GPUs, several share one.
+    """
     found = gpus()
     if not found:
-        return [cores] * count
+        return [{}] * count
     # TensorFlow takes a whole GPU unless it is told not to.
     grow = {"TF_FORCE_GPU_ALLOW_GROWTH": "true"} if count > len(found) else {}
-    return [{**cores, **grow, "CUDA_VISIBLE_DEVICES": found[index % len(found)]} for index in range(count)]
+    return [{**grow, "CUDA_VISIBLE_DEVICES": found[index % len(found)]} for index in range(count)]
 
 
 def gpus() -> list[str]:

@@ -1,5 +1,6 @@
 """Worker processes on one machine: started, kept going, and ended with their supervisor."""
 
+import contextlib
 import json
 import os
 import signal
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from keras_dl.errors import UserError
 from keras_dl.tuning.lifeline import has_begun
-from keras_dl.tuning.shares import shares
+from keras_dl.tuning.shares import cores, gpu_variables
 
 CRASHES = 3  # of a worker, in a row, before it asks for a trial: it is given up
 DEATHS = 20  # the same, those counted in that somebody else brought about, such as kill -9
@@ -38,10 +39,8 @@ class Supervisor:
         self, command: list[str], names: list[str], logs: Path, gone: Callable[[str], None] = lambda name: None
     ):
         self._gone, self._reasons = gone, {}
-        environments = shares(len(names)) if names else []
-        self._workers = [
-            _Worker(command, name, logs / f"{name}.log", share) for name, share in zip(names, environments, strict=True)
-        ]
+        shares = zip(names, cores(len(names)), gpu_variables(len(names)), strict=True) if names else []
+        self._workers = [_Worker(command, name, logs / f"{name}.log", *share) for name, *share in shares]
 
     def __enter__(self):
         try:
@@ -111,9 +110,9 @@ class Supervisor:
 class _Worker:
     """One worker and its processes, one after the other."""
 
-    def __init__(self, command, name, log, share):
-        self.command, self.name, self.log = [*command, "--name", name], name, log
-        self.environment = {**os.environ, **share, "PYTHONUNBUFFERED": "1"}
+    def __init__(self, command, name, log, cores, variables):
+        self.command, self.name, self.log, self.cores = [*command, "--name", name], name, log, cores
+        self.environment = {**os.environ, **variables, "PYTHONUNBUFFERED": "1"}
         self.process = self.line = self.died = None
         self.crashes = self.deaths = 0
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -132,6 +131,9 @@ class _Worker:
             self.process = subprocess.Popen(
                 self.command, stdin=theirs, stdout=log, stderr=log, env=self.environment, start_new_session=True
             )
+        if self.cores:
+            with contextlib.suppress(ProcessLookupError):  # `check` will see that it died
+                os.sched_setaffinity(self.process.pid, self.cores)
 
     @property
     def alive(self):

@@ -1,5 +1,6 @@
 """The supervisor over real processes, which do not train."""
 
+import json
 import os
 import signal
 import subprocess
@@ -49,6 +50,15 @@ def test_workers_that_finish_are_done(start, tmp_path, capfd):
     assert (tmp_path / "a.log").read_text() == "my name is a\n"
     assert (tmp_path / "b.log").read_text() == "my name is b\n"
     assert capfd.readouterr() == ("", "")
+
+
+def test_each_worker_is_bound_to_its_cores(start, tmp_path):
+    there = sorted(os.sched_getaffinity(0))
+    script = "time.sleep(0.3); print(sorted(os.sched_getaffinity(0)))"
+    with start(script, ["a", "b"]) as supervisor:
+        supervisor.wait()
+    bound = [json.loads((tmp_path / f"{name}.log").read_text()) for name in "ab"]
+    assert sum(bound, []) == (there if len(there) > 1 else there * 2)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])
