@@ -57,7 +57,7 @@ class EpochLogger(keras.callbacks.Callback):
     def _end_training(self):
         self.trained = time.perf_counter()
         loss = next((metric for metric in self.model.metrics if metric.name == "loss"), None)
-        self.examples = float(loss.count) if isinstance(loss, keras.metrics.Mean) else None  # evaluation will reset it
+        self.examples = float(keras.ops.convert_to_numpy(loss.count)) if isinstance(loss, keras.metrics.Mean) else None  # evaluation will reset it
 
     def on_epoch_end(self, epoch, logs=None):
         if self.trained is None:
