@@ -20,7 +20,7 @@ from keras_dl.training.held import Step
 
 MOST_TOKENS = 200_000  # a model of more is not worth comparing
 LARGEST_ARRAY = 1 << 24  # bytes, likewise
-HEAP_TYPE = 1 << 9  # a flag of classes that are written in Python
+HEAP_TYPE = 1 << 9  # a flag of all classes that are written in Python
 
 # Packages whose classes and functions are as they are. Those of all others are described too, with what they look up:
 # a pipeline may change them from one model to the next.
@@ -85,13 +85,6 @@ class Description:
         self.tokens, self.variables, self.places, self.declared = [], [], [], []
         self._may_differ = may_differ
         self._seen, self._alive = {}, []
-        self._automatic = {}  # names of layers, which stand in `output_names` too
-        if (
-            len(getattr(model, "outputs", None) or ()) == 1
-        ):  # the names of several outputs are those of their losses and metrics
-            for layer in model._flatten_layers():
-                if _is_automatic(layer.name, layer):
-                    self._automatic.setdefault(layer.name, len(self._automatic))
         keras_state = [keras.config.floatx(), keras.config.epsilon(), keras.config.image_data_format()]
         generator = global_state.get_global_attribute("global_seed_generator")  # graphs may hold its variable
         self._stack = [Same(generator), *keras_state, model]
@@ -112,8 +105,7 @@ class Description:
     def _describe(self, value):
         kind = type(value)
         if kind in VALUES:  # by their repr, for 0.0 and -0.0, 1 and True are not the same
-            name = self._automatic.get(value) if kind is str else None
-            return self._push(kind, repr(value) if name is None else name)
+            return self._push(kind, repr(value))
         if kind is Same:
             return self._push(value)
         if id(value) in self._seen:
@@ -144,14 +136,16 @@ class Description:
 
     def _object(self, value):
         kind = type(value)
-        if not hasattr(value, "__dict__") and not hasattr(kind, "__slots__") or _is_opaque(kind):
+        slots = [name for base in kind.__mro__ for name in _names(vars(base).get("__slots__", ())) if name[:2] != "__"]
+        if not hasattr(value, "__dict__") and not hasattr(kind, "__slots__") or _is_opaque(kind, len(slots)):
             raise Unknown(f"a {kind.__module__}.{kind.__name__}")
         state = getattr(value, "__dict__", {})
-        slots = [name for base in kind.__mro__ for name in _names(vars(base).get("__slots__", ())) if name[:2] != "__"]
         children = [kind, *(part for name in slots if hasattr(value, name) for part in (name, getattr(value, name)))]
         skipped = {name for base, names in BOOKKEEPING if isinstance(value, base) for name in names}
         if isinstance(value, CompileLoss | CompileMetrics):  # the rest is made of these in the first step
             skipped = {name for name in state if not name.startswith("_user")}
+        if len(state.get("output_names") or ()) == 1:  # those of several are also the names of their metrics
+            skipped |= {"output_names"}
         for name, part in state.items():
             if name in skipped or name.startswith("_self_"):
                 continue
@@ -238,9 +232,10 @@ def _array(value):
     return value.dtype.str, value.shape, repr(value.tolist()) if value.dtype == object else value.tobytes()
 
 
-def _is_opaque(kind):
+def _is_opaque(kind, slots):
     """Whether objects of a class have a state in C, as `random.Random` has, which nothing shows."""
-    return any(not base.__flags__ & HEAP_TYPE for base in kind.__mro__ if base is not object)
+    shown = object.__basicsize__ + 8 * (slots + 2)  # `__dict__` and `__weakref__` at most
+    return kind.__basicsize__ > shown or any(not base.__flags__ & HEAP_TYPE for base in kind.__mro__[:-1])
 
 
 def _names(slots):
