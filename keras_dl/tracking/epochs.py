@@ -14,8 +14,9 @@ class EpochLogger(keras.callbacks.Callback):
 
     - `epoch_seconds`, all of the epoch, validation included;
     - `steps_per_second` and `examples_per_second` of the training part; the first epoch's include compilation;
-    - `input_fraction` of the training part: the share in which it waited for its next batch, if `watch` was given the
-      data. 0 is a training that always finds its input ready.
+    - `input_fraction` of the training part: the share in which no step had its batch, because the input was waited for
+      or just starting, if `watch` was given the data. 0 is a training that always finds its input ready. On a GPU it is
+      the host that waits; under a distribution strategy, or without tf.data's autotuning, there is no such metric.
 
     Nothing is measured in the batches but their number, so that accelerators run ahead undisturbed: examples are those
     that Keras' own loss counts, and the waiting is what tf.data says of it.
@@ -57,7 +58,8 @@ class EpochLogger(keras.callbacks.Callback):
     def _end_training(self):
         self.trained = time.perf_counter()
         loss = next((metric for metric in self.model.metrics if metric.name == "loss"), None)
-        self.examples = float(keras.ops.convert_to_numpy(loss.count)) if isinstance(loss, keras.metrics.Mean) else None  # evaluation will reset it
+        if isinstance(loss, keras.metrics.Mean):  # now, for an evaluation begins it anew
+            self.examples = float(keras.ops.convert_to_numpy(loss.count))
 
     def on_epoch_end(self, epoch, logs=None):
         if self.trained is None:
