@@ -17,7 +17,7 @@ from keras_dl.tracking.outbox import EVENTS, Outbox
 from keras_dl.tracking.runs import hide_password
 from keras_dl.tracking.settings import Settings
 
-GATHER = 0.3  # seconds: what is told within them goes into one call
+GATHER = 1.0  # seconds: what is told within them goes into one call
 RETRY = 3.0  # seconds between two attempts at a store that does not answer
 
 
