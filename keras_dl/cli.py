@@ -219,9 +219,7 @@ def _compare(options):
     from keras_dl.serving.comparison import compare
     from keras_dl.tracking.settings import read_settings
 
-    settings = read_settings()
-    first = options.first or settings.registry.champion
-    compare(settings, options.name, first, options.second or settings.registry.challenger)
+    compare(read_settings(), options.name, options.first, options.second)
 
 
 def _list(options):
@@ -384,7 +382,7 @@ def _parser():
     )
     compare.add_argument("name", metavar="NAME", help="a registered model")
     compare.add_argument("first", metavar="A", nargs="?", help="an alias or a version number. Default: champion")
-    compare.add_argument("second", metavar="B", nargs="?", help="the same. Default: challenger")
+    compare.add_argument("second", metavar="B", nargs="?", help="the same. Default: challenger, or the champion before")
 
     verb("list", _list, "pipelines here, registered models, and what is exported and served", "list")
     init = verb("init", _init, "start a project: mlflow.yaml, pipelines/ and saved_models/", "init my_project")

@@ -14,20 +14,21 @@ from keras_dl.tracking.runs import connect
 from keras_dl.tracking.settings import Settings
 
 
-def compare(settings: Settings, name: str, first: str, second: str) -> None:
+def compare(settings: Settings, name: str, first: str | None = None, second: str | None = None) -> None:
     """Prints two versions as a table, what differs marked, and what the champion's rule says of the second.
 
     Args:
         settings: of `mlflow.yaml`.
         name: str, the registered model.
-        first: an alias or a version number; the one that the rule takes for the champion.
-        second: the same.
+        first: an alias or a version number, which the rule takes for the champion. None (default): the champion.
+        second: the same. None (default): the challenger or, without one, the champion before.
 
     Raises:
         UserError: if there is no such version.
     """
     connect(settings)
-    versions = [registry.get_version(name, which) for which in (first, second)]
+    champion = registry.get_version(name, first or settings.registry.champion)
+    versions = [champion, registry.get_version(name, second or _rival(settings, name))]
     heads = [" ".join([str(version.version), *sorted(version.aliases)]) for version in versions]
     table = rich.table.Table(name, *heads, "", box=rich.box.SIMPLE_HEAD)
     columns = [_description(settings, version) for version in versions]
@@ -42,6 +43,13 @@ def compare(settings: Settings, name: str, first: str, second: str) -> None:
         wins, why = verdict(versions[0].tags, versions[1].tags)
         console.print(f"by the rule, {versions[1].version} {'replaces' if wins else 'does not replace'} "
                       f"{versions[0].version}: {why}", soft_wrap=True, highlight=False)  # fmt: skip
+
+
+def _rival(settings, name):
+    earlier = registry.earlier_champions(name)
+    if earlier and registry.find_version(name, settings.registry.challenger) is None:
+        return earlier[-1]
+    return settings.registry.challenger
 
 
 def _description(settings, version):

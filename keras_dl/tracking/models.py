@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import types
+import warnings
 from pathlib import Path
 
 import keras
@@ -118,7 +119,10 @@ def load_version(version, custom_objects: dict) -> keras.Model:
         UserError: if it holds something that is not given, or that would run code, such as a Lambda layer.
     """
     try:
-        return mlflow.keras.load_model(f"models:/{version.name}/{version.version}", custom_objects=custom_objects)
+        with warnings.catch_warnings():
+            # The optimizer begins anew: nobody trains a version on.
+            warnings.filterwarnings("ignore", "Skipping variable loading for optimizer", UserWarning)
+            return mlflow.keras.load_model(f"models:/{version.name}/{version.version}", custom_objects=custom_objects)
     except (TypeError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"{version.name} version {version.version} cannot be loaded: {reason}") from error

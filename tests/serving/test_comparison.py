@@ -40,7 +40,7 @@ def test_champion_and_challenger(project, register, capsys):
     register({"rate": 0.2, "units": 16, "depth": 2}, 0.2, spread=0.125)
     (project.saved_models / "digits" / "1").mkdir(parents=True)
     (project.saved_models / "digits" / ".withdrawn-2").mkdir()
-    compare(project, "digits", "champion", "challenger")
+    compare(project, "digits")
     output = capsys.readouterr().out
     found = rows(output)
     assert found["digits"] == ["1 champion", "2 challenger"]
@@ -80,4 +80,13 @@ def test_versions_registered_by_others_have_what_they_have(project, register, ca
 def test_what_is_not_there_is_told(project, register):
     register({"rate": 0.1}, 0.25)
     with pytest.raises(UserError, match="digits has no version 'challenger' in the registry. There is: 1 champion"):
-        compare(project, "digits", "champion", "challenger")
+        compare(project, "digits")
+
+
+def test_without_a_challenger_the_champion_before_is_shown(project, register, capsys):
+    register({"rate": 0.1}, 0.25)
+    register({"rate": 0.2}, 0.125)
+    compare(project, "digits")
+    output = capsys.readouterr().out
+    assert rows(output)["digits"] == ["2 champion", "1"]
+    assert output.endswith("by the rule, 1 does not replace 2: error 0.25 does not beat the champion's 0.125\n")
