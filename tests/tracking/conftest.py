@@ -39,7 +39,8 @@ def start_ui():
             _wait(process, url)
             yield url, lines, process
         finally:
-            process.kill() if process.poll() is not None else _stop(process)
+            if process.poll() is None:
+                _stop(process)
 
     return start
 
