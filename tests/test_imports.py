@@ -15,11 +15,12 @@ PACKAGE = Path(keras_dl.__file__).parent
 # From low to high; those of one row stand beside each other and do not import each other.
 ORDER = [
     {"errors"},
-    {"startup", "values"},
+    {"startup", "values", "durable"},
     {"ops"},
     {"layers", "losses", "metrics", "data"},
     {"models"},
     {"migration"},
+    {"objective"},
     {"pipeline"},
     {"tracking"},
     {"serving"},
