@@ -12,6 +12,7 @@ from keras_dl.durable import write_json
 from keras_dl.errors import UserError
 from keras_dl.pipeline import Pipeline, space
 from keras_dl.serving.export import answer, check_writable
+from keras_dl.tracking.access import check_registry
 from keras_dl.tracking.epochs import EpochLogger
 from keras_dl.tracking.journal import Delivery, Journal
 from keras_dl.tracking.registry import Registered
@@ -44,7 +45,7 @@ def train(
     """
     check_writable(settings.saved_models)
     connect(settings, pipeline.name)
-    # check_registry(settings, pipeline.name)
+    check_registry(settings, pipeline.name)
     with hardware(pipeline):
         hp = space(pipeline, values)
         answer(pipeline, build(pipeline, hp, pipeline.seed), example_request(pipeline, hp.values))

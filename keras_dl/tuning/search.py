@@ -14,6 +14,7 @@ from keras_dl.errors import UserError
 from keras_dl.pipeline import Pipeline, space
 from keras_dl.serving.export import answer, check_writable
 from keras_dl.tracking import registry
+from keras_dl.tracking.access import check_registry
 from keras_dl.tracking.journal import Delivery
 from keras_dl.tracking.registry import Registered
 from keras_dl.tracking.runs import close_abandoned, connect, log_origin, open_run, reap
@@ -58,7 +59,7 @@ def search(pipeline: Pipeline, settings: Settings, plan: Plan | None = None) -> 
     check_writable(folder.parent)
     check_space(folder.parent, FREE_BYTES)
     connect(settings, pipeline.name)
-    # check_registry(settings, pipeline.name)
+    check_registry(settings, pipeline.name)
     try:
         with filelock.FileLock(f"{folder}.lock", timeout=0):
             return _search(pipeline, settings, plan, folder)
