@@ -25,12 +25,12 @@ from keras_dl.training.publish import example_request, export_champion, publish
 from keras_dl.tuning.client import ChiefClient
 from keras_dl.tuning.distributed import serve_search
 from keras_dl.tuning.exchange import Exchange
-from keras_dl.tuning.oracles import make_oracle
+from keras_dl.tuning.oracles import Watch, make_oracle
 from keras_dl.tuning.outcome import log_outcome, write_report
 from keras_dl.tuning.plan import CHANGEABLE, Plan, changes
 from keras_dl.tuning.progress import SearchTable
 from keras_dl.tuning.results import last_value
-from keras_dl.tuning.tuner import TrialTuner, remove_trials
+from keras_dl.tuning.tuner import TrialTuner, discard_checkpoints, remove_trials
 from keras_dl.tuning.worker import is_shared
 
 # What a search of small models may write before anybody would notice that the disk is full.
@@ -137,7 +137,7 @@ def _search(pipeline, settings, plan, folder):
 
 def _run(tuner, pipeline, oracle, table, plan, folder, record):
     """Runs the trials that are left, here or on workers."""
-    oracle.watch = table
+    oracle.watch = table if plan.tuner == "hyperband" else _Tidy(table, oracle, folder)
     with table:
         table.resume([oracle.trials[trial_id] for trial_id in oracle.start_order])
         try:
@@ -152,6 +152,19 @@ def _run(tuner, pipeline, oracle, table, plan, folder, record):
                 remove_trials(folder)  # nothing to go on from
             cause = error.__cause__
             raise cause if isinstance(cause, UserError) else UserError(str(error)) from error
+
+
+class _Tidy(Watch):
+    """Keeps no checkpoint but those of the best trial and the running ones; any trial of Hyperband may be promoted."""
+
+    def __init__(self, table, oracle, folder):
+        self.table, self.oracle, self.folder = table, oracle, folder
+        self.begin, self.epoch = table.begin, table.epoch
+
+    def end(self, trial):
+        self.table.end(trial)
+        running = {trial_id for trial_id in self.oracle.start_order if trial_id not in self.oracle.end_order}
+        discard_checkpoints(self.folder, {*running, self.oracle.get_best_trials(1)[0].trial_id})
 
 
 def run_worker(pipeline: Pipeline, settings: Settings, client: ChiefClient, folder: Path, facts: dict) -> None:
