@@ -1,0 +1,88 @@
+"""What a search is asked to do: options that make no sense are refused, and changes are named."""
+
+import keras_tuner as kt
+import pytest
+
+from keras_dl.errors import UserError
+from keras_dl.tuning.plan import CHANGEABLE, Plan, changes, seconds
+
+from .halves import write_pipeline
+from .scored import space
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"tuner": "annealing"}, "tuner must be one of random, bayesian, hyperband, grid. Received: 'annealing'"),
+        ({"early_stop": "mean"}, "early_stop must be one of None, median, halving. Received: 'mean'"),
+        ({"trials": 0}, "trials must be at least 1. Received: 0"),
+        ({"executions": 0}, "executions must be at least 1. Received: 0"),
+        ({"keep": 0}, "keep must be at least 1. Received: 0"),
+        ({"workers": -1}, "workers must be at least 0. Received: -1"),
+        ({"tuner": "hyperband", "executions": 2}, "hyperband goes on with single trainings"),
+    ],
+)
+def test_options_that_make_no_sense(options, message):
+    with pytest.raises(UserError, match=message):
+        Plan(**options)
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [("90", 90), ("90s", 90), (" 15m ", 900), ("1.5h", 5400), ("0.5s", 0.5), ("2 h", 7200)],
+)
+def test_times(text, expected):
+    assert seconds(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "h", "0", "0s", "-5m", "1h30m", "ten", "5d", "1e3", "1.", "nan"])
+def test_what_is_no_time(text):
+    with pytest.raises(UserError, match="expected a time such as 90s, 15m or 1.5h. Received: "):
+        seconds(text)
+
+
+def test_a_grid_of_more_trials_than_combinations():
+    found = space(kt.HyperParameters(), continuous=False)
+    with pytest.raises(UserError, match="the grid has 6 combinations; expected --trials of at most that. Received: 7"):
+        Plan(tuner="grid", trials=7).check_trials(found)
+    assert Plan(tuner="grid", trials=6).check_trials(found) == Plan(tuner="grid").check_trials(found) == 6
+    assert Plan(trials=7).check_trials(found) is None  # the others may repeat themselves
+
+
+@pytest.mark.parametrize("tuner", ["random", "bayesian", "hyperband", "grid"])
+def test_a_space_with_nothing_to_search(tuner):
+    hp = kt.HyperParameters()
+    hp.Fixed("units", 4)
+    with pytest.raises(UserError, match="nothing to search"):
+        Plan(tuner=tuner).check_trials(hp)
+
+
+def test_what_makes_a_search_the_one_it_is(tmp_path):
+    pipeline = write_pipeline(tmp_path)
+    hp = kt.HyperParameters()
+    pipeline.data(hp)
+    plan = Plan(tuner="grid", pins={"units": 3}, trials=2, workers=2, fresh=True, resume=True, keep=3, chief="a:1")
+    told = plan.arguments(pipeline, 2, hp.space)
+    # Where the trials run, and what is done with the model, is no part of it.
+    assert set(told) == {
+        "tuner", "pins", "executions", "early_stop", "max_time", "trials", "epochs", "seed", "objective", "precision",
+        "strategy", "jit", "deterministic", "data", "space", "pipeline",
+    }  # fmt: skip
+    assert set(CHANGEABLE) < set(told)
+    assert told["space"] == ["batch_size one of 32, 64 (default 64)"]
+    assert told["pipeline"] == pipeline.digest and (told["tuner"], told["trials"]) == ("grid", 2)
+
+
+def test_changes_are_named():
+    space_before = ["a from 1 to 2", "b from 1 to 3"]
+    before = {"tuner": "grid", "trials": 3, "max_time": None, "space": space_before, "pipeline": "0f"}
+    assert changes(before, dict(before)) == {}
+    now = {"tuner": "grid", "trials": 5, "max_time": 60.0, "space": ["a from 1 to 2", "b from 1 to 9"], "pipeline": "1"}
+    assert changes(before, now) == {
+        "trials": "trials was 3 and is 5",
+        "max_time": "max_time was None and is 60.0",
+        "space": "space had b from 1 to 3 and has b from 1 to 9",
+        "pipeline": "the pipeline's file has changed",
+    }
+    assert changes({"space": ["a"]}, {"space": ["a", "b"]}) == {"space": "space had nothing else and has b"}
+    assert changes({}, {"jit": "auto"}) == {"jit": "jit was None and is 'auto'"}
