@@ -54,7 +54,8 @@ def train(
     arguments |= {name: getattr(pipeline, name) for name in ("epochs", "seed", "source", "objective", "precision")}
     earlier = _unfinished(state, arguments, fresh)
     reap(mlflow.tracking.fluent._get_experiment_id(), but={earlier})
-    with open_run(settings, "train", {"kind": "train"}, earlier) as run:
+    tags = {"kind": "train", "objective": pipeline.improves.name, "direction": pipeline.improves.direction}
+    with open_run(settings, "train", tags, earlier) as run:
         state.mkdir(parents=True, exist_ok=True)
         write_json(state / "training.json", {"arguments": arguments, "run_id": run.info.run_id})
         log_origin(pipeline)
