@@ -115,13 +115,15 @@ class Outbox:
             if "begin" in event:
                 status = None
                 tags.pop("error", None)  # it goes on
-                tags |= event["tags"] | self._parent_tag()
+                if not (created and event is events[0]):  # a new run has them already
+                    tags |= event["tags"] | self._parent_tag()
+            else:
+                tags |= event.get("tags", {})
             for name, value in event.get("params", {}).items():
                 params.setdefault(name, value)
             metrics += [
                 Metric(_name(name), value, time, event["step"]) for name, value in event.get("metrics", {}).items()
             ]
-            tags |= event.get("tags", {})
             if "text" in event:
                 texts.append((event["text"], _name(event["name"])))
             if "end" in event:
