@@ -1,7 +1,5 @@
 """The chief of a distributed search: gives trials to workers, of this machine and of others, and loses none."""
 
-import contextlib
-import functools
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -9,12 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import keras_tuner as kt
 from keras_tuner.src import protos
-from keras_tuner.src.distribute.oracle_chief import OracleServicer
-from keras_tuner.src.engine import oracle as kt_oracle
 from keras_tuner.src.engine.trial import Trial, TrialStatus
 
 from keras_dl.errors import UserError
-from keras_dl.tuning.protocol import CHIEF_OPTIONS, difference, pack, unpack
+from keras_dl.tuning.protocol import CHIEF_OPTIONS, difference
+from keras_dl.tuning.servicer import Servicer, holding
 
 CRASHES = 3  # of its workers, without a finished epoch in between: a trial has failed
 DEATHS = 20  # the same, those counted in that somebody else brought about, such as kill -9
@@ -52,13 +49,13 @@ class Chief:
         self._deaths = {}  # trial id -> how its workers ended, since its last finished epoch
         self._lock = threading.Lock()
         self._stopped = False  # the oracle has no further trial
-        self._error = None
+        self.error = None  # of the oracle, which ended the search
 
     def __enter__(self):
         self._began = time.monotonic()
         pool = ThreadPoolExecutor(16, thread_name_prefix=f"chief-{id(self)}")
         self._server = grpc.server(pool, options=CHIEF_OPTIONS)
-        protos.get_service_grpc().add_OracleServicer_to_server(_Servicer(self), self._server)
+        protos.get_service_grpc().add_OracleServicer_to_server(Servicer(self), self._server)
         try:
             self.port = self._server.add_insecure_port(f"{self.host}:{self.port}")
         except RuntimeError:
@@ -83,8 +80,8 @@ class Chief:
             Exception: what the oracle raised, such as OSError for a full disk.
         """
         while not self._over():
-            if self._error is not None:
-                raise self._error
+            if self.error is not None:
+                raise self.error
             self._expire()
             if supervisor is not None:
                 supervisor.check()
@@ -135,7 +132,7 @@ class Chief:
 
     def fail(self, error: Exception) -> None:
         """Ends the search: `wait` raises the error."""
-        self._error = self._error or error
+        self.error = self.error or error
 
     def give(self, worker: str) -> Trial:
         """The trial that a worker has or gets; IDLE if there may be one later, STOPPED if there is none left."""
@@ -187,112 +184,3 @@ class Chief:
     def _forget(self, worker):
         with self._lock:
             self._heard.pop(worker, None)
-
-
-@contextlib.contextmanager
-def holding(oracle):
-    """Holds Keras Tuner's lock of an oracle.
-
-    Its own `synchronized` never gives the lock back when the method raises, unless the lock is held already.
-    """
-    with kt_oracle.LOCKS[oracle]:
-        kt_oracle.THREADS[oracle] = threading.current_thread().name
-        try:
-            yield
-        finally:
-            kt_oracle.THREADS[oracle] = None
-
-
-def _answering(method):
-    """Makes a method of (request, caller's name, what its metadata say) -> (answer, metadata) one of the protocol."""
-
-    @functools.wraps(method)
-    def answer(self, request, context):
-        try:
-            said = unpack(context.invocation_metadata())
-            self.chief.admit(said)
-        except (UserError, ValueError) as error:
-            context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
-        if self.chief._error is not None:
-            context.abort(grpc.StatusCode.ABORTED, _sentence(self.chief._error))
-        try:
-            response, metadata = method(self, request, said["name"], said)
-        except Exception as error:  # the oracle's: it is the search that failed, not the call
-            self.chief.fail(error)
-            context.abort(grpc.StatusCode.ABORTED, _sentence(error))
-        context.set_trailing_metadata(pack(metadata))
-        return response
-
-    return answer
-
-
-def _sentence(error):
-    return f"the search failed at the chief: {type(error).__name__}: {error}"[:4000]
-
-
-def _exact(trial):
-    """What the message of a trial lacks, or carries in single precision."""
-    state = trial.get_state()
-    return {name: state[name] for name in ("metrics", "score", "best_step", "message")}
-
-
-class _Servicer(OracleServicer):
-    def __init__(self, chief):
-        super().__init__(chief.oracle)
-        self.chief = chief
-        self.messages = protos.get_service()
-
-    @_answering
-    def GetSpace(self, request, worker, said):
-        with holding(self.oracle):
-            space = self.oracle.get_space().to_proto()
-        return self.messages.GetSpaceResponse(hyperparameters=space), {"facts": self.chief.facts}
-
-    @_answering
-    def UpdateSpace(self, request, worker, said):
-        if said.get("leaving"):
-            self.chief.release(worker)
-        elif request.hyperparameters.ByteSize():  # else a sign of life, for which no lock is waited for
-            with holding(self.oracle):
-                self.oracle.update_space(kt.HyperParameters.from_proto(request.hyperparameters))
-        return self.messages.UpdateSpaceResponse(), {}
-
-    @_answering
-    def CreateTrial(self, request, worker, said):
-        with holding(self.oracle):
-            trial = self.chief.give(worker)
-            return self.messages.CreateTrialResponse(trial=trial.to_proto()), {"trials": [_exact(trial)]}
-
-    @_answering
-    def UpdateTrial(self, request, worker, said):
-        with holding(self.oracle):
-            lost = not self.chief.owns(worker, request.trial_id)
-            if lost:
-                trial = Trial(self.oracle.get_space(), request.trial_id, TrialStatus.STOPPED)
-            else:
-                metrics = said.get("metrics") or dict(request.metrics)
-                trial = self.oracle.update_trial(request.trial_id, metrics, step=request.step)
-                self.chief.progressed(request.trial_id)
-            return self.messages.UpdateTrialResponse(trial=trial.to_proto()), {"lost": lost}
-
-    @_answering
-    def EndTrial(self, request, worker, said):
-        trial = Trial.from_proto(request.trial)
-        trial.message = said.get("message")
-        with holding(self.oracle):
-            if self.chief.owns(worker, trial.trial_id):
-                self.oracle.end_trial(trial)
-        return self.messages.EndTrialResponse(), {}
-
-    @_answering
-    def GetTrial(self, request, worker, said):
-        with holding(self.oracle):
-            trial = self.oracle.get_trial(request.trial_id)
-            return self.messages.GetTrialResponse(trial=trial.to_proto()), {"trials": [_exact(trial)]}
-
-    @_answering
-    def GetBestTrials(self, request, worker, said):
-        with holding(self.oracle):
-            trials = self.oracle.get_best_trials(request.num_trials)
-            response = self.messages.GetBestTrialsResponse(trials=[trial.to_proto() for trial in trials])
-            return response, {"trials": [_exact(trial) for trial in trials]}
