@@ -127,6 +127,8 @@ class TrialTuner(BaseTuner):
         journal.params(values)
         try:
             trainings = [self._execute(trial, folder, journal, number) for number in range(self.executions)]
+            if self.remote and self.oracle.lost:
+                return  # its chief gave the trial to another worker, whose results count
             self._report(trial, trainings, journal)
         except KeyboardInterrupt:
             journal.end("KILLED")
