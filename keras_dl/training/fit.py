@@ -137,7 +137,8 @@ def fit(
 
     Each epoch's state is written whole or not at all, so that a training which was killed gives the same numbers as one
     which was not: variables, optimizer, seeds, callbacks, and the order of the data if that depends on `Splits.epoch`,
-    as with `batches`. Data shuffled otherwise begin again with the order of their first epoch.
+    as with `batches`. Data shuffled otherwise begin again with the order of their first epoch. A state that is damaged
+    or of another model counts as none.
 
     Args:
         model: compiled and untrained.
@@ -165,19 +166,14 @@ def fit(
         for number, row in enumerate(finished.rows):
             tell(finished.begin + number, row)
         return finished
-    progress, saved = Progress(begin=begin), None
-    own = read_state(folder / STATE)
-    found = own or (read_state(origin / STATE) if origin else None)
-    if found:
-        variables, arrays, content = found
-        restore_model(model, variables)
-        saved = arrays, content["callbacks"]
-    if own:
-        progress = Progress(**content["record"])
-        for number, row in enumerate(progress.rows):
-            tell(progress.begin + number, row)
-    guard = ObjectiveGuard(objective, nan_patience)
-    kept = [guard, *callbacks]
+    kept = [ObjectiveGuard(objective, nan_patience), *callbacks]
+    own = _resume(folder / STATE, model, kept)
+    found = own or (_resume(origin / STATE, model, kept) if origin else None)
+    saved = found[0] if found else None
+    # Without the state that it should go on from it does those epochs too.
+    progress = Progress(**own[1]) if own else Progress(begin=0 if origin and not found else begin)
+    for number, row in enumerate(progress.rows):
+        tell(progress.begin + number, row)
     keeper = Keeper(folder, objective, kept, progress, epochs, saved, tell, last, splits.epoch)
     model.fit(
         splits.train,
@@ -194,6 +190,19 @@ def fit(
     if not last:
         (folder / STATE).unlink(missing_ok=True)
     return progress
+
+
+def _resume(path, model, kept):
+    """Gives the model the state in a file: `(state of the callbacks, record)`, or None if it is not one of its own."""
+    found = read_state(path)
+    if found is None or len(found[2]["callbacks"]) != len(kept):
+        return None
+    variables, arrays, content = found
+    try:
+        restore_model(model, variables)
+    except ValueError:
+        return None
+    return (arrays, content["callbacks"]), content["record"]
 
 
 def finished_training(folder: Path) -> Progress | None:

@@ -66,10 +66,10 @@ def read_state(path: Path) -> tuple[list, dict, dict] | None:
     """What `write_state` wrote: `(variables, arrays of callbacks, content)`; None if there is no such whole file."""
     try:
         arrays, content = _read(path)
-    except (OSError, ValueError):
+        count, names, _ = content["variables"], content["names"], content["callbacks"]
+        return arrays[:count], dict(zip(names, arrays[count:], strict=True)), content
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    count = content["variables"]
-    return arrays[:count], dict(zip(content["names"], arrays[count:], strict=True)), content
 
 
 def restore_model(model: keras.Model, variables: list) -> None:
