@@ -4,13 +4,17 @@ import math
 import time
 
 import keras_tuner as kt
+import numpy as np
 from keras_tuner.src.engine.metrics_tracking import MetricObservation
 from keras_tuner.src.engine.oracle import synchronized
 from keras_tuner.src.engine.stateful import Stateful
 from keras_tuner.src.engine.trial import Trial
 
+from keras_dl.durable import write_json
 from keras_dl.errors import UserError
 from keras_dl.tuning.early_stopping import should_stop
+
+kt_utils.save_json = write_json  # Keras Tuner writes its state in place, and one torn file loses a search
 
 NAMES = ("random", "bayesian", "hyperband", "grid")
 
@@ -164,7 +168,26 @@ class RandomOracle(_DefaultsFirst, kt.oracles.RandomSearchOracle):
 
 
 class BayesianOracle(_DefaultsFirst, kt.oracles.BayesianOptimizationOracle):
-    """Gaussian process with an upper confidence bound (Snoek et al. 2012)."""
+    """Gaussian process with an upper confidence bound (Snoek et al. 2012).
+
+    Keras Tuner's remembers, in memory only, what it drew and how its last process judged: both are made anew for each
+    proposal, so that a search that goes on proposes what it would have proposed.
+    """
+
+    def populate_space(self, trial_id):
+        self._random_state = np.random.RandomState(self.seed + len(self.start_order))
+        self.gpr = self._make_gpr()
+        return super().populate_space(trial_id)
+
+    def _vectorize_trials(self):
+        if self.ongoing_trials:  # their results are guessed, by a process that knows the others
+            everything = self.trials
+            self.trials = {key: trial for key, trial in everything.items() if trial.status == "COMPLETED"}
+            try:
+                self.gpr.fit(*super()._vectorize_trials())
+            finally:
+                self.trials = everything
+        return super()._vectorize_trials()
 
 
 class HyperbandOracle(_Durable, kt.oracles.HyperbandOracle):

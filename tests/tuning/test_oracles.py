@@ -1,55 +1,15 @@
-"""The four strategies without any training: a score is computed from the values."""
+"""The four strategies without any training: what they propose, and in which order."""
 
 import itertools
+import math
 
 import keras_tuner as kt
 import pytest
 
-from keras_dl.tuning.oracles import NAMES, make_oracle
+from keras_dl.errors import UserError
+from keras_dl.tuning.oracles import NAMES, Watch, combinations
 
-UNITS, CELLS, RATES = [8, 16, 32], ["lstm", "gru"], (1e-3, 1e-1)
-DEFAULTS = {"units": 16, "cell": "gru", "rate": 1e-2}
-
-
-def space(hp, continuous=True):
-    hp.Choice("units", UNITS, default=16)
-    hp.Choice("cell", CELLS, default="gru")
-    if continuous:
-        hp.Float("rate", *RATES, sampling="log", default=1e-2)
-    return hp
-
-
-def made(name, folder, trials=8, seed=0, direction="min", pins=None, continuous=True, epochs=9):
-    """An oracle as `search` makes one: pins first, then what the pipeline asks for."""
-    hp = kt.HyperParameters()
-    for pin, value in (pins or {}).items():
-        hp.Fixed(pin, value)
-    oracle = make_oracle(name, kt.Objective("val_loss", direction), trials, epochs, seed, hp)
-    oracle.verbose = 0
-    oracle._set_project_dir(folder, "trials")
-    oracle.update_space(space(oracle.get_space(), continuous))
-    return oracle
-
-
-def run(oracle, most=1000):
-    """Runs at most so many trials; returns the values of each."""
-    values = []
-    while len(values) < most:
-        trial = oracle.create_trial("tuner0")
-        if trial.status != "RUNNING":
-            break
-        values.append(dict(trial.hyperparameters.values))
-        end(oracle, trial)
-    return values
-
-
-def end(oracle, trial, status="COMPLETED", save=True):
-    if status == "COMPLETED":
-        oracle.update_trial(trial.trial_id, {"val_loss": trial.hyperparameters.get("units") / 32}, step=0)
-    trial.status = status
-    oracle.end_trial(trial)
-    if save:
-        oracle.save()
+from .scored import CELLS, DEFAULTS, RATES, UNITS, end, made, run, score, space
 
 
 @pytest.mark.parametrize("name", ["random", "bayesian", "grid"])
@@ -67,10 +27,11 @@ def test_the_defaults_come_first_with_pins(tmp_path, name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_seed_decides_every_value(tmp_path, name):
-    first, again, other = (
-        run(made(name, tmp_path / str(number), seed=seed, trials=10)) for number, seed in enumerate((3, 3, 4))
-    )
-    assert first == again and len(first) == 10  # the Bayesian one draws 9 at random, then trusts its process
+    oracles = [made(name, tmp_path / str(number), seed=seed, trials=5) for number, seed in enumerate((3, 3, 4))]
+    for oracle in oracles:
+        oracle.num_initial_points = 4  # the Bayesian one draws so many at random, then trusts its process
+    first, again, other = map(run, oracles)
+    assert first == again and len(first) == 5
     if name != "grid":
         assert first != other
 
@@ -116,65 +77,15 @@ def test_the_direction_counts(tmp_path, direction, best):
     assert oracle.get_best_trials(1)[0].hyperparameters.get("units") == best
 
 
-COMBINATIONS = sorted(itertools.product(UNITS, CELLS))
+@pytest.mark.parametrize("trials", [6, 100])
+def test_a_grid_has_every_combination_once(tmp_path, trials):
+    values = run(made("grid", tmp_path, trials=trials, continuous=False))
+    assert sorted((trial["units"], trial["cell"]) for trial in values) == sorted(itertools.product(UNITS, CELLS))
 
 
-@pytest.mark.parametrize("ended", range(6))
-@pytest.mark.parametrize("stopped_within_a_trial", [False, True])
-def test_grid_goes_on_after_a_stop_with_every_combination_once(tmp_path, ended, stopped_within_a_trial):
-    first = made("grid", tmp_path, trials=100, continuous=False)
-    values = run(first, most=ended)
-    if stopped_within_a_trial:
-        started = first.create_trial("tuner0").hyperparameters.values
-    first.save()
-
-    second = made("grid", tmp_path, trials=100, continuous=False)
-    second.reload()
-    rest = run(second)
-    if stopped_within_a_trial:
-        assert rest[0] == started
-    tried = [(trial["units"], trial["cell"]) for trial in values + rest]
-    assert sorted(tried) == COMBINATIONS
-
-
-def test_grid_goes_on_after_two_stops_and_a_failed_trial(tmp_path):
-    values = []
-    for most in (2, 1, 100):
-        oracle = made("grid", tmp_path, trials=100, continuous=False)
-        if values:
-            oracle.reload()
-        values += run(oracle, most)
-        if most == 2:
-            failed = oracle.create_trial("tuner0")
-            values.append(dict(failed.hyperparameters.values))
-            end(oracle, failed, "FAILED")
-    assert sorted((trial["units"], trial["cell"]) for trial in values) == COMBINATIONS
-    assert [trial.status for trial in oracle.trials.values()].count("FAILED") == 1
-
-
-def test_grid_goes_on_after_a_kill_between_the_end_of_a_trial_and_the_next(tmp_path):
-    """Keras Tuner writes its state before it knows that the trial is over."""
-    first = made("grid", tmp_path, trials=100, continuous=False)
-    values = run(first, most=2)
-    trial = first.create_trial("tuner0")
-    end(first, trial, save=False)
-    second = made("grid", tmp_path, trials=100, continuous=False)
-    second.reload()
-    rest = run(second)
-    assert rest[0] == trial.hyperparameters.values  # it is run again
-    assert sorted((trial["units"], trial["cell"]) for trial in values + rest) == COMBINATIONS
-
-
-@pytest.mark.parametrize("name", ["random", "bayesian", "hyperband"])
-def test_the_others_go_on_as_if_never_stopped(tmp_path, name):
-    whole = run(made(name, tmp_path / "whole"))
-    values = run(made(name, tmp_path / "parts"), most=4)
-    second = made(name, tmp_path / "parts")
-    second.reload()
-    values += run(second)
-    assert len(values) == len(whole)
-    if name != "bayesian":  # its process draws from a generator whose place is not in the state
-        assert values == whole
+def test_a_grid_begins_with_the_defaults_and_changes_the_last_value_first(tmp_path):
+    values = run(made("grid", tmp_path, trials=3, continuous=False))
+    assert [(trial["units"], trial["cell"]) for trial in values] == [(16, "gru"), (16, "lstm"), (8, "gru")]
 
 
 def test_a_search_survives_any_number_of_failures(tmp_path):
@@ -182,3 +93,119 @@ def test_a_search_survives_any_number_of_failures(tmp_path):
     for _ in range(5):
         end(oracle, oracle.create_trial("tuner0"), "FAILED")
     assert oracle.create_trial("tuner0").status == "STOPPED"
+
+
+# ---------------------------------------------------------------------------- one trial
+
+
+def test_a_step_told_again_replaces_what_was_told_before(tmp_path):
+    oracle = made("random", tmp_path)
+    trial = oracle.create_trial("tuner0")
+    for value in (0.5, 0.3):
+        assert oracle.update_trial(trial.trial_id, {"val_loss": value}, step=1).status == "RUNNING"
+    (point,) = oracle.trials[trial.trial_id].metrics.get_history("val_loss")
+    assert (point.step, point.value) == (1, [0.3])
+
+
+def test_the_score_is_what_the_trial_says_at_its_end(tmp_path):
+    oracle = made("random", tmp_path)
+    trial = oracle.create_trial("tuner0")
+    for epoch, value in enumerate((0.5, 0.2, 0.4)):
+        oracle.update_trial(trial.trial_id, {"val_loss": value}, step=epoch)
+    oracle.update_trial(trial.trial_id, {"val_loss": 0.2, "score": 0.25, "spread": 0.05}, step=1)  # of two executions
+    trial.status = "COMPLETED"
+    oracle.end_trial(trial)
+    known = oracle.get_best_trials(1)[0]
+    assert (known.score, known.best_step, known.status) == (0.25, 1, "COMPLETED")
+    assert known.metrics.get_last_value("spread") == 0.05
+
+
+@pytest.mark.parametrize("value", [math.nan, None])
+def test_a_score_that_is_no_number_is_a_failure(tmp_path, value):
+    oracle = made("random", tmp_path)
+    trial = oracle.create_trial("tuner0")
+    if value is not None:
+        oracle.update_trial(trial.trial_id, {"val_loss": value, "score": value}, step=0)
+    trial.status = "COMPLETED"
+    oracle.end_trial(trial)
+    known = oracle.trials[trial.trial_id]
+    assert (known.status, known.message) == ("FAILED", f"val_loss is {value}")
+
+
+def test_a_trial_that_has_ended_stays_as_it_is(tmp_path):
+    oracle = made("random", tmp_path, trials=3)
+    trial = oracle.create_trial("tuner0")
+    end(oracle, trial)
+    state = oracle.get_state()
+    assert oracle.update_trial(trial.trial_id, {"val_loss": -1.0}, step=0).status == "STOPPED"
+    end(oracle, trial, "FAILED")
+    assert oracle.get_state() == {**state, "spent": pytest.approx(state["spent"], abs=5)}
+    assert oracle.end_order == [trial.trial_id] and oracle.trials[trial.trial_id].score == score(trial)
+
+
+def test_what_is_watched(tmp_path):
+    told = []
+
+    class Watcher(Watch):
+        def begin(self, trial, worker=None):
+            told.append(("begin", trial.trial_id, worker))
+
+        def epoch(self, trial_id, number, score):
+            told.append(("epoch", trial_id, number, score))
+
+        def end(self, trial):
+            told.append(("end", trial.trial_id, trial.status))
+
+    oracle = made("random", tmp_path, trials=1)
+    oracle.watch = Watcher()
+    trial = oracle.create_trial("tuner0")
+    oracle.update_trial(trial.trial_id, {"val_loss": 0.5}, step=0)
+    end(oracle, trial)
+    end(oracle, trial)
+    oracle.create_trial("tuner0")
+    key = trial.trial_id
+    assert told == [("begin", key, "tuner0"), ("epoch", key, 1, 0.5), ("end", key, "COMPLETED")]
+
+
+# ---------------------------------------------------------------------------- the end of the time
+
+
+def test_after_its_time_a_search_begins_no_trial_and_ends_the_running_ones(tmp_path):
+    oracle = made("random", tmp_path)
+    oracle.max_time = 1000.0
+    first, second = oracle.create_trial("tuner0"), oracle.create_trial("tuner1")
+    assert oracle.update_trial(first.trial_id, {"val_loss": 0.5}, step=0).status == "RUNNING"
+    oracle.spent_before = 999.9999
+    assert oracle.spent >= 999.9999
+    oracle.spent_before = 1000.0
+    assert oracle.update_trial(first.trial_id, {"val_loss": 0.4}, step=1).status == "STOPPED"
+    assert oracle.create_trial("tuner1").trial_id == second.trial_id  # that it has begun: it ends with its next epoch
+    assert oracle.create_trial("tuner2").status == "STOPPED"
+    end(oracle, first)
+    assert oracle.create_trial("tuner0").status == "STOPPED"
+    assert oracle.trials[first.trial_id].status == "COMPLETED"
+
+
+# ---------------------------------------------------------------------------- how large a grid is
+
+
+def test_combinations():
+    assert combinations(space(kt.HyperParameters(), continuous=False)) == 6
+    assert combinations(space(kt.HyperParameters())) == 60  # Keras Tuner's grid takes 10 values of a range
+    hp = kt.HyperParameters()
+    hp.Fixed("cell", "gru")
+    hp.Choice("units", [4])
+    hp.Int("layers", 1, 4)
+    hp.Boolean("bias")
+    assert combinations(hp) == 8
+    with hp.conditional_scope("bias", [True]):
+        hp.Choice("initial", [0.0, 1.0])
+    assert combinations(hp) is None
+
+
+def test_nothing_to_search():
+    hp = kt.HyperParameters()
+    hp.Fixed("units", 3)
+    hp.Choice("cell", ["gru"])
+    with pytest.raises(UserError, match=r"nothing to search: every value of the space is given \(units, cell\)"):
+        combinations(hp)

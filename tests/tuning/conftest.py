@@ -1,0 +1,64 @@
+"""A project after one search of three trials; and searches whose trials run, with nothing published."""
+
+import shutil
+
+import mlflow
+import pytest
+
+from keras_dl.tracking.journal import Delivery
+from keras_dl.tracking.runs import connect, open_run
+from keras_dl.tracking.settings import Settings
+from keras_dl.tuning.oracles import make_oracle
+from keras_dl.tuning.search import search
+from keras_dl.tuning.tuner import TrialTuner
+
+from .halves import write_pipeline
+
+
+@pytest.fixture(scope="session")
+def searched(tmp_path_factory, empty_store):
+    """The settings of a project after one random search of three trials, and the version that it returned."""
+    root = tmp_path_factory.mktemp("searched")
+    shutil.copy(empty_store, root / "mlflow.db")
+    settings = Settings(system_metrics={"enabled": False}, tracking={"tags": {"team": "speech"}}, root=root)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.chdir(root)
+        return settings, search(write_pipeline(root), settings)
+
+
+@pytest.fixture
+def connected(searched, monkeypatch):
+    """The settings of that project, with MLflow pointed at its store."""
+    settings, _ = searched
+    monkeypatch.chdir(settings.root)
+    mlflow.set_tracking_uri(settings.tracking_uri)
+    return settings
+
+
+@pytest.fixture
+def tune(project):
+    """tune(pipeline, name, ...): runs the trials of a search, or those that are left of it; its tuner and run."""
+
+    def run(pipeline, name="random", trials=3, pins=None, executions=1, run_id=None, **options):
+        import keras_tuner as kt
+
+        connect(project, pipeline.name)
+        hp = kt.HyperParameters()
+        for pin, value in (pins or {}).items():
+            hp.Fixed(pin, value)
+        oracle = make_oracle(name, pipeline.improves, trials, pipeline.epochs, pipeline.seed, hp)
+        for option, value in options.items():
+            setattr(oracle, option, value)
+        with open_run(project, "search", {}, run_id) as parent:
+            delivery = Delivery(project, parent.info.experiment_id).start()
+            try:
+                folder = project.root / "searches" / pipeline.name
+                folder.mkdir(parents=True, exist_ok=True)
+                tuner = TrialTuner(pipeline, oracle, folder, delivery, parent.info.run_id, executions)
+                tuner.search()
+            finally:
+                assert delivery.stop(60)
+        return tuner, parent
+
+    return run
