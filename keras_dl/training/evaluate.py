@@ -6,6 +6,7 @@ import keras
 
 from keras_dl.errors import UserError
 from keras_dl.pipeline import Pipeline, space
+from keras_dl.serving.versions import show_champion
 from keras_dl.tracking import registry
 from keras_dl.tracking.models import load_version
 from keras_dl.tracking.runs import connect
@@ -78,4 +79,7 @@ def export_version(pipeline: Pipeline, which: str, values: dict, settings: Setti
     model, values, what = load_trained(pipeline, str(version), values, settings)
     target = export_registered(pipeline, model, values, version, settings)
     print(f"exported {what} to {target}")
+    champion = registry.find_version(pipeline.name, settings.registry.champion)
+    if champion is not None and version == int(champion.version):
+        show_champion(settings.saved_models, pipeline.name, version)  # a server takes the highest version it sees
     return target

@@ -4,6 +4,7 @@ import math
 import time
 
 import keras_tuner as kt
+import keras_tuner.src.utils as kt_utils
 import numpy as np
 from keras_tuner.src.engine.metrics_tracking import MetricObservation
 from keras_tuner.src.engine.oracle import synchronized

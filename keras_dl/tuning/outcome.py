@@ -6,6 +6,7 @@ import mlflow
 from keras_dl.durable import write_bytes
 from keras_dl.pipeline import Pipeline
 from keras_dl.tracking import registry
+from keras_dl.tracking.runs import mark_error
 from keras_dl.tracking.settings import Settings
 from keras_dl.training.publish import learning_curves, log_picture
 from keras_dl.tuning.leaderboard import print_leaderboard
@@ -27,8 +28,9 @@ def log_outcome(pipeline: Pipeline, oracle: kt.Oracle, found: kt.HyperParameters
     Returns:
         The best trial; None if every one failed.
     """
-    every = results(oracle, trial_runs(run_id))
-    objective = oracle.objective
+    runs = trial_runs(run_id)
+    _end_failed(oracle, runs)
+    every, objective = results(oracle, runs), oracle.objective
     ranked = leaderboard(every, objective.direction)
     counts = {status: sum(one.status == status for one in every) for status in ("COMPLETED", "FAILED")}
     seconds = {"search_seconds": oracle.spent, "training_seconds": sum(one.seconds or 0 for one in every)}
@@ -49,6 +51,16 @@ def log_outcome(pipeline: Pipeline, oracle: kt.Oracle, found: kt.HyperParameters
     curves = {run_name(one.trial_id): list(one.curve) for one in ranked[:10]}
     log_picture("learning_curves", learning_curves(curves, objective.name))
     return oracle.trials[best.trial_id]
+
+
+def _end_failed(oracle, runs):
+    """Ends the runs of trials that failed by the chief's word: their workers, dead again and again, could not."""
+    for trial in oracle.trials.values():
+        run_id = runs.get(trial.trial_id)
+        if trial.status == "FAILED" and run_id and mlflow.get_run(run_id).info.status != "FAILED":
+            message = (trial.message or "").strip()
+            mark_error(run_id, message.splitlines()[-1] if message else "failed", message)
+            mlflow.MlflowClient().set_terminated(run_id, "FAILED")
 
 
 def write_report(

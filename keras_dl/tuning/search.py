@@ -87,7 +87,8 @@ def _search(pipeline, settings, plan, folder):
         fixed.Fixed(pin, value)
     oracle = make_oracle(plan.tuner, pipeline.improves, trials, pipeline.epochs, pipeline.seed, fixed)
     oracle.early_stopping, oracle.max_time = plan.early_stop, plan.max_time
-    table = SearchTable(oracle.objective.name, oracle.objective.direction, trials, pipeline.epochs)
+    objective = oracle.objective
+    table = SearchTable(objective.name, objective.direction, trials, pipeline.epochs, workers=plan.workers)
     tags = {"kind": "search", "tuner": plan.tuner}
     tags |= {"objective": oracle.objective.name, "direction": oracle.objective.direction}
     with open_run(settings, f"search-{plan.tuner}", tags, earlier.get("run_id")) as run:

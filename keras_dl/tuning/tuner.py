@@ -11,10 +11,9 @@ from pathlib import Path
 
 import keras_tuner as kt
 import keras_tuner.src.config as kt_config
-import keras_tuner.src.utils as kt_utils
 from keras_tuner.src.engine.base_tuner import BaseTuner
 
-from keras_dl.durable import exhausted, write_json
+from keras_dl.durable import exhausted
 from keras_dl.errors import UserError
 from keras_dl.pipeline import Pipeline
 from keras_dl.tracking.epochs import EpochLogger
@@ -24,7 +23,6 @@ from keras_dl.training.fit import BEST, STATE, Progress, finished_training
 from keras_dl.training.reuse import CompiledModels
 
 kt_config.DEBUG = False  # it would print every failed trial's traceback, which the trial's run holds, into the table
-kt_utils.save_json = write_json  # Keras Tuner writes its state in place, and one torn file loses a search
 
 # What ends a search: every other trial would meet the same.
 _FATAL = (UserError, kt.errors.FatalError)
