@@ -1,0 +1,80 @@
+"""Small networks to train, data for them, and ways to kill a training."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_dl.data import Splits, batches
+from keras_dl.objective import parse_objective
+from keras_dl.training.fit import BEST, fit
+
+
+class Kill(keras.callbacks.Callback):
+    """Kills a training in its second batch of an epoch."""
+
+    def __init__(self, epoch, kill):
+        super().__init__()
+        self.epoch, self.kill, self.present = epoch, kill, None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.present = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if (self.present, batch) == (self.epoch, 1):
+            self.kill()
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
+def data(seed=0):
+    """64 rows of four numbers: is their sum above 0?"""
+    rows = np.random.default_rng(7).normal(size=(96, 4)).astype("float32")
+    split = tf.data.Dataset.from_tensor_slices((rows, (rows.sum(1, keepdims=True) > 0).astype("float32")))
+    return batches(Splits(split.take(64), split.skip(64).take(16), split.skip(80)), batch_size=16, seed=seed)
+
+
+def plain(units=2):
+    """Two dense layers, SGD with momentum."""
+    keras.backend.clear_session()  # names as in a new process
+    keras.utils.set_random_seed(3)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(units, "tanh"), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(0.05, momentum=0.9), "mse", jit_compile=False)
+    return model
+
+
+def network(rate=0.02):
+    """Dropout, batch normalisation, Adam, and a metric with a state."""
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(3)
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            keras.layers.Dense(8, "relu"),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dropout(0.3),
+            keras.layers.Dense(1, "sigmoid"),
+        ]
+    )
+    metric = keras.metrics.Precision(name="precision")
+    model.compile(keras.optimizers.Adam(rate), "binary_crossentropy", metrics=[metric], jit_compile=False)
+    return model
+
+
+def train(folder, build=plain, epochs=4, killed_in=None, kill=interrupt, objective="val_loss", **options):
+    """Trains a new model as a new process would; returns it and what `fit` returned."""
+    model = build()
+    watchers = [] if killed_in is None else [Kill(killed_in, kill)]
+    return model, fit(model, data(), folder, parse_objective(objective), epochs=epochs, watchers=watchers, **options)
+
+
+def bits(variables):
+    """The variables' content, to compare to the last bit."""
+    return [keras.ops.convert_to_numpy(variable).tobytes() for variable in variables]
+
+
+def best_bits(folder):
+    """The same of the best epoch's file."""
+    with np.load(folder / BEST) as file:
+        return [file[name].tobytes() for name in sorted(file.files)]

@@ -1,0 +1,99 @@
+"""A training that cannot come to anything ends, and says why."""
+
+import os
+
+import keras
+import keras_tuner as kt
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_dl.errors import UserError
+from keras_dl.objective import parse_objective
+from keras_dl.training.fit import BEST, DONE, STATE, fit
+
+from .network import Kill, data, interrupt, plain, train
+
+
+def gap_in(*epochs):
+    """fit(...) of a network whose metric `gap` is no number in these epochs, and falls otherwise."""
+    splits, model = data(), plain()
+
+    def gap(target, output):
+        bad = tf.reduce_any(splits.epoch.read_value() == tf.constant(epochs, tf.int64))
+        return tf.where(bad, np.nan, 1 / (1 + tf.cast(splits.epoch, tf.float32))) + 0 * output
+
+    model.compile("sgd", "mse", metrics=[gap], jit_compile=False)
+
+    def run(folder, killed_in=None, **options):
+        watchers = [] if killed_in is None else [Kill(killed_in, interrupt)]
+        return fit(model, splits, folder, parse_objective("val_gap:min"), epochs=6, watchers=watchers, **options)
+
+    return run
+
+
+def test_without_patience_the_first_epoch_without_a_number_ends_it(tmp_path):
+    with pytest.raises(kt.errors.FailedTrialError, match=r"^val_gap is nan in epoch 3$"):
+        gap_in(2)(tmp_path)
+    assert not (tmp_path / DONE).exists()
+
+
+def test_patience_counts_epochs_in_a_row(tmp_path):
+    progress = gap_in(1, 3, 4)(tmp_path / "never three", nan_patience=2)
+    assert [np.isnan(row["val_gap"]) for row in progress.rows] == [False, True, False, True, True, False]
+    assert (progress.best_epoch, progress.best) == (5, pytest.approx(1 / 6))  # never one that is no number
+    with pytest.raises(kt.errors.FailedTrialError, match=r"^val_gap is nan in epoch 5$"):
+        gap_in(1, 3, 4)(tmp_path / "two", nan_patience=1)
+
+
+def test_the_count_survives_an_interruption(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        gap_in(2, 3)(tmp_path, nan_patience=1, killed_in=3)
+    with pytest.raises(kt.errors.FailedTrialError, match="in epoch 4"):
+        gap_in(2, 3)(tmp_path, nan_patience=1)
+
+
+def test_a_training_without_a_single_number_failed(tmp_path):
+    with pytest.raises(kt.errors.FailedTrialError, match="val_gap was no number in any epoch"):
+        gap_in(0, 1, 2, 3, 4, 5)(tmp_path, nan_patience=10)
+    assert not (tmp_path / BEST).exists() and not (tmp_path / DONE).exists()
+
+
+def test_a_loss_that_is_no_number_ends_it_though_the_objective_is_one(tmp_path):
+    def build():
+        model = plain()
+        model.compile("sgd", lambda target, output: keras.ops.mean(output) * np.nan, metrics=["mae"], jit_compile=False)
+        return model
+
+    with pytest.raises(kt.errors.FailedTrialError, match="loss is nan in epoch 1"):
+        train(tmp_path, build=build, objective="val_mae")
+
+
+@pytest.mark.parametrize("text", ["val_accuracy", "val_loss,val_accuracy"])
+def test_an_objective_that_no_metric_has_is_told_with_those_there_are(text, tmp_path):
+    message = "^the objective 'val_accuracy' is not among the metrics: loss, val_loss$"
+    with pytest.raises(UserError, match=message):
+        train(tmp_path, objective=text)
+
+
+def test_several_metrics_are_one_objective(tmp_path):
+    _, progress = train(tmp_path, epochs=3, objective="val_loss:0.5,loss:2:max")
+    values = [0.5 * row["val_loss"] - 2 * row["loss"] for row in progress.rows]
+    assert (progress.best, progress.best_epoch) == (pytest.approx(min(values)), int(np.argmin(values)))
+
+
+def test_a_full_disk_ends_it_and_leaves_what_was_whole(tmp_path, monkeypatch):
+    fsync, calls = os.fsync, []
+
+    def full(descriptor):
+        calls.append(descriptor)
+        if len(calls) > 4:
+            raise OSError(28, "No space left on device")
+        fsync(descriptor)
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
+        patch.setattr(os, "fsync", full)
+        train(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == [BEST, STATE]  # no temporary file
+    _, progress = train(tmp_path)
+    assert len(progress.rows) == 4
