@@ -1,0 +1,195 @@
+"""What of a training is kept in a file, and given back."""
+
+import os
+
+import keras
+import numpy as np
+import pytest
+
+from keras_dl.training.state import (
+    model_variables,
+    read_state,
+    read_variables,
+    restore_callbacks,
+    restore_model,
+    write_state,
+    write_variables,
+)
+
+from .network import bits, network, plain
+
+ROWS = np.random.default_rng(1).normal(size=(32, 4)).astype("float32")
+TARGETS = (ROWS.sum(1, keepdims=True) > 0).astype("float32")
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "state.npz"
+
+
+class Anything(keras.callbacks.Callback):
+    """A callback with attributes of every kind that is kept."""
+
+    def __init__(self, **attributes):
+        super().__init__()
+        vars(self).update(attributes)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(None, True, 7, 0.1, float("inf"), "word", [], [1, 2.5, "x"], {"a": [1, None]}, {}),
+        *(np.float32(0.1), np.int64(3), np.bool_(True)),
+        *(np.arange(6.0).reshape(2, 3), np.zeros((0, 2)), np.array(2.5)),
+        *([np.ones(3), np.zeros((2, 2), "int8")], (np.ones(3),)),
+    ],
+    ids=repr,
+)
+def test_numbers_words_and_arrays_of_callbacks_come_back(value, file):
+    write_state(file, plain(), [Anything(value=value, other=1)], {})
+    again = Anything(value="begun anew", other=2)
+    restore_callbacks([again], *read_state(file)[1:2], read_state(file)[2]["callbacks"])
+    assert again.other == 1
+    if isinstance(value, list | tuple) and value and isinstance(value[0], np.ndarray):
+        assert len(again.value) == len(value)
+        for mine, other in zip(again.value, value, strict=True):
+            np.testing.assert_array_equal(mine, other, strict=True)
+    elif isinstance(value, np.generic | np.ndarray):
+        assert np.asarray(again.value).dtype == value.dtype
+        np.testing.assert_array_equal(again.value, value)
+    else:
+        assert again.value == value and type(again.value) is type(value)
+
+
+@pytest.mark.parametrize("value", [print, object(), {1, 2}, {1: 2}, [object()], ROWS.tolist], ids=repr)
+def test_what_no_file_can_hold_stays_as_it_was_made(value, file):
+    write_state(file, plain(), [Anything(value=value)], {})
+    again = Anything(value="made anew")
+    _, arrays, content = read_state(file)
+    restore_callbacks([again], arrays, content["callbacks"])
+    assert again.value == "made anew"
+
+
+def test_a_list_of_many_arrays_keeps_its_order(file):
+    weights = [np.full(2, number) for number in range(12)]
+    write_state(file, plain(), [Anything(), Anything(weights=weights)], {})
+    again = [Anything(weights=None), Anything(weights=None)]
+    _, arrays, content = read_state(file)
+    restore_callbacks(again, arrays, content["callbacks"])
+    assert again[0].weights is None
+    assert [int(array[0]) for array in again[1].weights] == list(range(12))
+
+
+def test_other_callbacks_are_refused(file):
+    write_state(file, plain(), [Anything()], {})
+    _, arrays, content = read_state(file)
+    with pytest.raises(ValueError, match="expected 1 callbacks. Received: 2"):
+        restore_callbacks([Anything(), Anything()], arrays, content["callbacks"])
+
+
+def trained(build):
+    model = build()
+    model.fit(ROWS, TARGETS, epochs=1, verbose=0)
+    return model
+
+
+def scaled():
+    """Mixed precision: bfloat16 computation, a loss scale with its own counters, layers of their own dtype."""
+    keras.utils.set_random_seed(5)
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            keras.layers.Dense(3, dtype="mixed_float16"),
+            keras.layers.Dense(2, dtype="bfloat16"),
+            keras.layers.Dense(1, dtype="float16"),
+        ]
+    )
+    optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(0.01), dynamic_growth_steps=1)
+    model.compile(optimizer, "mse", jit_compile=False)
+    return model
+
+
+@pytest.mark.parametrize("build", [network, scaled])
+def test_a_state_makes_another_model_the_same(build, file):
+    model, other = trained(build), build()
+    write_state(file, model, [], {"rows": [1]})
+    assert bits(other.variables) != bits(model.variables)
+    variables, arrays, content = read_state(file)
+    restore_model(other, variables)
+    assert (arrays, content["record"]) == ({}, {"rows": [1]})
+    assert bits(model_variables(other)) == bits(model_variables(model))
+    assert bits(other.optimizer.variables) == bits(model.optimizer.variables)
+    for one in (model, other):
+        one.fit(ROWS, TARGETS, epochs=1, verbose=0, shuffle=False)
+    assert bits(other.variables) == bits(model.variables)
+
+
+def test_the_kinds_of_numbers_above_are_there():
+    kinds = {np.dtype(v.dtype).name if v.dtype != "bfloat16" else v.dtype for v in scaled().variables}
+    assert kinds >= {"float32", "float16", "bfloat16"}
+
+
+def test_the_best_variables_are_those_without_metrics_and_optimizer(file):
+    model, other = trained(network), network()
+    write_variables(file, model)
+    iterations = int(other.optimizer.iterations)
+    read_variables(file, other)
+    assert bits(model_variables(other)) == bits(model_variables(model))
+    assert int(other.optimizer.iterations) == iterations
+    metrics = {id(variable) for variable in model.metrics_variables}
+    assert metrics and not metrics & {id(variable) for variable in model_variables(model)}
+    names = [variable.path for variable in model_variables(model)]
+    assert any("seed_generator_state" in name for name in names)  # of dropout
+    assert any("moving_mean" in name for name in names)  # of batch normalisation
+
+
+def test_variables_of_another_structure_are_refused_and_change_nothing(file):
+    write_variables(file, plain(units=5))
+    model = plain()
+    before = bits(model.variables)
+    with pytest.raises(ValueError, match="expected variables of shapes"):
+        read_variables(file, model)
+    write_state(file, plain(units=5), [], {})
+    with pytest.raises(ValueError, match="expected variables of shapes"):
+        restore_model(model, read_state(file)[0])
+    assert bits(model.variables) == before
+
+
+@pytest.mark.parametrize("content", [b"", b"words", b"PK\x03\x04"], ids=repr)
+def test_a_damaged_file_is_told_or_none(content, file):
+    assert read_state(file) is None
+    with pytest.raises(FileNotFoundError):
+        read_variables(file, plain())
+    file.write_bytes(content)
+    assert read_state(file) is None
+    with pytest.raises(ValueError, match="state.npz is damaged"):
+        read_variables(file, plain())
+
+
+def test_any_torn_part_of_a_file_is_none(file):
+    write_state(file, plain(), [], {"rows": []})
+    whole = file.read_bytes()
+    for length in range(0, len(whole), 97):
+        file.write_bytes(whole[:length])
+        assert read_state(file) is None
+    file.write_bytes(whole)
+    assert read_state(file) is not None
+
+
+def test_a_state_holds_no_pickle(file):
+    """An object array is neither written nor, in a file of somebody else, read."""
+    np.savez(file, np.array([print], object))
+    assert read_state(file) is None
+
+
+def test_a_kill_while_writing_leaves_the_old_state(file, monkeypatch):
+    model = plain()
+    write_state(file, model, [], {"epoch": 1})
+
+    def killed(descriptor):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write_state(file, model, [], {"epoch": 2})
+    assert read_state(file)[2]["record"] == {"epoch": 1}
