@@ -119,6 +119,8 @@ def _search(pipeline, settings, plan, folder):
         best = log_outcome(pipeline, oracle, found, run_id)
         if best is None:
             remove_trials(folder)  # nothing to go on from: the same call begins anew
+            if not oracle.end_order:
+                raise UserError(f"no trial began in --max-time, {plan.max_time:g} seconds: give the search more")
             trial = oracle.trials[oracle.end_order[-1]]
             reason = (trial.message or "").strip().splitlines()[-1]
             raise UserError(

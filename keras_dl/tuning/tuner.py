@@ -134,7 +134,8 @@ class TrialTuner(BaseTuner):
         except Exception as error:
             why = exhausted(error)
             if why:
-                journal.end("KILLED")
+                with contextlib.suppress(OSError):  # of the same disk; the next process closes the run
+                    journal.end("KILLED")
                 raise kt.errors.FatalError(
                     f"{why}: {error.filename or folder}. Every finished trial is kept"
                 ) from error
