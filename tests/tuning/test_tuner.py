@@ -1,80 +1,245 @@
-"""The files of a search: written whole or not at all, and read again."""
+"""The trials of a search, interrupted and gone on with: nothing is lost, nothing doubled, every number the same."""
 
-import contextlib
-import json
-import os
+import shutil
 
-import keras_tuner as kt
-import keras_tuner.src.utils as kt_utils
+import numpy as np
 import pytest
 
-from keras_dl.tuning.oracles import make_oracle
-from keras_dl.tuning.tuner import write_json
+from keras_dl.pipeline import load_pipeline
+from keras_dl.training.fit import BEST, DONE, STATE, finished_training
+from keras_dl.tuning.oracles import NAMES, RandomOracle
+
+from .halves import GRID, client_of, curve, curves, fits, runs, stop, write_pipeline
+
+SPACE = {"cell": "max", "bias": True}  # pins
 
 
-@pytest.fixture(scope="module")
-def largest_file():
-    """largest_file(n): a context in which no file of this process can grow beyond n bytes."""
-    resource = pytest.importorskip("resource")
-
-    @contextlib.contextmanager
-    def limit(size):
-        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-        try:
-            yield
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-    return limit
+def outcome(project, tuner, parent):
+    """Scores and curves of a search, and the values that its trials had."""
+    trials = {key: (trial.score, trial.best_step, trial.status) for key, trial in tuner.oracle.trials.items()}
+    values = [{**trial.hyperparameters.values} for trial in tuner.oracle.trials.values()]
+    return trials, curves(project, parent), values
 
 
-def test_what_is_written_is_there(tmp_path):
-    file = tmp_path / "state.json"
-    assert json.loads(write_json(file, {"trials": [1, 2]})) == {"trials": [1, 2]}
-    write_json(str(file), {"trials": [1, 2, 3]})
-    assert json.loads(file.read_text()) == {"trials": [1, 2, 3]}
-    assert os.listdir(tmp_path) == ["state.json"]
+def begin_anew(project):
+    """As if nothing had been searched yet."""
+    shutil.rmtree(project.root / "searches" / "halves")
+    (project.root / "pipelines" / "fits.jsonl").unlink()
 
 
-def test_what_cannot_be_written_as_json_leaves_the_old_file(tmp_path):
-    file = tmp_path / "state.json"
-    write_json(file, {"trials": 1})
-    with pytest.raises(TypeError):
-        write_json(file, {"trials": object()})
-    assert json.loads(file.read_text()) == {"trials": 1}
-    assert os.listdir(tmp_path) == ["state.json"]
+def interrupted(project, tune, pipeline, *arguments, **options):
+    """Runs a search until its interruption; its run."""
+    with pytest.raises(KeyboardInterrupt):
+        tune(pipeline, *arguments, **options)
+    return runs(project)[-1]
 
 
-def test_a_full_disk_leaves_the_old_file(tmp_path, largest_file):
-    file = tmp_path / "state.json"
-    write_json(file, {"trials": 1})
-    with largest_file(1000), pytest.raises(OSError):
-        write_json(file, {"trials": "x" * 5000})
-    assert json.loads(file.read_text()) == {"trials": 1}
+@pytest.mark.parametrize("name", NAMES)
+def test_interrupted_again_and_again_a_search_gives_what_it_would_have_given(project, tune, name):
+    pipeline = write_pipeline(project.root)
+    pipeline.epochs = 3
+    trials, pins = 5 if name == "hyperband" else 3, GRID if name == "grid" else SPACE
+    whole = outcome(project, *tune(pipeline, name, trials, pins))
+    begin_anew(project)
+    stop(project.root, 1, 0)  # before its first epoch
+    parent = interrupted(project, tune, pipeline, name, trials, pins)
+    for fit, epoch in [(2, 0), (5, 0)] if name == "hyperband" else [(2, 2), (4, 1)]:
+        stop(project.root, fit, epoch)
+        again = interrupted(project, tune, pipeline, name, trials, pins, run_id=parent.info.run_id)
+        assert again.info.run_id == parent.info.run_id
+        statuses = [run.info.status for run in runs(project, again)]
+        assert statuses.count("KILLED") == 1 and set(statuses) <= {"FINISHED", "KILLED"}
+    tuner, parent = tune(pipeline, name, trials, pins, run_id=parent.info.run_id)
+    assert outcome(project, tuner, parent) == whole
+    assert {run.info.status for run in runs(project, parent)} == {"FINISHED"}
+    assert len(fits(project)) == trials + 3
 
 
-def test_a_kill_while_writing_leaves_the_old_file(tmp_path):
-    """In a process that dies, without any clean-up, at the moment when the new content is on disk."""
-    file = tmp_path / "state.json"
-    write_json(file, {"trials": 1})
-    child = os.fork()
-    if child == 0:
-        os.fsync = lambda descriptor: os._exit(3)
-        write_json(file, {"trials": 2})
-        os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
-    assert json.loads(file.read_text()) == {"trials": 1}
+def test_a_trial_goes_on_after_its_last_finished_epoch_in_its_run(project, tune):
+    pipeline = write_pipeline(project.root)
+    pipeline.epochs = 4
+    stop(project.root, 2, 3)
+    parent = interrupted(project, tune, pipeline)
+    first, second = runs(project, parent)
+    assert list(curve(project, second)) == [0, 1, 2]
+    _, parent = tune(pipeline, run_id=parent.info.run_id)
+    *_, begun, again, _ = fits(project)
+    steps = {32: 2, 64: 1}[begun["batch_size"]]  # an epoch
+    assert (begun["iterations"], again) == (0, {**begun, "iterations": 3 * steps})
+    children = runs(project, parent)
+    assert [child.info.run_id for child in children[:2]] == [first.info.run_id, second.info.run_id]
+    assert [list(curve(project, child)) for child in children] == [[0, 1, 2, 3]] * 3
 
 
-def test_keras_tuner_writes_its_state_that_way(tmp_path, largest_file):
-    assert kt_utils.save_json is write_json
-    oracle = make_oracle("random", kt.Objective("val_loss", "min"), 5, 2, 0, kt.HyperParameters())
-    oracle._set_project_dir(tmp_path, "trials")
-    oracle.verbose = 0
-    oracle.create_trial("tuner0")
-    file = tmp_path / "trials" / "oracle.json"
-    before = file.read_text()
-    with largest_file(100), pytest.raises(OSError):
-        oracle.save()
-    assert file.read_text() == before and json.loads(before)["start_order"] == ["0"]
+def test_the_best_model_of_an_interrupted_search_is_that_of_the_undisturbed_one(project, tune):
+    pipeline = write_pipeline(project.root)
+    pipeline.epochs = 3
+    tuner, _ = tune(pipeline, pins=SPACE, trials=2)
+    kept = [tuner.load_model(trial).get_weights() for trial in tuner.oracle.trials.values()]
+    begin_anew(project)
+    stop(project.root, 2, 1)
+    parent = interrupted(project, tune, pipeline, pins=SPACE, trials=2)
+    tuner, _ = tune(pipeline, pins=SPACE, trials=2, run_id=parent.info.run_id)
+    for trial, weights in zip(tuner.oracle.trials.values(), kept, strict=True):
+        for array, expected in zip(tuner.load_model(trial).get_weights(), weights, strict=True):
+            np.testing.assert_array_equal(array, expected)
+
+
+# ---------------------------------------------------------------------------- one compiled model
+
+
+def test_trials_that_differ_in_rates_train_one_compiled_model_with_the_results_of_fresh_ones(project, tune):
+    pins = {"batch_size": 64, "units": 3, **SPACE}
+    tuner, parent = tune(write_pipeline(project.root), pins=pins)
+    assert tuner.models.reused == 2
+    found = curves(project, parent)
+
+    class Fresh:
+        def take(self, model):
+            return model
+
+    begin_anew(project)
+    pipeline = load_pipeline(project.root / "pipelines" / "halves.py")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("keras_dl.tuning.tuner.CompiledModels", Fresh)
+        _, parent = tune(pipeline, pins=pins)
+    assert curves(project, parent) == found and len(set(map(str, found.values()))) == 3
+
+
+# ---------------------------------------------------------------------------- executions
+
+
+def test_executions_are_runs_below_the_trials_and_their_mean_is_the_score(project, tune):
+    tuner, parent = tune(write_pipeline(project.root), trials=2, executions=3, pins=SPACE)
+    trials = runs(project, parent)
+    assert [trial.info.run_name for trial in trials] == ["trial-1", "trial-2"]
+    for trial, known in zip(trials, tuner.oracle.trials.values(), strict=True):
+        executions = runs(project, trial)
+        assert [run.info.run_name for run in executions] == ["execution-1", "execution-2", "execution-3"]
+        assert [run.data.tags["execution"] for run in executions] == ["0", "1", "2"]
+        assert {run.info.status for run in (trial, *executions)} == {"FINISHED"}
+        best = [min(curve(project, run).values()) for run in executions]
+        assert len(set(best)) == 3  # other initial weights
+        assert known.score == pytest.approx(np.mean(best)) == trial.data.metrics["best_val_loss"]
+        spread = known.metrics.get_last_value("spread")
+        assert spread == pytest.approx(np.std(best, ddof=1)) == trial.data.metrics["spread_val_loss"]
+        folder, number = tuner.best_execution(known.trial_id)
+        assert number == int(np.argmin(best)) and finished_training(folder).best == pytest.approx(min(best))
+        assert curve(project, trial) == {}  # its executions have theirs
+
+
+@pytest.mark.parametrize(
+    "fit, epoch", [(2, 1), pytest.param(3, 0, marks=pytest.mark.slow), pytest.param(4, 1, marks=pytest.mark.slow)]
+)
+def test_a_search_interrupted_in_an_execution_goes_on_there(project, tune, fit, epoch):
+    pipeline = write_pipeline(project.root)
+    options = {"trials": 2, "executions": 2, "pins": SPACE}
+    tuner, parent = tune(pipeline, **options)
+    whole = [curves(project, trial) for trial in runs(project, parent)]
+    scores = [trial.score for trial in tuner.oracle.trials.values()]
+    begin_anew(project)
+    stop(project.root, fit, epoch)
+    parent = interrupted(project, tune, pipeline, **options)
+    tuner, parent = tune(pipeline, run_id=parent.info.run_id, **options)
+    trials = runs(project, parent)
+    assert [curves(project, trial) for trial in trials] == whole
+    assert [trial.score for trial in tuner.oracle.trials.values()] == scores
+    everything = [*trials, *(run for trial in trials for run in runs(project, trial))]
+    assert len(everything) == 6 and {run.info.status for run in everything} == {"FINISHED"}
+    assert len(fits(project)) == 5
+
+
+# ---------------------------------------------------------------------------- ended early
+
+
+def test_a_trial_ended_by_the_time_counts_with_its_best_epoch(project, tune):
+    pipeline = write_pipeline(project.root)
+    pipeline.epochs = 50
+    begun = lambda oracle: any(trial.metrics.exists("val_loss") for trial in oracle.trials.values())  # noqa: E731
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RandomOracle, "_out_of_time", begun)
+        tuner, parent = tune(pipeline, trials=3)
+    (trial,) = tuner.oracle.trials.values()
+    (run,) = runs(project, parent)
+    assert trial.status == "COMPLETED" and list(curve(project, run)) == [0]
+    assert trial.score == curve(project, run)[0] and run.data.tags["stopped_early"] == "true"
+
+
+def test_a_trial_that_falls_behind_is_ended_early(project, tune):
+    """Those of four units begin far off and learn nothing; three others have come as far before them."""
+    hopeless = "if units == 4:\n    rate = 0.0\n    model.layers[-1].bias.assign([5.0])"
+    pipeline = write_pipeline(project.root, hopeless)
+    pipeline.epochs = 4
+    pins = {"batch_size": 64, "rate": 0.1, "cell": "max"}
+    tuner, parent = tune(pipeline, "grid", 6, pins, early_stopping="median")
+    stopped = {}
+    for run in runs(project, parent):
+        early = run.data.tags["stopped_early"] == "true"
+        stopped.setdefault(run.data.params["units"], []).append(early)
+        assert list(curve(project, run)) == ([0] if early else [0, 1, 2, 3])
+        assert run.info.status == "FINISHED"
+        assert run.data.metrics["best_val_loss"] == min(curve(project, run).values())
+    assert stopped["4"] == [True, True] and stopped["3"] == [False, False]
+    assert {trial.status for trial in tuner.oracle.trials.values()} == {"COMPLETED"}
+
+
+# ---------------------------------------------------------------------------- Hyperband
+
+
+def test_a_promoted_trial_goes_on_with_its_parents_state(project, tune):
+    pipeline = write_pipeline(project.root)
+    pipeline.epochs = 3
+    tuner, parent = tune(pipeline, "hyperband", 5, {"batch_size": 32})
+    children = {run.data.tags["trial"]: run for run in runs(project, parent)}
+    promoted = [fit for fit in fits(project) if fit.get("tuner/trial_id")]
+    assert promoted
+    for fit in fits(project):
+        assert fit["iterations"] == 2 * fit["tuner/initial_epoch"]  # two batches an epoch
+    for trial in tuner.oracle.trials.values():
+        values = trial.hyperparameters.values
+        begin, end = values["tuner/initial_epoch"], values["tuner/epochs"]
+        assert list(curve(project, children[trial.trial_id])) == list(range(begin, end))
+
+    # One training of all the epochs gives the same curve.
+    trial = next(t for t in tuner.oracle.trials.values() if t.hyperparameters.values.get("tuner/trial_id"))
+    values = {k: v for k, v in trial.hyperparameters.values.items() if "/" not in k}
+    joined = curve(project, children[trial.hyperparameters.values["tuner/trial_id"]])
+    joined |= curve(project, children[trial.trial_id])
+    begin_anew(project)
+    tuner, parent = tune(pipeline, "random", 1, values)
+    assert curve(project, runs(project, parent)[0]) == joined
+
+
+# ---------------------------------------------------------------------------- failures
+
+
+BROKEN = """
+if units == 2:
+    raise ValueError("2 units are too few")
+if units == 4:
+    loss = lambda target, output: keras.ops.mean(output) * float("nan")
+"""
+
+
+def test_failed_trials_are_failed_runs_with_their_traceback(project, tune):
+    tuner, parent = tune(write_pipeline(project.root, BROKEN), "grid", 3, GRID)
+    children = {run.data.params["units"]: run for run in runs(project, parent)}
+    statuses = {units: run.info.status for units, run in children.items()}
+    assert statuses == {"2": "FAILED", "3": "FINISHED", "4": "FAILED"}
+    assert children["2"].data.tags["error"] == "ValueError: 2 units are too few"
+    assert "loss is nan in epoch 1" in children["4"].data.tags["error"]
+    client = client_of(project)
+    for units, line in (("2", "raise ValueError"), ("4", "raise kt.errors.FailedTrialError")):
+        path = client.download_artifacts(children[units].info.run_id, "error.txt")
+        text = open(path).read()
+        assert text.startswith("Traceback") and line in text
+    known = {trial.hyperparameters.get("units"): trial for trial in tuner.oracle.trials.values()}
+    assert {units: trial.status for units, trial in known.items()} == {2: "FAILED", 3: "COMPLETED", 4: "FAILED"}
+    assert "2 units are too few" in known[2].message
+
+
+def test_the_state_of_a_trial(project, tune):
+    tuner, _ = tune(write_pipeline(project.root), trials=1)
+    names = {path.name for path in tuner.trial_folder("0").iterdir()}
+    assert {BEST, DONE, "events.jsonl", "delivered.json"} <= names
+    assert STATE not in names and not [name for name in names if ".tmp" in name]
