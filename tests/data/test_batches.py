@@ -39,9 +39,17 @@ def test_every_example_once_in_batches_of_the_size():
     assert ready.features == "features"
 
 
+def epochs_of(ready, *epochs):
+    """What an iteration sees in each of these epochs."""
+    seen = []
+    for epoch in epochs:
+        ready.epoch.assign(epoch)
+        seen.append(flat(ready.train))
+    return seen
+
+
 def test_train_is_shuffled_over_the_whole_split_anew_each_epoch():
-    train = batches(splits(train=1000), batch_size=100).train
-    first, second = flat(train), flat(train)
+    first, second = epochs_of(batches(splits(train=1000), batch_size=100), 0, 1)
     assert first != second
     assert sorted(first) == sorted(second) == list(range(1000))
     # The first tenth has examples of the last tenth: no window that slides over the data.
@@ -49,12 +57,10 @@ def test_train_is_shuffled_over_the_whole_split_anew_each_epoch():
     assert first != list(range(1000))
 
 
-def test_the_order_is_that_of_the_seed():
-    epochs = {}
-    for name, seed in (("one", 5), ("again", 5), ("other", 6)):
-        train = batches(splits(train=100), batch_size=10, seed=seed).train
-        epochs[name] = [flat(train), flat(train)]
-    assert epochs["one"] == epochs["again"] != epochs["other"]
+def test_the_order_is_that_of_seed_and_epoch():
+    epochs = [epochs_of(batches(splits(train=100), batch_size=10, seed=seed), 0, 1) for seed in (5, 5, 6)]
+    assert epochs[0] == epochs[1]
+    assert epochs[0][0] != epochs[2][0] and epochs[0][1] != epochs[2][1]
 
 
 def test_order_holds_under_a_parallel_map():
@@ -70,9 +76,12 @@ def test_the_function_of_an_example_sees_each_epoch_afresh():
     # With a seed the drawn numbers come again in each epoch, so what counts is which example gets which.
     tf.random.set_seed(0)
     ready = batches(splits(), batch_size=20, example=lambda value: (value, tf.random.uniform([])))
-    first, second = (dict(zip(*next(ready.train.as_numpy_iterator()), strict=True)) for _ in range(2))
-    assert set(first) == set(second) == set(range(20))
-    assert sum(first[value] != second[value] for value in range(20)) > 10
+    drawn = []
+    for epoch in (0, 1):
+        ready.epoch.assign(epoch)
+        drawn.append(dict(zip(*next(ready.train.as_numpy_iterator()), strict=True)))
+    assert set(drawn[0]) == set(drawn[1]) == set(range(20))
+    assert sum(drawn[0][value] != drawn[1][value] for value in range(20)) > 10
 
 
 def test_the_training_batch_size_leaves_validation_and_test_alone():

@@ -1,0 +1,176 @@
+"""The search space of a pipeline, and values given for it."""
+
+import keras
+import keras_tuner as kt
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_dl import Pipeline
+from keras_dl.data import Splits
+from keras_dl.errors import UserError
+from keras_dl.pipeline import describe, space
+
+
+class Spaced(Pipeline):
+    """One hyperparameter of each kind; the model is the smallest there is."""
+
+    sizes = (2, 2, 2)
+
+    def data(self, hp):
+        hp.Choice("batch_size", [16, 32], default=32)
+        rows = tf.data.Dataset.from_tensor_slices((np.ones([2, 2]), np.ones([2, 1]))).batch(2)
+        return Splits(*(rows.take(size) for size in self.sizes))
+
+    def build(self, hp):
+        hp.Choice("cell", ["lstm", "gru"])
+        hp.Int("units", 8, 64, step=8, default=16)
+        hp.Float("rate", 1e-4, 1e-2, sampling="log", default=1e-3)
+        hp.Float("dropout", 0.0, 0.5, step=0.25)
+        hp.Boolean("bias", default=True)
+        hp.Fixed("depth", 2)
+        with hp.conditional_scope("cell", ["gru"]):
+            if hp.get("cell") == "gru":
+                hp.Int("resets", 1, 3)
+        model = keras.Sequential([keras.Input((2,), name="pair"), keras.layers.Dense(1, name="one")])
+        model.compile("sgd", "mse")
+        return model
+
+
+def test_a_space_has_the_defaults():
+    hp = space(Spaced())
+    assert hp.values == {
+        "batch_size": 32,
+        "cell": "lstm",
+        "units": 16,
+        "rate": 1e-3,
+        "dropout": 0.0,
+        "bias": True,
+        "depth": 2,
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("batch_size", 16),
+        ("cell", "gru"),
+        ("units", 8),
+        ("units", 64),
+        ("rate", 1e-2),
+        ("rate", 0.0005),
+        ("dropout", 0.5),
+        ("dropout", 0.25),
+        ("dropout", 0),
+        ("bias", False),
+        ("depth", 2),
+    ],
+)
+def test_a_value_in_its_range_is_taken(name, value):
+    hp = space(Spaced(), {name: value})
+    assert hp.get(name) == value
+    assert hp.get("units") == (value if name == "units" else 16)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("batch_size", 24, "batch_size one of 16, 32 (default 32)"),
+        ("batch_size", "32", "batch_size one of 16, 32 (default 32)"),
+        ("batch_size", True, "batch_size one of 16, 32 (default 32)"),
+        ("cell", "rnn", "cell one of lstm, gru (default lstm)"),
+        ("cell", 3, "cell one of lstm, gru (default lstm)"),
+        ("units", 7, "units from 8 to 64 in steps of 8 (whole) (default 16)"),
+        ("units", 65, "units from 8 to 64 in steps of 8 (whole) (default 16)"),
+        ("units", 12, "units from 8 to 64 in steps of 8 (whole) (default 16)"),
+        ("units", 16.0, "units from 8 to 64 in steps of 8 (whole) (default 16)"),
+        ("units", True, "units from 8 to 64 in steps of 8 (whole) (default 16)"),
+        ("units", "many", "units from 8 to 64 in steps of 8 (whole) (default 16)"),
+        ("rate", 0.1, "rate from 0.0001 to 0.01 (default 0.001)"),
+        ("rate", -1e-3, "rate from 0.0001 to 0.01 (default 0.001)"),
+        ("rate", "fast", "rate from 0.0001 to 0.01 (default 0.001)"),
+        ("rate", float("nan"), "rate from 0.0001 to 0.01 (default 0.001)"),
+        ("dropout", 0.3, "dropout from 0.0 to 0.5 in steps of 0.25 (default 0.0)"),
+        ("dropout", 0.75, "dropout from 0.0 to 0.5 in steps of 0.25 (default 0.0)"),
+        ("bias", 1, "bias True or False (default True)"),
+        ("bias", "yes", "bias True or False (default True)"),
+        ("depth", "deep", "depth as given, never searched (default 2)"),
+        ("depth", True, "depth as given, never searched (default 2)"),
+    ],
+)
+def test_a_value_that_is_not_possible_gets_the_range(name, value, expected):
+    with pytest.raises(UserError) as caught:
+        space(Spaced(), {name: value})
+    assert str(caught.value) == f"{name}={value!r} is not possible: expected {expected}"
+
+
+def test_what_is_fixed_can_be_given_and_is_not_searched():
+    hp = space(Spaced(), {"depth": 3})
+    assert hp.get("depth") == 3
+    assert [entry.name for entry in hp.space if type(entry).__name__ == "Fixed"] == ["depth"]
+
+
+def test_a_condition_opens_and_closes_a_part_of_the_space():
+    assert space(Spaced(), {"cell": "gru"}).get("resets") == 1
+    assert space(Spaced(), {"cell": "gru", "resets": 3}).get("resets") == 3
+    with pytest.raises(UserError, match="resets=4 is not possible: expected resets from 1 to 3"):
+        space(Spaced(), {"cell": "gru", "resets": 4})
+    with pytest.raises(UserError, match="unknown: resets"):
+        space(Spaced(), {"resets": 3})
+
+
+def test_an_unknown_name_gets_all_that_are_known():
+    with pytest.raises(UserError) as caught:
+        space(Spaced(), {"unit": 3, "rat": 1})
+    message = str(caught.value)
+    assert message.startswith(
+        "unknown: rat, unit. This pipeline has: batch_size one of 16, 32 (default 32); cell one of"
+    )
+    for name in ("units", "rate", "dropout", "bias", "depth"):
+        assert f"; {name} " in message
+
+
+def test_a_pipeline_without_hyperparameters_has_none():
+    pipeline = Spaced()
+    pipeline.data = lambda hp: Spaced.data(pipeline, kt.HyperParameters())
+    pipeline.build = lambda hp: Spaced.build(pipeline, kt.HyperParameters())
+    with pytest.raises(UserError, match="unknown: rate. This pipeline has: none"):
+        space(pipeline, {"rate": 1})
+
+
+@pytest.mark.parametrize(("sizes", "name"), [((0, 1, 1), "train"), ((1, 0, 1), "validation"), ((1, 1, 0), "test")])
+def test_an_empty_split_is_told_by_name(sizes, name):
+    pipeline = Spaced()
+    pipeline.sizes = sizes
+    with pytest.raises(UserError, match=f"the {name} split is empty"):
+        space(pipeline)
+
+
+@pytest.mark.parametrize(
+    "built",
+    [
+        lambda: None,
+        lambda: 7,
+        lambda: keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]),
+        lambda: keras.layers.Dense(1),
+    ],
+)
+def test_build_must_return_a_compiled_model(built):
+    pipeline = Spaced()
+    pipeline.name, pipeline.build = "mine", lambda hp: built()
+    with pytest.raises(UserError, match=r"build\(hp\) of mine must return a compiled keras.Model. Received:"):
+        space(pipeline)
+
+
+@pytest.mark.parametrize("made", [None, (1, 2, 3)])
+def test_data_must_return_splits(made):
+    pipeline = Spaced()
+    pipeline.name, pipeline.data = "mine", lambda hp: made
+    with pytest.raises(UserError, match=rf"data\(hp\) of mine must return Splits. Received: {type(made).__name__}"):
+        space(pipeline)
+
+
+def test_hyperparameters_are_described_with_their_range():
+    hp = kt.HyperParameters()
+    hp.Int("plain", 1, 3)
+    assert describe(hp.space[0]) == "plain from 1 to 3 (whole) (default 1)"
