@@ -1,0 +1,171 @@
+"""Precision, devices, compilation and determinism of a training, and one training over two devices."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.python.framework import config
+
+from keras_dl import Pipeline
+from keras_dl.errors import UserError
+from keras_dl.training.hardware import build, hardware, strategy_of
+
+
+class Dense(Pipeline):
+    def build(self, hp):
+        model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3), keras.layers.Dropout(0.5)])
+        model.compile("adam", "mse")
+        return model
+
+
+def made(**settings):
+    pipeline = Dense()
+    vars(pipeline).update(settings)
+    with hardware(pipeline):
+        return build(pipeline, None, 1)
+
+
+@pytest.mark.parametrize(X)
+def test_the_precision_is_that_of_the_layers_and_of_nothing_after_them(precision, computed):
+    before = keras.config.dtype_policy().name
+    layer = made(precision=precision).layers[0]
+    assert (layer.compute_dtype, layer.variable_dtype) == (computed, "float32")
+    assert keras.config.dtype_policy().name == before
+    with pytest.raises(ZeroDivisionError):
+        made(precision=precision, build=lambda hp: 1 / 0)
+    assert keras.config.dtype_policy().name == before
+
+
+def test_half_precision_trains_with_a_scaled_loss():
+    assert isinstance(made(precision="mixed_float16").optimizer, keras.optimizers.LossScaleOptimizer)
+    assert not isinstance(made(precision="mixed_bfloat16").optimizer, keras.optimizers.LossScaleOptimizer)
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        (
+            {"precision": "float8"},
+            "precision must be one of float32, mixed_float16, mixed_bfloat16. Received",
+        ),
+        ({"precision": None}, "precision must be one of .* Received: None"),
+        ({"strategy": "tpu"}, "strategy must be one of none, mirrored. Received: 'tpu'"),
+        ({"jit": True}, "jit must be one of auto, on, off. Received: True"),
+    ],
+)
+def test_what_does_not_exist_is_told(settings, message):
+    with pytest.raises(UserError, match=message):
+        made(**settings)
+
+
+@pytest.mark.parametrize("jit, compiled", [("on", True), ("off", False)])
+def test_compilation_reaches_the_model(jit, compiled):
+    assert made(jit=jit).jit_compile is compiled
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_compilation_is_left_to_the_pipeline_unless_told(compiled):
+    def own(hp):
+        model = Dense.build(None, hp)
+        model.jit_compile = compiled
+        return model
+
+    assert made(build=own).jit_compile is compiled
+
+
+def test_a_model_is_a_function_of_its_seed():
+    first, again = made(), made()
+    with hardware(Dense()):
+        other = build(Dense(), None, 2)
+    kernels = [model.layers[0].kernel.numpy() for model in (first, again, other)]
+    np.testing.assert_array_equal(kernels[0], kernels[1])
+    assert not np.array_equal(kernels[0], kernels[2])
+    assert [layer.name for layer in first.layers] == [layer.name for layer in again.layers] == ["dense", "dropout"]
+    seeds = [model.layers[1].seed_generator.state.numpy().tolist() for model in (first, again, other)]
+    assert seeds[0] == seeds[1] != seeds[2]
+
+
+def test_deterministic_operations_only_where_wanted():
+    was = config.is_op_determinism_enabled()
+    try:
+        config.disable_op_determinism()
+        made()
+        assert not config.is_op_determinism_enabled()
+        made(deterministic=True)
+        assert config.is_op_determinism_enabled()
+    finally:
+        (config.enable_op_determinism if was else config.disable_op_determinism)()
+
+
+def test_mirrored_is_over_every_device_of_the_best_kind():
+    strategy = strategy_of(Dense())
+    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    assert strategy.num_replicas_in_sync == len(devices)
+    model = made(strategy="mirrored")
+    assert model.distribute_strategy.num_replicas_in_sync == len(devices)
+    assert not tf.distribute.has_strategy()
+
+
+# Two devices must be there before TensorFlow first looks. Without dropout, for which each device draws its own.
+TWO_DEVICES = """
+import json, sys
+from pathlib import Path
+import tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+import keras
+import keras_tuner as kt
+sys.path.insert(0, sys.argv[1])
+from keras_dl import Pipeline
+from keras_dl.training.configuration import best_model, train_configuration
+from keras_dl.training.reuse import CompiledModels
+from training.network import Kill, bits, data, interrupt
+
+class Small(Pipeline):
+    epochs, replicas = 3, set()
+
+    def data(self, hp):
+        return data(self.seed)
+
+    def build(self, hp):
+        layers = [keras.layers.Dense(4, "tanh"), keras.layers.Dense(1)]
+        model = keras.Sequential([keras.Input((4,)), *layers])
+        model.compile(keras.optimizers.Adam(0.02), "mse", metrics=["mae"], jit_compile=False)
+        return model
+
+    def callbacks(self, hp):
+        Small.replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        return [keras.callbacks.ReduceLROnPlateau("val_loss", patience=0, min_delta=1.0, cooldown=1)]
+
+found, values = {}, kt.HyperParameters()
+for strategy, killed in (("none", None), ("mirrored", None), ("mirrored", 1)):
+    pipeline, folder = Small(), Path(sys.argv[2]) / f"{strategy}{killed}"
+    pipeline.strategy = strategy
+    if killed:
+        try:
+            train_configuration(pipeline, values, folder, CompiledModels(), watchers=[Kill(killed, interrupt)])
+        except KeyboardInterrupt:
+            pass
+    progress = train_configuration(pipeline, values, folder, CompiledModels())
+    weights = [variable.numpy().tolist() for variable in best_model(pipeline, values, folder).weights]
+    found[folder.name] = {"rows": progress.rows, "weights": weights, "replicas": Small.replicas}
+print(json.dumps(found))
+"""
+
+
+def test_two_devices_come_to_what_one_comes_to_and_go_on_where_they_were_killed(tmp_path):
+    command = [sys.executable, "-c", TWO_DEVICES, str(Path(__file__).parent.parent), str(tmp_path)]
+    output = subprocess.run(command, timeout=200, stdout=subprocess.PIPE, check=True, text=True).stdout
+    one, two, killed = json.loads(output.splitlines()[-1]).values()
+    assert [found["replicas"] for found in (one, two, killed)] == [1, 2, 2]
+    assert killed == two
+    for mine, other in zip(two["rows"], one["rows"], strict=True):
+        assert mine == pytest.approx(other, abs=1e-5)
+    assert len({row["loss"] for row in one["rows"]}) == 3
+    for mine, other in zip(two["weights"], one["weights"], strict=True):
+        np.testing.assert_allclose(mine, other, atol=1e-5)
