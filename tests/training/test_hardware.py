@@ -30,7 +30,9 @@ def made(**settings):
         return build(pipeline, None, 1)
 
 
-@pytest.mark.parametrize(X)
+@pytest.mark.parametrize(
+    "precision, computed", [("float32", "float32"), ("mixed_float16", "float16"), ("mixed_bfloat16", "bfloat16")]
+)
 def test_the_precision_is_that_of_the_layers_and_of_nothing_after_them(precision, computed):
     before = keras.config.dtype_policy().name
     layer = made(precision=precision).layers[0]
