@@ -75,7 +75,7 @@ def _search(pipeline, settings, plan, folder):
     if plan.fresh:
         _throw_away(folder)
     with hardware(pipeline):
-        found = space(pipeline, plan.pins)
+        found = _pinned(space(pipeline, plan.pins), plan.pins)
         combinations = plan.check_trials(found)
         answer(pipeline, build(pipeline, found, pipeline.seed), example_request(pipeline, found.values))
     trials = plan.trials or min(pipeline.trials, combinations or pipeline.trials)
@@ -192,6 +192,15 @@ def run_worker(pipeline: Pipeline, settings: Settings, client: ChiefClient, fold
             TrialTuner(pipeline, client, folder, delivery, run_id, executions, client.name, True, exchange).search()
     finally:
         delivery.stop(timeout=60)
+
+
+def _pinned(found, pins):
+    """The space in which the pinned values are no longer searched."""
+    pinned = kt.HyperParameters()
+    for name, value in pins.items():
+        pinned.Fixed(name, value)
+    pinned.merge([entry for entry in found.space if entry.name not in pins])
+    return pinned
 
 
 def _merged(kept, found):
