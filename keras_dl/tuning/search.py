@@ -152,6 +152,7 @@ def _run(tuner, pipeline, oracle, table, plan, folder, record):
             tuner.search()
         except kt.errors.FatalError as error:
             if not oracle.end_order and not isinstance(error.__cause__, OSError):
+                tuner.delivery.flush(60)  # the journal of the trial lies there too
                 remove_trials(folder)  # nothing to go on from
             cause = error.__cause__
             raise cause if isinstance(cause, UserError) else UserError(str(error)) from error
