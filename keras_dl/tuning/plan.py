@@ -6,6 +6,7 @@ import re
 from keras_dl.errors import UserError
 from keras_dl.pipeline import Pipeline, describe
 from keras_dl.tuning import early_stopping, oracles
+from keras_dl.tuning.address import parse_address
 
 # A search may go on with these changed: its finished trials stay comparable.
 CHANGEABLE = ("trials", "early_stop", "max_time", "space", "pipeline")
@@ -52,6 +53,8 @@ class Plan:
                 raise UserError(f"{name} must be at least {least}. Received: {getattr(self, name)}")
         if self.tuner == "hyperband" and self.executions > 1:
             raise UserError("hyperband goes on with single trainings: expected executions 1, or another tuner")
+        if self.chief:
+            parse_address(self.chief)  # for its errors
 
     def arguments(self, pipeline: Pipeline, trials: int, space: list) -> dict:
         """What makes this search the one it is, JSON-able."""
