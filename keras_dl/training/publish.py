@@ -35,6 +35,7 @@ def publish(
     """
     done = _already_registered(pipeline.name, settings)
     if done:
+        mlflow.set_tags({"model_version": done.version, "alias": done.alias})
         return done
     splits = splits_of(pipeline, values)
     metric, direction = pipeline.goal
