@@ -121,6 +121,7 @@ def _shuffle(split, seed, epoch):
     count = split.cardinality().numpy()
     buffer = count if count > 0 else 10_000
 
+    @tf.autograph.experimental.do_not_convert
     def of_this_epoch(_):
         # The operation itself, for `shuffle` wants its seed to be known when the data set is made.
         seeds = tf.cast(tf.random.experimental.stateless_fold_in([seed, 1], epoch.read_value()), tf.int64)

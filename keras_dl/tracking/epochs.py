@@ -40,6 +40,8 @@ class EpochLogger(keras.callbacks.Callback):
         self.compiled = None  # when the first step, which compiles, was over
 
     def on_epoch_begin(self, epoch, logs=None):
+        if self.watched:
+            self.watched.iterators_wanted = 1
         self.began = time.perf_counter()
         self.trained = self.steps = self.examples = None
         self.first = self.compiled is None
@@ -90,7 +92,7 @@ class _Watched(tf.data.Dataset):
     """
 
     def __init__(self, data):
-        self._data, self._unread = data, []
+        self._data, self._unread, self.iterators_wanted = data, [], 1
         super().__init__(data._variant_tensor)
 
     def _inputs(self):
@@ -101,6 +103,9 @@ class _Watched(tf.data.Dataset):
         return self._data.element_spec
 
     def __iter__(self):
+        if not self.iterators_wanted:
+            return self._unread[-1]  # Keras makes another one when an epoch is over, and never reads it
+        self.iterators_wanted -= 1
         iterator = super().__iter__()
         self._unread = [*self._unread[-1:], iterator]
         return iterator

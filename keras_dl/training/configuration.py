@@ -13,6 +13,7 @@ from keras_dl.tracking.epochs import EpochLogger
 from keras_dl.training.fit import BEST, Progress, fit
 from keras_dl.training.hardware import build, hardware
 from keras_dl.training.reuse import CompiledModels
+from keras_dl.training.shared_data import SharedData
 from keras_dl.training.state import read_variables
 
 
@@ -21,6 +22,7 @@ def train_configuration(
     values: kt.HyperParameters,
     folder: Path,
     models: CompiledModels,
+    data: SharedData,
     execution: int = 0,
     logger: EpochLogger | None = None,
     **options,
@@ -32,6 +34,7 @@ def train_configuration(
         values: `keras_tuner.HyperParameters`.
         folder: of this training's state.
         models: `CompiledModels` of this process.
+        data: `SharedData` of this process.
         execution: int, added to the seed of the model. The data, and with them what is validation and test, stay those
             of the pipeline's seed. Defaults to 0.
         logger: `EpochLogger`, told of every epoch. Defaults to none.
@@ -41,7 +44,7 @@ def train_configuration(
         model = build(_executed(pipeline, execution), values, pipeline.seed + execution)
         if pipeline.strategy == "none":
             model = models.take(model)
-        splits = pipeline.data(values)
+        splits = data(values)
         if logger:
             splits = dataclasses.replace(splits, train=logger.watch(splits.train))
         options = {"epochs": pipeline.epochs, "watchers": [logger] if logger else [], **options}

@@ -20,6 +20,7 @@ from keras_dl.tracking.settings import Settings
 from keras_dl.training.configuration import train_configuration
 from keras_dl.training.hardware import hardware
 from keras_dl.training.reuse import CompiledModels
+from keras_dl.training.shared_data import SharedData
 
 KINDS = ("train", "search", "trial", "execution")
 # Of a run, what is told of time and not of results.
@@ -69,7 +70,14 @@ def reproduce(pipeline: Pipeline, run_id: str, settings: Settings) -> bool:
         log_origin(pipeline)
         mlflow.log_params(values.values)
         progress = train_configuration(
-            pipeline, values, Path(folder), CompiledModels(), execution=execution, epochs=epochs, tell=_log
+            pipeline,
+            values,
+            Path(folder),
+            CompiledModels(),
+            SharedData(pipeline),
+            execution=execution,
+            epochs=epochs,
+            tell=_log,
         )
         largest = _compare(run, progress.rows)
         mlflow.log_metric("largest_difference", largest)

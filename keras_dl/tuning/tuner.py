@@ -21,6 +21,7 @@ from keras_dl.tracking.journal import Delivery, Journal
 from keras_dl.training.configuration import best_model, train_configuration
 from keras_dl.training.fit import BEST, STATE, Progress, finished_training
 from keras_dl.training.reuse import CompiledModels
+from keras_dl.training.shared_data import SharedData
 
 kt_config.DEBUG = False  # it would print every failed trial's traceback, which the trial's run holds, into the table
 
@@ -75,7 +76,8 @@ class TrialTuner(BaseTuner):
         exchange=None,
     ):
         self.pipeline, self.folder, self.delivery, self.parent_id = pipeline, folder, delivery, parent_id
-        self.executions, self.remote, self.exchange, self.models = executions, remote, exchange, CompiledModels()
+        self.executions, self.remote, self.exchange = executions, remote, exchange
+        self.models, self.data = CompiledModels(), SharedData(pipeline)
         self.idle = False
         # No sweep of the garbage has to look again at what is there now.
         gc.collect()
@@ -170,6 +172,7 @@ class TrialTuner(BaseTuner):
             trial.hyperparameters,
             folder,
             self.models,
+            self.data,
             execution=number,
             epochs=values.get("tuner/epochs", self.pipeline.epochs),
             begin=values.get("tuner/initial_epoch", 0),
