@@ -5,10 +5,11 @@ import json
 import shutil
 import sys
 
+import filelock
 import keras_tuner as kt
 import mlflow
 
-from keras_dl.durable import write_json
+from keras_dl.durable import exhausted, write_json
 from keras_dl.errors import UserError
 from keras_dl.pipeline import Pipeline, space
 from keras_dl.serving.export import answer, check_writable
@@ -22,6 +23,10 @@ from keras_dl.training.configuration import best_model, train_configuration
 from keras_dl.training.hardware import build, hardware
 from keras_dl.training.publish import example_request, export_champion, learning_curves, log_picture, publish
 from keras_dl.training.reuse import CompiledModels
+from keras_dl.training.shared_data import SharedData
+
+# What must be the same for a training to go on.
+SAME = ("epochs", "seed", "source", "objective", "direction", "precision", "strategy", "jit", "deterministic")
 
 
 def train(
@@ -40,18 +45,35 @@ def train(
         keep: int, exports of this model to keep beside the champion's; None (default) keeps all.
 
     Raises:
-        UserError: before the training, for values outside the space, an empty split, an unusable store or folder;
-            later, if the objective is missing or a loss is no number.
+        UserError: before the training, for values outside the space, an empty split, an unusable store, registry or
+            folder, another training of this pipeline at the same time; later, if the objective is missing, a loss is no
+            number or the disk is full.
     """
+    state = settings.root / "searches" / f"{pipeline.name}.training"
     check_writable(settings.saved_models)
+    check_writable(state.parent)
     connect(settings, pipeline.name)
     check_registry(settings, pipeline.name)
+    try:
+        with filelock.FileLock(f"{state}.lock", timeout=0):
+            return _train(pipeline, values, settings, state, fresh, keep)
+    except filelock.Timeout:
+        raise UserError(f"another training of {pipeline.name} is running in {state}: wait for it, or stop it") from None
+    except OSError as error:
+        if exhausted(error) is None:
+            raise
+        raise UserError(
+            f"{exhausted(error)}: {error.filename or state}. Every finished epoch is kept in {state}: the same command "
+            "goes on from there"
+        ) from error
+
+
+def _train(pipeline, values, settings, state, fresh, keep):
     with hardware(pipeline):
         hp = space(pipeline, values)
         answer(pipeline, build(pipeline, hp, pipeline.seed), example_request(pipeline, hp.values))
-    state = settings.root / "searches" / f"{pipeline.name}.training"
     arguments = {"values": hp.values, "pipeline": pipeline.digest}
-    arguments |= {name: getattr(pipeline, name) for name in ("epochs", "seed", "source", "objective", "precision")}
+    arguments |= {name: getattr(pipeline, name) for name in SAME}
     earlier = _unfinished(state, arguments, fresh)
     reap(mlflow.tracking.fluent._get_experiment_id(), but={earlier})
     tags = {"kind": "train", "objective": pipeline.improves.name, "direction": pipeline.improves.direction}
@@ -68,6 +90,7 @@ def train(
                 hp,
                 state,
                 CompiledModels(),
+                SharedData(pipeline),
                 logger=EpochLogger(journal),
                 verbose=1 if sys.stdout.isatty() else 2,
             )

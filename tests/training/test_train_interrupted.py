@@ -1,0 +1,148 @@
+"""A training from the command line that was stopped goes on in its run with the same call, or begins anew."""
+
+import errno
+import json
+import os
+
+import filelock
+import keras
+import mlflow
+import pytest
+
+from keras_dl.errors import UserError
+from keras_dl.tracking import registry
+from keras_dl.training import train as training
+from keras_dl.training.train import train
+
+from .line import weight
+
+
+@pytest.fixture
+def stop(line):
+    """stop(epoch): the next training is interrupted when it begins that epoch, counted from 0."""
+    epochs = []
+
+    def begins(epoch, logs=None):
+        if epoch in epochs:
+            epochs.remove(epoch)
+            raise KeyboardInterrupt
+
+    line.callbacks = lambda hp: [keras.callbacks.LambdaCallback(on_epoch_begin=begins)]
+    return epochs.append
+
+
+def runs():
+    return mlflow.search_runs(experiment_names=["line"], order_by=["attributes.start_time"], output_format="list")
+
+
+def curve(run):
+    return [(p.step, p.value) for p in mlflow.MlflowClient().get_metric_history(run.info.run_id, "val_loss")]
+
+
+def state_of(project):
+    return project.root / "searches" / "line.training"
+
+
+def test_it_goes_on_in_the_same_run_and_registers_its_model_once(project, line, stop, monkeypatch, capsys):
+    stop(2)
+    with pytest.raises(KeyboardInterrupt):
+        train(line, {"rate": 1.2}, project)
+    (run,) = runs()
+    assert run.info.status == "KILLED" and [step for step, _ in curve(run)] == [0, 1]
+    assert json.loads((state_of(project) / "training.json").read_text())["run_id"] == run.info.run_id
+
+    def killed(*arguments):
+        publish(*arguments)
+        raise KeyboardInterrupt
+
+    publish = training.publish
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(training, "publish", killed)
+        train(line, {"rate": 1.2}, project)
+    assert [row["version"] for row in registry.list_models()] == [1]
+    capsys.readouterr()
+    version = train(line, {"rate": 1.2}, project)
+    output = capsys.readouterr().out
+    assert "goes on with a training that was stopped; --fresh begins anew" in output
+    assert "model  line version 1, champion: registered before the interruption" in output
+    assert (version.version, version.alias, version.why) == (1, "champion", "the first version")
+    assert [row["version"] for row in registry.list_models()] == [1]
+    assert (project.saved_models / "line" / "1" / "saved_model.pb").is_file()
+    (run,) = runs()
+    assert run.info.status == "FINISHED" and run.data.tags["best_epoch"] == "1"
+    assert curve(run) == [(epoch, pytest.approx(1.4 ** (2 * epoch + 2), rel=1e-4)) for epoch in range(3)]
+    assert weight(1) == pytest.approx(2.4)
+    assert not state_of(project).exists()
+
+
+def stopped(line, project, stop, epoch=1, **arguments):
+    stop(epoch)
+    with pytest.raises(KeyboardInterrupt):
+        train(line, {"rate": 1.2}, project, **arguments)
+
+
+def other_values(line):
+    return {"values": {"rate": 1.4}}
+
+
+def other_seed(line):
+    line.seed = 5
+    return {}
+
+
+def other_precision(line):
+    line.precision = "mixed_bfloat16"
+    return {}
+
+
+def a_changed_file(line):
+    line.file.write_text(line.file.read_text() + "\n")
+    return {}
+
+
+def fresh(line):
+    return {"fresh": True}
+
+
+@pytest.mark.parametrize("change", [other_values, other_seed, other_precision, a_changed_file, fresh])
+def test_with_anything_changed_it_begins_anew_and_closes_the_old_run(change, project, line, stop):
+    stopped(line, project, stop)
+    (old,) = runs()
+    mlflow.MlflowClient().set_terminated(old.info.run_id, "RUNNING")  # as kill -9 leaves it
+    stop(1)
+    with pytest.raises(KeyboardInterrupt):
+        train(line, **{"values": {"rate": 1.2}, "settings": project, **change(line)})
+    assert [run.info.status for run in runs()] == ["KILLED", "KILLED"]
+    new = next(run for run in runs() if run.info.run_id != old.info.run_id)
+    assert [step for step, _ in curve(new)] == [0]
+    assert json.loads((state_of(project) / "training.json").read_text())["run_id"] == new.info.run_id
+
+
+def test_a_full_disk_is_told_and_what_was_finished_is_kept(project, line, stop, monkeypatch):
+    fsync, states = os.fsync, []
+
+    def full(descriptor):
+        if "state.npz" in os.readlink(f"/proc/self/fd/{descriptor}"):
+            states.append(descriptor)
+            if len(states) == 2:
+                raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(descriptor)
+
+    message = r"the disk is full: .*Every finished epoch is kept in .*line\.training: the same command goes on from"
+    with monkeypatch.context() as patch, pytest.raises(UserError, match=message):
+        patch.setattr(os, "fsync", full)
+        train(line, {"rate": 1.2}, project)
+    (run,) = runs()
+    assert run.info.status == "FAILED" and "No space left" in run.data.tags["error"]
+    stopped(line, project, stop, epoch=2)  # after two epochs, the first of which was not trained again
+    (run,) = runs()
+    assert run.info.status == "KILLED" and "error" not in run.data.tags
+    assert [step for step, _ in curve(run)] == [0, 1]
+
+
+def test_two_trainings_of_a_pipeline_at_once_are_one_too_many(project, line):
+    state_of(project).parent.mkdir()
+    with filelock.FileLock(f"{state_of(project)}.lock"):
+        with pytest.raises(UserError, match="another training of line is running"):
+            train(line, {}, project)
+    assert runs() == []
