@@ -15,7 +15,7 @@ PACKAGE = Path(keras_dl.__file__).parent
 # From low to high; those of one row stand beside each other and do not import each other.
 ORDER = [
     {"errors"},
-    {"startup", "values", "durable"},
+    {"startup", "values", "durable", "arguments"},
     {"ops"},
     {"layers", "losses", "metrics", "data"},
     {"models"},
@@ -30,7 +30,8 @@ ORDER = [
     {"cli"},
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
-VERBS = ["tune", "worker", "train", "evaluate", "export", "serve", "predict", "ui", "list", "init"]
+VERBS = ["tune", "worker", "train", "evaluate", "export", "reproduce", "serve", "predict", "ui", "promote", "rollback",
+         "compare", "list", "init"]  # fmt: skip
 
 
 def imported(tree, package):

@@ -19,6 +19,7 @@ from .scored import space
         ({"executions": 0}, "executions must be at least 1. Received: 0"),
         ({"keep": 0}, "keep must be at least 1. Received: 0"),
         ({"workers": -1}, "workers must be at least 0. Received: -1"),
+        ({"chief": "nowhere"}, "HOST:PORT"),
         ({"tuner": "hyperband", "executions": 2}, "hyperband goes on with single trainings"),
     ],
 )

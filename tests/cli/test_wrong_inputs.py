@@ -1,0 +1,189 @@
+"""Wrong inputs: exit status 2, one line, nothing done."""
+
+import socket
+import time
+
+import mlflow
+import pytest
+
+from ..tuning.halves import PIPELINE
+
+
+def no_search(settings):
+    """No state of a search; an empty folder and a lock may lie there."""
+    return not [path for path in (settings.root / "searches").glob("*") if path.is_dir()]
+
+
+def nothing_was_done(settings):
+    """No search, no model, and no run of the pipeline."""
+    client = mlflow.MlflowClient(settings.tracking_uri)
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    assert client.search_runs(experiments) == [] and client.search_registered_models() == []
+    assert no_search(settings)
+    assert not settings.saved_models.is_dir() or not list(settings.saved_models.iterdir())
+    return True
+
+
+@pytest.mark.parametrize("verb", ["tune", "train", "evaluate", "export"])
+def test_no_pipeline_file(halves, error, verb):
+    assert error(verb, "pipelines/wave.py") == "no pipeline file pipelines/wave.py. In that folder: pipelines/halves.py"
+    assert error(verb, "nowhere/wave.py") == "no pipeline file nowhere/wave.py"
+    assert error(verb, "pipelines").startswith("no pipeline file pipelines")
+    assert nothing_was_done(halves)
+
+
+@pytest.mark.parametrize(
+    "text, line, problem",
+    [
+        ("import keras\n\nx = (1,\n", 3, "SyntaxError: '(' was never closed"),
+        ("import keras\nimport nothing_like_it\n", 2, "ModuleNotFoundError: No module named 'nothing_like_it'"),
+        ("x = 1\n\n\ny = x / 0\n", 4, "ZeroDivisionError: division by zero"),
+        ("def f():\n    return [][0]\n\n\nf()\n", 2, "IndexError: list index out of range"),
+    ],
+)
+def test_a_file_that_cannot_be_imported_with_the_line_at_fault(halves, error, text, line, problem):
+    file = halves.root / "pipelines" / "broken.py"
+    file.write_text(text)
+    for path in ("pipelines/broken.py", str(file)):
+        message = error("tune", path)
+        assert f"broken.py:{line}: {problem}" in message
+    assert nothing_was_done(halves)
+
+
+def test_a_file_without_data_or_build(halves, error):
+    file = halves.root / "pipelines" / "other.py"
+    file.write_text("objective = 'val_loss'\n")
+    assert error("tune", str(file)).startswith(f"{file} has no data(hp) and no build(hp): expected a subclass of")
+    file.write_text("from keras_dl import Pipeline\n\nclass Mine(Pipeline):\n    def data(self, hp): ...\n")
+    assert error("train", str(file)).startswith(f"{file} has no build(hp): ")
+    file.rename(halves.root / "pipelines" / "my-model.py")
+    assert "a pipeline file is called NAME.py" in error("train", "pipelines/my-model.py")
+
+
+@pytest.mark.parametrize("verb", ["tune", "train"])
+@pytest.mark.parametrize(
+    "value, message",
+    [
+        ("unit=3", "unknown: unit. This pipeline has: batch_size one of 32, 64 (default 64); units from 2 to 4 (whole) "
+                   "(default 3); rate from 0.001 to 0.1 (default 0.01); cell one of max, mean (default max); "
+                   "bias True or False (default True)"),
+        ("units=5", "units=5 is not possible: expected units from 2 to 4 (whole) (default 3)"),
+        ("units=2.5", "units=2.5 is not possible: expected units from 2 to 4 (whole)"),
+        ("units=many", "units='many' is not possible: expected units from 2 to 4 (whole)"),
+        ("rate=0.5", "rate=0.5 is not possible: expected rate from 0.001 to 0.1"),
+        ("batch_size=48", "batch_size=48 is not possible: expected batch_size one of 32, 64"),
+        ("cell=lstm", "cell='lstm' is not possible: expected cell one of max, mean"),
+        ("bias=1", "bias=1 is not possible: expected bias True or False"),
+        ("units", "expected name=value, such as learning_rate=0.001. Received: 'units'"),
+        ("=3", "expected name=value, such as learning_rate=0.001. Received: '=3'"),
+    ],
+)  # fmt: skip
+def test_a_wrong_name_or_value(halves, error, verb, value, message):
+    assert error(verb, "pipelines/halves.py", "rate=0.01", value).startswith(message)
+    assert nothing_was_done(halves)
+
+
+def test_settings_that_are_wrong(halves, error):
+    (halves.root / "mlflow.yaml").write_text("tracking: {url: sqlite:///runs.db}\nui: {port: 0}\n")
+    for arguments in (["tune", "pipelines/halves.py"], ["list"], ["ui"], ["predict", "halves", "--example", "0"]):
+        message = error(*arguments)
+        assert message.startswith(f"{halves.root}/mlflow.yaml: unknown key 'tracking.url'; known here: uri, artifacts")
+        assert "ui.port: " in message
+
+
+@pytest.mark.parametrize("verb", [["tune", "pipelines/halves.py"], ["train", "pipelines/halves.py"], ["list"],
+                                  ["evaluate", "pipelines/halves.py"], ["export", "pipelines/halves.py"]])  # fmt: skip
+def test_a_tracking_server_that_is_not_there(halves, error, verb):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        uri = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    (halves.root / "mlflow.yaml").write_text(f"tracking: {{uri: '{uri}'}}")
+    began = time.monotonic()
+    assert error(*verb).startswith(f"no MLflow server answers at {uri} (ConnectionError): start it, or change")
+    assert time.monotonic() - began < 20
+    assert no_search(halves)
+
+
+def test_an_empty_split(halves, error):
+    for verb in ("tune", "train"):
+        message = error(verb, "pipelines/halves.py", "--data", "empty")
+        assert message == "the validation split is empty: a search needs at least one batch in each split"
+    assert nothing_was_done(halves)
+
+
+def test_data_that_are_not_there(halves, error):
+    message = error("tune", "pipelines/halves.py", "--data", "tfds:nothing_like_it")
+    assert message.startswith("TensorFlow Datasets has no 'nothing_like_it'")
+    message = error("train", "pipelines/halves.py", "--data", "digit_string")
+    assert "unknown data set 'digit_string': expected one of digit_strings" in message and "tfds:NAME" in message
+    assert nothing_was_done(halves)
+
+
+@pytest.mark.parametrize("verb", ["tune", "train"])
+def test_a_place_for_exports_that_cannot_be_written(halves, error, verb):
+    halves.saved_models.touch()  # a file in its place; permissions do not stop root
+    assert error(verb, "pipelines/halves.py").startswith(f"cannot write to {halves.saved_models}: ")
+    halves.saved_models.unlink()
+    assert nothing_was_done(halves)
+
+
+def test_a_port_in_use(halves, error):
+    (halves.saved_models / "halves" / "1").mkdir(parents=True)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = str(listener.getsockname()[1])
+        assert error("serve", "--embedded", "--rest-port", port).startswith(f"cannot listen on 127.0.0.1:{port} (Addr")
+        assert error("ui", "--port", port).startswith(f"cannot listen on 127.0.0.1:{port} (Addr")
+
+
+def test_a_loss_that_is_no_number(halves, error):
+    file = halves.root / "pipelines" / "halves.py"
+    file.write_text(PIPELINE.replace('"binary_crossentropy"', "lambda target, output: keras.ops.log(-output)"))
+    assert error("train", "pipelines/halves.py") == "the training came to nothing: loss is nan in epoch 1"
+    client = mlflow.MlflowClient(halves.tracking_uri)
+    (run,) = client.search_runs([client.get_experiment_by_name("halves").experiment_id])
+    assert run.info.status == "FAILED" and client.search_registered_models() == []
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--max-time", "soon"], "expected a time such as 90s, 15m or 1.5h. Received: 'soon'"),
+        (["--objective", "val_gain"], "cannot tell whether 'val_gain' should fall or rise"),
+        (["--objective", "val_loss,val_loss"], "expected metrics separated by commas, each once"),
+        (["--tuner", "hyperband", "--executions-per-trial", "2"], "hyperband goes on with single trainings"),
+        (["--tuner", "grid", "--trials", "7", "rate=0.01", "cell=max", "bias=True"], "the grid has 6 combinations"),
+        (["units=3", "rate=0.01", "cell=max", "bias=True", "batch_size=64"], "there is nothing to search"),
+        (["--chief", "nowhere"], "expected HOST:PORT"),
+    ],
+)
+def test_options_of_a_search_that_make_no_sense(halves, error, arguments, message):
+    assert message in error("tune", "pipelines/halves.py", *arguments)
+    assert nothing_was_done(halves)
+
+
+def test_runs_and_versions_that_are_not_there(halves, error):
+    assert "0123" in error("reproduce", "0123", "pipelines/halves.py")
+    assert error("promote", "halves", "1").startswith("halves has no version '1' in the registry")
+    assert error("rollback", "halves").startswith("halves has no version 'champion' in the registry")
+    assert error("compare", "halves", "1", "2").startswith("halves has no version '1' in the registry")
+    assert nothing_was_done(halves)
+
+
+def test_a_worker_without_a_chief(halves, error):
+    assert error("worker", "nowhere", "pipelines/halves.py").startswith("expected HOST:PORT")
+    assert error("worker", "127.0.0.1:9000", "pipelines/wave.py").startswith("no pipeline file pipelines/wave.py")
+
+
+def test_models_that_are_not_there(halves, error):
+    assert error("serve", "digits") == f"no model 'digits' in {halves.saved_models}. There is: none"
+    assert error("serve").startswith("expected a model to serve and received none")
+    (halves.saved_models / "halves").mkdir(parents=True)
+    assert error("serve", "halves", "digits").endswith(". There is: halves")
+    for what in (["--example", "0"], ["--image", "a.png"], ["--input", "{}"]):
+        assert error("predict", "digits", *what).startswith(f"no model 'digits' in {halves.saved_models}: make it with")
+    for verb in ("evaluate", "export"):
+        assert error(verb, "pipelines/halves.py").startswith("halves has no version 'champion' in the registry. Train")
+    assert error("evaluate", "pipelines/halves.py", "--model", "my.keras") == "no model file my.keras"
+
+
+def test_a_place_for_a_project_that_cannot_be_written(halves, error):
+    assert error("init", "pipelines/halves.py").startswith("cannot write pipelines/halves.py/mlflow.yaml: ")
