@@ -2,6 +2,7 @@
 
 import ast
 import json
+import math
 import tempfile
 from pathlib import Path
 
@@ -35,14 +36,15 @@ def reproduce(pipeline: Pipeline, run_id: str, settings: Settings) -> bool:
 
     Args:
         pipeline: from `load_pipeline`; its options are set to those of the run.
-        run_id: of a training, a trial, an execution, or a search, of which the best trial is done again.
+        run_id: of a training, an execution, a trial, of which the first execution is done again if it has several, or a
+            search, of which the best trial is.
         settings: of `mlflow.yaml`.
 
     Returns:
         Whether every number is the same to the last bit.
 
     Raises:
-        UserError: if there is no such run, or it did not train this pipeline.
+        UserError: if there is no such run, it did not train this pipeline, or finished no epoch.
     """
     connect(settings, pipeline.name)
     run, origin, execution = _find(run_id)
@@ -54,6 +56,8 @@ def reproduce(pipeline: Pipeline, run_id: str, settings: Settings) -> bool:
     pipeline.source = None if tags["data"] == "default" else tags["data"]
     pipeline.seed, pipeline.epochs = int(tags["seed"]), int(origin.data.params["epochs"])
     pipeline.objective = origin.data.params.get("objective", pipeline.objective)
+    if pipeline.improves.missing(run.data.metrics):
+        raise UserError(f"run {run_id} has no finished epoch to compare with")
     for name in ("precision", "strategy", "jit"):
         setattr(pipeline, name, tags.get(name, getattr(pipeline, name)))
     pipeline.deterministic = tags.get("deterministic") == "True"
@@ -116,22 +120,25 @@ def _find(run_id):
         raise UserError(f"no run {run_id!r} in {mlflow.get_tracking_uri()}: {error.message}") from error
     if run.data.tags.get("kind") not in KINDS:
         raise UserError(f"run {run_id} is none of keras-dl's: expected a {', '.join(KINDS)}")
-    origin, execution = run, 0
     if run.data.tags["kind"] == "search":
-        children = mlflow.search_runs(
-            [run.info.experiment_id], f"tags.mlflow.parentRunId = '{run.info.run_id}'", output_format="list"
-        )
-        run = next((child for child in children if child.info.run_name == run.data.tags.get("best_trial")), None)
+        best = run.data.tags.get("best_trial")
+        run = next((child for child in _children(run) if child.info.run_name == best), None)
         if run is None:
             raise UserError(f"the search {run_id} has no best trial: expected one that came to its end")
-    elif run.data.tags["kind"] == "execution":
-        execution = int(run.data.tags["execution"])
-        trial = client.get_run(run.data.tags["mlflow.parentRunId"])
-        origin = client.get_run(trial.data.tags["mlflow.parentRunId"])
-        run.data.params.update(trial.data.params)
-    elif run.data.tags["kind"] == "trial":
-        origin = client.get_run(run.data.tags["mlflow.parentRunId"])
-    return run, origin, execution
+    if run.data.tags["kind"] == "trial":
+        run = next((child for child in _children(run) if child.data.tags.get("execution") == "0"), run)
+    if run.data.tags["kind"] == "train":
+        return run, run, 0
+    parent = client.get_run(run.data.tags["mlflow.parentRunId"])
+    if run.data.tags["kind"] == "trial":
+        return run, parent, 0
+    run.data.params.update(parent.data.params)
+    return run, client.get_run(parent.data.tags["mlflow.parentRunId"]), int(run.data.tags["execution"])
+
+
+def _children(run):
+    parent = f"tags.mlflow.parentRunId = '{run.info.run_id}'"
+    return mlflow.search_runs([run.info.experiment_id], parent, output_format="list")
 
 
 def _known(pipeline, recorded):
@@ -177,7 +184,7 @@ def _compare(run, rows):
         points = {step: value for step, value in points.items() if step < len(rows)}
         if not points:
             continue
-        difference = max(abs(value - rows[step][name]) for step, value in points.items())
+        difference = max(_difference(value, rows[step][name]) for step, value in points.items())
         largest = max(largest, difference)
         last = max(points)
         table.add_row(
@@ -186,3 +193,9 @@ def _compare(run, rows):
     rich.console.Console().print(table)
     print("identical" if largest == 0 else f"not identical: the largest difference is {largest:.3g}")
     return largest
+
+
+def _difference(first, second):
+    if math.isfinite(first) and math.isfinite(second):
+        return abs(first - second)
+    return 0.0 if repr(first) == repr(second) else math.inf

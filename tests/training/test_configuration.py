@@ -10,6 +10,7 @@ from keras_dl.pipeline import space
 from keras_dl.training.configuration import best_file, best_model, train_configuration
 from keras_dl.training.fit import BEST
 from keras_dl.training.reuse import CompiledModels
+from keras_dl.training.shared_data import SharedData
 
 from .line import write_pipeline
 from .network import Kill, best_bits, bits, data, interrupt
@@ -44,20 +45,20 @@ def weight(model):
 
 
 def test_a_configuration_is_trained_with_its_values_and_epochs(line, tmp_path):
-    progress = train_configuration(line, space(line, {"rate": 1.2}), tmp_path / "a", CompiledModels())
+    progress = train_configuration(line, space(line, {"rate": 1.2}), tmp_path / "a", CompiledModels(), SharedData(line))
     assert [row["val_loss"] for row in progress.rows] == pytest.approx([1.4**2, 1.4**4, 1.4**6], rel=1e-4)
     assert (progress.best, progress.best_epoch) == (pytest.approx(1.4**2), 0)
     assert best_file(tmp_path / "a") == tmp_path / "a" / BEST
     model = best_model(line, space(line, {"rate": 1.2}), tmp_path / "a")
     assert weight(model) == pytest.approx(1 + 1.4) and model.compiled
-    progress = train_configuration(line, space(line, {}), tmp_path / "b", CompiledModels(), epochs=1)
+    progress = train_configuration(line, space(line, {}), tmp_path / "b", CompiledModels(), SharedData(line), epochs=1)
     assert len(progress.rows) == 1
 
 
 def test_what_the_pipeline_says_of_callbacks_direction_and_patience_counts(line, tmp_path):
     line.direction = "max"
     line.callbacks = lambda hp: [keras.callbacks.EarlyStopping("val_loss", patience=0, min_delta=hp.get("rate"))]
-    progress = train_configuration(line, space(line, {"rate": 1.2}), tmp_path / "a", CompiledModels())
+    progress = train_configuration(line, space(line, {"rate": 1.2}), tmp_path / "a", CompiledModels(), SharedData(line))
     assert progress.stopped and progress.best_epoch == 1
 
 
@@ -69,19 +70,21 @@ def test_the_pipelines_patience_counts(line, tmp_path):
 
     line.build, line.nan_patience = build, 1
     with pytest.raises(kt.errors.FailedTrialError, match="loss is nan in epoch 2"):
-        train_configuration(line, kt.HyperParameters(), tmp_path, CompiledModels())
+        train_configuration(line, kt.HyperParameters(), tmp_path, CompiledModels(), SharedData(line))
 
 
-def test_a_configuration_is_a_function_of_seed_and_execution_and_goes_on_in_a_reused_model(tmp_path):
+def test_a_configuration_follows_from_seed_and_execution_in_a_reused_model_too(tmp_path):
     pipeline, values, models = Drawn(), space(Drawn()), CompiledModels()
-    first = train_configuration(pipeline, values, tmp_path / "first", models)
+    first = train_configuration(pipeline, values, tmp_path / "first", models, SharedData(pipeline))
     pipeline.seen.clear()
-    second = train_configuration(pipeline, values, tmp_path / "second", models, execution=1)
+    second = train_configuration(pipeline, values, tmp_path / "second", models, SharedData(pipeline), execution=1)
     assert second.rows != first.rows
     assert pipeline.seen == [0] and pipeline.seed == 0  # the data stay those of the pipeline's seed
     with pytest.raises(KeyboardInterrupt):
-        train_configuration(pipeline, values, tmp_path / "again", models, watchers=[Kill(1, interrupt)])
-    again = train_configuration(pipeline, values, tmp_path / "again", models)
+        train_configuration(
+            pipeline, values, tmp_path / "again", models, SharedData(pipeline), watchers=[Kill(1, interrupt)]
+        )
+    again = train_configuration(pipeline, values, tmp_path / "again", models, SharedData(pipeline))
     assert again.rows == first.rows and models.reused == 3
     assert best_bits(tmp_path / "again") == best_bits(tmp_path / "first")
     for folder, execution in ((tmp_path / "first", 0), (tmp_path / "second", 1)):
@@ -98,7 +101,7 @@ def test_the_best_model_of_layers_that_are_built_by_their_data(tmp_path):
             return model
 
     pipeline, values = Unbuilt(), kt.HyperParameters()
-    progress = train_configuration(pipeline, values, tmp_path, CompiledModels(), epochs=1)
+    progress = train_configuration(pipeline, values, tmp_path, CompiledModels(), SharedData(pipeline), epochs=1)
     model = best_model(pipeline, values, tmp_path)
     assert model.evaluate(data().validation, verbose=0) == pytest.approx(progress.best, rel=1e-5)
     assert len(bits(model.variables)) >= 2

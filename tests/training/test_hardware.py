@@ -115,7 +115,7 @@ def test_mirrored_is_over_every_device_of_the_best_kind():
 
 # Two devices must be there before TensorFlow first looks. Without dropout, for which each device draws its own.
 TWO_DEVICES = """
-import json, sys
+import contextlib, json, sys
 from pathlib import Path
 import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
@@ -126,6 +126,7 @@ sys.path.insert(0, sys.argv[1])
 from keras_dl import Pipeline
 from keras_dl.training.configuration import best_model, train_configuration
 from keras_dl.training.reuse import CompiledModels
+from keras_dl.training.shared_data import SharedData
 from training.network import Kill, bits, data, interrupt
 
 class Small(Pipeline):
@@ -148,12 +149,12 @@ found, values = {}, kt.HyperParameters()
 for strategy, killed in (("none", None), ("mirrored", None), ("mirrored", 1)):
     pipeline, folder = Small(), Path(sys.argv[2]) / f"{strategy}{killed}"
     pipeline.strategy = strategy
-    if killed:
-        try:
-            train_configuration(pipeline, values, folder, CompiledModels(), watchers=[Kill(killed, interrupt)])
-        except KeyboardInterrupt:
-            pass
-    progress = train_configuration(pipeline, values, folder, CompiledModels())
+    train = lambda: train_configuration(pipeline, values, folder, CompiledModels(), SharedData(pipeline), **options)
+    options = {"watchers": [Kill(killed, interrupt)]} if killed else {}
+    with contextlib.suppress(KeyboardInterrupt):
+        train()
+    options = {}
+    progress = train()
     weights = [variable.numpy().tolist() for variable in best_model(pipeline, values, folder).weights]
     found[folder.name] = {"rows": progress.rows, "weights": weights, "replicas": Small.replicas}
 print(json.dumps(found))

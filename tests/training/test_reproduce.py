@@ -1,0 +1,172 @@
+"""A run done again: identical to the last bit, or told what differs."""
+
+import math
+import shutil
+
+import mlflow
+import pytest
+
+from keras_dl.errors import UserError
+from keras_dl.pipeline import load_pipeline
+from keras_dl.tracking.runs import connect
+from keras_dl.tracking.settings import Settings
+from keras_dl.training.reproduce import _difference, pipeline_file, reproduce
+from keras_dl.training.train import train
+from keras_dl.tuning.plan import Plan
+from keras_dl.tuning.search import search
+
+from .line import PIPELINE
+
+# The first weight is drawn, so that another seed or execution comes to something else.
+DRAWN = PIPELINE.replace('kernel_initializer="zeros"', 'kernel_initializer="glorot_uniform"')
+
+
+def write(root, text=DRAWN, name="line"):
+    file = root / "pipelines" / f"{name}.py"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(text)
+    return load_pipeline(file)
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory, empty_store):
+    """A project with a training of its own seed, epochs and data, and a search of two trials with two executions."""
+    root = tmp_path_factory.mktemp("recorded")
+    shutil.copy(empty_store, root / "mlflow.db")
+    settings = Settings(system_metrics={"enabled": False}, root=root)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.chdir(root)
+        pipeline = write(root)
+        pipeline.seed, pipeline.epochs, pipeline.source, pipeline.deterministic = 4, 2, "3", True
+        train(pipeline, {"rate": 0.3}, settings)
+        search(write(root), settings, Plan(trials=2, executions=2))
+    return settings
+
+
+@pytest.fixture
+def project(recorded, monkeypatch):
+    """That project, as the current one, with its pipeline as it was."""
+    monkeypatch.chdir(recorded.root)
+    write(recorded.root)
+    connect(recorded, "line")
+    return recorded
+
+
+def runs(kind):
+    return mlflow.search_runs(
+        experiment_names=["line"],
+        filter_string=f"tags.kind = '{kind}'",
+        order_by=["attributes.start_time"],
+        output_format="list",
+    )
+
+
+def again(project, run):
+    return reproduce(load_pipeline(project.root / "pipelines" / "line.py"), run.info.run_id, project)
+
+
+@pytest.mark.parametrize(
+    "kind, number", [("train", 0), ("search", 0), ("trial", 1), ("execution", 1), ("execution", 2)]
+)
+def test_every_kind_of_run_comes_to_the_same_bits(kind, number, project, capsys):
+    run = runs(kind)[number]
+    assert again(project, run)
+    output = capsys.readouterr().out
+    assert "identical" in output and "not identical" not in output and "differs" not in output
+    done = runs("reproduction")[-1]
+    expected = run
+    if kind == "search":
+        expected = next(one for one in runs("trial") if one.info.run_name == run.data.tags["best_trial"])
+    if kind in ("search", "trial"):  # of several executions the first
+        ours = [one for one in runs("execution") if one.data.tags["mlflow.parentRunId"] == expected.info.run_id]
+        expected = next(one for one in ours if one.data.tags["execution"] == "0")
+    assert done.data.tags["reproduces"] == expected.info.run_id
+    assert done.data.metrics["largest_difference"] == 0 and done.info.status == "FINISHED"
+    for name in ("loss", "val_loss"):
+        points = [
+            [(point.step, point.value) for point in mlflow.MlflowClient().get_metric_history(one.info.run_id, name)]
+            for one in (expected, done)
+        ]
+        assert points[0] == points[1] and len(points[0]) == (2 if kind == "train" else 3)
+
+
+def test_executions_and_trials_differ_so_that_the_comparison_means_something(project):
+    losses = [run.data.metrics["loss"] for run in (*runs("execution"), *runs("train"))]
+    assert len(losses) == 5 and len(set(losses)) == 5
+
+
+def test_options_of_the_run_win_over_those_of_the_file(project):
+    pipeline = load_pipeline(project.root / "pipelines" / "line.py")
+    pipeline.seed, pipeline.epochs, pipeline.source = 9, 7, "5"
+    assert reproduce(pipeline, runs("train")[0].info.run_id, project)
+    assert (pipeline.seed, pipeline.epochs, pipeline.source, pipeline.deterministic) == (4, 2, "3", True)
+
+
+def test_a_changed_file_and_other_data_are_told_and_the_difference_is_measured(project, capsys):
+    write(project.root, DRAWN.replace("line(1.0), line(1.0), line(test)", "line(0.9), line(1.0), line(test + 1)"))
+    run = runs("train")[0]
+    assert not again(project, run)
+    output = capsys.readouterr().out
+    assert "differs: line.py is not as it was; the run keeps that one in its artifacts" in output
+    assert "differs: the test data are " in output and run.data.tags["test_fingerprint"] in output
+    assert "not identical: the largest difference is " in output
+    assert runs("reproduction")[-1].data.metrics["largest_difference"] > 0
+
+
+def test_a_run_of_another_pipeline_is_refused_before_any_training(project):
+    before = len(runs("reproduction"))
+    other = write(project.root, name="other")
+    run_id = runs("train")[0].info.run_id
+    with pytest.raises(UserError, match=f"run {run_id} trained the pipeline 'line'. Received: 'other'"):
+        reproduce(other, run_id, project)
+    connect(project, "line")
+    assert len(runs("reproduction")) == before
+
+
+def test_the_pipeline_of_a_run_is_found_by_its_name(project):
+    run_id = runs("execution")[0].info.run_id
+    assert pipeline_file(run_id, project) == project.root / "pipelines" / "line.py"
+    (project.root / "pipelines" / "line.py").unlink()
+    with pytest.raises(UserError, match=f"run {run_id} trained the pipeline 'line', which is not in .*pipelines"):
+        pipeline_file(run_id, project)
+
+
+@pytest.mark.parametrize("act", [again, lambda project, run: pipeline_file(run.info.run_id, project)])
+def test_what_is_no_run_of_ours_is_told(act, project):
+    with mlflow.start_run() as foreign:
+        pass
+    with pytest.raises(UserError, match="is none of keras-dl's: expected a train, search, trial, execution"):
+        act(project, foreign)
+
+    class Unknown:
+        class info:
+            run_id = "0" * 32
+
+    with pytest.raises(UserError, match=f"no run '{'0' * 32}' in sqlite:"):
+        act(project, Unknown)
+
+
+def test_a_run_without_an_epoch_is_told_before_any_training(project):
+    recorded = runs("train")[0]
+    with mlflow.start_run(tags={**recorded.data.tags, "kind": "train"}) as failed:
+        mlflow.log_params({"epochs": "2"})
+        mlflow.log_dict({"packages": {}}, "environment.json")
+    with pytest.raises(UserError, match=f"run {failed.info.run_id} has no finished epoch to compare with"):
+        again(project, failed)
+    mlflow.MlflowClient().delete_run(failed.info.run_id)
+
+
+@pytest.mark.parametrize(
+    "recorded, now, difference",
+    [(1.0, 1.5, 0.5), (math.nan, math.nan, 0), (math.nan, 1.0, math.inf), (math.inf, -math.inf, math.inf)],
+)
+def test_what_is_no_number_differs_from_any_number(recorded, now, difference):
+    assert _difference(recorded, now) == difference
+
+
+def test_a_search_without_an_end_has_no_best_trial(project):
+    with mlflow.start_run(tags={"kind": "search", "pipeline": "line"}) as unfinished:
+        pass
+    with pytest.raises(UserError, match="has no best trial: expected one that came to its end"):
+        again(project, unfinished)
