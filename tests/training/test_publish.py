@@ -1,13 +1,18 @@
 """What is done with a best model: evaluated, registered, exported."""
 
+import json
 from pathlib import Path
 
+import keras_tuner as kt
 import matplotlib.pyplot as plt
 import mlflow
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_dl.serving.versions import exported_versions
+from keras_dl.tracking import registry
+from keras_dl.tracking.runs import connect, log_origin, open_run
 from keras_dl.training import publish
 from keras_dl.training.publish import learning_curves
 from keras_dl.training.train import train
@@ -76,3 +81,35 @@ def test_paths_are_shown_from_the_current_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert publish._shown(tmp_path / "pipelines" / "line.py") == Path("pipelines/line.py")
     assert publish._shown(Path("/elsewhere/line.py")) == Path("/elsewhere/line.py")
+
+
+def test_what_was_judged_and_exported_is_known_both_ways(trained):
+    settings, _ = trained
+    run, version = run_of(3), registry.get_version("line", 3)
+    assert run.data.tags["exported"] == version.tags["exported"] == "saved_models/line/3"
+    assert run.data.tags["test_fingerprint"] == version.tags["fingerprint"]
+    assert "exported" not in registry.get_version("line", 2).tags
+    lineage = registry.lineage(version)
+    assert (lineage["run_id"], lineage["values"]) == (run.info.run_id, {"batch_size": 8, "rate": 0.25})
+    exported = settings.saved_models / "line" / "3" / "assets.extra" / "lineage.json"
+    assert lineage.items() <= json.loads(exported.read_text()).items()
+
+
+def test_noise_is_no_victory_and_old_exports_go(project, line, capsys):
+    """A version that is better by less than the spread of its executions stays a challenger."""
+    connect(project, "line")
+    versions = []
+    for found, spread in ((0.5, None), (0.6, 10.0), (0.75, 0.01), (1.0, 0.01)):
+        model = line.build(kt.HyperParameters())
+        model.get_layer("y").kernel.assign([[found]])
+        with open_run(project, "train", {"kind": "train"}):
+            log_origin(line)
+            version = publish.publish(line, model, {"batch_size": 8}, project, spread)
+            publish.export_champion(line, model, {"batch_size": 8}, version, project, keep=1)
+        versions.append((version.version, version.alias))
+    assert versions == [(1, "champion"), (2, "challenger"), (3, "champion"), (4, "champion")]
+    output = capsys.readouterr().out
+    assert "loss 0.64 beats the champion's 1 by no more than noise, 10" in output
+    assert "removed the exports of line 3" in output
+    assert exported_versions(project.saved_models, "line") == [4]
+    assert [row["version"] for row in registry.list_models()] == [4, 3, 2, 1]
