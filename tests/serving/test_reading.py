@@ -14,7 +14,7 @@ from keras_dl.serving import reading
 from keras_dl.serving.reading import ascii_image, read_image, show_prediction
 from keras_dl.serving.server.app import create_app
 from keras_dl.serving.server.models import ModelStore
-from keras_dl.training import train
+from keras_dl.training.train import train
 
 # Tells how much ink there is. The name of the picture's input is `image`; batches of the test split have 2 examples.
 PIPELINE = '''"""Ink."""
