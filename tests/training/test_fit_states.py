@@ -6,10 +6,11 @@ import keras
 import numpy as np
 import pytest
 
-from keras_dl.training.fit import BEST, DONE, STATE, Progress, finished_training
+from keras_dl.objective import parse_objective
+from keras_dl.training.fit import BEST, DONE, STATE, Progress, finished_training, fit
 from keras_dl.training.state import read_state, write_state
 
-from .network import best_bits, bits, plain, train
+from .network import best_bits, bits, data, plain, train
 
 
 @pytest.fixture(scope="module")
@@ -123,3 +124,17 @@ def test_seconds_are_those_of_all_processes(tmp_path):
     _, progress = train(tmp_path, epochs=2)
     assert progress.seconds > spent > 0
     assert (tmp_path / BEST).exists()
+
+
+def test_every_epoch_has_the_order_of_its_number(tmp_path):
+    """In a training that goes on too."""
+    seen, splits = [], data()
+
+    class Order(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            seen.append(int(splits.epoch))
+
+    for epochs in (1, 3):
+        fit(plain(), splits, tmp_path, parse_objective("val_loss"), epochs, watchers=[Order()], last=True)
+        (tmp_path / DONE).unlink()
+    assert seen == [0] * 4 + [1] * 4 + [2] * 4
