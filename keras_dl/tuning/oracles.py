@@ -171,13 +171,12 @@ class RandomOracle(_DefaultsFirst, kt.oracles.RandomSearchOracle):
 class BayesianOracle(_DefaultsFirst, kt.oracles.BayesianOptimizationOracle):
     """Gaussian process with an upper confidence bound (Snoek et al. 2012).
 
-    Keras Tuner's remembers, in memory only, what it drew and how its last process judged: both are made anew for each
-    proposal, so that a search that goes on proposes what it would have proposed.
+    Keras Tuner's remembers, in memory only, what it drew and what its last process learned: here each proposal begins
+    anew, so that a search that goes on proposes what it would have proposed.
     """
 
     def populate_space(self, trial_id):
         self._random_state = np.random.RandomState(self.seed + len(self.start_order))
-        self.gpr = self._make_gpr()
         return super().populate_space(trial_id)
 
     def _vectorize_trials(self):
