@@ -58,20 +58,36 @@ def register(
         fingerprint: str, of the test split.
         spread: float, the standard deviation of the metric over executions. None (default): not known.
     """
-    client = mlflow.MlflowClient()
-    champion, challenger = settings.registry.champion, settings.registry.challenger
-    present = find_version(name, champion)
+    present = find_version(name, settings.registry.champion)
     tags = {"metric": metric, "value": repr(float(value)), "direction": direction, "fingerprint": fingerprint}
     if spread is not None:
         tags["spread"] = repr(float(spread))
-    wins, why = verdict(None if present is None else present.tags, tags)
+    tags["why"] = verdict(None if present is None else present.tags, tags)[1]
     with contextlib.redirect_stderr(io.StringIO()):  # MLflow announces each step there
-        version = int(mlflow.register_model(model_uri, name, tags={**tags, "why": why}).version)
-    if wins:
+        version = int(mlflow.register_model(model_uri, name, tags=tags).version)
+    return give_alias(settings, name, version)
+
+
+def give_alias(settings: Settings, name: str, version: int) -> Registered:
+    """Gives a registered version the alias that the rule says, unless a call that was killed has done so already.
+
+    Args:
+        settings: for the names of the aliases.
+        name: str, the registered model.
+        version: int, which is there.
+    """
+    new = get_version(name, version)
+    champion, challenger = (find_version(name, getattr(settings.registry, each)) for each in ("champion", "challenger"))
+    if champion is not None and int(champion.version) == version:
+        return Registered(version, settings.registry.champion, new.tags.get("why", ""))
+    wins, why = verdict(None if champion is None else champion.tags, new.tags)
+    if challenger is not None and int(challenger.version) == version:
+        wins = False
+    elif wins:
         move_champion(settings, name, version)
     else:
-        client.set_registered_model_alias(name, challenger, str(version))
-    return Registered(version, champion if wins else challenger, why)
+        mlflow.MlflowClient().set_registered_model_alias(name, settings.registry.challenger, str(version))
+    return Registered(version, settings.registry.champion if wins else settings.registry.challenger, why)
 
 
 def move_champion(settings: Settings, name: str, version: int) -> None:

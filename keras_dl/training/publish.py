@@ -63,10 +63,9 @@ def _already_registered(name, settings):
     row = next((row for row in registry.list_models() if row["name"] == name and row["run_id"] == run_id), None)
     if row is None:
         return None
-    champion = settings.registry.champion
-    alias = champion if champion in row["aliases"] else settings.registry.challenger
-    print(f"model  {name} version {row['version']}, {alias}: registered before the interruption")
-    return registry.Registered(row["version"], alias, row.get("why", ""))
+    done = registry.give_alias(settings, name, row["version"])
+    print(f"model  {name} version {done.version}, {done.alias}: registered before the interruption")
+    return done
 
 
 def export_champion(

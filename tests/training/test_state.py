@@ -61,7 +61,11 @@ def test_numbers_words_and_arrays_of_callbacks_come_back(value, file):
         assert again.value == value and type(again.value) is type(value)
 
 
-@pytest.mark.parametrize("value", [print, object(), {1, 2}, {1: 2}, [object()], ROWS.tolist], ids=repr)
+@pytest.mark.parametrize(
+    "value",
+    [print, object(), {1, 2}, {1: 2}, [object()], ROWS.tolist],
+    ids=["function", "object", "set", "numbers as keys", "objects", "method"],
+)
 def test_what_no_file_can_hold_stays_as_it_was_made(value, file):
     write_state(file, plain(), [Anything(value=value)], {})
     again = Anything(value="made anew")
