@@ -195,8 +195,12 @@ class TrialTuner(BaseTuner):
         result = {"score": statistics.fmean(scores), "seconds": sum(training.seconds for training in trainings)}
         if len(trainings) > 1:
             result["spread"] = statistics.stdev(scores)
-        row = best.rows[best.best_epoch - best.begin]
-        self.oracle.update_trial(trial.trial_id, {**row, **result}, step=best.best_epoch)
+        others = {
+            name: value
+            for name, value in best.rows[best.best_epoch - best.begin].items()
+            if name != objective.name  # whose curve, of the first training, is told already
+        }
+        self.oracle.update_trial(trial.trial_id, {**others, **result}, step=best.best_epoch)
         summary = {f"best_{objective.name}": result["score"], "seconds": result["seconds"]}
         if "spread" in result:
             summary[f"spread_{objective.name}"] = result["spread"]
