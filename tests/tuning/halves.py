@@ -9,7 +9,7 @@ import mlflow
 from keras_dl.pipeline import load_pipeline
 
 # Every fit is written to fits.jsonl. The file `stop` with "fit epoch signal" stops the fit of that number, counted from
-# 1, before that epoch, counted from 0, by that signal; 0 is Ctrl-C as Python raises it.
+# 1, or a later one, before that epoch, counted from 0, by that signal; 0 is Ctrl-C as Python raises it.
 PIPELINE = '''"""Which half is larger."""
 
 import json
@@ -42,15 +42,17 @@ class Record(keras.callbacks.Callback):
             file.write(json.dumps({**self.values, "iterations": int(self.model.optimizer.iterations)}) + "\\n")
 
     def on_epoch_begin(self, epoch, logs=None):
-        stop, fits = HERE / "stop", len((HERE / "fits.jsonl").read_text().splitlines())
-        if not stop.exists():
+        fits = len((HERE / "fits.jsonl").read_text().splitlines())
+        try:
+            fit, when, number = map(int, (HERE / "stop").read_text().split())
+            if fits < fit or epoch != when:
+                return
+            (HERE / "stop").rename(HERE / "stopped")  # one worker of several does it
+        except FileNotFoundError:
             return
-        fit, when, number = map(int, stop.read_text().split())
-        if (fits, epoch) == (fit, when):
-            stop.unlink()
-            if number == 0:
-                raise KeyboardInterrupt
-            os.kill(os.getpid(), number)
+        if number == 0:
+            raise KeyboardInterrupt
+        os.kill(os.getpid(), number)
 
 
 class Halves(Pipeline):

@@ -16,7 +16,7 @@ from keras_dl.training.train import train
 from keras_dl.tuning.plan import Plan
 from keras_dl.tuning.search import search
 
-from .halves import GRID, artifacts, curve, fits, runs, text_of, write_pipeline
+from .halves import GRID, KILL, artifacts, curve, fits, runs, stop, text_of, write_pipeline
 
 
 def test_one_parent_and_a_child_for_each_trial(searched):
@@ -168,19 +168,37 @@ def test_a_search_that_has_no_time_for_a_trial_says_so(project):
     assert parent.info.status == "FAILED" and runs(project, parent) == []
 
 
+# ---------------------------------------------------------------------------- workers
+
+
+def found(settings, parent):
+    """The trials of a search whatever their order: values and curves."""
+    children = runs(settings, parent)
+    assert {child.info.status for child in children} == {"FINISHED"}
+    return sorted((sorted(child.data.params.items()), sorted(curve(settings, child).items())) for child in children)
+
+
+def test_workers_find_what_one_process_finds(project, searched):
+    settings, _ = searched
+    assert search(write_pipeline(project.root), project, Plan(workers=2)).version == 1
+    (one,), (two,) = runs(settings), runs(project)
+    assert found(project, two) == found(settings, one)
+    assert two.data.metrics["best_val_loss"] == one.data.metrics["best_val_loss"]
+    assert two.data.metrics["test_loss"] == one.data.metrics["test_loss"]
+    assert {child.data.tags["worker"] for child in runs(project, two)} <= {"worker-0", "worker-1"}
+
+
 @pytest.mark.slow
-def test_workers_find_what_one_process_finds(project):
+def test_a_worker_that_is_killed_goes_on_with_its_trial(project):
     pipeline = write_pipeline(project.root)
-    search(pipeline, project, Plan(trials=4))
-    search(pipeline, project, Plan(trials=4, workers=2))
-    one, two = runs(project)
-
-    def found(parent):
-        return sorted(
-            (sorted(run.data.params.items()), sorted(curve(project, run).items())) for run in runs(project, parent)
-        )
-
-    assert found(one) == found(two) and len(found(one)) == 4
-    assert one.data.metrics["best_val_loss"] == two.data.metrics["best_val_loss"]
-    assert {run.data.tags["worker"] for run in runs(project, two)} == {"worker-0", "worker-1"}
-    assert {run.info.status for run in runs(project, two)} == {"FINISHED"}
+    pipeline.epochs = 4
+    search(pipeline, project, Plan(trials=5))
+    (project.root / "pipelines" / "fits.jsonl").unlink()
+    stop(project.root, 3, 2, KILL)
+    search(pipeline, project, Plan(trials=5, workers=2))
+    assert (project.root / "pipelines" / "stopped").exists() and len(fits(project)) == 6
+    one, two = (found(project, parent) for parent in runs(project))
+    assert [values for values, _ in two] == [values for values, _ in one]
+    for (_, curve_two), (_, curve_one) in zip(two, one, strict=True):  # a worker has fewer threads
+        assert [step for step, _ in curve_two] == [step for step, _ in curve_one]
+        assert [value for _, value in curve_two] == pytest.approx([value for _, value in curve_one], rel=1e-5)

@@ -126,6 +126,8 @@ def test_executions_are_runs_below_the_trials_and_their_mean_is_the_score(projec
         folder, number = tuner.best_execution(known.trial_id)
         assert number == int(np.argmin(best)) and finished_training(folder).best == pytest.approx(min(best))
         assert curve(project, trial) == {}  # its executions have theirs
+        told = {point.step: point.value[0] for point in known.metrics.get_history("val_loss")}
+        assert told == curve(project, executions[0])  # the rules of early stopping compare like with like
 
 
 @pytest.mark.parametrize(
