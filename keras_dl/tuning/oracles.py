@@ -83,10 +83,10 @@ class _Durable:
                 trial.metrics.register(name, self.objective.direction)
             # Replaced, not added to: a trial that goes on after a kill tells its epochs again.
             trial.metrics.metrics[name]._observations[step] = MetricObservation(float(value), step)
-        stop = False
+        stop = self._out_of_time()
         if self.objective.name in metrics and "score" not in metrics:  # an epoch, and not the end
             self.watch.epoch(trial_id, step + 1, metrics[self.objective.name])
-            stop = self._out_of_time() or should_stop(self.early_stopping, self, trial, step)
+            stop = should_stop(self.early_stopping, self, trial, step) or stop
         return Trial(trial.hyperparameters, trial_id, "STOPPED" if stop else "RUNNING")
 
     @synchronized
@@ -244,7 +244,7 @@ def combinations(hp: kt.HyperParameters) -> int | None:
     Raises:
         UserError: if there is nothing to search.
     """
-    searched = [entry for entry in hp.space if type(entry).__name__ != "Fixed" and len(list(entry.values)) > 1]
+    searched = [entry for entry in hp.space if _count(entry) > 1]
     if not searched:
         known = ", ".join(entry.name for entry in hp.space) or "none"
         raise UserError(
@@ -253,4 +253,13 @@ def combinations(hp: kt.HyperParameters) -> int | None:
         )
     if any(entry.conditions for entry in hp.space):
         return None
-    return math.prod(len(list(entry.values)) for entry in searched)
+    return math.prod(_count(entry) for entry in searched)
+
+
+def _count(entry):
+    """How many values of a hyperparameter a grid has."""
+    if type(entry).__name__ == "Fixed":
+        return 1
+    if type(entry).__name__ == "Int" and entry.sampling == "linear" and entry.step:  # the list may not fit in memory
+        return (entry.max_value - entry.min_value) // entry.step + 1
+    return len(list(entry.values))

@@ -89,6 +89,9 @@ def write_report(
         "devices": tags.get("devices", ""),
     }
     comparison = None
+    if before is not None and int(before.version) == version.version:  # registered before an interruption
+        earlier = registry.earlier_champions(pipeline.name)
+        before = registry.find_version(pipeline.name, earlier[-1]) if earlier else None
     if before is not None:
         new = registry.get_version(pipeline.name, version.version)
         comparison = Comparison(

@@ -142,6 +142,8 @@ class SearchTable:
     def _close(self, row, trial):
         with self._lock:
             row.state, row.score = trial.status.lower(), trial.score if trial.status == "COMPLETED" else None
+            if last_value(trial, "stopped"):
+                row.state = "stopped"  # early, with what it had
             if row.seconds is not None:
                 self.seconds.append(row.seconds)
             if row.score is not None and self._better(row.score, self.best):

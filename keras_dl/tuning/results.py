@@ -80,7 +80,7 @@ def last_value(trial, name: str) -> float | None:
 def _result(trial, objective, run_id):
     curve = trial.metrics.get_history(objective) if trial.metrics.exists(objective) else []
     completed = trial.status == "COMPLETED"
-    kept_apart = (objective, "score", "spread", "seconds")
+    kept_apart = (objective, "score", "spread", "seconds", "stopped")
     metrics = {name: last_value(trial, name) for name in trial.metrics.metrics if name not in kept_apart}
     if completed and trial.score is not None:
         metrics[objective] = float(trial.score)

@@ -1,7 +1,5 @@
 """A pipeline -> a search, tracked and resumable -> its best model, published."""
 
-import contextlib
-import json
 import uuid
 from pathlib import Path
 
@@ -17,7 +15,7 @@ from keras_dl.tracking import registry
 from keras_dl.tracking.access import check_registry
 from keras_dl.tracking.journal import Delivery
 from keras_dl.tracking.registry import Registered
-from keras_dl.tracking.runs import close_abandoned, connect, log_origin, open_run, reap
+from keras_dl.tracking.runs import connect, log_origin, open_run, reap
 from keras_dl.tracking.settings import Settings
 from keras_dl.tracking.system_metrics import measure
 from keras_dl.training.hardware import build, hardware
@@ -27,10 +25,11 @@ from keras_dl.tuning.distributed import serve_search
 from keras_dl.tuning.exchange import Exchange
 from keras_dl.tuning.oracles import Watch, make_oracle
 from keras_dl.tuning.outcome import log_outcome, write_report
-from keras_dl.tuning.plan import CHANGEABLE, Plan, changes
+from keras_dl.tuning.plan import Plan
 from keras_dl.tuning.progress import SearchTable
 from keras_dl.tuning.results import last_value
-from keras_dl.tuning.tuner import TrialTuner, discard_checkpoints, remove_trials
+from keras_dl.tuning.tuner import TrialTuner, discard_checkpoints, run_name
+from keras_dl.tuning.unfinished import remove_trials, throw_away, unfinished
 from keras_dl.tuning.worker import is_shared
 
 # What a search of small models may write before anybody would notice that the disk is full.
@@ -72,15 +71,15 @@ def search(pipeline: Pipeline, settings: Settings, plan: Plan | None = None) -> 
 
 
 def _search(pipeline, settings, plan, folder):
-    if plan.fresh:
-        _throw_away(folder)
     with hardware(pipeline):
         found = _pinned(space(pipeline, plan.pins), plan.pins)
         combinations = plan.check_trials(found)
         answer(pipeline, build(pipeline, found, pipeline.seed), example_request(pipeline, found.values))
     trials = plan.trials or min(pipeline.trials, combinations or pipeline.trials)
     arguments = plan.arguments(pipeline, trials, found.space)
-    earlier = _unfinished(folder, arguments, plan.resume)
+    if plan.fresh:
+        throw_away(folder)  # now that all that was asked for is possible
+    earlier, changed = unfinished(folder, arguments, plan.resume)
 
     fixed = kt.HyperParameters()
     for pin, value in plan.pins.items():
@@ -106,12 +105,15 @@ def _search(pipeline, settings, plan, folder):
         try:
             with hardware(pipeline):
                 tuner = TrialTuner(pipeline, oracle, folder, delivery, run_id, plan.executions)
+            if "pipeline" in changed:
+                _check_models(tuner, oracle)
             oracle.hyperparameters, oracle.max_trials = _merged(oracle.hyperparameters, found), trials
             _run(tuner, pipeline, oracle, table, plan, folder, record)
             delivery.adopt(folder, run_id)  # of workers that are gone
-        finally:
-            delivered = delivery.stop(timeout=60)
-        if not delivered:
+        except BaseException:
+            delivery.stop(timeout=5)  # the journals stay, for the next call
+            raise
+        if not delivery.stop(timeout=60):
             raise UserError(
                 f"the store {settings.tracking_uri} does not answer, so the best model cannot be registered yet. All "
                 "trials are done and kept: the same command goes on from here when the store is back"
@@ -131,11 +133,30 @@ def _search(pipeline, settings, plan, folder):
         model = tuner.load_model(best)
         values = best.hyperparameters.values
         before = registry.find_version(pipeline.name, settings.registry.champion)
-        version = publish(pipeline, model, values, settings, spread=last_value(best, "spread"))
+        # Of several metrics the spread is that of their sum, and says nothing of the one that champions are judged by.
+        spread = last_value(best, "spread") if len(pipeline.improves.terms) == 1 else None
+        version = publish(pipeline, model, values, settings, spread=spread)
         write_report(pipeline, settings, oracle, found, version, before)
-        remove_trials(folder)  # its model is safe
-        export_champion(pipeline, model, values, version, settings, plan.keep)
+        try:
+            export_champion(pipeline, model, values, version, settings, plan.keep)
+        except UserError:
+            remove_trials(folder)  # the model is safe, and the message says how to export it
+            raise
+        remove_trials(folder)
         return version
+
+
+def _check_models(tuner, oracle):
+    """Raises UserError if the best model so far cannot be built any more, by the file as it is now."""
+    best = oracle.get_best_trials(1)
+    if best and best[0].status == "COMPLETED":
+        try:
+            tuner.load_model(best[0])
+        except (ValueError, OSError) as error:
+            raise UserError(
+                f"the model of {run_name(best[0].trial_id)}, the best so far, is of another structure than the "
+                "pipeline's file builds now: put the file back as it was, or give --fresh"
+            ) from error
 
 
 def _run(tuner, pipeline, oracle, table, plan, folder, record):
@@ -191,8 +212,10 @@ def run_worker(pipeline: Pipeline, settings: Settings, client: ChiefClient, fold
         with measure(run_id, settings, client.name):
             executions = facts["arguments"]["executions"]
             TrialTuner(pipeline, client, folder, delivery, run_id, executions, client.name, True, exchange).search()
-    finally:
-        delivery.stop(timeout=60)
+    except BaseException:
+        delivery.stop(timeout=5)
+        raise
+    delivery.stop(timeout=60)
 
 
 def _pinned(found, pins):
@@ -210,30 +233,3 @@ def _merged(kept, found):
     merged.merge([entry for entry in found.space])
     merged.merge([entry for entry in kept.space if not merged._exists(entry.name, entry.conditions)])
     return merged
-
-
-def _unfinished(folder, arguments, resume):
-    """What an earlier, unfinished search left behind; {} if there is none."""
-    record = folder / "search.json"
-    if not record.is_file():
-        remove_trials(folder)
-        return {}
-    try:
-        earlier = json.loads(record.read_text(encoding="utf-8"))
-        changed = changes(earlier["arguments"], json.loads(json.dumps(arguments)))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{record} cannot be read ({error}): give --fresh to begin anew") from error
-    refused = [text for name, text in changed.items() if name not in CHANGEABLE]
-    if refused or (changed and not resume):
-        way = "Repeat it with the same ones to go on" if refused else "Give --resume to go on with the new ones"
-        raise UserError(
-            f"an unfinished search lies in {folder}, with other arguments: {'; '.join(changed.values())}. {way}, or "
-            "--fresh to throw it away"
-        )
-    return earlier
-
-
-def _throw_away(folder):
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        close_abandoned(json.loads((folder / "search.json").read_text(encoding="utf-8"))["run_id"])
-    remove_trials(folder)

@@ -3,7 +3,6 @@
 import contextlib
 import gc
 import io
-import shutil
 import statistics
 import time
 import traceback
@@ -123,10 +122,13 @@ class TrialTuner(BaseTuner):
     def run_trial(self, trial):
         values, folder = trial.hyperparameters.values, self.trial_folder(trial.trial_id)
         tags = {"kind": "trial", "trial": trial.trial_id, "worker": self.tuner_id}
+        tags["pipeline_digest"] = self.pipeline.digest  # that of the search's run changes if it is gone on with
         journal = Journal(self.delivery, folder, run_name(trial.trial_id), tags, self.parent_id)
         journal.params(values)
         try:
-            trainings = [self._execute(trial, folder, journal, number) for number in range(self.executions)]
+            trainings, self.told_to_stop = [], False
+            while len(trainings) < self.executions and not self.told_to_stop:
+                trainings.append(self._execute(trial, folder, journal, len(trainings)))
             if self.remote and self.oracle.lost:
                 return  # its chief gave the trial to another worker, whose results count
             self._report(trial, trainings, journal)
@@ -134,6 +136,8 @@ class TrialTuner(BaseTuner):
             journal.end("KILLED")
             raise
         except Exception as error:
+            if not folder.is_dir():  # no fault of the trial
+                raise kt.errors.FatalError(f"the state of the search is gone from {self.folder}") from error
             why = exhausted(error)
             if why:
                 with contextlib.suppress(OSError):  # of the same disk; the next process closes the run
@@ -149,7 +153,7 @@ class TrialTuner(BaseTuner):
             raise
 
     def _execute(self, trial, folder, journal, number) -> Progress:
-        """One training of a trial; the oracle hears of the epochs of the first."""
+        """One training of a trial; the oracle hears of every epoch, and of the objective in those of the first."""
         values, objective = trial.hyperparameters.values, self.pipeline.improves
         single = self.executions == 1
         if not single:
@@ -158,10 +162,9 @@ class TrialTuner(BaseTuner):
             journal = Journal(self.delivery, folder, f"execution-{number + 1}", tags, journal)
 
         def tell(epoch, logs):
-            if number:
-                return False
-            told = self.oracle.update_trial(trial.trial_id, {objective.name: objective.value(logs)}, step=epoch)
-            return told.status == "STOPPED"
+            metrics = {} if number else {objective.name: objective.value(logs)}
+            self.told_to_stop = self.oracle.update_trial(trial.trial_id, metrics, step=epoch).status == "STOPPED"
+            return self.told_to_stop
 
         parent = values.get("tuner/trial_id")  # promoted by Hyperband: goes on where that one ended
         origin = self.trial_folder(parent) if parent else None
@@ -193,6 +196,8 @@ class TrialTuner(BaseTuner):
         objective, scores = self.pipeline.improves, [training.best for training in trainings]
         best = _best(objective, trainings)
         result = {"score": statistics.fmean(scores), "seconds": sum(training.seconds for training in trainings)}
+        if self.told_to_stop:
+            result["stopped"] = 1.0
         if len(trainings) > 1:
             result["spread"] = statistics.stdev(scores)
         others = {
@@ -215,7 +220,8 @@ class TrialTuner(BaseTuner):
         if self.executions == 1:
             return folder, 0
         trainings = [finished_training(folder / f"execution_{number}") for number in range(self.executions)]
-        number = trainings.index(_best(self.pipeline.improves, trainings))
+        # A trial that was told to stop has fewer.
+        number = trainings.index(_best(self.pipeline.improves, [one for one in trainings if one]))
         return folder / f"execution_{number}", number
 
     def load_model(self, trial):
@@ -231,11 +237,6 @@ def discard_checkpoints(folder: Path, keep: set[str]) -> None:
             for name in (BEST, STATE):
                 for file in trial.rglob(name):
                     file.unlink(missing_ok=True)
-
-
-def remove_trials(folder: Path) -> None:
-    """Removes the whole state of a search."""
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _best(objective, trainings):
