@@ -24,28 +24,59 @@ class SharedData:
     def __call__(self, values: kt.HyperParameters) -> Splits:
         """The splits for these values."""
         for answers, splits in self._kept:
-            if all(name in values.values and values.values[name] == answer for name, answer in answers.items()):
+            if all(values.values.get(name, _ABSENT) == answer for name, answer in answers.items()):
                 return splits
-        asking = _Asking.from_config(values.get_config())
+        asking = kt.HyperParameters.from_config(values.get_config())
+        asking.values = _Asked(asking.values)
         splits = self.pipeline.data(asking)
         values.merge(asking, overwrite=False)  # what is asked for the first time here
-        if splits.epoch is not None:
-            answers = {name: asking.values[name] for name in asking.asked if name in asking.values}
-            self._kept = [*self._kept[-self.most + 1 :], (answers, splits)]
+        if splits.epoch is not None and not asking.values.whole:
+            self._kept = [*self._kept[-self.most + 1 :], (asking.values.answers(), splits)]
         return splits
 
 
-class _Asking(kt.HyperParameters):
-    """Hyperparameters that remember what was asked for."""
+_ABSENT = object()
 
-    def __init__(self):
-        super().__init__()
-        self.asked = set()
 
-    def _retrieve(self, hp):
-        self.asked.add(hp.name)
-        return super()._retrieve(hp)
+class _Asked(dict):
+    """Values that remember which of them were asked for, be it whether they are there, or else that all were."""
 
-    def get(self, name):
+    def __init__(self, values):
+        super().__init__(values)
+        self.asked, self.whole = set(), False
+
+    def answers(self):
+        """What was asked for, with its value or `_ABSENT`."""
+        return {name: super(_Asked, self).get(name, _ABSENT) for name in self.asked}
+
+    def __getitem__(self, name):
         self.asked.add(name)
-        return super().get(name)
+        return super().__getitem__(name)
+
+    def __contains__(self, name):
+        self.asked.add(name)
+        return super().__contains__(name)
+
+    def get(self, name, default=None):
+        self.asked.add(name)
+        return super().get(name, default)
+
+    def __iter__(self):
+        self.whole = True
+        return super().__iter__()
+
+    def keys(self):
+        self.whole = True
+        return super().keys()
+
+    def items(self):
+        self.whole = True
+        return super().items()
+
+    def values(self):
+        self.whole = True
+        return super().values()
+
+    def copy(self):
+        self.whole = True
+        return super().copy()
