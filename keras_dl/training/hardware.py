@@ -1,6 +1,7 @@
 """How a training uses the machine: precision, devices, compilation, determinism; `--precision` and the like."""
 
 import contextlib
+import functools
 
 import keras
 import tensorflow as tf
@@ -39,9 +40,17 @@ def hardware(pipeline: Pipeline):
 
 
 def strategy_of(pipeline: Pipeline):
-    """TensorFlow's strategy of that name: `mirrored` over all GPUs, or over all CPU devices where there is none."""
+    """TensorFlow's strategy of that name: `mirrored` over all GPUs, or over all CPU devices where there is none.
+
+    The same one each time: variables of one strategy, such as `Splits.epoch`, cannot be used under another.
+    """
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-    return tf.distribute.MirroredStrategy([device.name for device in devices])
+    return _mirrored(tuple(device.name for device in devices))
+
+
+@functools.cache
+def _mirrored(devices):
+    return tf.distribute.MirroredStrategy(list(devices))
 
 
 def build(pipeline: Pipeline, hp, seed: int) -> keras.Model:

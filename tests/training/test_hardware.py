@@ -145,11 +145,12 @@ class Small(Pipeline):
         Small.replicas = tf.distribute.get_strategy().num_replicas_in_sync
         return [keras.callbacks.ReduceLROnPlateau("val_loss", patience=0, min_delta=1.0, cooldown=1)]
 
-found, values = {}, kt.HyperParameters()
+found, values, models, mirrored = {}, kt.HyperParameters(), CompiledModels(), Small()
+mirrored.strategy = "mirrored"
+shared = {"none": SharedData(Small()), "mirrored": SharedData(mirrored)}
 for strategy, killed in (("none", None), ("mirrored", None), ("mirrored", 1)):
-    pipeline, folder = Small(), Path(sys.argv[2]) / f"{strategy}{killed}"
-    pipeline.strategy = strategy
-    train = lambda: train_configuration(pipeline, values, folder, CompiledModels(), SharedData(pipeline), **options)
+    pipeline, folder = shared[strategy].pipeline, Path(sys.argv[2]) / f"{strategy}{killed}"
+    train = lambda: train_configuration(pipeline, values, folder, models, shared[strategy], **options)
     options = {"watchers": [Kill(killed, interrupt)]} if killed else {}
     with contextlib.suppress(KeyboardInterrupt):
         train()
@@ -162,6 +163,7 @@ print(json.dumps(found))
 
 
 def test_two_devices_come_to_what_one_comes_to_and_go_on_where_they_were_killed(tmp_path):
+    """The trainings over two devices, as trials of one search, share their data."""
     command = [sys.executable, "-c", TWO_DEVICES, str(Path(__file__).parent.parent), str(tmp_path)]
     output = subprocess.run(command, timeout=200, stdout=subprocess.PIPE, check=True, text=True).stdout
     one, two, killed = json.loads(output.splitlines()[-1]).values()
