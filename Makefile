@@ -23,7 +23,7 @@ demo: $(VENV)/.installed  ## tune, track, register and export the digit reader (
 	$(BIN)/keras-dl tune pipelines/digits_ctc.py --trials 6
 
 test: $(VENV)/.installed-test  ## the tests (under 10 minutes on 2 cores)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 coverage: $(VENV)/.installed-test  ## the tests, and which lines they do not reach
 	$(BIN)/python -m pytest --cov=keras_dl --cov-report=term:skip-covered --cov-fail-under=90

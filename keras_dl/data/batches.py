@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 from keras_dl.errors import UserError
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)  # compared as themselves: data sets have no equality
 class Splits:
     """Three parts of a data set, as unbatched examples from `load` or as batches from `batches`.
 

@@ -31,9 +31,15 @@ class EpochLogger(keras.callbacks.Callback):
         super().__init__()
         self.journal, self.watched = journal, None
 
-    def watch(self, data: tf.data.Dataset) -> tf.data.Dataset:
-        """The same data, to be given to `fit` in their place: `input_fraction` is measured on them."""
-        self.watched = _Watched(data)
+    def watch(self, data: tf.data.Dataset, once: bool = False) -> tf.data.Dataset:
+        """The same data, to be given to `fit` in their place: `input_fraction` is measured on them.
+
+        Args:
+            data: of the training.
+            once: bool, whether an epoch makes one iterator only. Keras makes another one when an epoch is over and never
+                reads it, which moves the order of data that are shuffled anew by each iterator. Defaults to False.
+        """
+        self.watched = _Watched(data, once)
         return self.watched
 
     def on_train_begin(self, logs=None):
@@ -41,7 +47,7 @@ class EpochLogger(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         if self.watched:
-            self.watched.iterators_wanted = 1
+            self.watched.made = False
         self.began = time.perf_counter()
         self.trained = self.steps = self.examples = None
         self.first = self.compiled is None
@@ -91,8 +97,8 @@ class _Watched(tf.data.Dataset):
     holds the times, at most the last hundred, between a batch that was delivered and the next that was asked for.
     """
 
-    def __init__(self, data):
-        self._data, self._unread, self.iterators_wanted = data, [], 1
+    def __init__(self, data, once):
+        self._data, self._unread, self.once, self.made = data, [], once, False
         super().__init__(data._variant_tensor)
 
     def _inputs(self):
@@ -103,9 +109,9 @@ class _Watched(tf.data.Dataset):
         return self._data.element_spec
 
     def __iter__(self):
-        if not self.iterators_wanted:
-            return self._unread[-1]  # Keras makes another one when an epoch is over, and never reads it
-        self.iterators_wanted -= 1
+        if self.once and self.made and self._unread:
+            return self._unread[-1]
+        self.made = True
         iterator = super().__iter__()
         self._unread = [*self._unread[-1:], iterator]
         return iterator

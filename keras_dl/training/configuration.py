@@ -7,6 +7,8 @@ from pathlib import Path
 
 import keras
 import keras_tuner as kt
+import tensorflow as tf
+from keras.src.backend import compute_output_spec
 
 from keras_dl.pipeline import Pipeline
 from keras_dl.tracking.epochs import EpochLogger
@@ -42,9 +44,10 @@ def train_configuration(
     """
     with hardware(pipeline):
         model = build(_executed(pipeline, execution), values, pipeline.seed + execution)
+        splits = data(values)
+        give_variables(model, splits.train)
         if pipeline.strategy == "none":
             model = models.take(model)
-        splits = data(values)
         if logger:
             splits = dataclasses.replace(splits, train=logger.watch(splits.train))
         options = {"epochs": pipeline.epochs, "watchers": [logger] if logger else [], **options}
@@ -70,10 +73,29 @@ def best_model(pipeline: Pipeline, values: kt.HyperParameters, folder: Path, exe
     """
     with hardware(pipeline):
         model = build(_executed(pipeline, execution), values, pipeline.seed + execution)
-    if not model.built:
-        model.build(keras.tree.map_structure(lambda spec: spec.shape, pipeline.data(values).train.element_spec[0]))
+        if not _has_variables(model):
+            give_variables(model, pipeline.data(values).train)
     read_variables(folder / BEST, model)
     return model
+
+
+def give_variables(model: keras.Model, data: tf.data.Dataset) -> None:
+    """Gives a model that is built by its data, such as a subclass, its variables now and not in its first step.
+
+    Until then there is nothing that a state could be restored to. Nothing is read of the data but shapes and types.
+
+    Args:
+        model: any; nothing happens if it has its variables.
+        data: batches that it will be trained on.
+    """
+    if not _has_variables(model):
+        inputs, _, _ = keras.utils.unpack_x_y_sample_weight(data.element_spec)
+        inputs = keras.tree.map_structure(lambda spec: keras.KerasTensor(spec.shape, spec.dtype.name), inputs)
+        compute_output_spec(model, inputs, training=False)  # as Keras itself does under a strategy
+
+
+def _has_variables(model):
+    return model.built and all(layer.built for layer in model._flatten_layers())
 
 
 def best_file(folder: Path) -> Path:
