@@ -36,8 +36,8 @@ class EpochLogger(keras.callbacks.Callback):
 
         Args:
             data: of the training.
-            once: bool, whether an epoch makes one iterator only. Keras makes another one when an epoch is over and never
-                reads it, which moves the order of data that are shuffled anew by each iterator. Defaults to False.
+            once: bool, whether an epoch makes one iterator only. Keras makes another one when an epoch is over and
+                never reads it, which moves the order of data that each iterator shuffles anew. Defaults to False.
         """
         self.watched = _Watched(data, once)
         return self.watched
