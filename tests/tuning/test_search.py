@@ -178,6 +178,7 @@ def found(settings, parent):
     return sorted((sorted(child.data.params.items()), sorted(curve(settings, child).items())) for child in children)
 
 
+@pytest.mark.slow  # three more imports of TensorFlow
 def test_workers_find_what_one_process_finds(project, searched):
     settings, _ = searched
     assert search(write_pipeline(project.root), project, Plan(workers=2)).version == 1
