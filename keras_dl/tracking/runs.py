@@ -19,12 +19,11 @@ from mlflow.utils.uri import is_local_uri
 
 from keras_dl.errors import UserError
 from keras_dl.tracking.environment import environment, git_diff, is_gone, owner
+from keras_dl.tracking.patience import BRIEF, last_words
 from keras_dl.tracking.settings import Settings
 from keras_dl.tracking.system_metrics import measure
 
 SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql", "databricks")
-# MLflow's own would try for minutes before it says that a server is away.
-BRIEF = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
 
 
 def connect(settings: Settings, experiment: str | None = None) -> None:
@@ -136,6 +135,8 @@ def _check_artifacts(location):
 def open_run(settings: Settings, name: str, tags: dict | None = None, run_id: str | None = None):
     """An MLflow run, nested if one is active: FINISHED at the end, KILLED by Ctrl-C, FAILED by an error.
 
+    An error or Ctrl-C passes whether or not the store takes their record, within seconds.
+
     Args:
         settings: for the tags of every run and the system metrics.
         name: str, what the UI calls it.
@@ -144,6 +145,9 @@ def open_run(settings: Settings, name: str, tags: dict | None = None, run_id: st
 
     Yields:
         `mlflow.ActiveRun`.
+
+    Raises:
+        UserError: if all went well but for the store, which does not take the end.
     """
     if run_id and not _exists(run_id):
         run_id = None  # somebody deleted it in the UI
@@ -159,15 +163,21 @@ def open_run(settings: Settings, name: str, tags: dict | None = None, run_id: st
     try:
         with measure(run.info.run_id, settings):
             yield run
-    except KeyboardInterrupt:
-        mlflow.end_run("KILLED")
-        raise
     except BaseException as error:
-        with contextlib.suppress(Exception):  # the error itself matters more than its record
-            mark_error(run.info.run_id, f"{type(error).__name__}: {error}", traceback.format_exc())
-        mlflow.end_run("FAILED")
+        stopped = isinstance(error, KeyboardInterrupt)
+        # The error itself matters more than its record; a run that could not be ended is closed by `reap`.
+        with last_words(), contextlib.suppress(Exception):
+            mlflow.end_run("KILLED" if stopped else "FAILED")
+            if not stopped:
+                mark_error(run.info.run_id, f"{type(error).__name__}: {error}", traceback.format_exc())
         raise
-    mlflow.end_run()
+    try:
+        mlflow.end_run()
+    except Exception as error:
+        raise UserError(
+            f"the MLflow store {hide_password(mlflow.get_tracking_uri())} fails ({_reason(error)}): run "
+            f"{run.info.run_id} is done, and still counts as running there"
+        ) from error
 
 
 def reap(experiment_id: str, but: set[str] = frozenset()) -> int:

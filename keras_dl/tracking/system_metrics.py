@@ -6,6 +6,7 @@ import threading
 
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
+from keras_dl.tracking.patience import last_words
 from keras_dl.tracking.settings import Settings
 
 
@@ -41,6 +42,7 @@ def measure(run_id: str, settings: Settings, node: str | None = None):
         yield
     finally:
         ended.set()
-        thread.join(timeout=5)
-        with contextlib.suppress(Exception):
-            monitor.mlflow_logger.flush()
+        thread.join(timeout=2)
+        if not thread.is_alive():  # else it waits for the store already
+            with last_words(), contextlib.suppress(Exception):
+                monitor.mlflow_logger.flush()
