@@ -8,7 +8,6 @@ from pathlib import Path
 import keras
 import keras_tuner as kt
 import tensorflow as tf
-from keras.src.backend import compute_output_spec
 
 from keras_dl.pipeline import Pipeline
 from keras_dl.tracking.epochs import EpochLogger
@@ -90,8 +89,8 @@ def give_variables(model: keras.Model, data: tf.data.Dataset) -> None:
     """
     if not _has_variables(model):
         inputs, _, _ = keras.utils.unpack_x_y_sample_weight(data.element_spec)
-        inputs = keras.tree.map_structure(lambda spec: keras.KerasTensor(spec.shape, spec.dtype.name), inputs)
-        compute_output_spec(model, inputs, training=False)  # as Keras itself does under a strategy
+        # Traced as the first step would be, and never run.
+        tf.function(lambda inputs: model(inputs, training=False)).get_concrete_function(inputs)
 
 
 def _has_variables(model):

@@ -73,7 +73,7 @@ def read_state(path: Path) -> tuple[list, dict, dict] | None:
 
 
 def restore_model(model: keras.Model, variables: list) -> None:
-    """Gives model and optimizer, which is built here, the variables that `read_state` found.
+    """Gives a model that has its variables, and its optimizer, which is built here, those that `read_state` found.
 
     Raises:
         ValueError: if they are of another structure.

@@ -4,10 +4,11 @@ import keras
 import keras_tuner as kt
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_dl import Pipeline
 from keras_dl.pipeline import space
-from keras_dl.training.configuration import best_file, best_model, train_configuration
+from keras_dl.training.configuration import best_file, best_model, give_variables, train_configuration
 from keras_dl.training.fit import BEST
 from keras_dl.training.reuse import CompiledModels
 from keras_dl.training.shared_data import SharedData
@@ -105,3 +106,53 @@ def test_the_best_model_of_layers_that_are_built_by_their_data(tmp_path):
     model = best_model(pipeline, values, tmp_path)
     assert model.evaluate(data().validation, verbose=0) == pytest.approx(progress.best, rel=1e-5)
     assert len(bits(model.variables)) >= 2
+
+
+class Subclassed(keras.Model):
+    """Two layers that only their data build; Keras' own `build` marks it as built and makes no variable."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden, self.dropped = keras.layers.Dense(3, "tanh"), keras.layers.Dropout(0.4)
+        self.last = keras.layers.Dense(1)
+
+    def call(self, inputs, training=None):
+        return self.last(self.dropped(self.hidden(inputs), training=training))
+
+
+def test_a_subclassed_model_goes_on_and_its_best_epoch_is_found(tmp_path):
+    class OfSubclass(Drawn):
+        def build(self, hp):
+            model = Subclassed()
+            model.compile(keras.optimizers.Adam(0.05), "mse", jit_compile=False)
+            return model
+
+    pipeline, values, whole = OfSubclass(), kt.HyperParameters(), tmp_path / "whole"
+
+    def train(folder, **options):
+        return train_configuration(pipeline, values, folder, CompiledModels(), SharedData(pipeline), **options)
+
+    progress = train(whole)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "again", watchers=[Kill(1, interrupt)])
+    begun = []
+    begins = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: begun.append(epoch))
+    assert train(tmp_path / "again", watchers=[begins]).rows == progress.rows
+    assert begun == [1, 2] and best_bits(tmp_path / "again") == best_bits(whole)
+    model = best_model(pipeline, values, whole)
+    assert len(model.trainable_variables) == 4
+    assert model.evaluate(data().validation, verbose=0) == pytest.approx(progress.best, rel=1e-5)
+
+
+def test_variables_are_given_without_reading_the_data():
+    def rows():
+        raise AssertionError("the data were read")
+        yield
+
+    spec = tf.TensorSpec((None, 4)), tf.TensorSpec((None, 1))
+    model = Subclassed()
+    give_variables(model, tf.data.Dataset.from_generator(rows, output_signature=spec))
+    assert [tuple(variable.shape) for variable in model.trainable_variables] == [(4, 3), (3,), (3, 1), (1,)]
+    before = bits(model.variables)
+    give_variables(model, tf.data.Dataset.from_generator(rows, output_signature=spec))
+    assert bits(model.variables) == before
