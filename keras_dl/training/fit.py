@@ -10,6 +10,7 @@ from pathlib import Path
 
 import keras
 import keras_tuner as kt
+import numpy as np
 
 from keras_dl.data import Splits
 from keras_dl.durable import write_json
@@ -52,6 +53,8 @@ class Progress:
 class ObjectiveGuard(keras.callbacks.Callback):
     """Ends a training that cannot come to anything: its objective is missing, or its loss is no number.
 
+    It comes after the pipeline's own callbacks, which may add metrics to an epoch's.
+
     Args:
         objective: `Objective`, whose metrics every epoch must report.
         patience: int, epochs in a row that may be no number. Defaults to 0.
@@ -62,10 +65,19 @@ class ObjectiveGuard(keras.callbacks.Callback):
         self.objective, self.patience, self.bad = objective, patience, 0
 
     def on_epoch_end(self, epoch, logs=None):
+        vectors = [name for name, value in logs.items() if np.ndim(value)]
+        if vectors:
+            raise UserError(
+                f"the metric {vectors[0]!r} is a vector of shape {np.shape(logs[vectors[0]])}; expected one number, as "
+                "with average='macro'"
+            )
         missing = self.objective.missing(logs)
         if missing:
             raise UserError(f"the objective {missing[0]!r} is not among the metrics: {', '.join(sorted(logs))}")
-        bad = [name for name in ("loss", *self.objective.directions) if not math.isfinite(logs[name])]
+        watched = [
+            name for name in ("loss", *self.objective.directions) if name in logs
+        ]  # a train_step may tell no loss
+        bad = [name for name in watched if not math.isfinite(logs[name])]
         self.bad = self.bad + 1 if bad else 0
         if self.bad > self.patience:
             raise kt.errors.FailedTrialError(f"{bad[0]} is {logs[bad[0]]} in epoch {epoch + 1}")
@@ -156,7 +168,7 @@ def fit(
         verbose: of Keras' `fit`. Defaults to 0.
 
     Raises:
-        UserError: if the objective is missing.
+        UserError: if the objective is missing, or a metric is a vector.
         keras_tuner.errors.FailedTrialError: if loss or objective are no number for longer than `nan_patience`.
         OSError: if the state cannot be written.
     """
@@ -166,7 +178,7 @@ def fit(
         for number, row in enumerate(finished.rows):
             tell(finished.begin + number, row)
         return finished
-    kept = [ObjectiveGuard(objective, nan_patience), *callbacks]
+    kept = [*callbacks, ObjectiveGuard(objective, nan_patience)]
     own = _resume(folder / STATE, model, kept)
     found = own or (_resume(origin / STATE, model, kept) if origin else None)
     saved = found[0] if found else None

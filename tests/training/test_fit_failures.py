@@ -97,3 +97,49 @@ def test_a_full_disk_ends_it_and_leaves_what_was_whole(tmp_path, monkeypatch):
     assert sorted(os.listdir(tmp_path)) == [BEST, STATE]  # no temporary file
     _, progress = train(tmp_path)
     assert len(progress.rows) == 4
+
+
+@pytest.mark.parametrize("verbose", [0, 2])
+def test_a_metric_that_is_a_vector_is_told(verbose, tmp_path):
+    def build():
+        model = plain()
+        score = keras.metrics.F1Score(average=None, name="f1")
+        model.compile("sgd", "mse", metrics=[score], jit_compile=False)
+        return model
+
+    message = r"^the metric 'f1' is a vector of shape \(1,\); expected one number, as with average='macro'$"
+    with pytest.raises(UserError, match=message):
+        train(tmp_path, build=build, verbose=verbose)
+
+
+def test_a_train_step_may_tell_no_loss(tmp_path):
+    class Silent(keras.Model):
+        def train_step(self, batch):
+            return {name: value for name, value in super().train_step(batch).items() if name != "loss"}
+
+    def build():
+        model = plain()
+        model = Silent(model.inputs, model.outputs)
+        model.compile("sgd", "mse", metrics=["mae"], jit_compile=False)
+        return model
+
+    _, progress = train(tmp_path, build=build, epochs=2, objective="val_mae")
+    assert [sorted(row) for row in progress.rows] == [["mae", "val_loss", "val_mae"]] * 2
+
+
+class Adds(keras.callbacks.Callback):
+    """Adds a metric of its own to each epoch's."""
+
+    def __init__(self, *values):
+        super().__init__()
+        self.given = values
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["val_own"] = self.given[epoch]
+
+
+def test_a_callbacks_metric_may_be_the_objective(tmp_path):
+    _, progress = train(tmp_path, objective="val_own:max", callbacks=[Adds(1.0, 3.0, 2.0, 0.0)])
+    assert (progress.best, progress.best_epoch) == (3.0, 1)
+    with pytest.raises(kt.errors.FailedTrialError, match="^val_own is nan in epoch 2$"):
+        train(tmp_path / "bad", objective="val_own:max", callbacks=[Adds(1.0, np.nan)])
