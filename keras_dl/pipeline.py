@@ -86,10 +86,18 @@ class Pipeline:
 
         `inputs` is a list of named `tf.TensorSpec`; the function takes tensors in that order and returns a dictionary
         of named, dense tensors. The default is one signature `serving_default` with the model's own inputs and outputs.
+
+        Raises:
+            UserError: by the default, for a model that does not know its inputs, such as a subclass.
         """
         import tensorflow as tf
 
-        structure = getattr(model, "input", model.inputs[0])  # a Sequential model has only `inputs`
+        if not getattr(model, "inputs", None):
+            raise UserError(
+                f"the model of {self.name} does not say what its inputs are: begin a Sequential with keras.Input(...), "
+                "or write signatures(model)"
+            )
+        structure = model.input if hasattr(model, "input") else model.inputs[0]  # a Sequential has only `inputs`
         named = {id(tensor): name for name, tensor in structure.items()} if isinstance(structure, dict) else {}
         inputs = [
             tf.TensorSpec(tensor.shape, tensor.dtype, name=named.get(id(tensor), tensor.name))

@@ -70,3 +70,15 @@ def test_the_default_request_has_the_names_of_the_inputs():
     assert {name: array.tolist() for name, array in request.items()} == {"left": [[1.0]], "right": [2]}
     with pytest.raises(UserError, match=r"mine has several inputs without names: write request\(example\)"):
         pipeline.request(((tf.constant(1), tf.constant(2)), 0))
+
+
+class Subclassed(keras.Model):
+    def call(self, inputs):
+        return inputs
+
+
+@pytest.mark.parametrize("build", [Subclassed, lambda: keras.Sequential([keras.layers.Dense(1)])], ids=["sub", "seq"])
+def test_a_model_that_does_not_know_its_inputs_is_told(build):
+    message = r"begin a Sequential with keras.Input\(...\), or write signatures\(model\)$"
+    with pytest.raises(UserError, match=message):
+        Pipeline().signatures(build())
