@@ -1,6 +1,8 @@
 """Where a chief listens."""
 
+import errno
 import re
+import socket
 
 from keras_dl.errors import UserError
 
@@ -15,3 +17,33 @@ def parse_address(text: str) -> tuple[str, int]:
     if not found or not 0 < int(found[2]) < 2**16:
         raise UserError(f"expected HOST:PORT, such as 192.168.0.2:9000. Received: {text}")
     return found[1], int(found[2])
+
+
+def check_free(host: str, port: int) -> None:
+    """Asks this machine whether a chief could listen there, before anything is made for it.
+
+    Args:
+        host: an address or a name of this machine, an IPv6 address in brackets.
+        port: int.
+
+    Raises:
+        UserError: if the port is taken, or may not be had, or the host is not of this machine.
+    """
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        refused = [error for family, *_, where in found if (error := _refusal(family, where))]
+    except OSError as error:  # a name that nobody knows
+        found, refused = [], [error]
+    # Of a name with several addresses one is enough, unless somebody else listens at another.
+    if len(refused) == len(found) or any(error.errno == errno.EADDRINUSE for error in refused) or not found:
+        raise UserError(f"cannot listen on {host}:{port}: {refused[0].strerror}")
+
+
+def _refusal(family, where):
+    try:
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # one that has just ended is no hindrance
+            probe.bind(where)
+    except OSError as error:
+        return error
+    return None
