@@ -17,6 +17,7 @@ def main(arguments: list[str] | None = None) -> int:
     # Before TensorFlow is imported: its notes about the processor are not ours to print.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("MPLBACKEND", "Agg")
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # read when gRPC is imported; its errors are told in our words
     for name in ("SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), _stop)  # so that runs are closed as for Ctrl-C
