@@ -20,6 +20,7 @@ from keras_dl.tracking.settings import Settings
 from keras_dl.tracking.system_metrics import measure
 from keras_dl.training.hardware import build, hardware
 from keras_dl.training.publish import example_request, export_champion, publish
+from keras_dl.tuning.address import check_free, parse_address
 from keras_dl.tuning.client import ChiefClient
 from keras_dl.tuning.distributed import serve_search
 from keras_dl.tuning.exchange import Exchange
@@ -54,6 +55,8 @@ def search(pipeline: Pipeline, settings: Settings, plan: Plan | None = None) -> 
     """
     plan = plan or Plan()
     folder = settings.root / "searches" / pipeline.name
+    if plan.chief:
+        check_free(*parse_address(plan.chief))
     check_writable(settings.saved_models)
     check_writable(folder.parent)
     check_space(folder.parent, FREE_BYTES)
