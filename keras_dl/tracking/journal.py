@@ -70,7 +70,7 @@ class Delivery:
             return not self._waiting and not self._busy
 
     def adopt(self, folder: Path, parent_id: str) -> None:
-        """Takes over what an earlier process could not deliver.
+        """Takes over what an earlier process could not deliver, or what the store lost since.
 
         Args:
             folder: of the search: its journals lie in `trial_*/` and `trial_*/execution_*/`.
@@ -80,8 +80,7 @@ class Delivery:
             trial = Outbox(file.parent, parent_id)
             executions = sorted(file.parent.glob(f"execution_*/{EVENTS}"))
             for outbox in [trial, *(Outbox(execution.parent, trial) for execution in executions)]:
-                if outbox.unread()[0]:
-                    self.announce(outbox)
+                self.announce(outbox)
 
     def announce(self, outbox: Outbox) -> None:
         """Says that there is something new in an outbox."""

@@ -19,6 +19,10 @@ EVENTS, DELIVERED = "events.jsonl", "delivered.json"
 CHUNK = 1000  # metrics in one call; MLflow takes a tenth as many params or tags
 
 
+class _Lost(Exception):
+    """The store lost the run: its database was made anew."""
+
+
 class Outbox:
     """The undelivered part of one journal.
 
@@ -74,19 +78,26 @@ class Outbox:
             return  # the whole search was thrown away
         with filelock.FileLock(self.folder / "delivered.lock", timeout=1):  # another process may have adopted it
             self._read_progress()
-            events, end = self.unread()
-            if self.run_id and any("begin" in event for event in events) and not self._exists(client):
+            events, _ = self.unread()
+            begins = any("begin" in event for event in events)
+            if self.run_id and (begins and not self._exists(client) or not events and self._is_lost(client)):
                 self.run_id, self.offset = None, 0  # somebody deleted the run; the journal still holds all of it
-                events, end = self.unread()
-            if not events:
-                return
+            try:
+                self._deliver(client, experiment_id)
+            except _Lost:
+                self.run_id, self.offset = None, 0
+                self._deliver(client, experiment_id)
+
+    def _deliver(self, client, experiment_id):
+        events, end = self.unread()
+        if events:
             created = self.run_id is None and self._find_or_create(client, experiment_id, events[0])
             self._bring(client, events, created)
             self._save(end)
 
     def _find_or_create(self, client, experiment_id, begin):
         """Sets the run's id; whether it is a new one."""
-        if isinstance(self.parent, Outbox) and self.parent.run_id is None:
+        if isinstance(self.parent, Outbox) and (self.parent.run_id is None or self.parent._is_lost(client)):
             self.parent.deliver(client, experiment_id)
         tags = _tags(begin["tags"] | self._parent_tag())
         found = self._find(client, experiment_id, tags)
@@ -135,9 +146,9 @@ class Outbox:
         for chunk in _chunks(entities + metrics):
             self._log(client, chunk)
         for text, name in texts:
-            self._attempt(lambda: client.log_text(self.run_id, text, name), name)  # noqa: B023
+            self._attempt(client, lambda: client.log_text(self.run_id, text, name), name)  # noqa: B023
         if status:
-            self._attempt(lambda: client.set_terminated(self.run_id, *status), "the end")
+            self._attempt(client, lambda: client.set_terminated(self.run_id, *status), "the end")
 
     def _parent_tag(self):
         parent = self.parent.run_id if isinstance(self.parent, Outbox) else self.parent
@@ -158,18 +169,20 @@ class Outbox:
         except MlflowException as error:
             if error.error_code not in REFUSED:
                 raise
+            self._check_lost(client, error)
             if len(chunk) == 1 or not self._exists(client):
                 self._say(f"{chunk[0].key} and more" if len(chunk) > 1 else chunk[0].key, error)
                 return
             self._log(client, chunk[: len(chunk) // 2])
             self._log(client, chunk[len(chunk) // 2 :])
 
-    def _attempt(self, call, what):
+    def _attempt(self, client, call, what):
         try:
             call()
         except MlflowException as error:
             if error.error_code not in REFUSED:
                 raise
+            self._check_lost(client, error)
             self._say(what, error)
         except PermissionError as error:
             self._say(what, error)
@@ -179,6 +192,23 @@ class Outbox:
             self._refused.add(what)
             reason = (str(error).strip().splitlines() or [""])[0][:300]
             print(f"MLflow does not take {what} of the run in {self.folder}: {reason}", file=sys.stderr, flush=True)
+
+    def _check_lost(self, client, error):
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST" and self._is_lost(client):
+            raise _Lost
+
+    def _is_lost(self, client):
+        """Whether the store knows nothing of a run that the journal began, not even that somebody deleted it."""
+        with open(self.folder / EVENTS, "rb") as file:
+            if b'"begin"' not in file.readline():
+                return False
+        try:
+            client.get_run(self.run_id)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return True
+        return False
 
     def _exists(self, client):
         try:

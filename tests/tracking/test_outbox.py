@@ -1,6 +1,7 @@
 """A store that is away for a while: an MLflow server that is killed and started again; two who deliver at once."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -168,6 +169,47 @@ def test_two_that_deliver_one_journal_make_one_run(project):
     assert sorted(run.data.tags["trial"] for run in runs) == ["00", "01", "02", "03", "04"]
     for run in runs:
         assert len(client.get_metric_history(run.info.run_id, "loss")) == 20
+
+
+def make_anew(project, empty_store):
+    """Makes the project's store one that knows nothing of any run; gives a new parent run in it."""
+    mlflow.tracking._tracking_service.utils._get_store().engine.dispose()
+    for file in project.root.glob("mlflow.db*"):
+        file.unlink()
+    shutil.copy(empty_store, project.root / "mlflow.db")
+    connect(project, "digits")
+    return mlflow.MlflowClient().create_run(mlflow.get_experiment_by_name("digits").experiment_id).info.run_id
+
+
+@pytest.mark.parametrize("adopted", [False, True])
+def test_runs_that_the_store_lost_are_told_again(project, empty_store, adopted):
+    connect(project, "digits")
+    client = mlflow.MlflowClient()
+    experiment = client.get_experiment_by_name("digits").experiment_id
+    folder = project.root / "searches/digits"
+    delivery = Delivery(project, experiment).start()
+    parent = client.create_run(experiment).info.run_id
+    trial = Journal(delivery, folder / "trial_00", "trial-1", {"trial": "00"}, parent)
+    execution = {"trial": "00", "execution": "1"}
+    execution = Journal(delivery, folder / "trial_00/execution_1", "execution-2", execution, trial)
+    execution.metrics({"loss": 0.5}, 0)
+    assert delivery.flush(10)
+    lost = {trial.run_id(0), execution.run_id(0)}
+    new = make_anew(project, empty_store)
+    if adopted:  # by a later process; nothing new is told
+        delivery.stop(5)
+        delivery = Delivery(project, experiment).start()
+        delivery.adopt(folder, new)
+    else:
+        execution.metrics({"loss": 0.25}, 1)
+        execution.end("FINISHED")
+    assert delivery.stop(10)
+    runs = mlflow.search_runs([experiment], "tags.trial = '00'", output_format="list")
+    runs = {run.info.run_name: run for run in runs}
+    assert len(runs) == 2 and not lost & {run.info.run_id for run in runs.values()}
+    assert runs["trial-1"].data.tags["mlflow.parentRunId"] == (new if adopted else parent)
+    assert runs["execution-2"].data.tags["mlflow.parentRunId"] == runs["trial-1"].info.run_id
+    assert runs["execution-2"].data.metrics["loss"] == (0.5 if adopted else 0.25)
 
 
 def test_a_journal_that_was_thrown_away_stays_away(project):
