@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import shutil
 import sys
 
@@ -34,8 +35,9 @@ def train(
 ) -> Registered:
     """Trains with one set of values, the defaults but for those given, and publishes the best epoch's model.
 
-    Its state lies in `searches/<name>.training/` until the model is registered: stopped at any moment, the same call
-    goes on after the last finished epoch, in the same run. A call with other arguments begins anew.
+    Its state lies in `searches/<name>.training/` until the model is registered and exported: stopped at any moment, the
+    same call goes on after the last finished epoch, in the same run. A call with other arguments says so and begins
+    anew.
 
     Args:
         pipeline: from `load_pipeline`.
@@ -95,7 +97,7 @@ def _train(pipeline, values, settings, state, fresh, keep):
                 verbose=1 if sys.stdout.isatty() else 2,
             )
         except kt.errors.FailedTrialError as error:
-            shutil.rmtree(state)
+            _remove(state)
             raise UserError(f"the training came to nothing: {error}") from error
         finally:
             delivered = delivery.stop(timeout=60)
@@ -110,8 +112,12 @@ def _train(pipeline, values, settings, state, fresh, keep):
         mlflow.set_tag("best_epoch", progress.best_epoch + 1)
         model = best_model(pipeline, hp, state)
         version = publish(pipeline, model, hp.values, settings)
-        shutil.rmtree(state)  # its model is safe
-        export_champion(pipeline, model, hp.values, version, settings, keep)
+        try:
+            export_champion(pipeline, model, hp.values, version, settings, keep)
+        except UserError:
+            _remove(state)  # the model is safe, and the message says how to export it
+            raise
+        _remove(state)
         return version
 
 
@@ -120,10 +126,31 @@ def _unfinished(state, arguments, fresh):
     earlier = {}
     with contextlib.suppress(OSError, ValueError):
         earlier = json.loads((state / "training.json").read_text(encoding="utf-8"))
-    if earlier.get("arguments") == json.loads(json.dumps(arguments)) and not fresh:
+    arguments = json.loads(json.dumps(arguments))
+    if earlier.get("arguments") == arguments and not fresh:
         print("goes on with a training that was stopped; --fresh begins anew")
         return earlier["run_id"]
     if "run_id" in earlier:
         close_abandoned(earlier["run_id"])
-    shutil.rmtree(state, ignore_errors=True)
+        if not fresh:
+            print(f"begins anew: a training that was stopped had {_differences(earlier['arguments'], arguments)}")
+    _remove(state)
     return None
+
+
+def _differences(earlier, arguments):
+    """What was otherwise, in words."""
+    was, now = ({**each["values"], **each} for each in (earlier, arguments))
+    changed = [name for name in (*was, *(now.keys() - was)) if name != "values" and was.get(name) != now.get(name)]
+    told = [f"{name}={was[name]}" for name in changed if name in was and name != "pipeline"]
+    return ", ".join([*told, *(["another pipeline file"] if "pipeline" in changed else [])]) or "other arguments"
+
+
+def _remove(state):
+    """Removes a state at once: who is killed meanwhile leaves nothing that looks like one."""
+    for leftover in state.parent.glob(f".tmp-done-{state.name}-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    doomed = state.parent / f".tmp-done-{state.name}-{os.getpid()}"
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(state, doomed)
+    shutil.rmtree(doomed, ignore_errors=True)

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import types
 
 import filelock
 import keras
@@ -11,10 +12,12 @@ import pytest
 
 from keras_dl.errors import UserError
 from keras_dl.tracking import registry
+from keras_dl.training import publish as publishing
 from keras_dl.training import train as training
 from keras_dl.training.train import train
 
 from .line import weight
+from .network import interrupt
 
 
 @pytest.fixture
@@ -60,6 +63,10 @@ def test_it_goes_on_in_the_same_run_and_registers_its_model_once(project, line, 
         patch.setattr(training, "publish", killed)
         train(line, {"rate": 1.2}, project)
     assert [row["version"] for row in registry.list_models()] == [1]
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(training, "export_champion", lambda *arguments: interrupt())
+        train(line, {"rate": 1.2}, project)
+    assert not list(project.saved_models.glob("line/*"))
     capsys.readouterr()
     version = train(line, {"rate": 1.2}, project)
     output = capsys.readouterr().out
@@ -79,6 +86,30 @@ def stopped(line, project, stop, epoch=1, **arguments):
     stop(epoch)
     with pytest.raises(KeyboardInterrupt):
         train(line, {"rate": 1.2}, project, **arguments)
+
+
+def test_an_export_that_fails_says_how_to_do_it_and_leaves_no_state(project, line, monkeypatch):
+    def full(*arguments):
+        raise UserError("the disk is full")
+
+    monkeypatch.setattr(publishing, "export", full)
+    message = r"^the disk is full. The model is safe in the registry; .* keras-dl export pipelines/line.py --model 1$"
+    with pytest.raises(UserError, match=message):
+        train(line, {"rate": 1.2}, project)
+    assert [path.name for path in state_of(project).parent.iterdir()] == ["line.training.lock"]
+
+
+def test_who_is_killed_while_the_state_is_removed_leaves_none(project, line, monkeypatch):
+    def killed(path, ignore_errors):
+        if path.exists():
+            interrupt()
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(training, "shutil", types.SimpleNamespace(rmtree=killed))
+        train(line, {"rate": 1.2}, project)
+    assert not state_of(project).exists() and list(state_of(project).parent.glob(".tmp-done-*"))
+    train(line, {"rate": 1.2}, project)
+    assert [path.name for path in state_of(project).parent.iterdir()] == ["line.training.lock"]
 
 
 def other_values(line):
@@ -104,14 +135,26 @@ def fresh(line):
     return {"fresh": True}
 
 
-@pytest.mark.parametrize("change", [other_values, other_seed, other_precision, a_changed_file, fresh])
-def test_with_anything_changed_it_begins_anew_and_closes_the_old_run(change, project, line, stop):
+CHANGES = {
+    other_values: "begins anew: a training that was stopped had rate=1.2\n",
+    other_seed: "begins anew: a training that was stopped had seed=0\n",
+    other_precision: "begins anew: a training that was stopped had precision=float32\n",
+    a_changed_file: "begins anew: a training that was stopped had another pipeline file\n",
+    fresh: "",  # it was asked for
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_with_anything_changed_it_begins_anew_and_closes_the_old_run(change, project, line, stop, capsys):
     stopped(line, project, stop)
     (old,) = runs()
     mlflow.MlflowClient().set_terminated(old.info.run_id, "RUNNING")  # as kill -9 leaves it
     stop(1)
+    capsys.readouterr()
     with pytest.raises(KeyboardInterrupt):
         train(line, **{"values": {"rate": 1.2}, "settings": project, **change(line)})
+    output = capsys.readouterr().out
+    assert CHANGES[change] in output and ("begins anew" in output) == bool(CHANGES[change])
     assert [run.info.status for run in runs()] == ["KILLED", "KILLED"]
     new = next(run for run in runs() if run.info.run_id != old.info.run_id)
     assert [step for step, _ in curve(new)] == [0]
