@@ -24,6 +24,9 @@ def publish(
 ) -> registry.Registered:
     """Evaluates a best model once on the test split, logs it to the active run and registers it.
 
+    An objective that the test split has no metric for, as one that a callback computes, is judged by its best value in
+    validation, which the run holds.
+
     Called again for a run whose model is registered already, as after a kill, it gives that version back.
 
     Args:
@@ -38,7 +41,6 @@ def publish(
         mlflow.set_tags({"model_version": done.version, "alias": done.alias})
         return done
     splits = splits_of(pipeline, values)
-    metric, direction = pipeline.goal
     results = model.evaluate(splits.test, return_dict=True, verbose=0) | pipeline.report(model, splits)
     results = {name: float(value) for name, value in results.items()}
     mlflow.log_metrics({f"test_{name}": value for name, value in results.items()})
@@ -49,9 +51,14 @@ def publish(
     batch = next(iter(splits.test))
     inputs = batch[0] if isinstance(batch, tuple) else batch
     uri = log_model(model, keras.tree.map_structure(lambda array: array[:2], inputs))
+    metric, direction = pipeline.goal
+    value = results.get(metric)
+    if value is None:
+        metric, direction = pipeline.improves.name, pipeline.improves.direction
+        value = mlflow.get_run(mlflow.active_run().info.run_id).data.metrics[f"best_{metric}"]
     digest = fingerprint(splits.test)
     mlflow.set_tag("test_fingerprint", digest)
-    version = registry.register(settings, pipeline.name, uri, metric, results[metric], direction, digest, spread)
+    version = registry.register(settings, pipeline.name, uri, metric, value, direction, digest, spread)
     mlflow.set_tags({"model_version": version.version, "alias": version.alias})
     print("\ntest   " + "  ".join(f"{name} {value:.4g}" for name, value in sorted(results.items())))
     print(f"model  {pipeline.name} version {version.version}, {version.alias}: {version.why}")

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import keras
 import keras_tuner as kt
 import matplotlib.pyplot as plt
 import mlflow
@@ -113,3 +114,15 @@ def test_noise_is_no_victory_and_old_exports_go(project, line, capsys):
     assert "removed the exports of line 3" in output
     assert exported_versions(project.saved_models, "line") == [4]
     assert [row["version"] for row in registry.list_models()] == [4, 3, 2, 1]
+
+
+def test_an_objective_without_a_metric_on_the_test_split_is_judged_by_its_validation(project, line):
+    def add(epoch, logs):
+        logs["val_own"] = 3.0 - abs(epoch - 1)
+
+    line.objective, line.direction = "val_own", "max"
+    line.callbacks = lambda hp: [keras.callbacks.LambdaCallback(on_epoch_end=add)]
+    version = train(line, {"rate": 0.25}, project)
+    tags = registry.get_version("line", version.version).tags
+    assert (tags["metric"], tags["value"], tags["direction"]) == ("val_own", "3.0", "max")
+    assert weight(1) == pytest.approx(1 - 0.5**2)
