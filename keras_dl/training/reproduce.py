@@ -41,7 +41,7 @@ def reproduce(pipeline: Pipeline, run_id: str, settings: Settings) -> bool:
         settings: of `mlflow.yaml`.
 
     Returns:
-        Whether every number is the same to the last bit.
+        Whether every number is the same to the last bit; of a run that was interrupted, in the epochs that it finished.
 
     Raises:
         UserError: if there is no such run, it did not train this pipeline, or finished no epoch.
@@ -176,7 +176,7 @@ def _compare(run, rows):
     """Prints metric by metric what was recorded and what came now; returns the largest difference."""
     client = mlflow.MlflowClient()
     table = rich.table.Table("metric", "recorded", "now", "largest difference", box=rich.box.SIMPLE_HEAD)
-    largest = 0.0
+    largest, compared = 0.0, 0
     for name in rows[-1]:
         if name in TIMES:
             continue
@@ -187,10 +187,13 @@ def _compare(run, rows):
         difference = max(_difference(value, rows[step][name]) for step, value in points.items())
         largest = max(largest, difference)
         last = max(points)
+        compared = max(compared, last + 1)
         table.add_row(
             name, f"{points[last]:.6g}", f"{rows[last][name]:.6g}", f"{difference:.3g}" if difference else "none"
         )
     rich.console.Console().print(table)
+    if compared < len(rows):
+        print(f"compared are {compared} of {len(rows)} epochs: the run ended there")
     print("identical" if largest == 0 else f"not identical: the largest difference is {largest:.3g}")
     return largest
 

@@ -3,6 +3,7 @@
 import math
 import shutil
 
+import keras
 import mlflow
 import pytest
 
@@ -74,6 +75,7 @@ def test_every_kind_of_run_comes_to_the_same_bits(kind, number, project, capsys)
     assert again(project, run)
     output = capsys.readouterr().out
     assert "identical" in output and "not identical" not in output and "differs" not in output
+    assert "compared are" not in output
     done = runs("reproduction")[-1]
     expected = run
     if kind == "search":
@@ -155,6 +157,22 @@ def test_a_run_without_an_epoch_is_told_before_any_training(project):
     with pytest.raises(UserError, match=f"run {failed.info.run_id} has no finished epoch to compare with"):
         again(project, failed)
     mlflow.MlflowClient().delete_run(failed.info.run_id)
+
+
+def test_of_an_interrupted_run_it_is_said_how_many_epochs_are_compared(project, capsys):
+    pipeline = load_pipeline(project.root / "pipelines" / "line.py")
+
+    def begins(epoch, logs=None):
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    pipeline.callbacks = lambda hp: [keras.callbacks.LambdaCallback(on_epoch_begin=begins)]
+    with pytest.raises(KeyboardInterrupt):
+        train(pipeline, {"rate": 0.4}, project)
+    run = runs("train")[-1]
+    assert again(project, run)
+    assert "compared are 2 of 3 epochs: the run ended there\nidentical" in capsys.readouterr().out
+    mlflow.MlflowClient().delete_run(run.info.run_id)
 
 
 @pytest.mark.parametrize(
