@@ -7,6 +7,7 @@ import rich.box
 import rich.console
 import rich.table
 
+from keras_dl.errors import UserError
 from keras_dl.serving.versions import exported_versions, withdrawn_versions
 from keras_dl.tracking import registry
 from keras_dl.tracking.rule import verdict
@@ -24,7 +25,7 @@ def compare(settings: Settings, name: str, first: str | None = None, second: str
         second: the same. None (default): the challenger or, without one, the champion before.
 
     Raises:
-        UserError: if there is no such version.
+        UserError: if there is no such version, or none to compare with.
     """
     connect(settings)
     champion = registry.get_version(name, first or settings.registry.champion)
@@ -47,8 +48,13 @@ def compare(settings: Settings, name: str, first: str | None = None, second: str
 
 def _rival(settings, name):
     earlier = registry.earlier_champions(name)
-    if earlier and registry.find_version(name, settings.registry.challenger) is None:
+    if registry.find_version(name, settings.registry.challenger) is not None:
+        return settings.registry.challenger
+    if earlier:
         return earlier[-1]
+    versions = [row["version"] for row in registry.list_models() if row["name"] == name]
+    if len(versions) == 1:
+        raise UserError(f"{name} has only one version, {versions[0]}: there is none to compare it with")
     return settings.registry.challenger
 
 

@@ -148,13 +148,19 @@ def get_version(name: str, which: str | int):
     """
     found = find_version(name, which)
     if found is None:
-        there = [row for row in list_models() if row["name"] == name]
-        versions = ", ".join(f"{row['version']} {'/'.join(row['aliases'])}".strip() for row in there)
-        raise UserError(
-            f"{name} has no version {which!r} in the registry. "
-            + (f"There is: {versions}" if there else f"Train one: keras-dl tune pipelines/{name}.py")
-        )
+        rows = list_models()
+        versions = [f"{row['version']} {'/'.join(row['aliases'])}".strip() for row in rows if row["name"] == name]
+        if versions:
+            raise UserError(f"{name} has no version {which!r} in the registry. There is: {', '.join(versions)}")
+        names = ", ".join(dict.fromkeys(row["name"] for row in rows)) or "none yet; keras-dl tune makes one"
+        raise UserError(f"no model {name!r} in the registry. There is: {names}")
     return found
+
+
+def version_of_run(name: str, run_id: str) -> int | None:
+    """The newest version of a model that was registered from a run, or None."""
+    found = mlflow.search_model_versions(filter_string=f"run_id = '{run_id}'")
+    return max((int(version.version) for version in found if version.name == name), default=None)
 
 
 def origin(version) -> tuple[dict, str | None]:
@@ -191,13 +197,12 @@ def mark_exported(version, folder: str) -> None:
 
 def list_models() -> list[dict]:
     """Every version in the registry: name, version, aliases, metric, value, fingerprint, run_id; newest first."""
-    client = mlflow.MlflowClient()
     rows = []
-    for model in client.search_registered_models():
+    for model in mlflow.search_registered_models():  # the client's gives the first hundred
         aliases = {}
         for alias, version in model.aliases.items():
             aliases.setdefault(int(version), []).append(alias)
-        for version in client.search_model_versions(f"name = '{model.name}'"):
+        for version in mlflow.search_model_versions(filter_string=f"name = '{model.name}'"):
             number = int(version.version)
             rows.append(
                 {"name": model.name, "version": number, "aliases": sorted(aliases.get(number, [])), **version.tags}

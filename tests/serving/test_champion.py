@@ -67,7 +67,7 @@ def test_a_version_that_is_not_exported_tells_the_command(digits, capsys):
 def test_what_is_not_there_is_told(digits):
     with pytest.raises(UserError, match="digits has no version '7' in the registry. There is: 4 champion, 3"):
         promote(digits, "digits", "7")
-    with pytest.raises(UserError, match="speech has no version"):
+    with pytest.raises(UserError, match="no model 'speech' in the registry. There is: digits"):
         rollback(digits, "speech")
     assert state(digits) == (4, [4, 3, 2, 1], [])
 

@@ -79,8 +79,12 @@ def test_versions_registered_by_others_have_what_they_have(project, register, ca
 
 def test_what_is_not_there_is_told(project, register):
     register({"rate": 0.1}, 0.25)
-    with pytest.raises(UserError, match="digits has no version 'challenger' in the registry. There is: 1 champion"):
+    with pytest.raises(UserError, match="^digits has only one version, 1: there is none to compare it with$"):
         compare(project, "digits")
+    with pytest.raises(UserError, match="^digits has no version '2' in the registry. There is: 1 champion$"):
+        compare(project, "digits", "1", "2")
+    with pytest.raises(UserError, match="^no model 'nosuch' in the registry. There is: digits$"):
+        compare(project, "nosuch")
 
 
 def test_without_a_challenger_the_champion_before_is_shown(project, register, capsys):

@@ -138,10 +138,13 @@ def test_a_missing_version_tells_which_there_are(register, which):
     assert str(caught.value) == message
 
 
-def test_a_missing_model_tells_how_to_make_one(project):
-    connect(project)
-    with pytest.raises(UserError, match=r"no version 'champion' .*keras-dl tune pipelines/digits\.py"):
-        registry.get_version("digits", "champion")
+def test_a_missing_model_tells_which_there_are(project, register):
+    with pytest.raises(UserError, match="^no model 'nosuch' in the registry. There is: none yet; keras-dl tune makes"):
+        registry.get_version("nosuch", "champion")
+    for name in ("speech", "digits", "digits"):
+        register(0.5, name=name)
+    with pytest.raises(UserError, match="^no model 'nosuch' in the registry. There is: digits, speech$"):
+        registry.get_version("nosuch", 1)
 
 
 def test_the_origin_of_a_version(register):
@@ -200,3 +203,20 @@ def test_the_list_of_all_versions(register):
     assert rows[2]["metric"] == "wer"
     mlflow.MlflowClient().set_registered_model_alias("speech", "spoken", "1")
     assert registry.list_models()[2]["aliases"] == ["champion", "spoken"]
+
+
+def test_more_models_than_a_page_holds(project, register):
+    client = mlflow.MlflowClient()
+    for number in range(101):
+        client.create_registered_model(f"a{number:03}")
+    register(0.5)
+    assert [(row["name"], row["version"]) for row in registry.list_models()] == [("digits", 1)]
+
+
+def test_the_version_of_a_run(register):
+    register(0.5, name="speech")
+    register(0.5)
+    register(0.5)
+    first, second = (registry.get_version("digits", number).run_id for number in (1, 2))
+    assert [registry.version_of_run("digits", run_id) for run_id in (first, second)] == [1, 2]
+    assert registry.version_of_run("speech", first) is None and registry.version_of_run("digits", "0" * 32) is None

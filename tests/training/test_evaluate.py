@@ -90,7 +90,7 @@ def test_before_any_training_there_is_nothing(project, line):
         lambda: evaluate(line, "champion", "test", {}, project),
         lambda: export_version(line, "1", {}, project),
     ):
-        with pytest.raises(UserError, match=r"line has no version .*keras-dl tune pipelines/line\.py"):
+        with pytest.raises(UserError, match="no model .line. in the registry"):
             act()
 
 
