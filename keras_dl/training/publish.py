@@ -66,11 +66,10 @@ def publish(
 
 
 def _already_registered(name, settings):
-    run_id = mlflow.active_run().info.run_id
-    row = next((row for row in registry.list_models() if row["name"] == name and row["run_id"] == run_id), None)
-    if row is None:
+    version = registry.version_of_run(name, mlflow.active_run().info.run_id)
+    if version is None:
         return None
-    done = registry.give_alias(settings, name, row["version"])
+    done = registry.give_alias(settings, name, version)
     print(f"model  {name} version {done.version}, {done.alias}: registered before the interruption")
     return done
 
