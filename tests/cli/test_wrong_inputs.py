@@ -162,9 +162,9 @@ def test_options_of_a_search_that_make_no_sense(halves, error, arguments, messag
 
 def test_runs_and_versions_that_are_not_there(halves, error):
     assert "0123" in error("reproduce", "0123", "pipelines/halves.py")
-    assert error("promote", "halves", "1").startswith("halves has no version '1' in the registry")
-    assert error("rollback", "halves").startswith("halves has no version 'champion' in the registry")
-    assert error("compare", "halves", "1", "2").startswith("halves has no version '1' in the registry")
+    assert error("promote", "halves", "1").startswith("no model 'halves' in the registry. There is: none yet")
+    assert error("rollback", "halves").startswith("no model 'halves' in the registry. There is: none yet")
+    assert error("compare", "halves", "1", "2").startswith("no model 'halves' in the registry. There is: none yet")
     assert nothing_was_done(halves)
 
 
@@ -181,7 +181,7 @@ def test_models_that_are_not_there(halves, error):
     for what in (["--example", "0"], ["--image", "a.png"], ["--input", "{}"]):
         assert error("predict", "digits", *what).startswith(f"no model 'digits' in {halves.saved_models}: make it with")
     for verb in ("evaluate", "export"):
-        assert error(verb, "pipelines/halves.py").startswith("halves has no version 'champion' in the registry. Train")
+        assert error(verb, "pipelines/halves.py").startswith("no model 'halves' in the registry. There is: none yet")
     assert error("evaluate", "pipelines/halves.py", "--model", "my.keras") == "no model file my.keras"
 
 
