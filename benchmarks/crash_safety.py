@@ -116,12 +116,13 @@ def damaged(folder):
 
 
 def finished(folder):
-    """Trial id -> score of all that the state counts as ended; None without a state."""
+    """The id of the search, and trial id -> score of all that its state counts as ended; (None, {}) without a state."""
     try:
+        search_id = json.loads((folder / "search.json").read_text())["search"]
         state = json.loads((folder / "oracle.json").read_text())
     except FileNotFoundError:
-        return None
-    return {trial_id: state["trials"][trial_id]["score"] for trial_id in state["end_order"]}
+        return None, {}
+    return search_id, {trial_id: state["trials"][trial_id]["score"] for trial_id in state["end_order"]}
 
 
 def leaderboard(settings):
@@ -163,20 +164,20 @@ def measure(tuner, kills, generator):
         _, expected = leaderboard(settings)
         state = root / "searches" / "killed"
         count = lost = bad = different = completed = 0
-        wrong, before = [], {}
+        wrong, search_id, before = [], None, {}
         while count < kills:
             if run_search(pipeline, settings, tuner, generator.uniform(0, 1000 * seconds / 3)):
                 run, got = leaderboard(settings)
                 completed += 1
                 different += got != expected
                 wrong += faults_of_runs(settings, run)
-                before = {}
+                search_id = None
                 continue
             count += 1
-            now = finished(state)
-            if now is not None:  # else it had ended, but for its last words
+            earlier, (search_id, now) = search_id, finished(state)
+            if earlier is not None and earlier == search_id:  # else it had ended, but for its last words
                 lost += sum(now.get(trial) != score for trial, score in before.items())
-                before = now
+            before = now
             bad += len(damaged(state)) if state.is_dir() else 0
         while state.is_dir():  # the last one to its end
             run_search(pipeline, settings, tuner)

@@ -1,4 +1,4 @@
-"""Files written whole or not at all: who is killed meanwhile, or runs out of disk, finds the old one."""
+"""Files written, and folders removed, whole or not at all: who is killed meanwhile finds the old one."""
 
 import contextlib
 import errno
@@ -42,6 +42,15 @@ def write_json(path: str | Path, content) -> str:
     text = json.dumps(content)
     write_bytes(path, text.encode())
     return text
+
+
+def remove_folder(folder: Path) -> None:
+    """Removes a folder, if it is there, at once: who is killed meanwhile leaves nothing that looks like it."""
+    doomed = folder.parent / f".tmp-done-{folder.name}-{os.getpid()}"
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(folder, doomed)
+    for leftover in folder.parent.glob(f".tmp-done-{folder.name}-*"):  # of others, who were killed
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def check_space(folder: Path, needed: int) -> None:

@@ -51,7 +51,7 @@ def reproduce(pipeline: Pipeline, run_id: str, settings: Settings) -> bool:
     tags = origin.data.tags
     if tags.get("pipeline") != pipeline.name:
         raise UserError(f"run {run_id} trained the pipeline {tags.get('pipeline')!r}. Received: {pipeline.name!r}")
-    for note in _differences(pipeline, origin):
+    for note in _differences(pipeline, run, origin):
         print(f"differs: {note}")
     pipeline.source = None if tags["data"] == "default" else tags["data"]
     pipeline.seed, pipeline.epochs = int(tags["seed"]), int(origin.data.params["epochs"])
@@ -157,12 +157,11 @@ def _value(text):
         return text
 
 
-def _differences(pipeline, origin):
+def _differences(pipeline, run, origin):
     """What is not as it was, in sentences."""
-    tags = origin.data.tags
     was = json.loads(mlflow.artifacts.load_text(f"{origin.info.artifact_uri}/environment.json"))
     now = environment(pipeline.file.parent)
-    if tags.get("pipeline_digest") != pipeline.digest:
+    if {**origin.data.tags, **run.data.tags}.get("pipeline_digest") != pipeline.digest:
         yield f"{pipeline.file.name} is not as it was; the run keeps that one in its artifacts"
     for package, version in was["packages"].items():
         if now["packages"].get(package) != version:

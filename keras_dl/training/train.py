@@ -2,15 +2,13 @@
 
 import contextlib
 import json
-import os
-import shutil
 import sys
 
 import filelock
 import keras_tuner as kt
 import mlflow
 
-from keras_dl.durable import exhausted, write_json
+from keras_dl.durable import exhausted, remove_folder, write_json
 from keras_dl.errors import UserError
 from keras_dl.pipeline import Pipeline, space
 from keras_dl.serving.export import answer, check_writable
@@ -97,11 +95,13 @@ def _train(pipeline, values, settings, state, fresh, keep):
                 verbose=1 if sys.stdout.isatty() else 2,
             )
         except kt.errors.FailedTrialError as error:
-            _remove(state)
+            delivery.stop(timeout=60)  # the journal lies there too
+            remove_folder(state)
             raise UserError(f"the training came to nothing: {error}") from error
-        finally:
-            delivered = delivery.stop(timeout=60)
-        if not delivered:
+        except BaseException:
+            delivery.stop(timeout=5)  # the journal stays, for the next call
+            raise
+        if not delivery.stop(timeout=60):
             raise UserError(
                 f"the store {settings.tracking_uri} does not answer, so the model cannot be registered yet. The "
                 "training is done and kept: the same command goes on from here when the store is back"
@@ -115,9 +115,9 @@ def _train(pipeline, values, settings, state, fresh, keep):
         try:
             export_champion(pipeline, model, hp.values, version, settings, keep)
         except UserError:
-            _remove(state)  # the model is safe, and the message says how to export it
+            remove_folder(state)  # the model is safe, and the message says how to export it
             raise
-        _remove(state)
+        remove_folder(state)
         return version
 
 
@@ -134,7 +134,7 @@ def _unfinished(state, arguments, fresh):
         close_abandoned(earlier["run_id"])
         if not fresh:
             print(f"begins anew: a training that was stopped had {_differences(earlier['arguments'], arguments)}")
-    _remove(state)
+    remove_folder(state)
     return None
 
 
@@ -144,13 +144,3 @@ def _differences(earlier, arguments):
     changed = [name for name in (*was, *(now.keys() - was)) if name != "values" and was.get(name) != now.get(name)]
     told = [f"{name}={was[name]}" for name in changed if name in was and name != "pipeline"]
     return ", ".join([*told, *(["another pipeline file"] if "pipeline" in changed else [])]) or "other arguments"
-
-
-def _remove(state):
-    """Removes a state at once: who is killed meanwhile leaves nothing that looks like one."""
-    for leftover in state.parent.glob(f".tmp-done-{state.name}-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
-    doomed = state.parent / f".tmp-done-{state.name}-{os.getpid()}"
-    with contextlib.suppress(FileNotFoundError):
-        os.rename(state, doomed)
-    shutil.rmtree(doomed, ignore_errors=True)

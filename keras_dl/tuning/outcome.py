@@ -42,10 +42,12 @@ def log_outcome(pipeline: Pipeline, oracle: kt.Oracle, found: kt.HyperParameters
     mlflow.log_metrics({f"best_{name}": value for name, value in {**best.metrics, objective.name: best.score}.items()})
     mlflow.set_tag("best_trial", run_name(best.trial_id))
     mlflow.log_params({f"best_{name}": value for name, value in best.values.items()})
-    rows = [{**one.values, objective.name: one.score} for one in every if one.completed]
-    columns = dict.fromkeys(key for row in rows for key in row)  # some values only some trials have
-    table = {key: [row.get(key) for row in rows] for key in columns}
-    mlflow.log_table(table | {"trial": [one.number for one in every if one.completed]}, "trials.json")
+    completed = [one for one in every if one.completed]
+    rows = [{**one.values, objective.name: one.score} for one in completed]
+    columns = list(dict.fromkeys(key for row in rows for key in row))  # some values only some trials have
+    data = [[*(row.get(key) for key in columns), one.number] for row, one in zip(rows, completed, strict=True)]
+    # Not `log_table`, which adds to a table that an interrupted call has logged before.
+    mlflow.log_dict({"columns": [*columns, "trial"], "data": data}, "trials.json")
     logarithmic = [entry.name for entry in found.space if getattr(entry, "sampling", None) == "log"]
     log_picture("search", parallel_coordinates(rows, objective.name, objective.direction, logarithmic))
     curves = {run_name(one.trial_id): list(one.curve) for one in ranked[:10]}

@@ -7,7 +7,7 @@ import filelock
 import keras_tuner as kt
 import mlflow
 
-from keras_dl.durable import check_space, exhausted, write_json
+from keras_dl.durable import check_space, exhausted, remove_folder, write_json
 from keras_dl.errors import UserError
 from keras_dl.pipeline import Pipeline, space
 from keras_dl.serving.export import answer, check_writable
@@ -30,7 +30,7 @@ from keras_dl.tuning.plan import Plan
 from keras_dl.tuning.progress import SearchTable
 from keras_dl.tuning.results import last_value
 from keras_dl.tuning.tuner import TrialTuner, discard_checkpoints, run_name
-from keras_dl.tuning.unfinished import remove_trials, throw_away, unfinished
+from keras_dl.tuning.unfinished import throw_away, unfinished
 from keras_dl.tuning.worker import is_shared
 
 # What a search of small models may write before anybody would notice that the disk is full.
@@ -123,7 +123,7 @@ def _search(pipeline, settings, plan, folder):
             )
         best = log_outcome(pipeline, oracle, found, run_id)
         if best is None:
-            remove_trials(folder)  # nothing to go on from: the same call begins anew
+            remove_folder(folder)  # nothing to go on from: the same call begins anew
             if not oracle.end_order:
                 raise UserError(f"no trial began in --max-time, {plan.max_time:g} seconds: give the search more")
             trial = oracle.trials[oracle.end_order[-1]]
@@ -143,9 +143,9 @@ def _search(pipeline, settings, plan, folder):
         try:
             export_champion(pipeline, model, values, version, settings, plan.keep)
         except UserError:
-            remove_trials(folder)  # the model is safe, and the message says how to export it
+            remove_folder(folder)  # the model is safe, and the message says how to export it
             raise
-        remove_trials(folder)
+        remove_folder(folder)
         return version
 
 
@@ -177,7 +177,7 @@ def _run(tuner, pipeline, oracle, table, plan, folder, record):
         except kt.errors.FatalError as error:
             if not oracle.end_order and not isinstance(error.__cause__, OSError):
                 tuner.delivery.flush(60)  # the journal of the trial lies there too
-                remove_trials(folder)  # nothing to go on from
+                remove_folder(folder)  # nothing to go on from
             cause = error.__cause__
             raise cause if isinstance(cause, UserError) else UserError(str(error)) from error
 

@@ -2,11 +2,10 @@
 
 import contextlib
 import json
-import os
-import shutil
 import sys
 from pathlib import Path
 
+from keras_dl.durable import remove_folder
 from keras_dl.errors import UserError
 from keras_dl.tracking.runs import close_abandoned
 from keras_dl.tuning.plan import CHANGEABLE, changes
@@ -23,11 +22,9 @@ def unfinished(folder: Path, arguments: dict, resume: bool) -> tuple[dict, dict]
     Raises:
         UserError: if its arguments were others, or it cannot be read.
     """
-    for leftover in folder.parent.glob(f".tmp-done-{folder.name}-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
     record = folder / "search.json"
     if not record.is_file():
-        remove_trials(folder)
+        remove_folder(folder)
         if resume:
             print("there is no unfinished search to go on with: a new one begins", file=sys.stderr)
         return {}, {}
@@ -50,12 +47,4 @@ def throw_away(folder: Path) -> None:
     """Removes an unfinished search, whose runs end KILLED."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         close_abandoned(json.loads((folder / "search.json").read_text(encoding="utf-8"))["run_id"])
-    remove_trials(folder)
-
-
-def remove_trials(folder: Path) -> None:
-    """Removes the whole state of a search, at once: who is killed meanwhile leaves nothing that looks like one."""
-    doomed = folder.parent / f".tmp-done-{folder.name}-{os.getpid()}"
-    with contextlib.suppress(FileNotFoundError):
-        os.rename(folder, doomed)
-    shutil.rmtree(doomed, ignore_errors=True)
+    remove_folder(folder)

@@ -3,13 +3,13 @@
 import errno
 import json
 import os
-import types
 
 import filelock
 import keras
 import mlflow
 import pytest
 
+from keras_dl import durable
 from keras_dl.errors import UserError
 from keras_dl.tracking import registry
 from keras_dl.training import publish as publishing
@@ -100,12 +100,15 @@ def test_an_export_that_fails_says_how_to_do_it_and_leaves_no_state(project, lin
 
 
 def test_who_is_killed_while_the_state_is_removed_leaves_none(project, line, monkeypatch):
-    def killed(path, ignore_errors):
-        if path.exists():
+    remove = durable.shutil.rmtree
+
+    def killed(path, *arguments, **options):
+        if ".tmp-done-" in str(path):
             interrupt()
+        return remove(path, *arguments, **options)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(training, "shutil", types.SimpleNamespace(rmtree=killed))
+        patch.setattr(durable.shutil, "rmtree", killed)
         train(line, {"rate": 1.2}, project)
     assert not state_of(project).exists() and list(state_of(project).parent.glob(".tmp-done-*"))
     train(line, {"rate": 1.2}, project)

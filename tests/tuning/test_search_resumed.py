@@ -90,7 +90,7 @@ def test_a_stopped_search_goes_on_without_its_deleted_run(project):
     assert len(fits(project)) == 3
 
 
-@pytest.mark.parametrize("place", ["write_report", "remove_trials", "export_champion"])
+@pytest.mark.parametrize("place", ["write_report", "remove_folder", "export_champion"])
 def test_stopped_after_its_model_is_registered_it_registers_no_second_one(project, monkeypatch, place):
     pipeline = write_pipeline(project.root)
 
