@@ -47,6 +47,13 @@ class Delivery:
         self._thread.start()
         return self
 
+    def __enter__(self) -> "Delivery":
+        return self.start()
+
+    def __exit__(self, kind, error, trace):
+        """Ends the thread, soon if an error passes: the journals stay. `delivered` says whether nothing is left."""
+        self.delivered = self.stop(60 if error is None else 5)
+
     def flush(self, timeout: float) -> bool:
         """Waits, at most `timeout` seconds, until all that was told is in the store; whether it is."""
         with self._changed:

@@ -82,26 +82,22 @@ def _train(pipeline, values, settings, state, fresh, keep):
         write_json(state / "training.json", {"arguments": arguments, "run_id": run.info.run_id})
         log_origin(pipeline)
         mlflow.log_params({**hp.values, "epochs": pipeline.epochs})
-        delivery = Delivery(settings, run.info.experiment_id).start()
         try:
-            journal = Journal.of_run(delivery, state, run.info.run_id)
-            progress = train_configuration(
-                pipeline,
-                hp,
-                state,
-                CompiledModels(),
-                SharedData(pipeline),
-                logger=EpochLogger(journal),
-                verbose=1 if sys.stdout.isatty() else 2,
-            )
+            with Delivery(settings, run.info.experiment_id) as delivery:
+                journal = Journal.of_run(delivery, state, run.info.run_id)
+                progress = train_configuration(
+                    pipeline,
+                    hp,
+                    state,
+                    CompiledModels(),
+                    SharedData(pipeline),
+                    logger=EpochLogger(journal),
+                    verbose=1 if sys.stdout.isatty() else 2,
+                )
         except kt.errors.FailedTrialError as error:
-            delivery.stop(timeout=60)  # the journal lies there too
             remove_folder(state)
             raise UserError(f"the training came to nothing: {error}") from error
-        except BaseException:
-            delivery.stop(timeout=5)  # the journal stays, for the next call
-            raise
-        if not delivery.stop(timeout=60):
+        if not delivery.delivered:
             raise UserError(
                 f"the store {settings.tracking_uri} does not answer, so the model cannot be registered yet. The "
                 "training is done and kept: the same command goes on from here when the store is back"

@@ -103,9 +103,8 @@ def _search(pipeline, settings, plan, folder):
         if run_id != earlier.get("run_id"):  # somebody may have deleted that one
             mlflow.log_params({key: value for key, value in arguments.items() if key not in ("space", "pipeline")})
             mlflow.log_text("\n".join(arguments["space"]) + "\n", "space.txt")
-        delivery = Delivery(settings, run.info.experiment_id).start()
-        delivery.adopt(folder, run_id)
-        try:
+        with Delivery(settings, run.info.experiment_id) as delivery:
+            delivery.adopt(folder, run_id)
             with hardware(pipeline):
                 tuner = TrialTuner(pipeline, oracle, folder, delivery, run_id, plan.executions)
             if "pipeline" in changed:
@@ -113,10 +112,7 @@ def _search(pipeline, settings, plan, folder):
             oracle.hyperparameters, oracle.max_trials = _merged(oracle.hyperparameters, found), trials
             _run(tuner, pipeline, oracle, table, plan, folder, record)
             delivery.adopt(folder, run_id)  # of workers that are gone
-        except BaseException:
-            delivery.stop(timeout=5)  # the journals stay, for the next call
-            raise
-        if not delivery.stop(timeout=60):
+        if not delivery.delivered:
             raise UserError(
                 f"the store {settings.tracking_uri} does not answer, so the best model cannot be registered yet. All "
                 "trials are done and kept: the same command goes on from here when the store is back"
@@ -208,17 +204,11 @@ def run_worker(pipeline: Pipeline, settings: Settings, client: ChiefClient, fold
     connect(settings, pipeline.name)
     run_id, experiment_id = facts["run_id"], mlflow.get_run(facts["run_id"]).info.experiment_id
     exchange = None if is_shared(folder, facts["search"]) else Exchange(experiment_id, run_id)
-    delivery = Delivery(settings, experiment_id).start()
-    if exchange:
-        delivery.adopt(folder, run_id)  # of a worker that had this folder before; a chief looks after its own
-    try:
-        with measure(run_id, settings, client.name):
-            executions = facts["arguments"]["executions"]
-            TrialTuner(pipeline, client, folder, delivery, run_id, executions, client.name, True, exchange).search()
-    except BaseException:
-        delivery.stop(timeout=5)
-        raise
-    delivery.stop(timeout=60)
+    with Delivery(settings, experiment_id) as delivery, measure(run_id, settings, client.name):
+        if exchange:
+            delivery.adopt(folder, run_id)  # of a worker that had this folder before; a chief looks after its own
+        executions = facts["arguments"]["executions"]
+        TrialTuner(pipeline, client, folder, delivery, run_id, executions, client.name, True, exchange).search()
 
 
 def _pinned(found, pins):
