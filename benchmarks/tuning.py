@@ -32,7 +32,7 @@ from keras_dl.tuning.plan import Plan
 from keras_dl.tuning.search import search
 from keras_dl.tuning.tuner import TrialTuner
 
-ROUNDS, TRIALS, EPOCHS = 3, 20, 3
+ROUNDS, TRIALS, EPOCHS = 2, 20, 3
 
 
 def rows(count, seed):
