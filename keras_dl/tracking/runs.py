@@ -1,7 +1,6 @@
 """MLflow runs: connecting, opening, ending, and what each one holds."""
 
 import contextlib
-import hashlib
 import logging
 import os
 import re
@@ -236,7 +235,7 @@ def log_origin(pipeline) -> None:
     mlflow.set_tags(
         {
             "pipeline": pipeline.name,
-            "pipeline_digest": hashlib.sha256(pipeline.file.read_bytes()).hexdigest(),
+            "pipeline_digest": pipeline.digest,
             "data": pipeline.source or "default",
             "seed": pipeline.seed,
             "precision": getattr(pipeline, "precision", "float32"),

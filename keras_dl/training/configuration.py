@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import os
 from pathlib import Path
 
 import keras
@@ -95,11 +94,6 @@ def give_variables(model: keras.Model, data: tf.data.Dataset) -> None:
 
 def _has_variables(model):
     return model.built and all(layer.built for layer in model._flatten_layers())
-
-
-def best_file(folder: Path) -> Path:
-    """Where `best_model` finds the variables."""
-    return Path(os.fspath(folder), BEST)
 
 
 def _executed(pipeline, execution):

@@ -4,7 +4,6 @@ Those carry metrics in single precision, no message of a failed trial and nothin
 one JSON object in the metadata of a call and of its answer; nothing of it is ever executed.
 """
 
-import hashlib
 import json
 
 import keras
@@ -59,8 +58,7 @@ def unpack(metadata) -> dict:
 def identity(pipeline: Pipeline) -> dict:
     """What must be the same on a chief and its workers: versions, and the pipeline's file to the byte."""
     versions = {"keras_dl": keras_dl.__version__, "keras": keras.__version__, "tensorflow": tf.__version__}
-    digest = hashlib.sha256(pipeline.file.read_bytes()).hexdigest()
-    return {"versions": versions, "pipeline": pipeline.name, "digest": digest}
+    return {"versions": versions, "pipeline": pipeline.name, "digest": pipeline.digest}
 
 
 def difference(chief: dict, worker: dict) -> str | None:

@@ -8,8 +8,7 @@ import tensorflow as tf
 
 from keras_dl import Pipeline
 from keras_dl.pipeline import space
-from keras_dl.training.configuration import best_file, best_model, give_variables, train_configuration
-from keras_dl.training.fit import BEST
+from keras_dl.training.configuration import best_model, give_variables, train_configuration
 from keras_dl.training.reuse import CompiledModels
 from keras_dl.training.shared_data import SharedData
 
@@ -49,7 +48,6 @@ def test_a_configuration_is_trained_with_its_values_and_epochs(line, tmp_path):
     progress = train_configuration(line, space(line, {"rate": 1.2}), tmp_path / "a", CompiledModels(), SharedData(line))
     assert [row["val_loss"] for row in progress.rows] == pytest.approx([1.4**2, 1.4**4, 1.4**6], rel=1e-4)
     assert (progress.best, progress.best_epoch) == (pytest.approx(1.4**2), 0)
-    assert best_file(tmp_path / "a") == tmp_path / "a" / BEST
     model = best_model(line, space(line, {"rate": 1.2}), tmp_path / "a")
     assert weight(model) == pytest.approx(1 + 1.4) and model.compiled
     progress = train_configuration(line, space(line, {}), tmp_path / "b", CompiledModels(), SharedData(line), epochs=1)
