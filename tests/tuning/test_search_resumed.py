@@ -15,7 +15,7 @@ from keras_dl.tuning import search as searches
 from keras_dl.tuning.plan import Plan
 from keras_dl.tuning.search import search
 
-from .halves import GRID, KILL, artifacts, client_of, curve, curves, fits, runs, stop, write_pipeline
+from .halves import GRID, KILL, artifacts, client_of, curve, curves, fits, runs, stop, text_of, write_pipeline
 
 
 def interrupted(settings, pipeline, plan=None, fit=2, epoch=1):
@@ -107,14 +107,13 @@ def test_stopped_after_its_model_is_registered_it_registers_no_second_one(projec
             search(pipeline, project, Plan(trials=1))
     mlflow.set_tracking_uri(project.tracking_uri)
     assert int(registry.get_version("halves", "champion").version) == 1
-    if place == "export_champion":  # the search is over, and the model is safe
-        return
     version = search(pipeline, project, Plan(trials=1))
     assert (version.version, version.alias) == (1, "champion")
     assert len(registry.list_models()) == 1 and len(fits(project)) == 1
     assert (project.saved_models / "halves" / "1").is_dir()
     (parent,) = runs(project)
     assert parent.info.status == "FINISHED" and "halves.html" in artifacts(project, parent)
+    assert len(json.loads(text_of(parent, "trials.json"))["data"]) == 1  # told twice, and there once
 
 
 # ---------------------------------------------------------------------------- with other arguments
