@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -66,10 +65,8 @@ def test_nobody_answers(free_port):
 
 
 def test_a_server_that_is_too_slow(url):
-    start = time.monotonic()
     with pytest.raises(UserError, match="within 0.2 seconds"):
         predict(url, "hp2", {"steps": 2**31 - 1}, signature_name="spin", timeout=0.2)
-    assert time.monotonic() - start < 0.9
 
 
 def test_a_url_that_is_none():

@@ -80,12 +80,13 @@ def test_steps_and_examples_of_the_training_part(logger, known, validate):
     assert list(steps) == [0, 1, 2]
     for epoch in steps:
         assert examples[epoch] / steps[epoch] == pytest.approx(50 / 7)
-    assert not validate or 7 / steps[2] < 0.5 <= history(logger, "epoch_seconds")[2]
+    if validate:  # 10 x 0.05 s, which no load can make less of
+        assert history(logger, "epoch_seconds")[2] - 7 / steps[2] > 0.49
 
 
 def test_waiting_for_the_input_is_seen(logger):
     model = small_model()
-    model.fit(logger.watch(rows(20, 0.02)), epochs=2, verbose=0, shuffle=False, callbacks=[logger])
+    model.fit(logger.watch(rows(20, 0.05)), epochs=2, verbose=0, shuffle=False, callbacks=[logger])
     waiting = history(logger, "input_fraction")
     assert list(waiting) == [0, 1] and all(0.5 < value <= 1 for value in waiting.values())
 
@@ -119,8 +120,8 @@ def test_watching_changes_nothing(logger):
 def test_what_it_costs_a_batch(logger):
     logger.on_train_begin()
     logger.on_epoch_begin(0)
-    began = time.perf_counter()
+    began = time.thread_time()  # of this thread, however busy the machine
     for batch in range(10_000):
         logger.on_train_batch_begin(batch)
         logger.on_train_batch_end(batch)
-    assert time.perf_counter() - began < 10_000 * 20e-6
+    assert time.thread_time() - began < 10_000 * 20e-6

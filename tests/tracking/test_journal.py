@@ -109,7 +109,7 @@ def test_telling_costs_next_to_nothing_and_few_calls(project, parent, deliver):
         began = time.perf_counter()
         journal.metrics({"loss": 1.0, "val_loss": 2.0}, epoch)
         seconds.append(time.perf_counter() - began)
-    assert sorted(seconds)[100] < 2e-4
+    assert sorted(seconds)[100] < 1e-3
     assert delivery.flush(20) and len(calls) <= 4
     assert len(points(journal.run_id(0), "loss")) == 200
 

@@ -71,9 +71,9 @@ def test_a_server_that_is_killed_for_seconds_costs_nothing_but_patience(project,
         first.end("FINISHED")
         second = Journal(delivery, folder / "trial_01", "trial-2", {"trial": "01"}, parent)
         second.metrics({"loss": 1.0}, 0)
-        assert time.monotonic() - began < 0.5
+        assert time.monotonic() - began < 2
         assert not delivery.flush(1)
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 5
         while "does not answer" not in (said := capsys.readouterr().err):
             assert time.monotonic() - began < 30
             time.sleep(0.1)

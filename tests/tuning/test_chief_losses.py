@@ -80,14 +80,14 @@ def test_workers_stay_in_reserve_until_the_last_trial_has_ended(oracle):
 
 
 def test_a_worker_that_knows_of_the_end_is_not_waited_for(oracle):
-    with new_chief(oracle, lease=0.6) as chief, client(chief, "a") as worker:
+    with new_chief(oracle, lease=20) as chief, client(chief, "a") as worker:
         for _ in range(2):
             run_one(worker, worker.create_trial())
         assert worker.create_trial().status == "STOPPED"
         time.sleep(0.3)  # it brings its results to the store, and its heart beats
         began = time.monotonic()
         chief.wait()
-        assert time.monotonic() - began < 0.2
+        assert time.monotonic() - began < 10  # not its lease
 
 
 def crash(chief, name, times, died, epoch=None):

@@ -128,7 +128,7 @@ def test_workers_are_stopped_when_the_search_is(start, tmp_path):
             pids = [worker.process.pid for worker in supervisor._workers]
             began = time.monotonic()
             handled()
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 8
     assert not any(alive(pid) for pid in pids)
 
 
