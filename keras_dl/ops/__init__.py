@@ -1,5 +1,6 @@
 """The mathematics as pure functions of tensors."""
 
+from keras_dl.ops import attention as attention
 from keras_dl.ops import ctc as ctc
 from keras_dl.ops import ngram as ngram
 from keras_dl.ops import sampling as sampling
