@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from keras_dl.ops.special_ids import END, START
+
 
 def columns(image):
     """An image as a sequence of its columns: what a model that reads from left to right takes.
@@ -85,3 +87,25 @@ def windows(text, length, context=0):
     padded = tf.pad(values, [[1, length]])
     counts = tf.logical_and(positions < count, tf.logical_or(starts == 0, positions >= starts + context))
     return tf.gather(padded, positions), tf.gather(padded, positions + 1), tf.cast(counts, tf.float32)
+
+
+def teacher_forcing(source, target):
+    """A pair of sequences as what a decoder learns from: each label is to be told from the right ones before it.
+
+    Args:
+        source: int tensor `[S]` of ids.
+        target: int tensor `[T]` of ids, without start and end.
+
+    Returns:
+        `({"source": source, "target": [start, *target]}, [*target, end])`, int32, with the ids of
+        `keras_dl.ops.special_ids`.
+
+    Example:
+
+    >>> inputs, labels = teacher_forcing(tf.constant([7, 8]), tf.constant([4, 5, 6]))
+    >>> inputs["source"].numpy().tolist(), inputs["target"].numpy().tolist(), labels.numpy().tolist()
+    ([7, 8], [2, 4, 5, 6], [4, 5, 6, 3])
+    """
+    source, target = tf.cast(source, tf.int32), tf.cast(target, tf.int32)
+    inputs = {"source": source, "target": tf.concat([[START], target], axis=0)}
+    return inputs, tf.concat([target, [END]], axis=0)

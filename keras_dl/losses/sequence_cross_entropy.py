@@ -1,0 +1,91 @@
+"""Cross entropy of a sequence of labels, told one by one."""
+
+import keras
+from keras import ops
+
+from keras_dl.losses.wide_dtype import wide_dtype
+from keras_dl.ops.special_ids import PADDING
+
+
+@keras.saving.register_keras_serializable("keras_dl")
+class SequenceCrossEntropy(keras.losses.Loss):
+    """Cross entropy of each label of a sequence, and their mean over all labels of the batch.
+
+    `loss[b, t] = -(1 - a) log p(y_true[b, t]) - a mean over v of log p(v)`, with the smoothing `a`. A label of 0 is
+    padding, and so is what is masked in `y_pred`: whatever stands there changes neither loss nor gradient. The mean is
+    over the other labels, so that one weighs the same in a short row and in a long one; without any it is 0.
+
+    Args:
+        label_smoothing: float `a` from 0 to below 1. Defaults to 0.
+        reduction: `"sum_over_batch_size"` (default), the mean over the labels; `"sum"`; or None for `loss` itself,
+            `[B, T]`, 0 at padding; otherwise as for every Keras loss.
+        name: str. Defaults to `"sequence_cross_entropy"`.
+        dtype: as for every Keras loss, but that half precision becomes float32.
+
+    Call arguments:
+        y_true: int tensor `[B, T]`, 0 = padding.
+        y_pred: float tensor `[B, T, V]` of logits; its mask is respected.
+        sample_weight: float tensor `[B]` or `[B, T]`, optional. As in all of Keras, what is divided by is the number of
+            labels, not the sum of their weights.
+
+    Raises:
+        ValueError: for `label_smoothing` out of range, or tensors of other shapes. A label above V - 1 is an
+            InvalidArgumentError of TensorFlow on a CPU; on a GPU and under XLA it makes the loss NaN.
+
+    Example:
+
+    >>> import numpy as np
+    >>> y_pred = np.log([[[0.1, 0.5, 0.4], [0.1, 0.1, 0.8]], [[0.5, 0.25, 0.25], [1.0, 1.0, 1.0]]])
+    >>> loss = SequenceCrossEntropy()(np.array([[1, 2], [1, 0]]), y_pred)
+    >>> round(float(np.exp(-3 * loss)), 4)                       # 0.5 * 0.8 * 0.25
+    0.1
+
+    Reference: Sutskever et al. 2014, "Sequence to sequence learning with neural networks",
+    https://arxiv.org/abs/1409.3215; label smoothing: Szegedy et al. 2016, "Rethinking the inception architecture for
+    computer vision", section 7, https://arxiv.org/abs/1512.00567
+    """
+
+    def __init__(self, label_smoothing=0.0, reduction="sum_over_batch_size", name="sequence_cross_entropy", dtype=None):
+        super().__init__(name=name, reduction=reduction, dtype=wide_dtype(dtype))
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"`label_smoothing` must be from 0 to below 1. Received: {label_smoothing!r}")
+        self.label_smoothing = label_smoothing
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        mask = getattr(y_pred, "_keras_mask", None)
+        y_true, y_pred = ops.cast(y_true, "int32"), ops.convert_to_tensor(y_pred)
+        if len(y_true.shape) != 2 or len(y_pred.shape) != 3 or _differ(y_true.shape, y_pred.shape[:2]):
+            raise ValueError(f"Expected y_true [B, T], y_pred [B, T, V]. Received: {y_true.shape}, {y_pred.shape}")
+        if mask is not None:
+            y_true = ops.where(mask, y_true, PADDING)
+            y_pred = ops.where(ops.expand_dims(mask, -1), y_pred, 1.0)  # without the mask: Keras would apply it again
+        weight = ops.cast(y_true != PADDING, self.dtype)
+        if self.reduction in ("sum_over_batch_size", "mean"):
+            # Keras divides by B T.
+            weight *= ops.divide_no_nan(ops.cast(ops.size(weight), self.dtype), ops.sum(weight))
+        if sample_weight is not None:
+            sample_weight = ops.convert_to_tensor(sample_weight, self.dtype)
+            if _differ(sample_weight.shape, y_true.shape[: len(sample_weight.shape)]):
+                raise ValueError(f"`sample_weight` must be [B] or [B, T]. Received: shape {sample_weight.shape}")
+            weight *= sample_weight if len(sample_weight.shape) == 2 else ops.expand_dims(sample_weight, 1)
+        return super().__call__(y_true, y_pred, weight)
+
+    def call(self, y_true, y_pred):
+        y_true = ops.cast(y_true, "int32")
+        counts = y_true != PADDING
+        # NaN times a weight of 0 would be NaN.
+        y_pred = ops.where(ops.expand_dims(counts, -1), y_pred, 1.0)
+        losses = ops.sparse_categorical_crossentropy(y_true, y_pred, from_logits=True)
+        if self.label_smoothing:
+            uniform = ops.logsumexp(y_pred, axis=-1) - ops.mean(y_pred, axis=-1)
+            losses = (1 - self.label_smoothing) * losses + self.label_smoothing * uniform
+        return ops.where(counts, losses, 0.0)
+
+    def get_config(self):
+        return {**super().get_config(), "label_smoothing": self.label_smoothing}
+
+
+def _differ(shape, other):
+    """Whether two shapes cannot be the same, as far as they are known."""
+    known = zip(shape, other, strict=False)
+    return len(shape) != len(other) or any(None not in pair and pair[0] != pair[1] for pair in known)

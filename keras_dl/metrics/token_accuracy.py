@@ -1,0 +1,72 @@
+"""The share of labels told right."""
+
+import keras
+from keras import ops
+
+from keras_dl.ops.special_ids import PADDING
+
+
+@keras.saving.register_keras_serializable("keras_dl")
+class TokenAccuracy(keras.metrics.Metric):
+    """The share of the labels of sequences that the largest logit names, each after the right ones before it.
+
+    Labels are counted over all batches; padding is none. It says how good the next label is under teacher forcing, and
+    not how good a sequence is that the model writes alone: one wrong label may spoil all that follow.
+
+    Args:
+        name: str. Defaults to `"token_accuracy"`.
+        dtype: as for every Keras metric.
+
+    Call arguments:
+        y_true: int tensor `[B, T]`, 0 = padding.
+        y_pred: float tensor `[B, T, V]` of logits. Masked positions do not count.
+        sample_weight: float tensor `[B, T]` or `[B]`, optional.
+
+    Example:
+
+    >>> import numpy as np
+    >>> metric = TokenAccuracy()
+    >>> metric.update_state(np.array([[1, 2, 2], [1, 0, 0]]), np.eye(3)[[[1, 2, 1], [1, 0, 1]]])
+    >>> float(metric.result())                                   # three of four
+    0.75
+    """
+
+    def __init__(self, name="token_accuracy", dtype=None):
+        super().__init__(name=name, dtype=dtype)
+        self.right = self.add_variable(shape=(), initializer="zeros", name="right")
+        self.total = self.add_variable(shape=(), initializer="zeros", name="total")
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        right, counts = told_right(y_true, y_pred)
+        weight = ops.cast(counts, self.dtype)
+        if sample_weight is not None:
+            sample_weight = ops.cast(sample_weight, weight.dtype)
+            weight *= ops.expand_dims(sample_weight, -1) if len(sample_weight.shape) == 1 else sample_weight
+        self.right.assign_add(ops.sum(ops.where(right, weight, 0.0)))
+        self.total.assign_add(ops.sum(weight))
+
+    def result(self):
+        return ops.divide_no_nan(self.right, self.total)
+
+
+def told_right(y_true, y_pred):
+    """Where the largest logit is that of the label, and where there is a label at all.
+
+    Args:
+        y_true: int tensor `[B, T]`, 0 = padding.
+        y_pred: float tensor `[B, T, V]`; its mask is respected.
+
+    Returns:
+        `(right, counts)`: bool tensors `[B, T]`; `right` may be anything where `counts` is False.
+
+    Example:
+
+    >>> import numpy as np
+    >>> [array.tolist() for array in map(np.array, told_right(np.array([[2, 1, 0]]), np.eye(3)[[[2, 2, 0]]]))]
+    [[[True, False, True]], [[True, True, False]]]
+    """
+    y_true, mask = ops.cast(y_true, "int32"), getattr(y_pred, "_keras_mask", None)
+    counts = y_true != PADDING
+    if mask is not None:
+        counts = ops.logical_and(counts, mask)
+    return ops.equal(ops.cast(ops.argmax(y_pred, axis=-1), "int32"), y_true), counts
