@@ -1,0 +1,139 @@
+"""Numbers in the words of two languages: a small translation task with real reordering, without a network."""
+
+import dataclasses
+import importlib.metadata
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from keras_dl.errors import UserError
+
+COUNTS = {"train": 20_000, "validation": 2_000, "test": 2_000}
+LONGER = 1_000
+WORDS = 100  # below it stand the words that the others are made of
+SMALLEST, LARGEST = 1_000, 10**6
+
+
+@dataclasses.dataclass(eq=False)
+class NumberWordsConfig(tfds.core.BuilderConfig):
+    """Which languages and numbers.
+
+    Args:
+        languages: the codes of the source and of the target, separated by a comma.
+        largest: int, the numbers are below it.
+    """
+
+    languages: str = "de,en"
+    largest: int = 100_000
+
+
+class NumberWords(tfds.core.GeneratorBasedBuilder):
+    """Pairs of number words, such as `dreiundzwanzig` and `twenty-three`.
+
+    24 000 numbers below `largest`, or all of them where there are not so many, each in one split alone: 20 000 or five
+    sixths to train on, half of the others each to validate and to test on. They are drawn with chances that fall as
+    `1 / sqrt(number)`, so that short numbers are seen beside the many long ones. Those below 100, of whose words the
+    others are made, are all to train on. A fourth split, `longer`, which `load` leaves alone and
+    `keras_dl.data.sources.prepared` has, holds 1000 numbers from `largest` to ten times that. Every draw comes from one
+    seed.
+
+    Features: `source` and `target`, the words; `number` int64.
+
+    Args:
+        languages: two codes of languages that num2words has. Defaults to `"de,en"`.
+        largest: int from 1000 to 1 000 000. Defaults to 100 000.
+
+    Source: the package num2words, in the version that is installed; it is in the name of the configuration.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "First."}
+    SEED = 2024
+
+    def __init__(self, languages="de,en", largest=100_000, **kwargs):
+        if "config" not in kwargs:
+            if isinstance(largest, bool) or not isinstance(largest, int) or not SMALLEST <= largest <= LARGEST:
+                raise UserError(f"largest must be a whole number from {SMALLEST} to {LARGEST}. Received: {largest!r}")
+            version = importlib.metadata.version("num2words").replace(".", "_")
+            name = f"{'_'.join(pair(languages))}_{largest}_num2words_{version}"
+            kwargs["config"] = NumberWordsConfig(name=name, languages=languages, largest=largest)
+        super().__init__(**kwargs)
+
+    def _info(self):
+        text = tfds.features.Text
+        features = {"source": text(), "target": text(), "number": tfds.features.Scalar(dtype=np.int64)}
+        return self.dataset_info_from_configs(
+            features=tfds.features.FeaturesDict(features),
+            supervised_keys=("source", "target"),
+            homepage="https://github.com/savoirfairelinux/num2words",
+        )
+
+    def _split_generators(self, dl_manager):
+        parts = deal(self.builder_config.largest, self.SEED)
+        return {split: self._examples(numbers) for split, numbers in parts.items()}
+
+    def _generate_examples(self):
+        raise AssertionError("_split_generators returns the generators themselves")
+
+    def _examples(self, numbers):
+        source, target = pair(self.builder_config.languages)
+        for number in numbers.tolist():
+            yield number, {"source": say(number, source), "target": say(number, target), "number": number}
+
+
+def pair(languages):
+    """The two codes of `"de,en"`.
+
+    Raises:
+        UserError: if there are not two, or num2words does not know one.
+    """
+    from num2words import CONVERTER_CLASSES
+
+    codes = [code.strip() for code in str(languages).split(",")]
+    if len(codes) != 2 or not set(codes) <= set(CONVERTER_CLASSES):
+        known = ", ".join(sorted(CONVERTER_CLASSES))
+        raise UserError(f"languages must be two of {known}, as in de,en. Received: {languages}")
+    return codes
+
+
+def say(number, language):
+    """A number in words, in lower case.
+
+    Raises:
+        UserError: if num2words cannot say it in that language.
+
+    Example:
+
+    >>> say(4021, "fr")
+    'quatre mille vingt et un'
+    """
+    from num2words import num2words
+
+    try:
+        return num2words(number, lang=language).lower()
+    except Exception as error:  # some of its languages end early, each in its own way
+        reason = type(error).__name__
+        raise UserError(f"num2words cannot say {number} in the language {language!r}: {reason}") from error
+
+
+def deal(largest, seed):
+    """The numbers of each split, int64 arrays, the same for a seed.
+
+    Example:
+
+    >>> {split: len(numbers) for split, numbers in deal(100_000, seed=0).items()}
+    {'train': 20000, 'validation': 2000, 'test': 2000, 'longer': 1000}
+    """
+    generator = np.random.default_rng(seed)
+    wanted = min(sum(COUNTS.values()), largest) - WORDS
+    # So many of the largest are those drawn one after the other with these chances (Efraimidis and Spirakis 2006).
+    numbers = np.arange(WORDS, largest)
+    keys = np.log(generator.random(len(numbers))) * np.sqrt(numbers)
+    chosen = generator.permutation(numbers[np.argsort(-keys, kind="stable")[:wanted]])
+    held = (wanted + WORDS) * COUNTS["test"] // sum(COUNTS.values())
+    return {
+        "train": np.concatenate([np.arange(WORDS), chosen[2 * held :]]),
+        "validation": chosen[:held],
+        "test": chosen[held : 2 * held],
+        "longer": largest + generator.choice(9 * largest, LONGER, replace=False),
+    }
