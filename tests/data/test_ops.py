@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_dl.data.ops import columns, fit_height, windows
+from keras_dl.data.ops import columns, fit_height, teacher_forcing, windows
 
 
 def both(function, *arrays):
@@ -99,3 +99,16 @@ def test_windows_predict_each_byte_once_from_the_one_before(text, length):
         # Context is what stands before: each window goes on where the one before it did.
         np.testing.assert_array_equal(ids[1:, :context], ids[:-1, length - context :])
         assert (weights[1:, :context] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", ["int32", "int64"])
+@pytest.mark.parametrize(("source", "target"), [([7, 8], [4, 5, 6]), ([], [4]), ([9], [])])
+def test_each_label_is_told_from_those_before_it(source, target, dtype):
+    source, target = np.array(source, dtype), np.array(target, dtype)
+    read, before, labels = both(teacher_forcing, source, target)
+    assert read.dtype == before.dtype == labels.dtype == np.int32
+    assert read.tolist() == source.tolist()
+    assert before.tolist() == [2, *target]
+    assert labels.tolist() == [*target, 3]
+    inputs, _ = teacher_forcing(source, target)
+    assert sorted(inputs) == ["source", "target"]
