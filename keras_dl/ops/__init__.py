@@ -2,5 +2,6 @@
 
 from keras_dl.ops import attention as attention
 from keras_dl.ops import ctc as ctc
+from keras_dl.ops import decoding as decoding
 from keras_dl.ops import ngram as ngram
 from keras_dl.ops import sampling as sampling

@@ -1,0 +1,9 @@
+"""Searches for what a decoder says: greedy, by sampling, with a beam; in graph, with stock TensorFlow ops only.
+
+A decoder is a function `step(tokens [N], time [], state, memory) -> (logits [N, V], state, alignment [N, S] or None)`
+of nested tensors: the state goes from step to step, the memory is the same in all.
+"""
+
+from keras_dl.ops.decoding.beam import beam_search as beam_search
+from keras_dl.ops.decoding.decoded import Decoded as Decoded
+from keras_dl.ops.decoding.greedy import greedy_search as greedy_search

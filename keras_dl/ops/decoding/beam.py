@@ -1,0 +1,179 @@
+"""Beam search with penalties, n-best answers and their alignments."""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from keras_dl.ops.decoding.decoded import Decoded
+from keras_dl.ops.decoding.loop import batch_size, run
+from keras_dl.ops.decoding.penalties import coverage_penalty as coverage
+from keras_dl.ops.decoding.penalties import length_penalty as penalty
+from keras_dl.ops.decoding.trace import traced
+
+IMPOSSIBLE = float("-inf")
+
+
+class _Ended(NamedTuple):
+    """The best P ended answers of each row, `[B, P]`, best first; where there are fewer the score is -inf."""
+
+    score: tf.Tensor
+    log_probability: tf.Tensor
+    length: tf.Tensor
+    place: tf.Tensor  # the hypothesis of its last step that said all of it
+
+
+def beam_search(
+    step,
+    state,
+    memory,
+    *,
+    start,
+    end,
+    max_length,
+    min_length=0,
+    beam_width=5,
+    top_paths=1,
+    length_penalty=0.0,
+    coverage_penalty=0.0,
+    memory_mask=None,
+):
+    """Finds the answers of the best score among those that begin like the most probable ones.
+
+    In every step each of the `beam_width` open hypotheses of a row goes on with every id. Of these candidates, in the
+    order of their log probability, those that say the end and are among the first `beam_width` are ended answers, and
+    the first `beam_width` that do not are the open hypotheses of the next step. Ended ones do not change any more and
+    take no place in the beam; the best `top_paths` of them are kept by their score
+
+        log_probability / ((5 + length) / 6) ** length_penalty + coverage_penalty * sum_s log min(sum_t alignment, 1)
+
+    with the number of labels as the length. Where fewer were ended in `max_length` steps, the best of the unfinished
+    ones take the places left. A row depends on its own inputs alone. It is exact if `beam_width` is at least the
+    number of all possible candidates, and stops as soon as none that is open can be better than what is kept.
+
+    Args:
+        step: `step(tokens [N] int32, time [] int32, state, memory) -> (logits [N, V], state, alignment [N, S] or
+            None)`; time is 0 in the first step. Logits may be -inf, and are taken as -inf where they are NaN. N is B in
+            the first step and B x `beam_width` in all others.
+        state: nested tensors `[B, ...]`, which follow their hypotheses.
+        memory: nested tensors `[B, ...]`, or None in places; repeated once for the hypotheses of each row.
+        start: int, the token before the first.
+        end: int, the token that ends an answer.
+        max_length: int, or int tensor `[]`, the steps: an answer has so many labels at most, one that says the end
+            one less. 0 or less gives none.
+        min_length: int, or int tensor `[]`, the end is not said before so many labels. Defaults to 0.
+        beam_width: int. Defaults to 5.
+        top_paths: int, answers a row, at most `beam_width`. Defaults to 1.
+        length_penalty: float, or float tensor `[]`, see `length_penalty`. Defaults to 0.
+        coverage_penalty: float, 0 or more, see `coverage_penalty`. Defaults to 0.
+        memory_mask: bool tensor `[B, S]`, the places that the coverage counts, or None (default) for all.
+
+    Returns:
+        `Decoded`, sorted by the score.
+
+    Raises:
+        ValueError: if `beam_width` or `top_paths` is below 1 or there are more paths than beams, if the coverage
+            penalty is negative or the step gives no alignment for it, if start or end is none of the ids, or if there
+            is neither state nor memory.
+
+    Example:
+
+    >>> table = tf.math.log([[0.0, 0.4, 0.6], [0.9, 0.1, 0.0], [0.4, 0.3, 0.3]])     # 0 is start and end
+    >>> def step(tokens, time, state, memory):
+    ...     return tf.gather(table, tokens), state, None
+    >>> best = beam_search(step, (), tf.zeros([1]), start=0, end=0, max_length=4, beam_width=3, top_paths=2)
+    >>> best.tokens.numpy().tolist(), tf.exp(best.score).numpy().round(3)            # 0.4 0.9 before 0.6 0.4
+    ([[[1, -1, -1, -1], [2, -1, -1, -1]]], array([[0.36, 0.24]], dtype=float32))
+
+    Reference: Wu et al. 2016, "Google's neural machine translation system", section 7,
+    https://arxiv.org/abs/1609.08144
+    """
+    if beam_width < 1 or not 1 <= top_paths <= beam_width:
+        raise ValueError(
+            f"`beam_width` must be at least 1 and `top_paths` from 1 to it. Received: {beam_width} and {top_paths}"
+        )
+    if coverage_penalty < 0:
+        raise ValueError(f"`coverage_penalty` must be 0 or more. Received: {coverage_penalty}")
+
+    def score(log_probability, length, attention):
+        score = log_probability / penalty(length, length_penalty)
+        return score + coverage(attention, coverage_penalty, places) if coverage_penalty else score
+
+    def choose(time, log_probability, alignment, carry):
+        beams, attention, ended = carry
+        if coverage_penalty and alignment is None:
+            raise ValueError("`coverage_penalty` needs a step that gives an alignment. Received: None")
+        if attention is None:  # in the first step
+            attention = tf.zeros(tf.shape(alignment)) if coverage_penalty else ()
+        width, classes = beams.shape[1], log_probability.shape[1]
+        allowed = (tf.range(classes) != end) | (time >= min_length)
+        candidates = tf.where(allowed, tf.reshape(log_probability, [-1, width, classes]), IMPOSSIBLE)
+        candidates = tf.reshape(beams[:, :, None] + candidates, [-1, width * classes])
+        missing = max(2 * beam_width - width * classes, 0)
+        candidates = tf.pad(candidates, [[0, 0], [0, missing]], constant_values=IMPOSSIBLE)
+        best, index = tf.math.top_k(candidates, 2 * beam_width)  # of which at most half say the end
+        first = width * tf.range(tf.shape(best)[0])[:, None]
+        parents, tokens = first + tf.minimum(index // classes, width - 1), index % classes
+        # Those that end.
+        ends = tf.where(tokens == end, best, IMPOSSIBLE)[:, :beam_width]
+        place = parents[:, :beam_width]
+        new = _Ended(
+            score(ends, time, tf.gather(attention, place) if coverage_penalty else None),
+            ends,
+            tf.broadcast_to(time, tf.shape(ends)),
+            place,
+        )
+        ended = _best(ended, new, top_paths)
+        # Those that go on.
+        beams, kept = tf.math.top_k(tf.where(tokens == end, IMPOSSIBLE, best), beam_width)
+        parents, tokens = (tf.reshape(tf.gather(x, kept, batch_dims=1), [-1]) for x in (parents, tokens))
+        if coverage_penalty:
+            attention = tf.gather(attention + tf.cast(alignment, tf.float32), parents)
+        # No log probability rises, no penalty is below 0, and the one that divides grows or falls with the length.
+        divisor = tf.maximum(penalty(time + 1, length_penalty), penalty(count, length_penalty))
+        goes_on = tf.reduce_any(beams[:, 0] / divisor > ended.score[:, -1])
+        return tokens, parents, (beams, attention, ended), goes_on
+
+    rows, count = batch_size(state, memory), tf.maximum(max_length, 0)
+    places = None if memory_mask is None else tf.convert_to_tensor(memory_mask)[:, None]
+    nothing = tf.fill([rows, top_paths], IMPOSSIBLE)
+    none = tf.zeros([rows, top_paths], tf.int32)
+    history, steps, (beams, attention, ended) = run(
+        step,
+        choose,
+        state,
+        memory,
+        (tf.zeros([rows, 1]), None, _Ended(nothing, nothing, none, none)),
+        start=start,
+        end=end,
+        max_length=max_length,
+        width=beam_width,
+    )
+    # Without any step there is the answer that says nothing.
+    beams = tf.where(count > 0, beams, tf.where(tf.range(beam_width) == 0, 0.0, IMPOSSIBLE))
+    ended = ended._replace(score=tf.where(count > 0, ended.score, IMPOSSIBLE))
+    place = tf.reshape(tf.range(tf.size(beams)), tf.shape(beams))
+    length = tf.fill(tf.shape(beams), tf.minimum(steps, count))
+    attention = tf.gather(attention, place) if coverage_penalty else None
+    answers, finished = _filled(ended, _Ended(score(beams, length, attention), beams, length, place))
+    possible = answers.score > IMPOSSIBLE
+    length = tf.where(possible, answers.length, 0)
+    tokens, alignment = traced(history, tf.where(possible, answers.place, 0), length, count)
+    return Decoded(tokens, length, answers.score, answers.log_probability, alignment, finished & possible)
+
+
+def _best(first, second, count):
+    """The best `count` of the answers of two, of equal ones those of the first."""
+    both = [tf.concat(pair, axis=1) for pair in zip(first, second, strict=True)]
+    score, index = tf.math.top_k(both[0], count)
+    return _Ended(score, *(tf.gather(values, index, batch_dims=1) for values in both[1:]))
+
+
+def _filled(ended, unfinished):
+    """All that ended, and where they are too few the best of the unfinished, sorted; and which of them ended."""
+    paths = ended.score.shape[1]
+    key = tf.where(ended.score > IMPOSSIBLE, float("inf"), IMPOSSIBLE)
+    taken = tf.math.top_k(tf.concat([key, unfinished.score], axis=1), paths).indices
+    both = [tf.concat(pair, axis=1) for pair in zip(ended, unfinished, strict=True)]
+    order = tf.math.top_k(tf.gather(both[0], taken, batch_dims=1), paths).indices
+    taken = tf.gather(taken, order, batch_dims=1)
+    return _Ended(*(tf.gather(values, taken, batch_dims=1) for values in both)), taken < paths

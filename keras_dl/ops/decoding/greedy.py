@@ -1,0 +1,93 @@
+"""The most probable token in every step."""
+
+import tensorflow as tf
+
+from keras_dl.ops.decoding.decoded import Decoded
+from keras_dl.ops.decoding.loop import batch_size, run
+
+
+def greedy_search(step, state, memory, *, start, end, max_length, min_length=0):
+    """Says in every step the most probable token, until that is the end.
+
+    Args:
+        step: `step(tokens [B] int32, time [] int32, state, memory) -> (logits [B, V], state, alignment [B, S] or
+            None)`; time is 0 in the first step. Logits may be -inf, and are taken as -inf where they are NaN.
+        state: nested tensors `[B, ...]`. A row goes on after its end until all have one.
+        memory: nested tensors `[B, ...]`, or None in places.
+        start: int, the token before the first.
+        end: int, the token that ends an answer.
+        max_length: int, or int tensor `[]`, the steps: an answer has so many labels at most, one that says the end
+            one less. 0 or less gives none.
+        min_length: int, or int tensor `[]`, the end is not said before so many labels. Defaults to 0.
+
+    Returns:
+        `Decoded` with one answer a row; its score is the log probability.
+
+    Raises:
+        ValueError: if start or end is none of the ids, or if there is neither state nor memory.
+
+    Example:
+
+    >>> def step(tokens, time, state, memory):                   # counts down from what the memory holds to 0
+    ...     return tf.one_hot(memory - time, 9) * 20, state, None
+    >>> greedy_search(step, (), tf.constant([2, 3]), start=0, end=0, max_length=3).tokens.numpy().tolist()
+    [[[2, 1, -1]], [[3, 2, 1]]]
+    """
+
+    def most_probable(time, log_probability):
+        return tf.argmax(log_probability, axis=1, output_type=tf.int32)
+
+    return one_a_row(
+        step, state, memory, most_probable, start=start, end=end, max_length=max_length, min_length=min_length
+    )
+
+
+def one_a_row(step, state, memory, draw, *, start, end, max_length, min_length):
+    """Says in every step one token a row.
+
+    Args:
+        step, state, memory, start, end, max_length, min_length: see `greedy_search`.
+        draw: `draw(time [], log_probability [B, V]) -> int32 tensor [B]`.
+
+    Returns:
+        `Decoded` with one answer a row.
+
+    Raises:
+        ValueError: see `greedy_search`.
+
+    Example:
+
+    >>> def step(tokens, time, state, memory):
+    ...     return tf.one_hot([2], 3) * 20, state, None
+    >>> def least(time, log_probability):
+    ...     return tf.argmin(log_probability, axis=1, output_type=tf.int32)
+    >>> one_a_row(step, (), tf.zeros([1]), least, start=0, end=1, max_length=2, min_length=0).tokens.numpy().tolist()
+    [[[0, 0]]]
+    """
+
+    def choose(time, log_probability, alignment, carry):
+        open_, length, total = carry
+        ends = tf.range(log_probability.shape[1]) == end
+        log_probability = tf.where(ends & (time < min_length), float("-inf"), log_probability)
+        drawn = draw(time, log_probability)
+        total = tf.where(open_, total + tf.gather(log_probability, drawn, batch_dims=1), total)
+        open_ &= (drawn != end) & (total > float("-inf"))
+        length += tf.cast(open_, tf.int32)
+        return drawn, None, (open_, length, total), tf.reduce_any(open_)
+
+    rows = batch_size(state, memory)
+    carry = tf.ones([rows], tf.bool), tf.zeros([rows], tf.int32), tf.zeros([rows])
+    history, _, (open_, length, total) = run(
+        step, choose, state, memory, carry, start=start, end=end, max_length=max_length
+    )
+    count = tf.maximum(max_length, 0)
+    total = tf.where(count > 0, total, 0.0)
+    possible = total > float("-inf")
+    length = tf.where(possible, tf.minimum(length, count), 0)
+    inside = tf.sequence_mask(length, count)
+    tokens = tf.where(inside, tf.transpose(history.tokens[:count]), -1)
+    alignment = None
+    if history.alignment is not None:
+        alignment = tf.where(inside[..., None], tf.transpose(history.alignment[:count], [1, 0, 2]), 0.0)[:, None]
+    finished = possible & ~open_ & (count > 0)
+    return Decoded(tokens[:, None], length[:, None], total[:, None], total[:, None], alignment, finished[:, None])

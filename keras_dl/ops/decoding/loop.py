@@ -1,0 +1,174 @@
+"""The loop that every search runs: step by step, until what chooses the tokens says that it is enough.
+
+Shapes: B inputs, N = B x width hypotheses, row by row, V ids, S places of the memory.
+"""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+
+class History(NamedTuple):
+    """What was chosen in each of T steps; steps that were not run hold zeros.
+
+    Attributes:
+        tokens: int32 tensor `[T, N]`.
+        parents: int32 tensor `[T, N]`, the hypothesis of the step before that each goes on with, or None.
+        alignment: float32 tensor `[T, N, S]`, or None.
+
+    Example: see `run`.
+    """
+
+    tokens: tf.Tensor
+    parents: tf.Tensor
+    alignment: tf.Tensor
+
+
+def log_probabilities(logits):
+    """The logarithm of the softmax in float32, in which -inf and NaN are impossible, and so is all of a row of them.
+
+    Args:
+        logits: float tensor `[..., V]`; +inf counts as the largest float.
+
+    Returns:
+        float32 tensor `[..., V]`, without NaN.
+
+    Example:
+
+    >>> inf, nan = float("inf"), float("nan")
+    >>> tf.exp(log_probabilities([[0.0, nan, 0.0, -inf], [-inf, nan, nan, nan], [inf, 0.0, 0.0, 0.0]])).numpy()
+    array([[0.5, 0. , 0.5, 0. ],
+           [0. , 0. , 0. , 0. ],
+           [1. , 0. , 0. , 0. ]], dtype=float32)
+    """
+    logits = tf.cast(logits, tf.float32)
+    possible = logits > float("-inf")  # NaN is not
+    logits = tf.where(possible, tf.minimum(logits, tf.float32.max), float("-inf"))
+    return tf.where(possible, tf.nn.log_softmax(logits), float("-inf"))
+
+
+def batch_size(state, memory):
+    """How many rows there are.
+
+    Args:
+        state: nested tensors `[B, ...]`.
+        memory: nested tensors `[B, ...]`, or None in places.
+
+    Returns:
+        int, or int32 tensor `[]` if it is not known yet.
+
+    Raises:
+        ValueError: if there is no tensor.
+
+    Example:
+
+    >>> batch_size((), {"keys": tf.zeros([3, 5]), "mask": None})
+    3
+    """
+    for tensor in tf.nest.flatten((state, memory)):
+        if tensor is not None:
+            return tf.convert_to_tensor(tensor).shape[0] or tf.shape(tensor)[0]
+    raise ValueError("State or memory must hold at least one tensor [B, ...]. Received none")
+
+
+def run(step, choose, state, memory, carry, *, start, end, max_length, width=1):
+    """Runs a decoder. The first step is that of the B rows, which are not yet `width` different hypotheses.
+
+    Args:
+        step: `step(tokens [N], time [], state, memory) -> (logits [N, V], state, alignment [N, S] or None)`.
+        choose: `choose(time, log_probability [n, V], alignment [n, S] or None, carry) -> (tokens [N], parents [N] or
+            None, carry, goes_on [])`; n is B at time 0 and N later, parents are below n. It must choose at time 0 even
+            if `max_length` is 0.
+        state: nested tensors `[B, ...]`; it goes from hypothesis to hypothesis by the parents. A dimension that the
+            first step changes may change in each, so caches may grow.
+        memory: nested tensors `[B, ...]`, or None in places; repeated for the hypotheses once.
+        carry: nested tensors, what `choose` remembers.
+        start: int, the token before the first.
+        end: int, the token that ends an answer.
+        max_length: int, or int tensor `[]`.
+        width: int, hypotheses a row. Defaults to 1.
+
+    Returns:
+        `(history, steps, carry)`: a `History` of `max_length` steps, how many of them were run, int32 `[]`, and what
+        `choose` remembered at last. A `max_length` below 1 is 1 here.
+
+    Raises:
+        ValueError: if there is neither state nor memory, if the number of ids is not known, or start or end is none.
+
+    Example:
+
+    >>> def step(tokens, time, state, memory):
+    ...     return tf.one_hot(tokens + 1, 5), state, None
+    >>> def choose(time, log_probability, alignment, carry):
+    ...     return tf.argmax(log_probability, axis=1, output_type=tf.int32), None, carry, time < 2
+    >>> history, steps, _ = run(step, choose, (), tf.zeros([1]), (), start=0, end=4, max_length=4)
+    >>> history.tokens.numpy().tolist(), int(steps)
+    ([[1], [2], [3], [0]], 3)
+    """
+    state = tf.nest.map_structure(tf.convert_to_tensor, state)
+    length = tf.maximum(max_length, 1) if tf.is_tensor(max_length) else max(max_length, 1)
+
+    def advance(time, tokens, state, memory, carry):
+        logits, state, alignment = step(tokens, time, state, memory)
+        _check_vocabulary(logits.shape, start=start, end=end)
+        tokens, parents, carry, goes_on = choose(time, log_probabilities(logits), alignment, carry)
+        if parents is not None:
+            state = tf.nest.map_structure(lambda tensor: tf.gather(tensor, parents), state)
+            alignment = None if alignment is None else tf.gather(alignment, parents)
+        alignment = None if alignment is None else tf.cast(alignment, tf.float32)
+        return (time + 1, goes_on, tokens, state, carry), [tokens, parents, alignment]
+
+    first = tf.fill([batch_size(state, memory)], start)
+    variables, chosen = advance(tf.constant(0), first, state, memory, carry)
+    variables = (*variables[:3], tf.nest.map_structure(_lasting, variables[3], state), variables[4])
+    histories = [
+        None if value is None else tf.TensorArray(value.dtype, length, element_shape=value.shape).write(0, value)
+        for value in chosen
+    ]
+    # What is not there cannot go through the loop, which is an empty tuple then.
+    histories = [() if history is None else history for history in histories]
+    repeated = tf.nest.map_structure(lambda tensor: tensor if tensor is None else _repeated(tensor, width), memory)
+
+    def body(variables, histories):
+        time, _, tokens, state, carry = variables
+        following, chosen = advance(time, tokens, state, repeated, carry)
+        for new, old in zip(tf.nest.flatten(following), tf.nest.flatten(variables), strict=True):
+            new.set_shape(old.shape)
+        return following, [
+            () if value is None else history.write(time, value)
+            for history, value in zip(histories, chosen, strict=True)
+        ]
+
+    variables, histories = tf.while_loop(
+        lambda variables, histories: variables[1] & (variables[0] < length),
+        body,
+        (variables, histories),
+        maximum_iterations=length - 1,
+    )
+    history = History(*(None if history == () else history.stack() for history in histories))
+    return history, variables[0], variables[4]
+
+
+def _repeated(tensor, width):
+    """`[B, ...]` -> `[B x width, ...]`."""
+    tensor = tf.convert_to_tensor(tensor)
+    repeated = tf.repeat(tensor, width, axis=0)
+    rows = tensor.shape[0]
+    repeated.set_shape([None if rows is None else rows * width, *tensor.shape[1:]])
+    return repeated
+
+
+def _lasting(tensor, before):
+    """The tensor with a static shape that says nothing of the dimensions that a step changes."""
+    lasting = [new if new == old else None for new, old in zip(tensor.shape[1:], before.shape[1:], strict=True)]
+    if lasting == tensor.shape[1:]:
+        return tensor
+    return tf.compat.v1.placeholder_with_default(tensor, [tensor.shape[0], *lasting])
+
+
+def _check_vocabulary(shape, **tokens):
+    if shape.rank != 2 or shape[1] is None:
+        raise ValueError(f"The step must give logits [N, V] with a known V. Received: {shape}")
+    for name, token in tokens.items():
+        if not 0 <= token < shape[1]:
+            raise ValueError(f"`{name}` must be one of the ids, 0 to {shape[1] - 1}. Received: {token}")
