@@ -1,5 +1,6 @@
 """Additive attention over whole sequences."""
 
+import keras
 from keras import ops
 
 from keras_dl.ops.attention.dropout import dropout as drop
@@ -48,13 +49,37 @@ def additive_attention(query, key, value, scale, mask=None, causal=False, dropou
     if len(scale.shape) != 1 or scale.shape[0] != query.shape[-1]:
         raise ValueError(f"`scale` must be of shape [{query.shape[-1]}]. Received: {list(scale.shape)}")
     key, value, mask = cleaned(key, value, mask)
-    return _plain(query, key, value, scale, mask, causal, dropout, seed)
+    dtype, exact = value.dtype, wide(value.dtype)
+    query, key, value, scale = (ops.cast(x, exact) for x in (query, key, value, scale))
+    attend = _in_blocks if keras.backend.backend() == "tensorflow" else _plain
+    return ops.cast(attend(query, key, value, scale, mask, causal, dropout, seed), dtype)
+
+
+def _in_blocks(query, key, value, scale, mask, causal, dropout, seed):
+    import tensorflow as tf
+
+    from keras_dl.ops.attention.blocks import attention_in_blocks
+
+    def score(query, key, scale):
+        activation = tf.tanh(query[:, :, None] + key[:, None])
+
+        def slopes(slope):
+            # The slope of tanh is 1 - tanh^2: sums over the keys are matrix products, the largest tensor is touched
+            # no more than it must be.
+            square, row = activation * activation, slope[:, :, None]
+            of_query = tf.reduce_sum(slope, axis=2)[..., None] - tf.matmul(row, square)[:, :, 0]
+            of_key = tf.reduce_sum(slope, axis=1)[..., None] - tf.reduce_sum(square * slope[..., None], axis=1)
+            of_scale = tf.reduce_sum(tf.matmul(row, activation), axis=[0, 1, 2])
+            return scale * of_query, scale * of_key, of_scale
+
+        return tf.tensordot(activation, scale, 1), slopes
+
+    width = key.shape[2]
+    return attention_in_blocks(score, query, key, value, [scale], width, mask, causal, dropout, seed)
 
 
 def _plain(query, key, value, scale, mask, causal, dropout, seed):
     """The formula, which holds `[B, T, S, U]`."""
-    dtype, exact = value.dtype, wide(value.dtype)
-    query, key, value, scale = (ops.cast(x, exact) for x in (query, key, value, scale))
     seen = None if mask is None else mask[:, None]
     if causal:
         below = causal_mask(ops.shape(query)[1], ops.shape(key)[1])
@@ -62,4 +87,4 @@ def _plain(query, key, value, scale, mask, causal, dropout, seed):
     weights = masked_softmax(additive_score(query, key, scale), seen)
     if dropout:
         weights = drop(weights, dropout, seed)
-    return ops.cast(ops.matmul(weights, value), dtype)
+    return ops.matmul(weights, value)

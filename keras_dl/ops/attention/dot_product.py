@@ -1,5 +1,6 @@
 """Attention by dot products over whole sequences."""
 
+import keras
 from keras import ops
 
 from keras_dl.ops.attention.dropout import dropout as drop
@@ -44,19 +45,41 @@ def dot_product_attention(query, key, value, scale=1.0, mask=None, causal=False,
     require_shapes(query, key, value, mask, rank=4)
     require_dropout(dropout, seed)
     key, value, mask = cleaned(key, value, mask)
-    return _plain(query, key, value, scale, mask, causal, dropout, seed)
-
-
-def _plain(query, key, value, scale, mask, causal, dropout, seed):
-    """The formula, which holds `[B, H, T, S]`."""
     dtype, exact = value.dtype, wide(value.dtype)
-    query, key, value = (ops.cast(x, exact) for x in (query, key, value))
+    query, key, value, scale = (ops.cast(x, exact) for x in (query, key, value, scale))
+    attend = _in_blocks if keras.backend.backend() == "tensorflow" else _plain
+    return ops.cast(attend(query * scale, key, value, mask, causal, dropout, seed), dtype)
+
+
+def _in_blocks(query, key, value, mask, causal, dropout, seed):
+    import tensorflow as tf
+
+    from keras_dl.ops.attention.blocks import attention_in_blocks
+
+    def score(query, key):
+        def slopes(slope):
+            return tf.matmul(slope, key), tf.matmul(slope, query, transpose_a=True)
+
+        return tf.matmul(query, key, transpose_b=True), slopes
+
+    def heads_first(x):
+        return ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (-1, ops.shape(x)[1], x.shape[3]))
+
+    heads = query.shape[2]
+    mask = mask if mask is None else tf.repeat(mask, heads, axis=0)
+    query, key, value = (heads_first(x) for x in (query, key, value))
+    context = attention_in_blocks(score, query, key, value, [], 1, mask, causal, dropout, seed)
+    return tf.transpose(tf.reshape(context, (-1, heads, *ops.shape(context)[1:])), (0, 2, 1, 3))
+
+
+def _plain(query, key, value, mask, causal, dropout, seed):
+    """The formula, which holds `[B, H, T, S]`."""
     seen = None if mask is None else mask[:, None, None]
     if causal:
         below = causal_mask(ops.shape(query)[1], ops.shape(key)[1])
         seen = below if seen is None else seen & below
-    scores = ops.einsum("bthd,bshd->bhts", query * ops.cast(scale, exact), key)
+    scores = ops.einsum("bthd,bshd->bhts", query, key)
     weights = masked_softmax(scores, seen)
     if dropout:
         weights = drop(weights, dropout, seed)
-    return ops.cast(ops.einsum("bhts,bshv->bthv", weights, value), dtype)
+    return ops.einsum("bhts,bshv->bthv", weights, value)

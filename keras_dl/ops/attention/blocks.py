@@ -1,0 +1,170 @@
+"""Attention on TensorFlow block by block of queries, whose weights are computed anew on the way back.
+
+Of stock ops alone, so that the same graph runs as it is, under XLA, and in a server.
+"""
+
+import tensorflow as tf
+
+from keras_dl.ops.attention.masks import LOW
+
+_BYTES = 2**24  # of the largest tensor of a block: larger ones are no faster
+_PHILOX = 1  # of its stream any part can be drawn by itself, four numbers at a time
+
+
+def attention_in_blocks(score, query, key, value, parameters, width, mask, causal, dropout, seed):
+    """The softmax over the keys of any score, times the values.
+
+    Nothing that grows with T times S is held: the memory is that of the inputs, their gradients and one block.
+
+    Args:
+        score: function of a block of queries `[N, c, D]`, the keys and the parameters. It returns the scores
+            `[N, c, S]` and a function that takes their slopes to those of the block, the keys and each parameter.
+        query: float tensor `[N, T, D]`.
+        key: float tensor `[N, S, D]`.
+        value: float tensor `[N, S, V]`.
+        parameters: list of float tensors.
+        width: int, of how many numbers for each query and key the largest tensor consists that the score holds.
+        mask: bool tensor `[N, S]`, or None. Keys and values at padding must be finite.
+        causal: bool, as in `causal_mask`.
+        dropout: float from 0 to below 1.
+        seed: int tensor `[2]`, or None without dropout.
+
+    Returns:
+        float tensor `[N, T, V]`.
+
+    Example:
+
+    >>> def score(query, key):
+    ...     slopes = lambda slope: (slope @ key, tf.transpose(slope, (0, 2, 1)) @ query)
+    ...     return query @ tf.transpose(key, (0, 2, 1)), slopes
+    >>> query, key, value = tf.zeros((1, 2, 4)), tf.zeros((1, 2, 4)), tf.constant([[[2.0], [4.0]]])
+    >>> attention_in_blocks(score, query, key, value, [], 1, None, True, 0.0, None)[0, :, 0].numpy().tolist()
+    [2.0, 3.0]
+    """
+
+    @tf.custom_gradient
+    def attend(query, key, value, *parameters):
+        blocks = _Blocks(query, key, width, mask, causal, dropout, seed)
+
+        def ahead(index, block):
+            scores, _ = score(block, key, *parameters)
+            weights, keep = blocks.weights(index, scores)
+            return tf.matmul(weights * keep if dropout else weights, value), ()
+
+        context, _ = blocks.map(ahead, [query], value.shape[2], ())
+
+        def gradient(upstream):
+            @tf.custom_gradient
+            def once(query, key, value, upstream, *parameters):
+                def back(index, block, upstream):
+                    scores, slopes = score(block, key, *parameters)
+                    weights, keep = blocks.weights(index, scores)
+                    slope = tf.matmul(upstream, value, transpose_b=True)
+                    slope = slope * keep if dropout else slope
+                    slope = weights * (slope - tf.reduce_sum(slope * weights, axis=2, keepdims=True))
+                    weights = weights * keep if dropout else weights
+                    slope_of_block, *others = slopes(slope)
+                    return slope_of_block, (tf.matmul(weights, upstream, transpose_a=True), *others)
+
+                upstream = blocks.of_able(upstream)
+                sums = [tf.zeros_like(x) for x in (value, key, *parameters)]
+                of_query, (of_value, of_key, *others) = blocks.map(back, [query, upstream], query.shape[2], sums)
+                return (of_query, of_key, of_value, *others), _no_second_order
+
+            return once(query, key, value, upstream, *parameters)
+
+        return blocks.of_able(context), gradient
+
+    return attend(query, key, value, *parameters)
+
+
+def _no_second_order(*_):
+    raise ValueError(
+        "Attention without its scores has gradients of first order on TensorFlow; for higher orders take "
+        "masked_softmax of a score function. Received: a request for a gradient of its gradient"
+    )
+
+
+class _Blocks:
+    """The queries cut into blocks: what is the same for the way ahead and the way back."""
+
+    def __init__(self, query, key, width, mask, causal, dropout, seed):
+        self.rows, self.queries = _size(query, 0), _size(query, 1)
+        self.keys, self.dtype = _size(key, 1), query.dtype
+        self.mask, self.causal, self.dropout, self.seed = mask, causal, dropout, seed
+        self.size, self.count = self._cut(width)
+
+    def _cut(self, width):
+        """The queries of a block and the number of blocks: as equal as they can be, and one at least."""
+        sizes, affordable = (self.rows, self.keys, self.queries), _BYTES // (self.dtype.size * width)
+        if all(isinstance(size, int) for size in sizes):
+            most, integer, at_least = affordable // max(1, self.rows * self.keys), int, max
+        else:
+            rows, keys = (tf.cast(size, tf.int64) for size in sizes[:2])
+            most = tf.cast(affordable // tf.maximum(rows * keys, 1), tf.int32)
+            integer, at_least = (lambda x: x), tf.maximum
+        count = at_least(1, -(-self.queries // at_least(1, most)))
+        return integer(-(-self.queries // count)), integer(count)
+
+    def map(self, function, tensors, features, sums):
+        """Calls `function(index, *blocks)` for all blocks of the tensors `[N, T, ...]`.
+
+        Returns its first results in one tensor `[N, T, features]`, and the sums of its second.
+        """
+        padding = [[0, 0], [0, self.count * self.size - self.queries], [0, 0]]
+        shape = [self.rows, self.count, self.size]
+        tensors = [tf.reshape(tf.pad(x, padding), [*shape, x.shape[2]]) for x in tensors]
+        static = [size if isinstance(size, int) else None for size in (self.rows, self.size)]
+        results = tf.TensorArray(self.dtype, self.count, element_shape=[*static, features])
+
+        def turn(index, results, *sums):
+            result, addends = function(index, *(tf.gather(x, index, axis=1) for x in tensors))
+            sums = [tf.ensure_shape(total + new, total.shape) for total, new in zip(sums, addends, strict=True)]
+            return index + 1, results.write(index, result), *sums
+
+        _, results, *sums = tf.while_loop(
+            lambda index, *_: index < self.count,
+            turn,
+            (0, results, *sums),
+            maximum_iterations=self.count,
+            parallel_iterations=1,
+        )
+        results = tf.transpose(results.stack(), [1, 0, 2, 3])
+        return tf.reshape(results, [self.rows, self.count * self.size, features])[:, : self.queries], sums
+
+    def weights(self, index, scores):
+        """The softmax of the scores of a block, and what dropout multiplies it by."""
+        first = index * self.size
+        if self.mask is not None:
+            scores += tf.where(self.mask, tf.zeros([], self.dtype), LOW)[:, None]
+        if self.causal:
+            last = first + tf.range(self.size) + (self.keys - self.queries)
+            scores += tf.where(tf.range(self.keys) <= last[:, None], tf.zeros([], self.dtype), LOW)
+        return tf.nn.softmax(scores), self._keep(first) if self.dropout else None
+
+    def of_able(self, tensor):
+        """Zeros in the rows `[N, T, ...]` of queries without any key."""
+        if self.mask is None and not self.causal:
+            return tensor
+        places = tf.range(self.keys)
+        places = places if self.mask is None else tf.where(self.mask, places, self.keys)
+        first = tf.reduce_min(places, axis=-1, keepdims=True)  # the largest int of no keys at all
+        last = tf.range(self.queries) + (self.keys - self.queries) if self.causal else self.keys - 1
+        return tf.where((first <= last)[..., None], tensor, tf.zeros([], tensor.dtype))
+
+    def _keep(self, first):
+        """0 for a dropped weight, else `1 / (1 - dropout)`: `[N, c, S]`, for each query the same in whatever block."""
+        numbers = self.rows * self.keys
+        draws = -(-numbers // 4)
+        key, counter = tf.raw_ops.StatelessRandomGetKeyCounter(seed=tf.cast(self.seed, tf.int64))
+        ahead = tf.cast(tf.cast(first, tf.int64) * tf.cast(draws, tf.int64), tf.uint64)
+        uniform = tf.raw_ops.StatelessRandomUniformV2(
+            shape=[self.size, 4 * draws], key=key, counter=tf.stack([counter[0] + ahead, counter[1]]), alg=_PHILOX
+        )
+        uniform = tf.reshape(uniform[:, :numbers], [self.size, self.rows, self.keys])
+        keep = tf.where(uniform >= self.dropout, tf.constant(1 / (1 - self.dropout), self.dtype), 0)
+        return tf.transpose(keep, [1, 0, 2])
+
+
+def _size(tensor, axis):
+    return tf.shape(tensor)[axis] if tensor.shape[axis] is None else tensor.shape[axis]
