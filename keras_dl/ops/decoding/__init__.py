@@ -7,3 +7,7 @@ of nested tensors: the state goes from step to step, the memory is the same in a
 from keras_dl.ops.decoding.beam import beam_search as beam_search
 from keras_dl.ops.decoding.decoded import Decoded as Decoded
 from keras_dl.ops.decoding.greedy import greedy_search as greedy_search
+from keras_dl.ops.decoding.penalties import coverage_penalty as coverage_penalty
+from keras_dl.ops.decoding.penalties import length_penalty as length_penalty
+from keras_dl.ops.decoding.sampling import nucleus_size as nucleus_size
+from keras_dl.ops.decoding.sampling import sample_search as sample_search

@@ -153,11 +153,12 @@ def beam_search(
     ended = ended._replace(score=tf.where(count > 0, ended.score, IMPOSSIBLE))
     place = tf.reshape(tf.range(tf.size(beams)), tf.shape(beams))
     length = tf.fill(tf.shape(beams), tf.minimum(steps, count))
-    attention = tf.gather(attention, place) if coverage_penalty else None
+    attention = tf.where(count > 0, tf.gather(attention, place), 0.0) if coverage_penalty else None
     answers, finished = _filled(ended, _Ended(score(beams, length, attention), beams, length, place))
     possible = answers.score > IMPOSSIBLE
     length = tf.where(possible, answers.length, 0)
-    tokens, alignment = traced(history, tf.where(possible, answers.place, 0), length, count)
+    tokens, alignment = traced(history, tf.where(possible, answers.place, 0), length)
+    tokens, alignment = tokens[..., :count], None if alignment is None else alignment[:, :, :count]
     return Decoded(tokens, length, answers.score, answers.log_probability, alignment, finished & possible)
 
 

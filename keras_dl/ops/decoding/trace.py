@@ -3,29 +3,28 @@
 import tensorflow as tf
 
 
-def traced(history, place, length, steps):
+def traced(history, place, length):
     """Goes back from the last step of each answer to its first, from parent to parent.
 
     Args:
         history: `History` of the N hypotheses of each of T steps, with parents.
         place: int32 tensor `[B, P]`, below N, which hypothesis of its last step each answer is.
         length: int32 tensor `[B, P]`, the steps of each answer.
-        steps: int, or int32 tensor `[]`, up to T.
 
     Returns:
-        `(tokens, alignment)`, int32 `[B, P, steps]` with -1 behind the last, and float32 `[B, P, steps, S]` with 0
-        there, or None if the history has none.
+        `(tokens, alignment)`, int32 `[B, P, T]` with -1 behind the last, and float32 `[B, P, T, S]` with 0 there, or
+        None if the history has none.
 
     Example:
 
     >>> from keras_dl.ops.decoding.loop import History
     >>> history = History(tf.constant([[5, 6], [7, 8]]), tf.constant([[0, 0], [1, 0]]), None)
-    >>> traced(history, place=[[0, 1, 0]], length=[[2, 2, 1]], steps=2)[0].numpy().tolist()
+    >>> traced(history, place=[[0, 1, 0]], length=[[2, 2, 1]])[0].numpy().tolist()
     [[[6, 7], [5, 8], [5, -1]]]
     """
     place, length = tf.convert_to_tensor(place), tf.convert_to_tensor(length)
+    steps, width = history.tokens.shape[0] or tf.shape(history.tokens)[0], tf.shape(history.tokens)[1]
     shape = tf.concat([tf.shape(place), [steps]], axis=0)
-    width = tf.shape(history.tokens)[1]
     parents = tf.reshape(history.parents, [-1])
     tokens = tf.reshape(history.tokens, [-1])
     last, flat = tf.reshape(length, [-1]), tf.reshape(place, [-1])

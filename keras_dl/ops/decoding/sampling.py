@@ -1,0 +1,90 @@
+"""Answers drawn by their probability."""
+
+import tensorflow as tf
+
+from keras_dl.ops.decoding.greedy import one_a_row
+from keras_dl.ops.decoding.loop import batch_size
+from keras_dl.ops.sampling import sample, uniforms
+
+
+def sample_search(
+    step, state, memory, *, start, end, max_length, seed, min_length=0, temperature=1.0, top_k=0, top_p=1.0
+):
+    """Draws one answer a row, token by token: `p = softmax(logits / temperature)` among the most probable.
+
+    What is drawn depends on the row's own inputs and seed alone, not on the rest of the batch nor on `max_length`.
+
+    Args:
+        step, state, memory, start, end, max_length, min_length: see `greedy_search`.
+        seed: int, or int tensor `[B]` or `[]`. Equal seeds give equal answers to equal inputs.
+        temperature: float, or float tensor `[B]` or `[]`. Below 1 the probable becomes more probable; 0 or less is
+            the greedy search. Defaults to 1.
+        top_k: int, or int tensor `[B]` or `[]`: so many of the most probable ids are allowed; 0 or less (default) or
+            more than there are allows all.
+        top_p: float, or float tensor `[B]` or `[]`: of these the most probable that together have this probability
+            at least, one in any case. Defaults to 1, all.
+
+    Returns:
+        `Decoded` with one answer a row; score and log probability are the model's, whatever the temperature.
+
+    Raises:
+        ValueError: if a number `top_p` is not above 0 and at most 1; see also `greedy_search`.
+
+    Example:
+
+    >>> def step(tokens, time, state, memory):                   # 0, the end, is half as probable as 1 and as 2
+    ...     return tf.math.log([[1.0, 2.0, 2.0]] * 3), state, None
+    >>> drawn = sample_search(step, (), tf.zeros([3]), start=0, end=0, max_length=6, seed=[1, 2, 1])
+    >>> bool(tf.reduce_all(drawn.tokens[0] == drawn.tokens[2])), bool(tf.reduce_all(drawn.tokens[0] == drawn.tokens[1]))
+    (True, False)
+
+    Reference: Fan, Lewis and Dauphin 2018, "Hierarchical neural story generation", https://arxiv.org/abs/1805.04833,
+    for `top_k`; Holtzman et al. 2019, "The curious case of neural text degeneration",
+    https://arxiv.org/abs/1904.09751, for `top_p`.
+    """
+    if isinstance(top_p, int | float) and not 0 < top_p <= 1:
+        raise ValueError(f"`top_p` must be above 0 and at most 1. Received: {top_p}")
+    rows = [batch_size(state, memory)]
+    temperature, top_p = (tf.broadcast_to(tf.cast(value, tf.float32), rows) for value in (temperature, top_p))
+    top_k, seed = (tf.broadcast_to(tf.cast(value, tf.int32), rows) for value in (top_k, seed))
+    chances = uniforms(seed, tf.maximum(max_length, 1))
+
+    def draw(time, log_probability):
+        size = nucleus_size(log_probability, temperature, top_k, top_p)
+        return sample(log_probability, chances[:, time], temperature, size)
+
+    return one_a_row(step, state, memory, draw, start=start, end=end, max_length=max_length, min_length=min_length)
+
+
+def nucleus_size(logits, temperature, top_k, top_p):
+    """How many of the most probable ids are the fewest that have a probability of `top_p` together.
+
+    Args:
+        logits: float tensor `[B, V]`; -inf where an id is not allowed.
+        temperature: float tensor `[B]`, the logits are divided by it; 0 or less counts as 1.
+        top_k: int tensor `[B]`: the probabilities are among so many; 0 or less, or more than there are, is all.
+        top_p: float tensor `[B]`.
+
+    Returns:
+        int32 tensor `[B]`, from 1 to V.
+
+    Example:
+
+    >>> logits = tf.math.log([[0.1, 0.5, 0.4]] * 4)
+    >>> nucleus_size(logits, tf.ones([4]), top_k=[0, 0, 0, 2], top_p=[0.45, 0.55, 1.0, 1.0]).numpy().tolist()
+    [1, 2, 3, 2]
+
+    Reference: Holtzman et al. 2019, "The curious case of neural text degeneration", section 3.1,
+    https://arxiv.org/abs/1904.09751
+    """
+    temperature, top_p = (tf.convert_to_tensor(value, tf.float32)[:, None] for value in (temperature, top_p))
+    top_k = tf.convert_to_tensor(top_k, tf.int32)[:, None]
+    ranked = tf.sort(tf.cast(logits, tf.float32), axis=1, direction="DESCENDING")
+    kept = (ranked > float("-inf")) & ((tf.range(tf.shape(logits)[1]) < top_k) | (top_k < 1))
+    ranked = tf.where(kept, ranked, 0.0) - tf.where(kept[:, :1], ranked[:, :1], 0.0)
+    ranked /= tf.where(temperature > 0, temperature, 1.0)
+    probability = tf.nn.softmax(tf.where(kept, ranked, float("-inf")))
+    # What the more probable ones have already; rounded it may be 1 before the last, but 1 means all.
+    before = tf.cumsum(probability, axis=1, exclusive=True)
+    kept &= (before < top_p) | (top_p >= 1)
+    return tf.maximum(tf.reduce_sum(tf.cast(kept, tf.int32), axis=1), 1)
