@@ -1,10 +1,15 @@
 """Keras layers for sequences."""
 
 from keras_dl.layers.attention import AdditiveAttention as AdditiveAttention
+from keras_dl.layers.attention import AttentionPooling as AttentionPooling
+from keras_dl.layers.attention import CosineAttention as CosineAttention
 from keras_dl.layers.attention import DotAttention as DotAttention
 from keras_dl.layers.attention import GeneralAttention as GeneralAttention
+from keras_dl.layers.attention import LocationAttention as LocationAttention
+from keras_dl.layers.attention import MonotonicAttention as MonotonicAttention
 from keras_dl.layers.attention import ScaledDotProductAttention as ScaledDotProductAttention
 from keras_dl.layers.attention_cell import AttentionCell as AttentionCell
+from keras_dl.layers.attention_rnn import AttentionRNN as AttentionRNN
 from keras_dl.layers.ctc_output import CTCOutput as CTCOutput
 from keras_dl.layers.deep_esn import DeepESN as DeepESN
 from keras_dl.layers.deep_esn import DeepESNCell as DeepESNCell

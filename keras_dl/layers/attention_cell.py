@@ -118,7 +118,7 @@ class AttentionCell(keras.layers.Layer, DropoutRNNCell):
         if self.query == "previous":
             fed = features
         elif self.input_feeding:
-            fed = self.attention_units or features
+            fed = self.attention_size
         self.cell_features = input_shape[-1] + fed
         self.kernel = None
         if self.attention_units:
@@ -244,7 +244,7 @@ class AttentionCell(keras.layers.Layer, DropoutRNNCell):
         if [state.shape[-1] for state in cell_states] != sizes:
             received = [tuple(state.shape) for state in cell_states]
             raise ValueError(f"Expected states of the cell with {sizes} features. Received: shapes {received}")
-        attention = ops.repeat(zeros, self.attention_units or self._require_memory_features(), axis=-1)
+        attention = ops.repeat(zeros, self.attention_size, axis=-1)
         return [*cell_states, attention, ops.cast(self.attention.initial_alignment(memory), self.compute_dtype)]
 
     def _cell_start(self, memory):
@@ -283,10 +283,13 @@ class AttentionCell(keras.layers.Layer, DropoutRNNCell):
         return [*tree.flatten(self.cell.state_size), attention, (), (), ()]
 
     @property
-    def output_size(self):
-        if self.output_kind == "cell":
-            return self._cell_output_size()
+    def attention_size(self):
+        """int, A."""
         return self.attention_units or self._require_memory_features()
+
+    @property
+    def output_size(self):
+        return self._cell_output_size() if self.output_kind == "cell" else self.attention_size
 
     def get_dropout_mask(self, step_input):
         """Draws the dropout of the cells within, one mask for all steps; `keras.layers.RNN` calls it ahead of the loop.

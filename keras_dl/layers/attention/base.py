@@ -122,8 +122,11 @@ class Attention(keras.layers.Layer):
         context = self._weighted(weights, value, training)
         return context[:, 0], weights[:, 0, 0] if self.num_heads == 1 else ops.mean(weights[:, :, 0], axis=1)
 
-    def align(self, query, keys, mask, previous, training):
-        """The weights `[B, H, T, S]` of projected queries and keys; `mask` broadcasts to them."""
+    def align(self, query, keys, mask, previous, training, query_mask=None):
+        """The weights `[B, H, T, S]` of projected queries and keys; `mask` broadcasts to them.
+
+        What `query_mask` leaves out matters only where each query goes on from the one before it.
+        """
         exact = wide(self.compute_dtype)
         weights = masked_softmax(self.score(ops.cast(query, exact), ops.cast(keys, exact)), mask)
         return ops.cast(weights, self.compute_dtype)
@@ -144,30 +147,31 @@ class Attention(keras.layers.Layer):
         training=None,
     ):
         require_shapes(*(None if x is None else x.shape for x in (query, value, key, query_mask, value_mask)))
+        query_mask, value_mask = (None if x is None else ops.cast(x, "bool") for x in (query_mask, value_mask))
         query, value = without_padding(query, query_mask), without_padding(value, value_mask)
         key = value if key is None else without_padding(key, value_mask)
         projected, keys = self.project_query(query), self.project_key(key)
+        given = projected, keys, value, query_mask, value_mask, use_causal_mask, training
         if not return_attention_scores:
-            context = self._context(projected, keys, value, value_mask, use_causal_mask, training)
-            return without_padding(context, query_mask)
-        weights = self._weights(projected, keys, value, value_mask, use_causal_mask, training)
+            return without_padding(self._context(*given), query_mask)
+        weights = self._weights(*given)
         context = without_padding(self._weighted(weights, value, training), query_mask)
         if query_mask is not None:
             weights = ops.where(query_mask[:, None, :, None], weights, ops.zeros_like(weights))
         return context, weights[:, 0] if self.num_heads == 1 else weights
 
-    def _context(self, query, keys, value, mask, causal, training):
-        options = {"mask": mask, "causal": causal}
+    def _context(self, query, keys, value, query_mask, value_mask, causal, training):
+        options = {"mask": value_mask, "causal": causal}
         if training and self.dropout:
             options |= {"dropout": self.dropout, "seed": self.seed_generator.next()}
         return self.attend(query, keys, value, **options)
 
-    def _weights(self, query, keys, value, mask, causal, training):
-        seen = None if mask is None else ops.cast(mask, "bool")[:, None, None]
+    def _weights(self, query, keys, value, query_mask, value_mask, causal, training):
+        seen = None if value_mask is None else value_mask[:, None, None]
         if causal:
             earlier = causal_mask(ops.shape(query)[1], ops.shape(value)[1])
             seen = earlier if seen is None else ops.logical_and(seen, earlier)
-        return self.align(query, keys, seen, self.initial_alignment(value), training)
+        return self.align(query, keys, seen, self.initial_alignment(value), training, query_mask)
 
     def _weighted(self, weights, value, training):
         if training and self.dropout:
