@@ -1,0 +1,141 @@
+"""Words and their phones, of a pronouncing dictionary."""
+
+import dataclasses
+import hashlib
+import re
+import zipfile
+from pathlib import Path
+
+import tensorflow_datasets as tfds
+
+from keras_dl.data.builders.invented_words import invent
+from keras_dl.data.text_files import deal
+from keras_dl.errors import UserError
+
+INVENTED = 8_000
+SHARES = (0.90, 0.05)
+FEWEST = 20
+LARGEST = 200_000_000  # bytes that an archive may unpack to
+
+
+@dataclasses.dataclass(eq=False)
+class PronunciationsConfig(tfds.core.BuilderConfig):
+    """Where the words come from.
+
+    Args:
+        dictionary: a file, or None for invented words.
+        stress: whether the phones keep the digits of their stress.
+    """
+
+    dictionary: str | None = None
+    stress: bool = False
+
+
+class Pronunciations(tfds.core.GeneratorBasedBuilder):
+    """Spelled words and their phones.
+
+    The words are split, 90/5/5, in an order that depends on the word and a seed alone, so that no word is in two
+    splits. To train on there is an example for each pronunciation of a word; validation and test have one for each
+    word, whose `target` is the first pronunciation. Words are in lower case.
+
+    Features: `source`, the word; `target`, its phones with blanks between them; `pronunciations`, all of the word.
+
+    Args:
+        dictionary: a file in the format of the CMU Pronouncing Dictionary, or the zip archive that it comes in; see
+            `read`. None (default) for invented words: see `invented_words`.
+        stress: bool, whether the phones of vowels keep their digit: 1 primary, 2 secondary, 0 no stress. Defaults to
+            False.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "First."}
+    SEED = 2024
+
+    def __init__(self, dictionary=None, stress=False, **kwargs):
+        if "config" in kwargs:
+            dictionary, stress = kwargs["config"].dictionary, kwargs["config"].stress
+        # Read once, for what they are is the name of the configuration.
+        self._words = invent(INVENTED, self.SEED) if dictionary is None else read(Path(dictionary), stress)
+        if "config" not in kwargs:
+            digest = hashlib.sha256(repr(sorted(self._words.items())).encode()).hexdigest()[:16]
+            name = f"{'invented' if dictionary is None else 'dictionary'}_{digest}"
+            kwargs["config"] = PronunciationsConfig(name=name, dictionary=dictionary, stress=stress)
+        super().__init__(**kwargs)
+
+    def _info(self):
+        text = tfds.features.Text
+        features = {"source": text(), "target": text(), "pronunciations": tfds.features.Sequence(text())}
+        return self.dataset_info_from_configs(
+            features=tfds.features.FeaturesDict(features),
+            supervised_keys=("source", "target"),
+            homepage="http://www.speech.cs.cmu.edu/cgi-bin/cmudict",
+        )
+
+    def _split_generators(self, dl_manager):
+        split_of = deal(self._words, str(self.SEED), SHARES)
+        return {split: self._examples(split, split_of) for split in ("train", "validation", "test")}
+
+    def _generate_examples(self):
+        raise AssertionError("_split_generators returns the generators themselves")
+
+    def _examples(self, split, split_of):
+        for word, pronunciations in self._words.items():
+            if split_of[word] == split:
+                texts = [" ".join(phones) for phones in pronunciations]
+                for number, target in enumerate(texts if split == "train" else texts[:1]):
+                    yield f"{word} {number}", {"source": word, "target": target, "pronunciations": texts}
+
+
+def read(path: Path, stress: bool = False) -> dict[str, list[list[str]]]:
+    """The words of a dictionary file: `{word: [phones, ...]}`, without repeats.
+
+    A line is a word and its phones; after the word may come the number of the pronunciation, as `WORD 2 PH PH` or
+    `WORD(2) PH PH`. Lines that begin with `;;;`, and what follows ` # `, are comments. The file is UTF-8, or Latin-1 as
+    older versions are. Of a zip archive the one file is read that is called `cmudict`, or is alone in it.
+
+    Raises:
+        UserError: if it cannot be read, a line has no phones, or there are fewer than 20 words.
+    """
+    content = _content(path)
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = content.decode("latin-1")
+    words = {}
+    for number, line in enumerate(text.split("\n"), start=1):
+        fields = line.partition(" # ")[0].split()
+        if not fields or line.startswith(";;;"):
+            continue
+        word, phones = re.sub(r"(?<=.)\(\d+\)$", "", fields[0]).lower(), fields[1:]
+        if phones and phones[0].isdecimal():
+            phones = phones[1:]
+        if not phones:
+            raise UserError(f"{path}:{number}: expected a word and its phones. Received: {line.strip()[:60]!r}")
+        if not stress:
+            phones = [re.sub("(?<=.)[012]$", "", phone) for phone in phones]
+        known = words.setdefault(word, [])
+        if phones not in known:
+            known.append(phones)
+    if len(words) < FEWEST:
+        raise UserError(f"expected a pronouncing dictionary of at least {FEWEST} words. {path} has {len(words)}")
+    return words
+
+
+def _content(path):
+    try:
+        if not zipfile.is_zipfile(path):
+            return path.read_bytes()
+        with zipfile.ZipFile(path) as archive:
+            files = [member for member in archive.infolist() if not member.is_dir()]
+            named = [member for member in files if Path(member.filename).name in ("cmudict", "cmudict.dict")]
+            if len(named or files) != 1:
+                found = ", ".join(member.filename for member in files[:10]) or "nothing"
+                raise UserError(f"expected one file called cmudict in {path}. It has: {found}")
+            with archive.open((named or files)[0]) as member:
+                content = member.read(LARGEST + 1)
+    except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:  # also one with a password
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot read the dictionary {path}: {reason}") from error
+    if len(content) > LARGEST:
+        raise UserError(f"the dictionary in {path} has more than {LARGEST // 1_000_000} MB")
+    return content
