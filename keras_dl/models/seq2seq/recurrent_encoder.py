@@ -1,0 +1,154 @@
+"""What a recurrent network reads of a source sequence."""
+
+import numbers
+from typing import NamedTuple
+
+import keras
+from keras import ops
+
+from keras_dl.layers import PeepholeLSTM
+
+LAYERS = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU, "peephole": PeepholeLSTM}
+
+
+class Encoded(NamedTuple):
+    """What an encoder says of source sequences, and a decoder reads.
+
+    Args:
+        memory: float tensor `[B, S, D]`, what stands at each symbol.
+        mask: bool tensor `[B, S]`, False at padding.
+        summary: float tensor `[B, K]`, the whole sequence in one vector, for the decoder's first state.
+    """
+
+    memory: object
+    mask: object
+    summary: object
+
+
+@keras.saving.register_keras_serializable("keras_dl")
+class RecurrentEncoder(keras.layers.Layer):
+    """An embedding and a stack of recurrent layers, forward and backward.
+
+    Dropout follows the embedding and each recurrent layer. Padding, id 0, changes nothing.
+
+    Args:
+        vocabulary: int, the number of ids, `Tokenizer.size`.
+        units: int, of each recurrent layer and direction.
+        embedding: int, features of an id. Defaults to 64.
+        depth: int, the number of recurrent layers. Defaults to 1.
+        cell: `"lstm"` (default), `"gru"` or `"peephole"`.
+        bidirectional: bool, whether to read backward too; outputs are then side by side. Defaults to True.
+        reverse: bool, whether to read the source from its end alone (Sutskever 2014), where it is not read both ways.
+            Memory stays in the order of the source. Defaults to False.
+        dropout: float from 0 to below 1. Defaults to 0.
+        **kwargs: `name`, `dtype`, as for every layer.
+
+    Call arguments:
+        source: int tensor `[B, S]`, S at least 1; 0 is padding and stands at the end.
+        training: bool, whether to drop anything.
+
+    Returns:
+        `Encoded`: memory `[B, S, D]` with `D = units`, or twice that if bidirectional; the summary is the last states
+        of the uppermost layer side by side.
+
+    Raises:
+        ValueError: for an unknown `cell`, sizes below 1, or `reverse` with `bidirectional`.
+
+    Example:
+
+    >>> encoded = RecurrentEncoder(vocabulary=9, units=4)(keras.ops.array([[4, 5, 6], [7, 0, 0]]))
+    >>> encoded.memory.shape, encoded.mask.shape, encoded.summary.shape
+    (TensorShape([2, 3, 8]), TensorShape([2, 3]), TensorShape([2, 16]))
+
+    Reference: Bahdanau et al. 2015, section 3.2, https://arxiv.org/abs/1409.0473; reading in reverse: Sutskever et al.
+    2014, https://arxiv.org/abs/1409.3215
+    """
+
+    def __init__(
+        self,
+        vocabulary,
+        units,
+        embedding=64,
+        depth=1,
+        cell="lstm",
+        bidirectional=True,
+        reverse=False,
+        dropout=0.0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        check_cell(cell)
+        check_sizes(vocabulary=vocabulary, units=units, embedding=embedding, depth=depth)
+        if reverse and bidirectional:
+            raise ValueError(
+                "`reverse` is for an encoder that reads one way. Received: bidirectional=True, reverse=True"
+            )
+        self.vocabulary, self.units, self.embedding, self.depth = vocabulary, units, embedding, depth
+        self.cell, self.bidirectional, self.reverse, self.dropout = cell, bidirectional, reverse, dropout
+        dtype = self.dtype_policy
+        self.embed = keras.layers.Embedding(vocabulary, embedding, dtype=dtype, name="embed")
+        self.drop = keras.layers.Dropout(dropout, dtype=dtype)
+        self.layers = []
+        for number in range(depth):
+            layer = LAYERS[cell](units, return_sequences=True, return_state=True, dtype=dtype, name=f"{cell}_{number}")
+            if bidirectional:
+                layer = keras.layers.Bidirectional(layer, dtype=dtype, name=f"both_{number}")
+            self.layers.append(layer)
+
+    def build(self, source_shape):
+        self.embed.build(source_shape)
+        features = self.embedding
+        for layer in self.layers:
+            layer.build((*source_shape, features))
+            features = self.units * (2 if self.bidirectional else 1)
+
+    def call(self, source, training=None):
+        mask = ops.not_equal(source, 0)
+        read = ops.flip(mask, axis=1) if self.reverse else mask
+        x = self.embed(ops.flip(source, axis=1) if self.reverse else source)
+        for layer in self.layers:
+            x, *states = layer(self.drop(x, training=training), mask=read, training=training)
+        memory = self.drop(ops.flip(x, axis=1) if self.reverse else x, training=training)
+        return Encoded(memory, mask, ops.concatenate(states, axis=-1))
+
+    def compute_output_spec(self, source, training=None):
+        features = self.units * (2 if self.bidirectional else 1)
+        states = 1 if self.cell == "gru" else 2
+        return Encoded(
+            keras.KerasTensor((*source.shape, features), dtype=self.compute_dtype),
+            keras.KerasTensor(source.shape, dtype="bool"),
+            keras.KerasTensor((source.shape[0], states * features), dtype=self.compute_dtype),
+        )
+
+    def get_config(self):
+        names = ("vocabulary", "units", "embedding", "depth", "cell", "bidirectional", "reverse", "dropout")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+def check_cell(cell):
+    """Refuses a cell that is not one of `LAYERS`.
+
+    Raises:
+        ValueError: with those that there are.
+
+    Example:
+
+    >>> check_cell("gru")
+    """
+    if cell not in LAYERS:
+        raise ValueError(f"`cell` must be one of {', '.join(LAYERS)}. Received: {cell!r}")
+
+
+def check_sizes(**sizes):
+    """Refuses sizes that are no integers of at least 1.
+
+    Raises:
+        ValueError: with the name at fault.
+
+    Example:
+
+    >>> check_sizes(units=8)
+    """
+    for name, size in sizes.items():
+        if not isinstance(size, numbers.Integral) or isinstance(size, bool) or size < 1:
+            raise ValueError(f"`{name}` must be an integer of at least 1. Received: {size!r}")

@@ -1,0 +1,157 @@
+"""A model that turns one sequence into another: text in, text out."""
+
+import functools
+
+import keras
+import tensorflow as tf
+
+from keras_dl.models.seq2seq.recurrent_encoder import Encoded
+from keras_dl.ops.decoding import beam_search, greedy_search
+from keras_dl.ops.special_ids import END, PADDING, START, UNKNOWN
+
+LONGEST = 100
+
+
+@keras.saving.register_keras_serializable("keras_dl")
+class Seq2Seq(keras.Model):
+    """An encoder, a decoder, and the tokenizers of both sides.
+
+    Called, it is the model that is trained: ids of the source and the target so far, logits of what follows. What it
+    says by itself, `decode`, is found by the decoder's `step`, which says what the whole reading says. TensorFlow only.
+
+    Args:
+        source_tokenizer, target_tokenizer: `keras_dl.layers.Tokenizer` or `SubwordTokenizer`.
+        encoder: a layer `ids [B, S] -> Encoded`: `RecurrentEncoder`, `TransformerEncoder`.
+        decoder: `RecurrentDecoder`, `TransformerDecoder`.
+        name: str. Defaults to `"seq2seq"`.
+
+    Call arguments:
+        inputs: dict of int tensors, `source` `[B, S]` and `target` `[B, T]`, which begins with the start token; 0 is
+            padding. `keras_dl.data.ops.teacher_forcing` makes them, and the labels.
+
+    Output shape:
+        float32 `[B, T, target_tokenizer.size]`, logits.
+
+    Raises:
+        ValueError: if encoder or decoder was made for another number of ids than its tokenizer has.
+
+    Example:
+
+    >>> from keras_dl.layers import AdditiveAttention, Tokenizer
+    >>> from keras_dl.models.seq2seq import RecurrentDecoder, RecurrentEncoder
+    >>> source, target = Tokenizer(list("abc")), Tokenizer(list("xy"))
+    >>> decoder = RecurrentDecoder(target.size, units=8, attention=AdditiveAttention(8))
+    >>> model = Seq2Seq(source, target, RecurrentEncoder(source.size, units=8), decoder)
+    >>> decoded = model.decode(["ab", "cab"], beam_width=4, top_paths=2, max_length=5)
+    >>> decoded.tokens.shape, decoded.alignment.shape
+    (TensorShape([2, 2, 5]), TensorShape([2, 2, 5, 3]))
+    """
+
+    def __init__(self, source_tokenizer, target_tokenizer, encoder, decoder, name="seq2seq", **kwargs):
+        for part, tokenizer in ((encoder, source_tokenizer), (decoder, target_tokenizer)):
+            if part.vocabulary != tokenizer.size:
+                raise ValueError(
+                    f"{part.name} must be for {tokenizer.size} ids, as its tokenizer. Received: {part.vocabulary}"
+                )
+        inputs = {side: keras.Input((None,), dtype="int32", name=side) for side in ("source", "target")}
+        super().__init__(inputs, decoder(inputs["target"], *encoder(inputs["source"])), name=name, **kwargs)
+        self.source_tokenizer, self.target_tokenizer = source_tokenizer, target_tokenizer
+        self.encoder, self.decoder = encoder, decoder
+
+    def decode(self, source, *, beam_width=1, top_paths=1, max_length=LONGEST, min_length=0, **penalties):
+        """What the model says to each source.
+
+        Args:
+            source: texts, a list or a string tensor `[B]`; or their ids, int tensor `[B, S]`.
+            beam_width: int. 1 (default) takes the most probable token at each step, see `greedy_search`; more
+                searches with so wide a beam, see `beam_search`.
+            top_paths: int, how many answers to each source. Defaults to 1.
+            max_length: int or int tensor `[]`, the most tokens of an answer. Defaults to 100.
+            min_length: int, the fewest. Defaults to 0.
+            **penalties: `length_penalty`, `coverage_penalty` of `beam_search`.
+
+        Returns:
+            `Decoded`, its alignment None if the decoder has no attention; `target_tokenizer.text(decoded.tokens)` are
+            the texts `[B, top_paths]`.
+
+        Raises:
+            ValueError: for more answers than the beam is wide, or penalties without a beam.
+        """
+        if beam_width == 1 and (top_paths != 1 or penalties):
+            raise ValueError("Several answers and penalties need `beam_width` above 1. Received: beam_width=1")
+        options = {"beam_width": beam_width, "top_paths": top_paths, "min_length": min_length, **penalties}
+        return self._search(self._ids(source), tf.convert_to_tensor(max_length), **options)
+
+    def signatures(self, max_length=LONGEST, **search):
+        """What TensorFlow Serving answers, for `Pipeline.signatures`: text in, text out.
+
+        `serving_default` takes `text`, string `[B]`; `bounded` also `max_length`, int32 `[]`. Both return `text` and
+        `score` `[B]`, `alternatives` and `alternative_scores` `[B, top_paths]`, best first, `unknown` `[B]`: how many
+        symbols of the source are in no vocabulary; and with attention `alignment` `[B, T_out, T_in]`.
+
+        Args:
+            max_length: int, the most tokens of an answer of `serving_default`. Defaults to 100.
+            **search: the other arguments of `decode`.
+        """
+
+        def answer(text, max_length):
+            decoded = self.decode(text, max_length=max_length, **search)
+            texts = self.target_tokenizer.text(decoded.tokens)
+            said = {
+                "text": texts[:, 0],
+                "score": decoded.score[:, 0],
+                "alternatives": texts,
+                "alternative_scores": decoded.score,
+                "unknown": self.source_tokenizer.unknown(text),
+            }
+            if decoded.alignment is not None:
+                longest = tf.reduce_max(tf.concat([[1], decoded.lengths[:, 0]], axis=0))
+                said["alignment"] = decoded.alignment[:, 0, :longest]
+            return said
+
+        text = tf.TensorSpec([None], tf.string, "text")
+        bound = tf.TensorSpec([], tf.int32, "max_length")
+        return {
+            "serving_default": (lambda text: answer(text, max_length), [text]),
+            "bounded": (answer, [text, bound]),
+        }
+
+    def _ids(self, source):
+        """Ids `[B, S]` with at least one column, of texts or ids."""
+        source = source if tf.is_tensor(source) else tf.convert_to_tensor(source)
+        ids = self.source_tokenizer(source) if source.dtype == tf.string else tf.cast(source, tf.int32)
+        if ids.shape.rank != 2:
+            raise ValueError(f"Expected texts [B] or ids [B, S]. Received: {source.dtype.name} of shape {source.shape}")
+        return tf.pad(ids, [[0, 0], [0, tf.maximum(1 - tf.shape(ids)[1], 0)]])
+
+    @functools.cached_property
+    def _search(self):
+        return tf.function(self._decode, reduce_retracing=True, autograph=False)
+
+    def _decode(self, ids, max_length, beam_width, top_paths, **options):
+        encoded = Encoded(*self.encoder(ids, training=False))
+        prepared = self.decoder.prepare(encoded)
+        state = self.decoder.start(encoded, prepared, max_length)
+        never = tf.reduce_sum(tf.one_hot([PADDING, UNKNOWN, START], self.target_tokenizer.size), axis=0) > 0
+
+        def step(tokens, time, state, prepared):
+            logits, state, alignment = self.decoder.step(tokens, time, state, prepared)
+            return tf.where(never, float("-inf"), logits), state, alignment
+
+        options |= {"start": START, "end": END, "max_length": max_length}
+        if beam_width == 1:
+            return greedy_search(step, state, prepared, **options)
+        return beam_search(step, state, prepared, beam_width=beam_width, top_paths=top_paths, **options)
+
+    def get_config(self):
+        parts = ("source_tokenizer", "target_tokenizer", "encoder", "decoder")
+        config = {part: keras.saving.serialize_keras_object(getattr(self, part)) for part in parts}
+        return {"name": self.name, "trainable": self.trainable, **config}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        made = {
+            name: keras.saving.deserialize_keras_object(value, custom_objects) if isinstance(value, dict) else value
+            for name, value in config.items()
+        }
+        return cls(**made)

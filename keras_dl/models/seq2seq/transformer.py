@@ -1,0 +1,214 @@
+"""A transformer encoder and decoder on the interface of the recurrent ones."""
+
+import keras
+from keras import ops
+
+from keras_dl.models.seq2seq.recurrent_encoder import Encoded, check_sizes
+from keras_dl.models.seq2seq.scheduled_sampling import mix
+from keras_dl.models.seq2seq.transformer_blocks import AttentionBlock, FeedForwardBlock, sinusoidal_positions
+
+
+class Transformer(keras.layers.Layer):
+    """What encoder and decoder have in common: sizes, and the embedding of ids with their positions."""
+
+    def __init__(self, vocabulary, units, heads=4, depth=2, hidden=None, dropout=0.0, **kwargs):
+        super().__init__(**kwargs)
+        hidden = hidden or 4 * units
+        check_sizes(vocabulary=vocabulary, units=units, heads=heads, depth=depth, hidden=hidden)
+        if units % heads or units % 2:
+            raise ValueError(f"`units` must be even and a multiple of `heads`. Received: {units} and {heads}")
+        self.vocabulary, self.units, self.heads, self.depth = vocabulary, units, heads, depth
+        self.hidden, self.dropout = hidden, dropout
+        dtype = self.dtype_policy
+        self.embed = keras.layers.Embedding(vocabulary, units, dtype=dtype, name="embed")
+        self.drop = keras.layers.Dropout(dropout, dtype=dtype)
+        self.norm = keras.layers.LayerNormalization(epsilon=1e-6, dtype=dtype, name="norm")
+
+    def blocks(self, kind):
+        """One attention block a layer."""
+        options = (self.units, self.heads, self.dropout)
+        dtype = self.dtype_policy
+        return [AttentionBlock(*options, dtype=dtype, name=f"{kind}_{number}") for number in range(self.depth)]
+
+    def feed_forwards(self):
+        """One feed-forward block a layer."""
+        options = (self.units, self.hidden, self.dropout)
+        dtype = self.dtype_policy
+        return [FeedForwardBlock(*options, dtype=dtype, name=f"feed_{number}") for number in range(self.depth)]
+
+    def embedded(self, ids, start=0):
+        """Ids `[B, T]` as vectors that know where they stand, `[B, T, units]`."""
+        x = self.embed(ids) * ops.cast(self.units**0.5, self.compute_dtype)
+        return x + ops.cast(sinusoidal_positions(ops.shape(ids)[1], self.units, start), x.dtype)
+
+    def get_config(self):
+        names = ("vocabulary", "units", "heads", "depth", "hidden", "dropout")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+@keras.saving.register_keras_serializable("keras_dl")
+class TransformerEncoder(Transformer):
+    """Self-attention and feed-forward blocks, normalised before each; padding, id 0, changes nothing.
+
+    Args:
+        vocabulary: int, the number of ids, `Tokenizer.size`.
+        units: int, features everywhere; even, and a multiple of `heads`.
+        heads: int, of each attention. Defaults to 4.
+        depth: int, the number of layers. Defaults to 2.
+        hidden: int, features inside the feed-forward blocks. Defaults to `4 * units`.
+        dropout: float from 0 to below 1, after the embedding and in each block. Defaults to 0.
+        **kwargs: `name`, `dtype`, as for every layer.
+
+    Call arguments:
+        source: int tensor `[B, S]`; 0 is padding.
+        training: bool, whether to drop anything.
+
+    Returns:
+        `Encoded`: memory `[B, S, units]`; the summary is its mean over the symbols of each row.
+
+    Raises:
+        ValueError: for sizes below 1, or `units` that is odd or no multiple of `heads`.
+
+    Example:
+
+    >>> encoded = TransformerEncoder(vocabulary=9, units=8)(ops.array([[4, 5, 6], [7, 0, 0]]))
+    >>> encoded.memory.shape, encoded.summary.shape
+    (TensorShape([2, 3, 8]), TensorShape([2, 8]))
+
+    Reference: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.attentions, self.feeds = self.blocks("attention"), self.feed_forwards()
+
+    def build(self, source_shape):
+        for layer in (self.embed, self.norm, *self.attentions, *self.feeds):
+            layer.build((None, None, self.units))
+
+    def call(self, source, training=None):
+        mask = ops.not_equal(source, 0)
+        x = self.drop(self.embedded(source), training=training)
+        for attention, feed in zip(self.attentions, self.feeds, strict=True):
+            keys, values = attention.keys_values(attention.normalized(x))
+            x = feed(attention(x, keys, values, value_mask=mask, training=training), training=training)
+        x = self.norm(x)
+        weights = ops.cast(mask, x.dtype)[..., None]
+        summary = ops.sum(x * weights, axis=1) / ops.maximum(ops.sum(weights, axis=1), 1)
+        return Encoded(x, mask, summary)
+
+    def compute_output_spec(self, source, training=None):
+        batch, dtype = source.shape[0], self.compute_dtype
+        return Encoded(
+            keras.KerasTensor((*source.shape, self.units), dtype=dtype),
+            keras.KerasTensor(source.shape, dtype="bool"),
+            keras.KerasTensor((batch, self.units), dtype=dtype),
+        )
+
+
+@keras.saving.register_keras_serializable("keras_dl")
+class TransformerDecoder(Transformer):
+    """Causal self-attention, attention over the memory, and feed-forward blocks, normalised before each.
+
+    A whole target is read at once in training; `step` reads a token at a time with what it read before in a cache, and
+    says the same.
+
+    Args:
+        vocabulary, units, heads, depth, hidden, dropout: as in `TransformerEncoder`; `units` is the memory's too.
+        scheduled_sampling: bool, whether `sampling_probability`, a weight that starts at 0, mixes the decoder's own
+            most probable tokens into what it reads in training: a first reading says them, a second one reads them
+            (Mihaylova and Martins 2019). Defaults to False.
+        seed: int, of that mixing. Defaults to None.
+        **kwargs: `name`, `dtype`, as for every layer.
+
+    Call arguments:
+        target: int tensor `[B, T]`, beginning with the start token.
+        memory, memory_mask, summary: of `Encoded`; the summary is not used.
+        training: bool.
+
+    Returns:
+        float32 tensor `[B, T, vocabulary]`: logits of the token after each.
+
+    Raises:
+        ValueError: as `TransformerEncoder`.
+
+    Example:
+
+    >>> encoded = TransformerEncoder(vocabulary=9, units=8)(ops.array([[4, 5, 6], [7, 0, 0]]))
+    >>> TransformerDecoder(vocabulary=7, units=8)(ops.array([[2, 4], [2, 5]]), *encoded).shape
+    TensorShape([2, 2, 7])
+
+    References: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762; scheduled sampling: Mihaylova and Martins 2019,
+    https://arxiv.org/abs/1906.07651
+    """
+
+    def __init__(self, *args, scheduled_sampling=False, seed=None, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.scheduled_sampling, self.seed = scheduled_sampling, seed
+        self.selves, self.crosses, self.feeds = self.blocks("self"), self.blocks("cross"), self.feed_forwards()
+        self.project = keras.layers.Dense(self.vocabulary, dtype="float32", name="logits")
+        self.seeds = keras.random.SeedGenerator(seed) if scheduled_sampling else None
+        self.sampling_probability = None
+
+    def build(self, target_shape, memory_shape=None, memory_mask_shape=None, summary_shape=None):
+        for layer in (self.embed, self.norm, *self.selves, *self.crosses, *self.feeds, self.project):
+            layer.build((None, None, self.units))
+        if self.scheduled_sampling:
+            self.sampling_probability = self.add_weight((), "zeros", trainable=False, name="sampling_probability")
+
+    def call(self, target, memory, memory_mask, summary=None, training=None):
+        prepared = self.prepare(Encoded(memory, memory_mask, summary))
+        if self.scheduled_sampling and training:
+            said = ops.argmax(self._read(target, prepared, training=False), axis=-1)
+            target = mix(target, said, self.sampling_probability, self.seeds)
+        return self._read(target, prepared, training)
+
+    def _read(self, target, prepared, training):
+        memories, mask = prepared
+        x = self.drop(self.embedded(target), training=training)
+        for own, cross, feed, (keys, values) in zip(self.selves, self.crosses, self.feeds, memories, strict=True):
+            x = own(x, *own.keys_values(own.normalized(x)), use_causal_mask=True, training=training)
+            x = feed(cross(x, keys, values, value_mask=mask, training=training), training=training)
+        return self.project(self.norm(x))
+
+    def prepare(self, encoded):
+        """What stays the same through all steps: keys and values of the memory for each layer, and its mask."""
+        return [cross.keys_values(encoded.memory) for cross in self.crosses], encoded.mask
+
+    def start(self, encoded, prepared, max_length):
+        """The state before the first step: empty caches with room for the start and `max_length` tokens."""
+        empty = ops.zeros((ops.shape(encoded.memory)[0], max_length + 1, self.units), self.compute_dtype)
+        return [(empty, empty) for _ in self.selves]
+
+    def step(self, tokens, time, state, prepared):
+        """Reads one token of each row.
+
+        Args:
+            tokens: int tensor `[B]`.
+            time: int tensor `[]`, how many were read before.
+            state, prepared: of `start` and `prepare`.
+
+        Returns:
+            `(logits [B, vocabulary], state, alignment [B, S])`; the alignment is the mean over heads and layers.
+        """
+        memories, mask = prepared
+        x = self.embedded(tokens[:, None], start=time)[:, 0]
+        places = ops.arange(ops.shape(state[0][0])[1])
+        here, read = (places == time)[None, :, None], ops.broadcast_to(places <= time, ops.shape(state[0][0])[:2])
+        after, alignments = [], []
+        layers = zip(self.selves, self.crosses, self.feeds, memories, state, strict=True)
+        for own, cross, feed, (keys, values), cache in layers:
+            new = own.keys_values(own.normalized(x))
+            cache = tuple(ops.where(here, vector[:, None], old) for vector, old in zip(new, cache, strict=True))
+            x, _ = own.step(x, *cache, read)
+            x, weights = cross.step(x, keys, values, mask)
+            x = feed(x)
+            after.append(cache)
+            alignments.append(weights)
+        return self.project(self.norm(x)), after, sum(alignments) / len(alignments)
+
+    def compute_output_spec(self, target, memory, memory_mask, summary=None, training=None):
+        return keras.KerasTensor((*target.shape, self.vocabulary), dtype="float32")
+
+    def get_config(self):
+        return {**super().get_config(), "scheduled_sampling": self.scheduled_sampling, "seed": self.seed}

@@ -1,0 +1,124 @@
+"""What transformers are stacked of: pre-norm attention and pre-norm feed-forward blocks, and positions."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_dl.layers import ScaledDotProductAttention
+
+
+def sinusoidal_positions(length, units, start=0):
+    """The sinusoids that tell a transformer where a symbol stands.
+
+    `p[t, 2 i] = sin(t / 10000^(2 i / units))`, `p[t, 2 i + 1]` the cosine.
+
+    Args:
+        length: int, or int tensor `[]`, the number of positions.
+        units: int, even.
+        start: int, or int tensor `[]`, the first position. Defaults to 0.
+
+    Returns:
+        float32 tensor `[length, units]`.
+
+    Example:
+
+    >>> ops.convert_to_numpy(sinusoidal_positions(2, 4)).round(2)
+    array([[0.  , 1.  , 0.  , 1.  ],
+           [0.84, 0.54, 0.01, 1.  ]], dtype=float32)
+
+    Reference: Vaswani et al. 2017, section 3.5, https://arxiv.org/abs/1706.03762
+    """
+    rates = np.exp(-np.log(10000.0) * np.arange(0, units, 2) / units).astype("float32")
+    angles = ops.cast(ops.arange(length) + start, "float32")[:, None] * rates
+    return ops.reshape(ops.stack([ops.sin(angles), ops.cos(angles)], axis=-1), (-1, units))
+
+
+class AttentionBlock(keras.layers.Layer):
+    """`x + W_o attention(W_q norm(x), W_k memory, W_v memory)`, for whole sequences and for single steps.
+
+    Args:
+        units: int, features of `x` and of the result.
+        heads: int that divides `units`.
+        dropout: float, of the result before it is added.
+
+    Example:
+
+    >>> block = AttentionBlock(units=8, heads=2)
+    >>> x = ops.ones((1, 5, 8))
+    >>> block(x, *block.keys_values(x), use_causal_mask=True).shape
+    TensorShape([1, 5, 8])
+
+    Reference: Xiong et al. 2020, "On layer normalization in the transformer architecture" (pre-norm),
+    https://arxiv.org/abs/2002.04745
+    """
+
+    def __init__(self, units, heads, dropout=0.0, **kwargs):
+        super().__init__(**kwargs)
+        dtype = self.dtype_policy
+        self.norm = keras.layers.LayerNormalization(epsilon=1e-6, dtype=dtype, name="norm")
+        self.query, self.key, self.value, self.output_projection = (
+            keras.layers.Dense(units, dtype=dtype, name=name) for name in ("query", "key", "value", "output")
+        )
+        self.attention = ScaledDotProductAttention(num_heads=heads, dtype=dtype, name="attention")
+        self.drop = keras.layers.Dropout(dropout, dtype=dtype)
+        self.units = units
+
+    def build(self, x_shape, keys_shape=None, values_shape=None):
+        for layer in (self.norm, self.query, self.key, self.value, self.output_projection):
+            layer.build((None, None, self.units))
+
+    def normalized(self, x):
+        """What queries are made of, and keys and values where a sequence attends to itself."""
+        return self.norm(x)
+
+    def keys_values(self, memory):
+        """`(keys, values)` of a memory `[B, S, units]`, each of its shape; computed once."""
+        return self.key(memory), self.value(memory)
+
+    def call(self, x, keys, values, value_mask=None, use_causal_mask=False, training=None):
+        attended = self.attention(
+            self.query(self.norm(x)), values, key=keys, value_mask=value_mask, use_causal_mask=use_causal_mask
+        )
+        return x + self.drop(self.output_projection(attended), training=training)
+
+    def step(self, x, keys, values, value_mask):
+        """One query of each row, `[B, units]`: `(result [B, units], weights [B, S])`, the mean over the heads."""
+        attended, weights = self.attention.step(self.query(self.norm(x)), keys, values, value_mask)
+        return x + self.output_projection(attended), weights
+
+    def compute_output_spec(self, x, keys, values, value_mask=None, use_causal_mask=False, training=None):
+        return keras.KerasTensor(x.shape, dtype=self.compute_dtype)
+
+
+class FeedForwardBlock(keras.layers.Layer):
+    """`x + W_2 relu(W_1 norm(x))`.
+
+    Args:
+        units: int, features of `x` and of the result.
+        hidden: int, features between.
+        dropout: float, of the result before it is added.
+
+    Example:
+
+    >>> FeedForwardBlock(units=8, hidden=16)(ops.ones((1, 5, 8))).shape
+    TensorShape([1, 5, 8])
+
+    Reference: Vaswani et al. 2017, section 3.3, https://arxiv.org/abs/1706.03762
+    """
+
+    def __init__(self, units, hidden, dropout=0.0, **kwargs):
+        super().__init__(**kwargs)
+        dtype = self.dtype_policy
+        self.norm = keras.layers.LayerNormalization(epsilon=1e-6, dtype=dtype, name="norm")
+        self.expand = keras.layers.Dense(hidden, activation="relu", dtype=dtype, name="expand")
+        self.contract = keras.layers.Dense(units, dtype=dtype, name="contract")
+        self.drop = keras.layers.Dropout(dropout, dtype=dtype)
+        self.units, self.hidden = units, hidden
+
+    def build(self, x_shape):
+        self.norm.build((None, self.units))
+        self.expand.build((None, self.units))
+        self.contract.build((None, self.hidden))
+
+    def call(self, x, training=None):
+        return x + self.drop(self.contract(self.expand(self.norm(x))), training=training)

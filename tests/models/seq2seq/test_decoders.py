@@ -1,0 +1,136 @@
+"""One step at a time or a whole target at once: decoders say the same."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_dl.models.seq2seq import Encoded, RecurrentDecoder, ScheduledSampling
+from keras_dl.ops.special_ids import START
+
+from .parts import DECODERS, TARGET, small_model
+
+X = {
+    "source": np.array([[4, 5, 6, 7], [8, 9, 0, 0], [10, 0, 0, 0]]),
+    "target": np.array([[2, 4, 5, 6, 7], [2, 7, 6, 0, 0], [2, 5, 0, 0, 0]]),
+}
+
+
+def steps(model, source, count, choose):
+    """Logits and alignments of single steps; `choose(time, logits)` gives the tokens that are read, logits None first."""
+    encoded = Encoded(*model.encoder(source))
+    prepared = model.decoder.prepare(encoded)
+    state, logits, said = model.decoder.start(encoded, prepared, count), None, []
+    for time in range(count):
+        logits, state, alignment = model.decoder.step(tf.constant(choose(time, logits)), time, state, prepared)
+        said.append((logits, alignment))
+    return said
+
+
+@pytest.mark.parametrize("kind", list(DECODERS))
+def test_single_steps_say_what_the_whole_reading_says(kind):
+    model = small_model(kind)
+    whole = model(X).numpy()
+    said = steps(model, X["source"], 5, lambda time, _: X["target"][:, time])
+    np.testing.assert_allclose(np.stack([logits for logits, _ in said], axis=1), whole, atol=2e-5)
+    assert np.std(whole, axis=0).max() > 0.1  # the source matters
+    for _, alignment in said:
+        if alignment is not None:
+            np.testing.assert_allclose(np.sum(alignment, axis=1), 1, atol=1e-5)
+            assert (np.array(alignment)[X["source"] == 0] == 0).all()
+        assert (alignment is None) == (kind in ("cho", "sutskever"))
+
+
+@pytest.mark.parametrize("kind", list(DECODERS))
+def test_later_tokens_and_padding_change_nothing_before(kind):
+    model = small_model(kind)
+    whole = model(X).numpy()
+    np.testing.assert_allclose(model({**X, "target": X["target"][:, :3]}), whole[:, :3], atol=2e-5)
+    np.testing.assert_allclose(model({**X, "source": np.pad(X["source"], [[0, 0], [0, 2]])}), whole, atol=2e-5)
+
+
+@pytest.mark.parametrize("kind", ["additive", "general_deep", "cho", "transformer"])
+def test_learns_saves_and_loads(kind, tmp_path):
+    model = small_model(kind)
+    model.compile(keras.optimizers.Adam(0.05), keras.losses.SparseCategoricalCrossentropy(True), jit_compile=False)
+    labels = np.concatenate([X["target"][:, 1:], [[3], [0], [0]]], axis=1)
+    losses = model.fit(X, labels, epochs=8, verbose=0).history["loss"]
+    assert losses[-1] < losses[0] / 2
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded(X), model(X))
+    assert loaded.decoder.get_config().keys() == model.decoder.get_config().keys()
+    for part in ("encoder", "decoder"):
+        one, other = (dict(getattr(each, part).get_config(), attention=None) for each in (loaded, model))
+        assert one == other
+
+
+@pytest.mark.parametrize("kind", ["additive", "transformer", "cho"])
+def test_under_xla_and_in_half_precision(kind):
+    model = small_model(kind)
+    compiled = tf.function(lambda x: model(x, training=False), jit_compile=True)
+    np.testing.assert_allclose(compiled({key: tf.constant(ids) for key, ids in X.items()}), model(X), atol=1e-4)
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        half = small_model(kind)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert half(X).dtype == "float32"
+    logits, expected = (keras.ops.log_softmax(each(X)).numpy() for each in (half, model))
+    assert np.abs(logits - expected).mean() < 0.1
+
+
+@pytest.mark.parametrize("kind", ["additive", "transformer", "cho"])
+def test_scheduled_sampling(kind):
+    model = small_model(kind, scheduled_sampling=True, seed=3)
+    forced, decoder = model(X, training=False).numpy(), model.decoder
+    assert float(decoder.sampling_probability) == 0
+    np.testing.assert_allclose(model(X, training=True), forced, atol=2e-5)
+    decoder.sampling_probability.assign(1.0)
+    np.testing.assert_allclose(model(X, training=False), forced, atol=1e-6)  # never outside of training
+
+    if kind == "transformer":
+        own = np.argmax(forced, axis=-1)  # what the first reading says is what the second one reads
+        own = np.where(X["target"] == 0, 0, np.concatenate([X["target"][:, :1], own[:, :-1]], axis=1))
+        expected = model({**X, "target": own}, training=False).numpy()
+    else:
+
+        def free(time, logits):
+            return [START] * 3 if time == 0 else np.where(X["target"][:, time] == 0, 0, np.argmax(logits, axis=-1))
+
+        expected = np.stack([logits for logits, _ in steps(model, X["source"], 5, free)], axis=1)
+    np.testing.assert_allclose(model(X, training=True), expected, atol=2e-5)
+    decoder.sampling_probability.assign(0.5)
+    assert np.abs(model(X, training=True) - model(X, training=True)).max() > 1e-3  # drawn anew each time
+
+
+def test_the_schedule_goes_on_where_the_optimizer_does():
+    model = small_model("additive", scheduled_sampling=True)
+    model.compile(keras.optimizers.Adam(0.01), keras.losses.SparseCategoricalCrossentropy(True), jit_compile=False)
+    schedule, labels = ScheduledSampling("linear", rate=0.1, least=0.5), X["target"]
+    found = model.fit(X, labels, epochs=7, batch_size=3, verbose=0, callbacks=[schedule]).history
+    np.testing.assert_allclose(found["sampling_probability"], [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.5], atol=1e-6)
+
+
+def test_input_feeding_and_timing_make_a_difference():
+    weights = small_model("additive").get_weights()
+    fed, unfed = small_model("additive"), small_model("additive")
+    assert len(weights) == len(fed.get_weights())
+    deeper = RecurrentDecoder(TARGET.size, 8, attention=unfed.decoder.attention.from_config(
+        unfed.decoder.attention.get_config()), input_feeding=False)  # fmt: skip
+    deeper.build((None, None), (None, None, 8), (None, None), (None, 16))
+    kernels = [weight.shape[0] for weight in (deeper.stack.kernel, fed.decoder.stack.kernel)]
+    assert kernels == [64, 64 + 8]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"cell": "rnn"}, "`cell` must be one of lstm, gru, peephole"),
+        ({"context": "once"}, "`context` must be one of every_step, first_state. Received: 'once'"),
+        ({"embedding": -1}, "`embedding` must be an integer of at least 1. Received: -1"),
+    ],
+)
+def test_wrong_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        RecurrentDecoder(9, 8, **arguments)

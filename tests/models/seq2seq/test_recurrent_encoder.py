@@ -1,0 +1,94 @@
+"""What recurrent encoders say of a source."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_dl.models.seq2seq import RecurrentEncoder, TransformerEncoder
+
+IDS = np.array([[4, 5, 6, 7], [8, 9, 0, 0], [10, 0, 0, 0]])
+ENCODERS = {
+    "lstm": lambda: RecurrentEncoder(12, 5),
+    "gru_deep": lambda: RecurrentEncoder(12, 5, cell="gru", depth=2),
+    "peephole_one_way": lambda: RecurrentEncoder(12, 5, cell="peephole", bidirectional=False),
+    "lstm_reversed": lambda: RecurrentEncoder(12, 5, depth=2, bidirectional=False, reverse=True),
+    "transformer": lambda: TransformerEncoder(12, 8, heads=2),
+}
+
+
+@pytest.mark.parametrize("kind", list(ENCODERS))
+def test_padding_changes_nothing(kind):
+    encoder = ENCODERS[kind]()
+    all_rows = encoder(IDS)
+    wider = encoder(np.pad(IDS, [[0, 0], [0, 3]]))
+    np.testing.assert_array_equal(all_rows.mask, IDS != 0)
+    for row, length in enumerate([4, 2, 1]):
+        alone = encoder(IDS[row : row + 1, :length])
+        for other in (all_rows, wider):
+            np.testing.assert_allclose(other.memory[row, :length], alone.memory[0], atol=1e-6)
+            np.testing.assert_allclose(other.summary[row], alone.summary[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", list(ENCODERS))
+def test_shapes_and_configuration(kind):
+    encoder = ENCODERS[kind]()
+    found, said = encoder(IDS), encoder(keras.KerasTensor((None, None), "int32"))
+    assert said.memory.shape[-1] == found.memory.shape[-1] and said.summary.shape[-1] == found.summary.shape[-1]
+    assert said.mask.dtype == "bool"
+    twin = type(encoder).from_config(encoder.get_config())
+    twin.build((None, None))
+    twin.set_weights(encoder.get_weights())
+    for one, other in zip(encoder(IDS), twin(IDS), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_reversed_source_is_read_from_its_end():
+    """A reader of one way read in reverse is a reader of the reversed source; its memory keeps the order."""
+    forward = RecurrentEncoder(12, 5, bidirectional=False)
+    backward = RecurrentEncoder(12, 5, bidirectional=False, reverse=True)
+    for encoder in (forward, backward):
+        encoder.build((None, None))
+    backward.set_weights(forward.get_weights())
+    expected, found = forward(IDS[:1, ::-1]), backward(IDS[:1])
+    np.testing.assert_allclose(found.memory, expected.memory[:, ::-1], atol=1e-6)
+    np.testing.assert_allclose(found.summary, expected.summary, atol=1e-6)
+    assert np.abs(found.memory - forward(IDS[:1]).memory).max() > 0.01
+
+
+def test_the_summary_is_the_last_states_of_both_directions():
+    encoder = RecurrentEncoder(12, 5, cell="gru")
+    memory, _, summary = encoder(IDS)
+    np.testing.assert_allclose(summary[0], np.concatenate([memory[0, -1, :5], memory[0, 0, 5:]]), atol=1e-6)
+    np.testing.assert_allclose(summary[1], np.concatenate([memory[1, 1, :5], memory[1, 0, 5:]]), atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", list(ENCODERS))
+def test_mixed_precision(kind):
+    encoder = ENCODERS[kind]()
+    expected = encoder(IDS)
+    half = type(encoder).from_config({**encoder.get_config(), "dtype": "mixed_bfloat16"})
+    half.build((None, None))
+    half.set_weights(encoder.get_weights())
+    found = half(IDS)
+    assert keras.backend.standardize_dtype(found.memory.dtype) == "bfloat16"
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(np.array(one, "float32"), np.array(other, "float32"), atol=0.06)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"cell": "rnn"}, "`cell` must be one of lstm, gru, peephole. Received: 'rnn'"),
+        ({"units": 0}, "`units` must be an integer of at least 1. Received: 0"),
+        ({"depth": 1.5}, "`depth` must be an integer of at least 1. Received: 1.5"),
+        ({"reverse": True}, "`reverse` is for an encoder that reads one way"),
+    ],
+)
+def test_wrong_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        RecurrentEncoder(**{"vocabulary": 12, "units": 5, **arguments})
+
+
+def test_transformers_refuse_heads_that_do_not_divide():
+    with pytest.raises(ValueError, match="`units` must be even and a multiple of `heads`. Received: 10 and 4"):
+        TransformerEncoder(12, 10, heads=4)

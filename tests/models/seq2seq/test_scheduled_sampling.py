@@ -1,0 +1,58 @@
+"""How often a decoder in training hears itself."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_dl.models.seq2seq.scheduled_sampling import ScheduledSampling, mix, teacher_forcing_probability
+
+
+@pytest.mark.parametrize(
+    ("kind", "rate", "expected"),
+    [
+        ("constant", 0.75, [0.75, 0.75, 0.75]),
+        ("linear", 0.001, [1, 0.9, 0]),
+        ("exponential", 0.99, [1, 0.99**100, 0.99**1000]),
+        ("inverse_sigmoid", 50, [50 / 51, 50 / (50 + np.exp(2)), 50 / (50 + np.exp(20))]),
+    ],
+)
+def test_schedules(kind, rate, expected):
+    found = [teacher_forcing_probability(kind, step, rate) for step in (0, 100, 1000)]
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+    assert teacher_forcing_probability(kind, 10**9, rate, least=0.8) == 0.8
+    assert 0 <= teacher_forcing_probability(kind, 10**9, rate) <= 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "rate", "message"),
+    [
+        ("sigmoid", 0.5, "`kind` must be one of constant, linear, exponential, inverse_sigmoid"),
+        ("exponential", 1.5, "the rate of exponential must be from 0 to 1. Received: 1.5"),
+        ("inverse_sigmoid", 0.5, "the rate of inverse_sigmoid must be from 1 to inf"),
+        ("linear", -1, "the rate of linear must be from 0 to 1"),
+    ],
+)
+def test_wrong_schedules(kind, rate, message):
+    with pytest.raises(ValueError, match=message):
+        ScheduledSampling(kind, rate)
+
+
+def test_mixing():
+    target = np.array([[2, 5, 6, 7], [2, 5, 0, 0]])
+    said = np.array([[8, 9, 10, 11], [8, 9, 10, 11]])
+
+    def mixed(probability, seed=0):
+        return keras.ops.convert_to_numpy(mix(target, said, probability, seed))
+
+    np.testing.assert_array_equal(mixed(0.0), target)
+    # Each token is replaced by what was said after the one before it; the start and padding stay.
+    np.testing.assert_array_equal(mixed(1.0), [[2, 8, 9, 10], [2, 8, 0, 0]])
+    many = keras.ops.convert_to_numpy(mix(np.full((200, 50), 5), np.full((200, 50), 6), 0.3, seed=1))
+    assert (many[:, 0] == 5).all() and abs((many[:, 1:] == 6).mean() - 0.3) < 0.02
+
+
+def test_the_callback_needs_a_decoder_that_samples():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match="scheduled_sampling=True"):
+        model.fit(np.ones((2, 2)), np.ones((2, 1)), verbose=0, callbacks=[ScheduledSampling("constant", 0.5)])
