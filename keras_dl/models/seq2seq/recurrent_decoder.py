@@ -15,10 +15,10 @@ CONTEXTS = ("every_step", "first_state")
 class RecurrentDecoder(keras.layers.Layer):
     """A stack of recurrent cells that reads the token before and, if it has attention, the memory.
 
-    With attention each step's output is `tanh(W [h ; context])`, fed to the next step beside the token (Luong 2015), or
-    with `query="previous"` the context is looked up first and read with the token (Bahdanau 2015). Without it the source
-    is a fixed vector: read at every step (Cho 2014), or the first state and nothing more (Sutskever 2014). The first
-    state is always `tanh(W summary + b)`.
+    With attention each step's output is `tanh(W [h ; context])`, fed to the next step beside the token (Luong 2015); or
+    with `query="previous"` the context is looked up first and read with the token (Bahdanau 2015). Without attention
+    the source is a fixed vector: read at every step (Cho 2014), or the first state and nothing more (Sutskever 2014).
+    The first state is always `tanh(W summary + b)`.
 
     Args:
         vocabulary: int, the number of ids, `Tokenizer.size`.

@@ -17,7 +17,7 @@ X = {
 
 
 def steps(model, source, count, choose):
-    """Logits and alignments of single steps; `choose(time, logits)` gives the tokens that are read, logits None first."""
+    """Logits and alignments of single steps; `choose(time, logits)` gives the tokens that are read."""
     encoded = Encoded(*model.encoder(source))
     prepared = model.decoder.prepare(encoded)
     state, logits, said = model.decoder.start(encoded, prepared, count), None, []
