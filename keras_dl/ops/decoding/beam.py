@@ -105,27 +105,23 @@ def beam_search(
         if attention is None:  # in the first step
             attention = tf.zeros(tf.shape(alignment)) if coverage_penalty else ()
         width, classes = beams.shape[1], log_probability.shape[1]
-        allowed = (tf.range(classes) != end) | (time >= min_length)
-        candidates = tf.where(allowed, tf.reshape(log_probability, [-1, width, classes]), IMPOSSIBLE)
-        candidates = tf.reshape(beams[:, :, None] + candidates, [-1, width * classes])
-        missing = max(2 * beam_width - width * classes, 0)
-        candidates = tf.pad(candidates, [[0, 0], [0, missing]], constant_values=IMPOSSIBLE)
-        best, index = tf.math.top_k(candidates, 2 * beam_width)  # of which at most half say the end
-        first = width * tf.range(tf.shape(best)[0])[:, None]
+        candidates = beams[:, :, None] + tf.reshape(log_probability, [-1, width, classes])
+        ends = tf.where(time >= min_length, candidates[:, :, end], IMPOSSIBLE)
+        candidates = tf.where(tf.range(classes) != end, candidates, IMPOSSIBLE)
+        candidates = tf.reshape(candidates, [-1, width * classes])
+        if width * classes < beam_width:
+            candidates = tf.pad(candidates, [[0, 0], [0, beam_width - width * classes]], constant_values=IMPOSSIBLE)
+        beams, index = tf.math.top_k(candidates, beam_width)
+        first = width * tf.range(tf.shape(beams)[0])[:, None]
         parents, tokens = first + tf.minimum(index // classes, width - 1), index % classes
-        # Those that end.
-        ends = tf.where(tokens == end, best, IMPOSSIBLE)[:, :beam_width]
-        place = parents[:, :beam_width]
-        new = _Ended(
-            score(ends, time, tf.gather(attention, place) if coverage_penalty else None),
-            ends,
-            tf.broadcast_to(time, tf.shape(ends)),
-            place,
-        )
-        ended = _best(ended, new, top_paths)
-        # Those that go on.
-        beams, kept = tf.math.top_k(tf.where(tokens == end, IMPOSSIBLE, best), beam_width)
-        parents, tokens = (tf.reshape(tf.gather(x, kept, batch_dims=1), [-1]) for x in (parents, tokens))
+        # The first of all candidates, those that end being behind in the row; of them those that end.
+        total, index = tf.math.top_k(tf.concat([beams, ends], axis=1), beam_width)
+        total = tf.where(index >= beam_width, total, IMPOSSIBLE)
+        place = first + tf.maximum(index - beam_width, 0)
+        said = tf.gather(attention, place) if coverage_penalty else None
+        length = tf.broadcast_to(time, tf.shape(total))
+        ended = _best(ended, _Ended(score(total, length, said), total, length, place), top_paths)
+        parents, tokens = tf.reshape(parents, [-1]), tf.reshape(tokens, [-1])
         if coverage_penalty:
             attention = tf.gather(attention + tf.cast(alignment, tf.float32), parents)
         # No log probability rises, no penalty is below 0, and the one that divides grows or falls with the length.
