@@ -3,11 +3,14 @@
 Of stock ops alone, so that the same graph runs as it is, under XLA, and in a server.
 """
 
+import functools
+
 import tensorflow as tf
 
 from keras_dl.ops.attention.masks import LOW
 
 _BYTES = 2**24  # of the largest tensor of a block: larger ones are no faster
+_CAUSAL_PARTS = 4
 _PHILOX = 1  # of its stream any part can be drawn by itself, four numbers at a time
 
 
@@ -42,38 +45,53 @@ def attention_in_blocks(score, query, key, value, parameters, width, mask, causa
     [2.0, 3.0]
     """
 
+    query, key, value = (tf.convert_to_tensor(x) for x in (query, key, value))
+    if not causal:
+        return _attend(score, query, key, value, parameters, width, mask, causal, _Dropout(dropout, seed, 0))
+    # Each part of the queries without the keys that none of it may see: a third of the work is saved.
+    queries, keys, contexts = _size(query, 1), _size(key, 1), []
+    parts = max(1, min(_CAUSAL_PARTS, queries)) if isinstance(queries, int) else _CAUSAL_PARTS
+    for part in range(parts):
+        first, last = (queries * number // parts for number in (part, part + 1))
+        seen = _greatest(0, last + keys - queries)
+        block = query[:, first:last], key[:, :seen], value[:, :seen]
+        seen = mask if mask is None else mask[:, :seen]
+        contexts.append(_attend(score, *block, parameters, width, seen, causal, _Dropout(dropout, seed, part)))
+    return tf.concat(contexts, axis=1)
+
+
+def _attend(score, query, key, value, parameters, width, mask, causal, dropout):
     @tf.custom_gradient
     def attend(query, key, value, *parameters):
-        blocks = _Blocks(query, key, width, mask, causal, dropout, seed)
+        blocks = _Blocks(query, key, width, mask, causal)
+        kept = functools.partial(dropout.kept, blocks) if dropout.rate else lambda _, weights: weights
 
         def ahead(index, block):
             scores, _ = score(block, key, *parameters)
-            weights, keep = blocks.weights(index, scores)
-            return tf.matmul(weights * keep if dropout else weights, value), ()
+            return tf.matmul(kept(index, blocks.weights(index, scores)), value), ()
 
-        context, _ = blocks.map(ahead, [query], value.shape[2], ())
+        context = blocks.of_able(blocks.map(ahead, [query], value.shape[2], ())[0])
 
         def gradient(upstream):
             @tf.custom_gradient
-            def once(query, key, value, upstream, *parameters):
-                def back(index, block, upstream):
+            def once(query, key, value, context, upstream, *parameters):
+                def back(index, block, upstream, mean):
                     scores, slopes = score(block, key, *parameters)
-                    weights, keep = blocks.weights(index, scores)
-                    slope = tf.matmul(upstream, value, transpose_b=True)
-                    slope = slope * keep if dropout else slope
-                    slope = weights * (slope - tf.reduce_sum(slope * weights, axis=2, keepdims=True))
-                    weights = weights * keep if dropout else weights
-                    slope_of_block, *others = slopes(slope)
-                    return slope_of_block, (tf.matmul(weights, upstream, transpose_a=True), *others)
+                    weights = blocks.weights(index, scores)
+                    slope = kept(index, tf.matmul(upstream, value, transpose_b=True))
+                    of_block, *others = slopes(weights * (slope - mean))
+                    return of_block, (tf.matmul(kept(index, weights), upstream, transpose_a=True), *others)
 
                 upstream = blocks.of_able(upstream)
+                mean = tf.reduce_sum(upstream * context, axis=2, keepdims=True)  # of the slopes of a row's weights
                 sums = [tf.zeros_like(x) for x in (value, key, *parameters)]
-                of_query, (of_value, of_key, *others) = blocks.map(back, [query, upstream], query.shape[2], sums)
-                return (of_query, of_key, of_value, *others), _no_second_order
+                of_query, sums = blocks.map(back, [query, upstream, mean], query.shape[2], sums)
+                of_value, of_key, *of_parameters = sums
+                return (of_query, of_key, of_value, *of_parameters), _no_second_order
 
-            return once(query, key, value, upstream, *parameters)
+            return once(query, key, value, context, upstream, *parameters)
 
-        return blocks.of_able(context), gradient
+        return context, gradient
 
     return attend(query, key, value, *parameters)
 
@@ -88,23 +106,22 @@ def _no_second_order(*_):
 class _Blocks:
     """The queries cut into blocks: what is the same for the way ahead and the way back."""
 
-    def __init__(self, query, key, width, mask, causal, dropout, seed):
+    def __init__(self, query, key, width, mask, causal):
         self.rows, self.queries = _size(query, 0), _size(query, 1)
         self.keys, self.dtype = _size(key, 1), query.dtype
-        self.mask, self.causal, self.dropout, self.seed = mask, causal, dropout, seed
+        self.mask, self.causal = mask, causal
         self.size, self.count = self._cut(width)
 
     def _cut(self, width):
         """The queries of a block and the number of blocks: as equal as they can be, and one at least."""
-        sizes, affordable = (self.rows, self.keys, self.queries), _BYTES // (self.dtype.size * width)
-        if all(isinstance(size, int) for size in sizes):
-            most, integer, at_least = affordable // max(1, self.rows * self.keys), int, max
+        affordable = _BYTES // (self.dtype.size * width)
+        if isinstance(self.rows, int) and isinstance(self.keys, int):
+            most = affordable // max(1, self.rows * self.keys)
         else:
-            rows, keys = (tf.cast(size, tf.int64) for size in sizes[:2])
-            most = tf.cast(affordable // tf.maximum(rows * keys, 1), tf.int32)
-            integer, at_least = (lambda x: x), tf.maximum
-        count = at_least(1, -(-self.queries // at_least(1, most)))
-        return integer(-(-self.queries // count)), integer(count)
+            pairs = tf.cast(self.rows, tf.int64) * tf.cast(self.keys, tf.int64)
+            most = tf.cast(affordable // tf.maximum(pairs, 1), tf.int32)
+        count = _greatest(1, -(-self.queries // _greatest(1, most)))
+        return -(-self.queries // count), count
 
     def map(self, function, tensors, features, sums):
         """Calls `function(index, *blocks)` for all blocks of the tensors `[N, T, ...]`.
@@ -133,14 +150,13 @@ class _Blocks:
         return tf.reshape(results, [self.rows, self.count * self.size, features])[:, : self.queries], sums
 
     def weights(self, index, scores):
-        """The softmax of the scores of a block, and what dropout multiplies it by."""
-        first = index * self.size
+        """The softmax of the scores of a block."""
         if self.mask is not None:
             scores += tf.where(self.mask, tf.zeros([], self.dtype), LOW)[:, None]
         if self.causal:
-            last = first + tf.range(self.size) + (self.keys - self.queries)
+            last = index * self.size + tf.range(self.size) + (self.keys - self.queries)
             scores += tf.where(tf.range(self.keys) <= last[:, None], tf.zeros([], self.dtype), LOW)
-        return tf.nn.softmax(scores), self._keep(first) if self.dropout else None
+        return tf.nn.softmax(scores)
 
     def of_able(self, tensor):
         """Zeros in the rows `[N, T, ...]` of queries without any key."""
@@ -152,19 +168,31 @@ class _Blocks:
         last = tf.range(self.queries) + (self.keys - self.queries) if self.causal else self.keys - 1
         return tf.where((first <= last)[..., None], tensor, tf.zeros([], tensor.dtype))
 
-    def _keep(self, first):
-        """0 for a dropped weight, else `1 / (1 - dropout)`: `[N, c, S]`, for each query the same in whatever block."""
-        numbers = self.rows * self.keys
+
+class _Dropout:
+    """Which weights are dropped: for a query the same in whatever block it is, and on the way back."""
+
+    def __init__(self, rate, seed, stream):
+        self.rate, self.seed, self.stream = rate, seed, stream
+
+    def kept(self, blocks, index, weights):
+        """The weights `[N, c, S]` of a block, or their slopes: 0 where dropped, else divided by `1 - rate`."""
+        numbers = blocks.rows * blocks.keys
         draws = -(-numbers // 4)
         key, counter = tf.raw_ops.StatelessRandomGetKeyCounter(seed=tf.cast(self.seed, tf.int64))
-        ahead = tf.cast(tf.cast(first, tf.int64) * tf.cast(draws, tf.int64), tf.uint64)
-        uniform = tf.raw_ops.StatelessRandomUniformV2(
-            shape=[self.size, 4 * draws], key=key, counter=tf.stack([counter[0] + ahead, counter[1]]), alg=_PHILOX
-        )
-        uniform = tf.reshape(uniform[:, :numbers], [self.size, self.rows, self.keys])
-        keep = tf.where(uniform >= self.dropout, tf.constant(1 / (1 - self.dropout), self.dtype), 0)
-        return tf.transpose(keep, [1, 0, 2])
+        before = tf.cast(index * blocks.size, tf.int64) * tf.cast(draws, tf.int64)
+        counter += tf.cast(tf.stack([before, self.stream]), tf.uint64)
+        shape = [blocks.size, 4 * draws]
+        uniform = tf.raw_ops.StatelessRandomUniformV2(shape=shape, key=key, counter=counter, alg=_PHILOX)
+        uniform = tf.reshape(uniform[:, :numbers], [blocks.size, blocks.rows, blocks.keys])
+        keep = tf.where(uniform >= self.rate, tf.constant(1 / (1 - self.rate), weights.dtype), 0)
+        return weights * tf.transpose(keep, [1, 0, 2])
 
 
 def _size(tensor, axis):
     return tf.shape(tensor)[axis] if tensor.shape[axis] is None else tensor.shape[axis]
+
+
+def _greatest(first, second):
+    both_known = isinstance(first, int) and isinstance(second, int)
+    return max(first, second) if both_known else tf.maximum(first, second)
