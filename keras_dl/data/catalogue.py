@@ -63,5 +63,28 @@ def prepare(builder: tfds.core.DatasetBuilder, name: str) -> tfds.core.DatasetBu
     return builder
 
 
+def parts(names: set[str]) -> tuple[str, str, str]:
+    """What to read of a set with these splits to train, validate and test on.
+
+    Raises:
+        UserError: if it has no training split.
+
+    Example:
+
+    >>> parts({"train", "test"})
+    ('train[:85%]', 'train[85%:]', 'test')
+    """
+    validation = next((name for name in ("validation", "valid", "val", "dev") if name in names), None)
+    if "train" not in names:
+        raise UserError(f"the data set has no split named train. It has: {', '.join(sorted(names))}")
+    if validation and "test" in names:
+        return "train", validation, "test"
+    if validation:
+        return "train[:85%]", validation, "train[85%:]"
+    if "test" in names:
+        return "train[:85%]", "train[85%:]", "test"
+    return "train[:70%]", "train[70%:85%]", "train[85%:]"
+
+
 def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]

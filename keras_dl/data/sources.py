@@ -35,7 +35,7 @@ def load(name: str, **options) -> Splits:
     (10, 'string')
     """
     builder = prepared(name, **options)
-    parts = _parts(set(builder.info.splits))
+    parts = catalogue.parts(set(builder.info.splits))
     examples = (builder.as_dataset(split=part, shuffle_files=False).cache() for part in parts)
     return Splits(*examples, builder.info.features)
 
@@ -51,16 +51,3 @@ def prepared(name: str, **options) -> tfds.core.DatasetBuilder:
             "TensorFlow Datasets' (https://www.tensorflow.org/datasets/catalog/overview)"
         )
     return catalogue.prepare(own[name](**options), name)
-
-
-def _parts(names: set[str]) -> tuple[str, str, str]:
-    validation = next((name for name in ("validation", "valid", "val", "dev") if name in names), None)
-    if "train" not in names:
-        raise UserError(f"the data set has no split named train. It has: {', '.join(sorted(names))}")
-    if validation and "test" in names:
-        return "train", validation, "test"
-    if validation:
-        return "train[:85%]", validation, "train[85%:]"
-    if "test" in names:
-        return "train[:85%]", "train[85%:]", "test"
-    return "train[:70%]", "train[70%:85%]", "train[85%:]"

@@ -1,0 +1,156 @@
+"""Texts with a label each."""
+
+import dataclasses
+import hashlib
+from pathlib import Path
+
+import tensorflow_datasets as tfds
+
+from keras_dl.data import catalogue
+from keras_dl.data.builders.invented_opinions import invent
+from keras_dl.data.text_files import deal, read_lines
+from keras_dl.errors import UserError
+
+INVENTED = 6_000
+SHARES = (0.80, 0.10)
+FEWEST = 10  # of each label
+
+
+@dataclasses.dataclass(eq=False)
+class LabelledTextConfig(tfds.core.BuilderConfig):
+    """Where the texts come from.
+
+    Args:
+        texts: files, a set of TensorFlow Datasets, or None for invented opinions.
+    """
+
+    texts: str | None = None
+
+
+class LabelledText(tfds.core.GeneratorBasedBuilder):
+    """Texts of two or more classes.
+
+    The texts of each label are split, 80/10/10, in an order that depends on the text and a seed alone; a text that
+    comes again is left out, so that none is in two splits, and one that comes with two labels keeps the first. A set of
+    TensorFlow Datasets keeps its own splits, but for a test split whose labels are kept secret (-1).
+
+    Features: `text`, `label`.
+
+    Args:
+        texts: a file of lines `LABEL<tab>TEXT`; a file for each label, of one text a line, as `pos=FILE,neg=FILE` or as
+            a folder with `pos.txt` and `neg.txt`; or a set of TensorFlow Datasets with a text and a class,
+            `"tfds:imdb_reviews"`. Files are UTF-8. None (default) for invented opinions: see `invented_opinions`.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "First."}
+    SEED = 2024
+
+    def __init__(self, texts=None, **kwargs):
+        if "config" in kwargs:
+            texts = kwargs["config"].texts
+        self._set = None
+        if texts is not None and texts.startswith("tfds:"):
+            self._set = catalogue.find(texts)
+            self._keys = text_and_class(self._set.info, texts)
+            name = "tfds_" + "".join(sign if sign.isalnum() else "_" for sign in texts.removeprefix("tfds:"))
+        else:
+            # Read once, for what they are is the name of the configuration.
+            self._texts = dict(invent(INVENTED, self.SEED)) if texts is None else read(texts)
+            digest = hashlib.sha256(repr(list(self._texts.items())).encode()).hexdigest()[:16]
+            name = f"{'invented' if texts is None else 'files'}_{digest}"
+        if "config" not in kwargs:
+            kwargs["config"] = LabelledTextConfig(name=name, texts=texts)
+        super().__init__(**kwargs)
+
+    def _info(self):
+        if self._set is not None:
+            names = self._set.info.features[self._keys[1]].names
+        else:
+            names = sorted(set(self._texts.values()))
+        features = {"text": tfds.features.Text(), "label": tfds.features.ClassLabel(names=names)}
+        return self.dataset_info_from_configs(
+            features=tfds.features.FeaturesDict(features), supervised_keys=("text", "label")
+        )
+
+    def _split_generators(self, dl_manager):
+        splits = ("train", "validation", "test")
+        if self._set is not None:
+            return dict(zip(splits, self._of_the_set(), strict=True))
+        split_of = {}
+        for label in sorted(set(self._texts.values())):
+            split_of |= deal([text for text, own in self._texts.items() if own == label], str(self.SEED), SHARES)
+        return {split: self._examples(split, split_of) for split in splits}
+
+    def _generate_examples(self):
+        raise AssertionError("_split_generators returns the generators themselves")
+
+    def _examples(self, split, split_of):
+        for key, (text, label) in enumerate(self._texts.items()):
+            if split_of[text] == split:
+                yield key, {"text": text, "label": label}
+
+    def _of_the_set(self):
+        catalogue.prepare(self._set, self.builder_config.texts)
+        secret = {split for split in self._set.info.splits if self._first_label(split) < 0}
+        for part in catalogue.parts(set(self._set.info.splits) - secret):
+            yield _numbered(self._set.as_dataset(split=part, shuffle_files=False), *self._keys)
+
+    def _first_label(self, split):
+        return int(next(iter(self._set.as_dataset(split=split, shuffle_files=False)))[self._keys[1]])
+
+
+def read(texts: str) -> dict[str, str]:
+    """The texts of a file, of several, or of a folder, with their labels: `{text: label}`, in the order of the files.
+
+    Raises:
+        UserError: if a file cannot be read or is not UTF-8, a line has no tab, or there are fewer than two labels, or
+            than 10 different texts of one.
+    """
+    found, path = [], Path(texts)
+    if path.is_file():
+        for number, line in enumerate(read_lines(path), start=1):
+            label, tab, text = line.partition("\t")
+            if line.strip() and not (tab and label.strip()):
+                raise UserError(f"{texts}:{number}: expected LABEL<tab>TEXT. Received: {line[:60]!r}")
+            found.append((text.strip(), label.strip()))
+    else:
+        if path.is_dir():
+            files = {file.stem: file for file in sorted(path.glob("*.txt"))}
+        else:
+            files = {label.strip(): name.strip() for label, _, name in (p.partition("=") for p in texts.split(","))}
+        if not files or not all(files) or not all(files.values()):
+            raise UserError(
+                "expected a file of lines LABEL<tab>TEXT, a folder with a file LABEL.txt for each label, or "
+                f"LABEL=FILE,LABEL=FILE. Received: {texts}, where there is no file"
+            )
+        for label, file in files.items():
+            found += [(line.strip(), label) for line in read_lines(Path(file))]
+    labelled = {}
+    for text, label in found:
+        if text:
+            labelled.setdefault(text, label)
+    labels = list(labelled.values())
+    counts = {label: labels.count(label) for label in sorted(set(labels))}
+    if len(counts) < 2 or min(counts.values()) < FEWEST:
+        words = ", ".join(f"{label} {count}" for label, count in counts.items()) or "nothing"
+        raise UserError(f"expected two labels or more, with {FEWEST} different texts each. {texts} has: {words}")
+    return labelled
+
+
+def text_and_class(info: tfds.core.DatasetInfo, name: str) -> tuple[str, str]:
+    """The names of the text and of the class in the examples of a set of TensorFlow Datasets.
+
+    Raises:
+        UserError: if it has not one of each.
+    """
+    kinds = (tfds.features.Text, tfds.features.ClassLabel)
+    keys = [[key for key, value in info.features.items() if isinstance(value, kind)] for kind in kinds]
+    if any(len(found) != 1 for found in keys):
+        raise UserError(f"{name} has no examples of one text and one class. It has: {', '.join(info.features)}")
+    return keys[0][0], keys[1][0]
+
+
+def _numbered(examples, text, label):
+    for key, example in enumerate(tfds.as_numpy(examples)):
+        yield key, {"text": example[text], "label": int(example[label])}

@@ -1,0 +1,127 @@
+"""Labelled text: files of every kind, stratified splits, sets of TensorFlow Datasets, and invented opinions."""
+
+import re
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from keras_dl.data import load
+from keras_dl.data.builders.invented_opinions import WORDS, invent
+from keras_dl.errors import UserError
+
+from ..tiny_texts import tiny_texts
+
+TEXT = tfds.features.Text()
+GOOD, BAD = [f"gut {n} ä" for n in range(100)], [f"bad {n}" for n in range(60)]
+
+
+def rows(splits, split):
+    names = splits.features["label"].names
+    examples = getattr(splits, split).as_numpy_iterator()
+    return sorted((e["text"].decode(), names[e["label"]]) for e in examples)
+
+
+def everything(splits):
+    return [rows(splits, split) for split in ("train", "validation", "test")]
+
+
+def write(path, lines):
+    path.write_bytes("\n".join(lines).encode() + b"\n")
+    return str(path)
+
+
+def test_files_of_every_kind_give_the_same(tmp_path):
+    table = write(tmp_path / "table", [*(f"pos\t{text}" for text in GOOD), *(f"neg\t{text}\t" for text in BAD)])
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    good, bad = write(folder / "pos.txt", GOOD), write(folder / "neg.txt", BAD)
+    (folder / "README").write_text("not a text")
+    found = [load("labelled_text", texts=texts) for texts in (table, str(folder), f"pos={good}, neg={bad}")]
+    assert everything(found[0]) == everything(found[1]) == everything(found[2])
+    assert all(splits.features["label"].names == ["neg", "pos"] for splits in found)
+    expected = [(text, "pos") for text in GOOD] + [(text, "neg") for text in BAD]
+    assert sorted(sum(everything(found[0]), [])) == sorted(expected)
+
+
+def test_each_label_is_split_alike_and_no_text_is_in_two_splits(tmp_path):
+    good, bad = write(tmp_path / "good", GOOD * 2), write(tmp_path / "bad", [*BAD, "", " ", GOOD[0]])
+    found = everything(load("labelled_text", texts=f"good={good},bad={bad}"))
+    counts = [[sum(label == name for _, label in part) for name in ("good", "bad")] for part in found]
+    assert counts == [[80, 48], [10, 6], [10, 6]]
+    texts = [text for part in found for text, _ in part]
+    assert len(texts) == len(set(texts)) == 160
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["pos\tfine", "no tab"], r"table:2: expected LABEL<tab>TEXT. Received: 'no tab'"),
+        (["\tfine"], r"table:1: expected LABEL<tab>TEXT. Received: '\\tfine'"),
+        ([f"pos\t{n}" for n in range(30)], "two labels or more, with 10 different texts each. .*table has: pos 30"),
+        ([f"pos\t{n}" for n in range(30)] + ["neg\tx"] * 20, "each. .*table has: neg 1, pos 30"),
+        (["", " "], "table has: nothing"),
+    ],
+)
+def test_bad_tables_are_refused(lines, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        load("labelled_text", texts=write(tmp_path / "table", lines))
+
+
+def test_bad_names_are_refused(tmp_path):
+    for texts in ("nothing.tsv", "a=b,c", f"{tmp_path}"):
+        with pytest.raises(UserError, match=re.escape(f"LABEL=FILE,LABEL=FILE. Received: {texts}")):
+            load("labelled_text", texts=texts)
+    with pytest.raises(UserError, match="cannot read the text nothing.txt: No such file"):
+        load("labelled_text", texts="pos=nothing.txt,neg=nothing.txt")
+    (tmp_path / "latin").write_bytes(b"fine\nna\xefve\n")
+    with pytest.raises(UserError, match=r"latin:2: expected text in UTF-8"):
+        load("labelled_text", texts=f"pos={tmp_path / 'latin'}")
+
+
+def examples(split, count, secret=False):
+    return [{"sentence": f"{split} {n}", "idx": n, "label": -1 if secret else n % 2} for n in range(count)]
+
+
+def test_a_set_of_tensorflow_datasets_keeps_its_splits_but_for_a_secret_one():
+    features = {
+        "sentence": TEXT,
+        "label": tfds.features.ClassLabel(names=["no", "yes"]),
+        "idx": tfds.features.Scalar(np.int32),
+    }
+    splits = {"train": examples("train", 20), "validation": examples("validation", 4), "test": examples("test", 6)}
+    tiny_texts("tiny_open", features, splits)
+    found = everything(load("labelled_text", texts="tfds:tiny_open"))
+    assert [len(part) for part in found] == [20, 4, 6]
+    assert found[1] == [(f"validation {n}", ["no", "yes"][n % 2]) for n in range(4)]
+    tiny_texts("tiny_secret", features, splits | {"test": examples("test", 6, secret=True)})
+    found = everything(load("labelled_text", texts="tfds:tiny_secret"))
+    assert [len(part) for part in found] == [17, 4, 3]
+    assert {text.split()[0] for text, _ in found[2]} == {"train"}
+
+
+def test_a_set_of_something_else_is_refused():
+    tiny_texts(
+        "tiny_two_texts", {"a": TEXT, "b": TEXT, "label": tfds.features.ClassLabel(num_classes=2)}, {"train": []}
+    )
+    with pytest.raises(UserError, match="tfds:tiny_two_texts has no examples of one text and one class. It has: a, b"):
+        load("labelled_text", texts="tfds:tiny_two_texts")
+
+
+def judged(text):
+    """The label of an invented text by rules of our own."""
+    [own] = [part for part in text.split(" . ") if re.match("i find|to me|for my part", part)]
+    words = own.removesuffix(" .").split()
+    return ["negative", "positive"][(words[-1] in WORDS["positive"]) != ("not" in words)]
+
+
+def test_without_files_the_opinions_are_invented():
+    splits = load("labelled_text")
+    found = everything(splits)
+    assert [len(part) for part in found] == [4800, 600, 600]
+    texts = [row for part in found for row in part]
+    assert len({text for text, _ in texts}) == 6000
+    assert all(judged(text) == label for text, label in texts)
+    assert np.mean([label == "positive" for _, label in texts]) == pytest.approx(0.5, abs=0.03)
+    assert np.mean([" not " in text for text, _ in texts]) > 0.3
+    assert invent(40, seed=1) == invent(40, seed=1) != invent(40, seed=2)
