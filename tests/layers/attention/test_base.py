@@ -1,0 +1,126 @@
+"""What all layers of attention share: masks of Keras, training, exports, and what they refuse."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_dl.layers import (
+    AdditiveAttention,
+    CosineAttention,
+    DotAttention,
+    GeneralAttention,
+    LocationAttention,
+    MonotonicAttention,
+    ScaledDotProductAttention,
+)
+
+from .check_attention import QUERY, VALUE
+
+LAYERS = [
+    lambda: AdditiveAttention(8, num_heads=2),
+    lambda: DotAttention(use_scale=True),
+    lambda: ScaledDotProductAttention(num_heads=4),
+    lambda: GeneralAttention(dropout=0.1),
+    lambda: CosineAttention(),
+    lambda: LocationAttention(9),
+    lambda: MonotonicAttention(units=8),
+]
+SOURCE = np.array([[3, 1, 4, 2, 0], [2, 2, 0, 0, 0], [5, 4, 3, 2, 1]], "int32")
+TARGET = np.array([[1, 2, 3], [4, 0, 0], [5, 5, 0]], "int32")
+
+
+@pytest.fixture(scope="module")
+def model():
+    """All layers side by side on masked embeddings."""
+    source, target = (keras.Input((None,), dtype="int32") for _ in range(2))
+    value, query = (keras.layers.Embedding(7, 8, mask_zero=True)(x) for x in (source, target))
+    results = [make()(query, value, return_attention_scores=True) for make in LAYERS]
+    contexts = keras.layers.Concatenate()([context for context, _ in results])
+    scored = keras.Model([source, target], [contexts, *(weights for _, weights in results)])
+    model = keras.Model([source, target], keras.layers.Dense(2)(contexts))
+    model.scored = scored
+    return model
+
+
+def test_masks_of_keras_are_picked_up(model):
+    contexts, *weights = model.scored([SOURCE, TARGET])
+    assert not contexts.numpy()[TARGET == 0].any() and contexts.numpy()[TARGET > 0].any(axis=-1).all()
+    for each in weights:
+        each = each.numpy().reshape(3, -1, 3, 5)
+        assert not each.transpose(0, 3, 1, 2)[SOURCE == 0].any()
+        assert not each.transpose(0, 2, 1, 3)[TARGET == 0].any()
+        assert each[0, :, :, :4].any()
+
+
+def test_the_mask_of_the_query_goes_on(model):
+    query, value = (keras.layers.Embedding(7, 8, mask_zero=True)(x) for x in (TARGET, SOURCE))
+    np.testing.assert_array_equal(DotAttention()(query, value)._keras_mask, TARGET > 0)
+    context, weights = DotAttention()(query, value, return_attention_scores=True)
+    np.testing.assert_array_equal(context._keras_mask, TARGET > 0)
+    assert getattr(weights, "_keras_mask", None) is None
+
+
+def test_more_padding_changes_nothing(model):
+    expected = model.scored([SOURCE, TARGET])[0]
+    more = [np.pad(x, [[0, 0], [0, 2]]) for x in (SOURCE, TARGET)]
+    np.testing.assert_allclose(model.scored(more)[0][:, :3], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_they_learn(model, compiled):
+    twin = keras.models.clone_model(model)
+    twin.compile(keras.optimizers.Adam(0.01), "mse", jit_compile=compiled)
+    before = [weight.copy() for weight in twin.get_weights()]
+    target = np.random.default_rng(0).normal(size=(3, 3, 2))
+    history = twin.fit([SOURCE, TARGET], target, epochs=5, verbose=0).history["loss"]
+    assert history[-1] < history[0]
+    assert all((a != b).any() for a, b in zip(before, twin.get_weights(), strict=True))
+
+
+def test_saved_and_exported_they_answer_alike(model, tmp_path):
+    expected = model([SOURCE, TARGET])
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(loaded([SOURCE, TARGET]), expected, atol=1e-6)
+    model.export(tmp_path / "exported", verbose=False)
+    exported = tf.saved_model.load(tmp_path / "exported")
+    np.testing.assert_allclose(exported.serve([SOURCE, TARGET]), expected, atol=1e-5)
+    np.testing.assert_allclose(exported.serve([SOURCE[:1, :4], TARGET[:1]]), expected[:1], atol=1e-5)
+
+
+@pytest.mark.parametrize("make", [LAYERS[0], LAYERS[1], LAYERS[3]])
+def test_a_memory_found_empty_when_it_runs_gives_zeros(make):
+    layer = make()
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, 8])] * 2)
+    def both(query, value):
+        return layer(query, value), layer(query, value, return_attention_scores=True)
+
+    query, value = np.ones((3, 4, 8), "float32"), np.ones((3, 0, 8), "float32")
+    alone, (context, _) = both(query, value)
+    assert alone.shape == context.shape == (3, 4, 8)
+    assert not alone.numpy().any() and not context.numpy().any()
+
+
+@pytest.mark.parametrize(
+    ("inputs", "masks", "message"),
+    [
+        ((QUERY[:, 0], VALUE), {}, r"Expected `query` of shape \[B, T, features\]. Received: \(3, 6\)"),
+        ((QUERY, VALUE[0]), {}, r"Expected `value` of shape \[B, S, features\]. Received: \(5, 6\)"),
+        ((QUERY, VALUE, VALUE[:, :, :, None]), {}, r"`key` of shape \[B, S, features\]. Received: \(3, 5, 6, 1\)"),
+        ((QUERY, VALUE[:, :0]), {}, r"memory of at least one step.* Received: `value` of shape \(3, 0, 6\)"),
+        ((QUERY, VALUE, VALUE[:, :4]), {}, r"`key` and `value` of the same length. Received: \(3, 4, 6\) and"),
+        ((QUERY, VALUE), {"value_mask": np.ones(3, bool)}, r"`value_mask` of shape \[B, S\]. Received: \(3,\)"),
+        ((QUERY, VALUE), {"value_mask": np.ones((3, 4), bool)}, r"`value_mask` and `value` of the same length. Rec"),
+        ((QUERY, VALUE), {"query_mask": np.ones((3, 4, 5), bool)}, r"`query_mask` of shape \[B, T\]. Rec"),
+        ((QUERY, VALUE), {"query_mask": np.ones((3, 5), bool)}, r"`query_mask` and `query` of the same length. Rec"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("make", [LAYERS[0], LAYERS[5]])
+def test_shapes_that_do_not_fit_are_refused(make, inputs, masks, message):
+    with pytest.raises(ValueError, match=message):
+        make()(*inputs, **masks)
+    symbolic = [keras.KerasTensor(x.shape) for x in inputs]
+    with pytest.raises(ValueError, match=message):
+        make()(*symbolic, **{name: keras.KerasTensor(mask.shape, "bool") for name, mask in masks.items()})

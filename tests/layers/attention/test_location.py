@@ -1,0 +1,53 @@
+"""LocationAttention: the promises of every layer of attention, and the formula by hand."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_dl.layers import LocationAttention
+
+from .check_attention import QUERY, VALUE, check_attention, randomised
+
+
+def test_keeps_the_promises_of_attention(tmp_path):
+    check_attention(LocationAttention, {"max_length": 7}, tmp_path)
+
+
+def test_is_the_formula():
+    layer = randomised(LocationAttention(7))
+    (kernel,) = layer.get_weights()
+    assert kernel.shape == (6, 7)
+    scores = np.exp((QUERY @ kernel)[..., :5])
+    context, weights = layer(QUERY, VALUE, return_attention_scores=True)
+    np.testing.assert_allclose(weights, scores / scores.sum(-1, keepdims=True), atol=1e-6)
+    np.testing.assert_allclose(layer(QUERY, VALUE), context, atol=1e-6)
+
+
+def test_each_head_has_its_part_of_the_query():
+    layer = randomised(LocationAttention(7, num_heads=2))
+    _, weights = layer(QUERY, VALUE, return_attention_scores=True)
+    for head in range(2):
+        part = slice(3 * head, 3 * head + 3)
+        scores = np.exp((QUERY[..., part] @ layer.get_weights()[0][part])[..., :5])
+        np.testing.assert_allclose(weights[:, head], scores / scores.sum(-1, keepdims=True), atol=1e-6)
+
+
+def test_what_stands_there_plays_no_part():
+    layer = randomised(LocationAttention(5))
+    _, one = layer(QUERY, VALUE, return_attention_scores=True)
+    _, other = layer(QUERY, -VALUE, return_attention_scores=True)
+    np.testing.assert_array_equal(one, other)
+
+
+def test_a_longer_memory_is_refused():
+    message = r"at most max_length=4 steps. Received: shape \(3, 5, 6\)"
+    with pytest.raises(ValueError, match=message):
+        LocationAttention(4)(QUERY, VALUE)
+    built = LocationAttention(4)
+    built(QUERY, VALUE[:, :3])
+    with pytest.raises(ValueError, match=message):
+        built(QUERY, VALUE)
+    with pytest.raises(ValueError, match=r"max_length=4 steps"):
+        LocationAttention(4)(keras.KerasTensor((None, 4, 6)), keras.KerasTensor((None, 5, 6)))
+    with pytest.raises(ValueError, match="`max_length` must be an integer of at least 1. Received: 0"):
+        LocationAttention(0)
