@@ -105,12 +105,18 @@ def run(step, choose, state, memory, carry, *, start, end, max_length, width=1):
     >>> history.tokens.numpy().tolist(), int(steps)
     ([[1], [2], [3], [0]], 3)
     """
+    if min(start, end) < 0:
+        raise ValueError(f"`start` and `end` must be ids, 0 or more. Received: {start} and {end}")
     state = tf.nest.map_structure(tf.convert_to_tensor, state)
     length = tf.maximum(max_length, 1) if tf.is_tensor(max_length) else max(max_length, 1)
 
     def advance(time, tokens, state, memory, carry):
         logits, state, alignment = step(tokens, time, state, memory)
-        _check_vocabulary(logits.shape, start=start, end=end)
+        if logits.shape.rank != 2 or logits.shape[1] is None or max(start, end) >= logits.shape[1]:
+            raise ValueError(
+                f"The step must give logits [N, V] with V above `start` and `end`, {start} and {end}. "
+                f"Received logits of the shape {logits.shape}"
+            )
         tokens, parents, carry, goes_on = choose(time, log_probabilities(logits), alignment, carry)
         if parents is not None:
             state = tf.nest.map_structure(lambda tensor: tf.gather(tensor, parents), state)
@@ -132,8 +138,8 @@ def run(step, choose, state, memory, carry, *, start, end, max_length, width=1):
     def body(variables, histories):
         time, _, tokens, state, carry = variables
         following, chosen = advance(time, tokens, state, repeated, carry)
-        for new, old in zip(tf.nest.flatten(following), tf.nest.flatten(variables), strict=True):
-            new.set_shape(old.shape)
+        if not tf.executing_eagerly():  # where shapes are known anyhow, and may grow
+            tf.nest.map_structure(lambda new, old: new.set_shape(old.shape), following, variables)
         return following, [
             () if value is None else history.write(time, value)
             for history, value in zip(histories, chosen, strict=True)
@@ -164,11 +170,3 @@ def _lasting(tensor, before):
     if lasting == tensor.shape[1:]:
         return tensor
     return tf.compat.v1.placeholder_with_default(tensor, [tensor.shape[0], *lasting])
-
-
-def _check_vocabulary(shape, **tokens):
-    if shape.rank != 2 or shape[1] is None:
-        raise ValueError(f"The step must give logits [N, V] with a known V. Received: {shape}")
-    for name, token in tokens.items():
-        if not 0 <= token < shape[1]:
-            raise ValueError(f"`{name}` must be one of the ids, 0 to {shape[1] - 1}. Received: {token}")

@@ -47,7 +47,8 @@ def sample_search(
     rows = [batch_size(state, memory)]
     temperature, top_p = (tf.broadcast_to(tf.cast(value, tf.float32), rows) for value in (temperature, top_p))
     top_k, seed = (tf.broadcast_to(tf.cast(value, tf.int32), rows) for value in (top_k, seed))
-    chances = uniforms(seed, tf.maximum(max_length, 1))
+    # One row more, since there may be none.
+    chances = uniforms(tf.pad(seed, [[0, 1]]), tf.maximum(max_length, 1))[:-1]
 
     def draw(time, log_probability):
         size = nucleus_size(log_probability, temperature, top_k, top_p)

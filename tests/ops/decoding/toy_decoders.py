@@ -46,6 +46,21 @@ class Toy:
         return logits, {"sum": total, "last": last, "count": count}, alignment
 
 
+class Growing(Toy):
+    """One whose state is all that was read, longer by one in each step."""
+
+    def __init__(self, seed, **arguments):
+        super().__init__(seed, **arguments)
+        self.state = {"read": self.drawn(len(self.memory["offset"]), 0, 5)}
+
+    def step(self, tokens, time, state, memory):
+        new = tf.gather(self.into, tokens) + memory["offset"][:, None]
+        read = tf.concat([state["read"], new[:, None]], axis=1)
+        weights = tf.range(1.0, tf.cast(time, tf.float32) + 1.5)  # what was read at each place counts otherwise
+        hidden = tf.einsum("t,btd->bd", weights, read) + tf.reduce_sum(memory["values"], axis=1)
+        return tf.sin(hidden) @ self.out, {"read": read}, tf.nn.softmax(tf.cos(hidden) @ self.attend)
+
+
 def tables(toy, start, end, steps):
     """For each row `{labels said: (log probabilities of the next token [V], alignment [S])}`, for all labels."""
     labels = [label for label in range(toy.classes) if label != end]

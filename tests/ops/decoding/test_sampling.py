@@ -1,0 +1,128 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_dl.ops.decoding import greedy_search, nucleus_size, sample_search
+
+from .toy_decoders import Toy, answer, tables
+
+START, END, STEPS = 0, 2, 4
+
+
+def sampled(toy, state=None, memory=None, **arguments):
+    state, memory = (toy.state if state is None else state), (toy.memory if memory is None else memory)
+    return sample_search(toy.step, state, memory, **(dict(start=START, end=END, max_length=STEPS) | arguments))
+
+
+def many(toy, count):
+    """State and memory of the first row, so many times."""
+    return tf.nest.map_structure(lambda x: x if x is None else tf.repeat(x[:1], count, axis=0), (toy.state, toy.memory))
+
+
+@pytest.mark.parametrize("arguments", [dict(temperature=0.0), dict(top_k=1), dict(top_p=1e-6), dict(temperature=1e-20)])
+def test_greedy_as_a_limit(arguments):
+    toy = Toy(1, rows=6, classes=6)
+    greedy = greedy_search(toy.step, toy.state, toy.memory, start=START, end=END, max_length=8)
+    for one, other in zip(greedy, sampled(toy, seed=3, max_length=8, **arguments), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("temperature", "top_k", "top_p"), [(1.0, 0, 1.0), (0.5, 3, 1.0), (1.5, 3, 0.7), (2.0, 0, 0.6)]
+)
+def test_answers_come_as_often_as_they_are_probable(temperature, top_k, top_p):
+    toy, count = Toy(2, sharpness=1.0), 4000
+    state, memory = many(toy, count)
+    search = tf.function(sampled, autograph=False)
+    decoded = search(toy, state, memory, seed=tf.range(count), temperature=temperature, top_k=top_k, top_p=top_p)
+    table = tables(toy, START, END, STEPS)[0]
+
+    def chances(labels):
+        """The probabilities of the next token, from the definition."""
+        said = np.exp(table[labels][0] / temperature)
+        order = np.argsort(-said)[: top_k or None]
+        said = np.where(np.isin(np.arange(len(said)), order), said, 0)
+        said /= said.sum()
+        fewest = next(n for n in range(1, len(order) + 1) if said[order[:n]].sum() >= top_p - 1e-9)
+        said = np.where(np.isin(np.arange(len(said)), order[:fewest]), said, 0)
+        return said / said.sum()
+
+    found = {}
+    rows = (x.numpy()[:, 0].tolist() for x in (decoded.tokens, decoded.lengths, decoded.finished, decoded.score))
+    for tokens, length, finished, score in zip(*rows, strict=True):
+        labels = tuple(tokens[:length])
+        found[labels, finished] = found.get((labels, finished), 0) + 1
+        if found[labels, finished] == 1:
+            total = answer(table, labels, END, finished=finished)[1]  # of the model, at temperature 1
+            np.testing.assert_allclose(score, total, rtol=1e-4)
+    expected = 0
+    for (labels, finished), number in found.items():
+        chain = [*labels, END] if finished else labels
+        chance = np.prod([chances(labels[:time])[token] for time, token in enumerate(chain)])
+        assert chance > 0 and abs(number / count - chance) < 4.5 * np.sqrt(chance / count)
+        expected += chance
+    assert expected > 0.95 and len(found) > 3  # what was never drawn is improbable
+
+
+def test_a_row_depends_on_its_own_seed_and_inputs_alone():
+    toy = Toy(3, rows=4, classes=6, sharpness=1.0)
+    arguments = dict(
+        seed=[5, 6, 7, 5], temperature=[1.0, 0.7, 2.0, 0.0], top_k=[0, 3, 0, 0], top_p=[1.0, 1.0, 0.8, 1.0]
+    )
+    together = sampled(toy, max_length=9, **arguments)
+    for row in range(4):
+        state, memory = tf.nest.map_structure(
+            lambda x: x if x is None else x[row : row + 1],  # noqa: B023
+            (toy.state, toy.memory),
+        )
+        own = {name: value[row] for name, value in arguments.items()}
+        alone = sampled(toy, state, memory, max_length=12, **own)
+        length = int(together.lengths[row, 0])
+        assert alone.lengths[0, 0] >= length if length == 9 else alone.lengths[0, 0] == length
+        np.testing.assert_array_equal(alone.tokens[0, 0, :length], together.tokens[row, 0, :length])
+
+
+def test_seeds():
+    toy = Toy(4, sharpness=0.5)
+    state, memory = many(toy, 30)
+    one, again, other = (sampled(toy, state, memory, seed=tf.range(30) + n).tokens.numpy() for n in (0, 0, 100))
+    assert (one == again).all() and (one != other).any()
+    assert len({row.tobytes() for row in one}) > 10
+
+
+def test_min_length():
+    state, memory = many(Toy(5), 50)
+    decoded = sampled(Toy(5), state, memory, seed=tf.range(50), min_length=2)
+    assert decoded.lengths.numpy().min() == 2 and decoded.finished.numpy().any()
+
+
+def test_nothing_possible():
+    assert sampled(Toy(6, holes=1.0), seed=1).score.numpy().tolist() == [[-np.inf]] * 3
+
+
+def test_nucleus_is_the_smallest_set():
+    generator = np.random.default_rng(0)
+    logits = generator.normal(size=[200, 7]).astype("float32") * 2
+    logits[generator.random([200, 7]) < 0.2] = -np.inf
+    logits[:, 3] = 0.5
+    top_p, top_k = generator.random(200), generator.integers(-1, 9, 200)
+    temperature = generator.random(200) * 2 + 0.1
+    sizes = nucleus_size(logits, temperature, top_k, top_p).numpy()
+    for row in range(200):
+        ranked = np.sort(np.exp(logits[row].astype("float64") / temperature[row]))[::-1]
+        ranked = ranked[: top_k[row] if top_k[row] > 0 else None]
+        masses = np.cumsum(ranked / ranked.sum())
+        assert masses[sizes[row] - 1] >= top_p[row] - 1e-6
+        assert sizes[row] == 1 or masses[sizes[row] - 2] < top_p[row] + 1e-6
+
+
+def test_all_of_the_mass_is_all():
+    """Rounded, the first alone has it; with `top_p` 1 what is hardly possible stays possible."""
+    assert nucleus_size([[0.0, -40.0, -np.inf, -80.0]], [1.0], [0], [1.0]).numpy() == 3
+    assert nucleus_size([[0.0, -40.0, -np.inf, -80.0]], [1.0], [0], [0.999]).numpy() == 1
+
+
+@pytest.mark.parametrize("top_p", [0, -0.5, 1.5, float("nan")])
+def test_wrong_top_p(top_p):
+    with pytest.raises(ValueError, match="`top_p` must be above 0 and at most 1. Received: "):
+        sampled(Toy(0), seed=1, top_p=top_p)
