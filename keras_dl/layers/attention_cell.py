@@ -219,11 +219,8 @@ class AttentionCell(keras.layers.Layer, DropoutRNNCell):
             list of `[*cell states, attention [B, A], alignment [B, S], memory [B, S, Dm], mask [B, S]]`, the mask as
             float.
         """
-        if memory is None:
-            raise ValueError(
-                "Expected a memory: RNN(cell)(inputs, initial_state=cell.get_initial_state(memory=...)). Received: none"
-            )
-        self.memory_features = memory.shape[-1]
+        self.memory_features = None if memory is None else memory.shape[-1]
+        self._require_memory_features()
         memory, mask = self._clean(memory, getattr(memory, "_keras_mask", None) if memory_mask is None else memory_mask)
         return [*self._first_states(memory, cell_states), memory, ops.cast(mask, self.compute_dtype)]
 
@@ -273,7 +270,10 @@ class AttentionCell(keras.layers.Layer, DropoutRNNCell):
 
     def _require_memory_features(self):
         if self.memory_features is None:
-            raise ValueError("Expected `get_initial_state(memory=...)` or `build(input_shape, memory_shape)` before")
+            raise ValueError(
+                "Expected a memory: RNN(cell)(inputs, initial_state=cell.get_initial_state(memory=...)), or its shape: "
+                "build(input_shape, memory_shape). Received: none"
+            )
         return self.memory_features
 
     @property
