@@ -20,6 +20,7 @@ from keras_dl.layers.peephole_lstm import PeepholeLSTM as PeepholeLSTM
 from keras_dl.layers.peephole_lstm import PeepholeLSTMCell as PeepholeLSTMCell
 from keras_dl.layers.ridge_readout import RidgeReadout as RidgeReadout
 from keras_dl.layers.spec_augment import SpecAugment as SpecAugment
+from keras_dl.layers.subword_tokenizer import SubwordTokenizer as SubwordTokenizer
 from keras_dl.layers.tokenizer import Tokenizer as Tokenizer
 from keras_dl.layers.utterance_normalization import UtteranceNormalization as UtteranceNormalization
 from keras_dl.layers.vocal_tract_perturbation import VocalTractPerturbation as VocalTractPerturbation
