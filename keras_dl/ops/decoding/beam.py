@@ -54,7 +54,7 @@ def beam_search(
         step: `step(tokens [N] int32, time [] int32, state, memory) -> (logits [N, V], state, alignment [N, S] or
             None)`; time is 0 in the first step. Logits may be -inf, and are taken as -inf where they are NaN. N is B in
             the first step and B x `beam_width` in all others.
-        state: nested tensors `[B, ...]`, which follow their hypotheses.
+        state: nested tensors `[B, ...]`, which follow their hypotheses; a dimension may grow from step to step.
         memory: nested tensors `[B, ...]`, or None in places; repeated once for the hypotheses of each row.
         start: int, the token before the first.
         end: int, the token that ends an answer.
@@ -96,7 +96,10 @@ def beam_search(
 
     def score(log_probability, length, attention):
         score = log_probability / penalty(length, length_penalty)
-        return score + coverage(attention, coverage_penalty, places) if coverage_penalty else score
+        if not coverage_penalty:
+            return score
+        score += coverage(attention, coverage_penalty, places)
+        return tf.where(log_probability > IMPOSSIBLE, score, IMPOSSIBLE)  # whatever the impossible attend to
 
     def choose(time, log_probability, alignment, carry):
         beams, attention, ended = carry
@@ -129,7 +132,8 @@ def beam_search(
         goes_on = tf.reduce_any(beams[:, 0] / divisor > ended.score[:, -1])
         return tokens, parents, (beams, attention, ended), goes_on
 
-    rows, count = batch_size(state, memory), tf.maximum(max_length, 0)
+    rows, min_length = batch_size(state, memory), tf.cast(min_length, tf.int32)
+    count = tf.maximum(tf.cast(max_length, tf.int32), 0)
     places = None if memory_mask is None else tf.convert_to_tensor(memory_mask)[:, None]
     nothing = tf.fill([rows, top_paths], IMPOSSIBLE)
     none = tf.zeros([rows, top_paths], tf.int32)

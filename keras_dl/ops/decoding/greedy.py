@@ -12,7 +12,8 @@ def greedy_search(step, state, memory, *, start, end, max_length, min_length=0):
     Args:
         step: `step(tokens [B] int32, time [] int32, state, memory) -> (logits [B, V], state, alignment [B, S] or
             None)`; time is 0 in the first step. Logits may be -inf, and are taken as -inf where they are NaN.
-        state: nested tensors `[B, ...]`. A row goes on after its end until all have one.
+        state: nested tensors `[B, ...]`. A row goes on after its end until all have one. A dimension may
+            grow from step to step.
         memory: nested tensors `[B, ...]`, or None in places.
         start: int, the token before the first.
         end: int, the token that ends an answer.
@@ -75,12 +76,12 @@ def one_a_row(step, state, memory, draw, *, start, end, max_length, min_length):
         length += tf.cast(open_, tf.int32)
         return drawn, None, (open_, length, total), tf.reduce_any(open_)
 
-    rows = batch_size(state, memory)
+    rows, min_length = batch_size(state, memory), tf.cast(min_length, tf.int32)
     carry = tf.ones([rows], tf.bool), tf.zeros([rows], tf.int32), tf.zeros([rows])
     history, _, (open_, length, total) = run(
         step, choose, state, memory, carry, start=start, end=end, max_length=max_length
     )
-    count = tf.maximum(max_length, 0)
+    count = tf.maximum(tf.cast(max_length, tf.int32), 0)
     total = tf.where(count > 0, total, 0.0)
     possible = total > float("-inf")
     length = tf.where(possible, tf.minimum(length, count), 0)

@@ -80,7 +80,7 @@ def run(step, choose, state, memory, carry, *, start, end, max_length, width=1):
             None, carry, goes_on [])`; n is B at time 0 and N later, parents are below n. It must choose at time 0 even
             if `max_length` is 0.
         state: nested tensors `[B, ...]`; it goes from hypothesis to hypothesis by the parents. A dimension that the
-            first step changes may change in each, so caches may grow.
+            first step changes may change in each, so caches may grow (not under XLA).
         memory: nested tensors `[B, ...]`, or None in places; repeated for the hypotheses once.
         carry: nested tensors, what `choose` remembers.
         start: int, the token before the first.
@@ -108,7 +108,7 @@ def run(step, choose, state, memory, carry, *, start, end, max_length, width=1):
     if min(start, end) < 0:
         raise ValueError(f"`start` and `end` must be ids, 0 or more. Received: {start} and {end}")
     state = tf.nest.map_structure(tf.convert_to_tensor, state)
-    length = tf.maximum(max_length, 1) if tf.is_tensor(max_length) else max(max_length, 1)
+    length = tf.maximum(tf.cast(max_length, tf.int32), 1) if tf.is_tensor(max_length) else max(max_length, 1)
 
     def advance(time, tokens, state, memory, carry):
         logits, state, alignment = step(tokens, time, state, memory)
@@ -127,12 +127,11 @@ def run(step, choose, state, memory, carry, *, start, end, max_length, width=1):
     first = tf.fill([batch_size(state, memory)], start)
     variables, chosen = advance(tf.constant(0), first, state, memory, carry)
     variables = (*variables[:3], tf.nest.map_structure(_lasting, variables[3], state), variables[4])
+    # What is not there is an empty tuple, since None cannot go through the loop.
     histories = [
-        None if value is None else tf.TensorArray(value.dtype, length, element_shape=value.shape).write(0, value)
+        () if value is None else tf.TensorArray(value.dtype, length, element_shape=value.shape).write(0, value)
         for value in chosen
     ]
-    # What is not there cannot go through the loop, which is an empty tuple then.
-    histories = [() if history is None else history for history in histories]
     repeated = tf.nest.map_structure(lambda tensor: tensor if tensor is None else _repeated(tensor, width), memory)
 
     def body(variables, histories):

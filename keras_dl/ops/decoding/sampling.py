@@ -12,7 +12,8 @@ def sample_search(
 ):
     """Draws one answer a row, token by token: `p = softmax(logits / temperature)` among the most probable.
 
-    What is drawn depends on the row's own inputs and seed alone, not on the rest of the batch nor on `max_length`.
+    What is drawn depends on the row's own inputs and seed alone, not on the rest of the batch nor on `max_length`;
+    under XLA the random numbers are others.
 
     Args:
         step, state, memory, start, end, max_length, min_length: see `greedy_search`.
@@ -48,7 +49,7 @@ def sample_search(
     temperature, top_p = (tf.broadcast_to(tf.cast(value, tf.float32), rows) for value in (temperature, top_p))
     top_k, seed = (tf.broadcast_to(tf.cast(value, tf.int32), rows) for value in (top_k, seed))
     # One row more, since there may be none.
-    chances = uniforms(tf.pad(seed, [[0, 1]]), tf.maximum(max_length, 1))[:-1]
+    chances = uniforms(tf.pad(seed, [[0, 1]]), tf.maximum(tf.cast(max_length, tf.int32), 1))[:-1]
 
     def draw(time, log_probability):
         size = nucleus_size(log_probability, temperature, top_k, top_p)

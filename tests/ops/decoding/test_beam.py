@@ -133,6 +133,19 @@ def test_places_of_padding_are_not_left_out():
     np.testing.assert_allclose(open_.score, plain.score + 0.5 * 2 * np.log(1e-6), rtol=1e-5)
 
 
+def test_what_the_impossible_attend_to():
+    """NaN in the alignment of hypotheses that are impossible does not win."""
+
+    def step(tokens, time, state, memory):
+        nan = tf.where(tokens == 2, np.nan, 0.5)  # what has said 2, which cannot be
+        return tf.math.log([[0.3, 0.7, 0.0]] * len(tokens)), state, tf.repeat(nan[:, None], 2, axis=1)
+
+    decoded = beam_search(
+        step, (), tf.zeros([1]), start=1, end=0, max_length=3, beam_width=3, top_paths=3, coverage_penalty=0.5
+    )
+    assert decoded.lengths.numpy().tolist() == [[2, 1, 0]] and np.isfinite(decoded.score).all()
+
+
 def tfa_step(logits, others):
     """First three hypotheses 2, 3 and 4, equally probable, then the logits of TFA's tests."""
 

@@ -33,6 +33,7 @@ def whole(search, toy, values, offset, max_length, **arguments):
 @pytest.mark.parametrize("jit", [False, pytest.param(True, marks=pytest.mark.slow)])  # XLA takes seconds to compile
 def test_in_a_graph_as_eagerly(name, jit):
     search, arguments = SEARCHES[name]
+    arguments = arguments | (dict(temperature=0.0) if jit and name == "sample" else {})  # XLA draws other numbers
     toy = Toy(1, holes=0.1)
 
     @tf.function(autograph=False, jit_compile=jit)
