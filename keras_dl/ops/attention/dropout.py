@@ -1,6 +1,7 @@
 """Dropout by a seed that is given."""
 
 import keras
+from keras import ops
 
 
 class _Given(keras.random.SeedGenerator):
@@ -30,4 +31,5 @@ def dropout(weights, rate, seed):
     >>> sorted(set(dropout(np.ones(100), 0.5, np.array([1, 2])).numpy().tolist()))
     [0.0, 2.0]
     """
-    return keras.random.dropout(weights, rate, seed=_Given(seed))
+    uniform = keras.random.uniform(ops.shape(weights), dtype="float32", seed=_Given(seed))
+    return ops.where(uniform >= rate, weights / (1 - rate), ops.zeros_like(weights))
