@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_dl.ops.decoding.loop import batch_size, log_probabilities, run
+
+
+def test_log_probabilities_of_what_is_possible():
+    inf, nan = np.inf, np.nan
+    logits = np.array(
+        [[0.0, 1.0, 2.0], [nan, 0.0, 0.0], [-inf, nan, 3.0], [-inf, -inf, nan], [inf, 0.0, inf]], "float32"
+    )
+    expected = np.log([[0.09003057, 0.24472847, 0.66524096], [1e-99, 0.5, 0.5], [1e-99, 1e-99, 1.0]])
+    said = log_probabilities(logits).numpy()
+    assert not np.isnan(said).any() and said.dtype == np.float32
+    np.testing.assert_allclose(said[:3], np.where(expected < -100, -inf, expected), atol=1e-6)
+    np.testing.assert_array_equal(said[3], -inf)
+    np.testing.assert_allclose(np.exp(said[4]), [0.5, 0, 0.5], atol=1e-6)
+
+
+def test_log_probabilities_never_rise_above_zero():
+    generator = np.random.default_rng(0)
+    for scale in (1e-3, 1.0, 1e3, 1e30):
+        assert log_probabilities(generator.normal(size=[100, 5]) * scale).numpy().max() <= 0
+
+
+def test_batch_size():
+    assert batch_size({"a": None, "b": (tf.zeros([4, 2]),)}, ()) == batch_size((), np.zeros([4])) == 4
+    with pytest.raises(ValueError, match="at least one tensor"):
+        batch_size((), {"a": None})
+
+
+def test_every_hypothesis_takes_its_state_along():
+    """Two hypotheses a row that change places in every step: each sees what it saw itself, the memory stays."""
+    seen = []
+
+    def step(tokens, time, state, memory):
+        seen.append((tokens.numpy().tolist(), state["name"].numpy().tolist(), memory[0].numpy().tolist()))
+        return tf.zeros([len(tokens), 9]), {"name": state["name"] * 10 + tokens}, None
+
+    def choose(time, log_probability, alignment, carry):
+        parents = [[0, 0, 1, 1], [1, 0, 3, 2]][min(int(time), 1)]
+        return tf.constant([1, 2, 3, 4]), tf.constant(parents), carry + 1, tf.constant(True)
+
+    memory = tf.constant([7, 8]), None
+    history, steps, carry = run(
+        step, choose, {"name": tf.constant([5, 6])}, memory, tf.constant(0), start=0, end=1, max_length=3, width=2
+    )
+    assert seen[0] == ([0, 0], [5, 6], [7, 8])
+    assert seen[1] == ([1, 2, 3, 4], [50, 50, 60, 60], [7, 7, 8, 8])
+    assert seen[2] == ([1, 2, 3, 4], [502, 501, 604, 603], [7, 7, 8, 8])
+    assert int(steps) == int(carry) == 3 and history.alignment is None
+    assert history.parents.numpy().tolist() == [[0, 0, 1, 1], [1, 0, 3, 2], [1, 0, 3, 2]]

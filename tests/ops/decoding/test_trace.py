@@ -1,0 +1,34 @@
+import numpy as np
+import tensorflow as tf
+
+from keras_dl.ops.decoding.loop import History
+from keras_dl.ops.decoding.trace import traced
+
+
+def test_answers_are_those_of_copied_histories():
+    """What a search would have that copies the whole history of each hypothesis in every step."""
+    generator = np.random.default_rng(0)
+    rows, width, steps, places = 3, 4, 6, 2
+    count = rows * width
+    tokens = generator.integers(0, 100, [steps, count])
+    alignment = generator.random([steps, count, places]).astype("float32")
+    row = np.repeat(np.arange(rows), width)
+    parents = row * width + generator.integers(0, width, [steps, count])
+    parents[0] = row
+    copies, after = [[]] * rows, []
+    for time in range(steps):
+        copies = [copies[parents[time, n]] + [(time, n)] for n in range(count)]
+        after.append(copies)
+    place, length = (
+        generator.integers(0, width, [rows, 2]) + width * np.arange(rows)[:, None],
+        np.array([[6, 3], [1, 0], [5, 2]]),
+    )
+    history = History(tf.constant(tokens, tf.int32), tf.constant(parents, tf.int32), tf.constant(alignment))
+    said, attended = traced(history, tf.constant(place, tf.int32), tf.constant(length, tf.int32))
+    assert said.shape == [rows, 2, steps] and attended.shape == [rows, 2, steps, places]
+    for answer in np.ndindex(rows, 2):
+        path = after[length[answer] - 1][place[answer]] if length[answer] else []
+        rest = steps - len(path)
+        assert said[answer].numpy().tolist() == [tokens[there] for there in path] + [-1] * rest
+        expected = np.array([alignment[there] for there in path] + [np.zeros(places)] * rest)
+        np.testing.assert_array_equal(attended[answer], expected)
