@@ -188,7 +188,6 @@ for mode in ("parallel", "recursive", "hard"):
 
 
 def test_the_same_on_another_backend():
-    import os
 
     pytest.importorskip("torch")
     environment = {**os.environ, "KERAS_BACKEND": "torch"}
