@@ -1,0 +1,131 @@
+"""The whole model: from texts to texts."""
+
+import itertools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_dl.models.seq2seq import RecurrentDecoder, RecurrentEncoder, Seq2Seq
+from keras_dl.ops.special_ids import END, FIRST, START
+
+from .parts import SOURCE, TARGET, small_model
+
+TEXTS = ["abc", "gfedcba", "d"]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return small_model("additive")
+
+
+def log_probabilities(model, text, answers):
+    """Of answers with their ends, by the whole reading; the decoder never says padding, unknown or start."""
+    labels = np.zeros((len(answers), max(map(len, answers)) + 1), int)
+    for row, answer in enumerate(answers):
+        labels[row, : len(answer) + 1] = [*answer, END]
+    target = np.pad(labels[:, :-1], [[0, 0], [1, 0]], constant_values=START)
+    source = np.repeat(SOURCE([text]).numpy(), len(answers), axis=0)
+    logits = model({"source": source, "target": np.where(target == END, 0, target)}).numpy()
+    logits[:, :, [0, 1, START]] = -np.inf
+    each = np.take_along_axis(keras.ops.log_softmax(logits).numpy(), labels[..., None], axis=2)[..., 0]
+    return np.where(labels > 0, each, 0).sum(axis=1)
+
+
+def test_greedy_says_the_most_probable_token_after_each(model):
+    decoded = model.decode(TEXTS, max_length=6)
+    for row, text in enumerate(TEXTS):
+        said, read = [], [START]
+        while len(said) < 6:
+            logits = model({"source": SOURCE([text]).numpy(), "target": np.array([read])})[0, -1].numpy()
+            logits[[0, 1, START]] = -np.inf
+            if (token := int(logits.argmax())) == END:
+                break
+            said.append(token)
+            read.append(token)
+        assert decoded.tokens[row, 0].numpy().tolist() == said + [-1] * (6 - len(said))
+        assert bool(decoded.finished[row, 0]) == (len(said) < 6)
+
+
+@pytest.mark.parametrize("kind", ["additive", "transformer", "general_deep"])
+def test_a_wide_beam_finds_the_best_of_all_answers(kind):
+    """All answers of up to 3 tokens, each scored by the whole reading."""
+    model = small_model(kind)
+    decoded = model.decode(["abc"], beam_width=90, top_paths=5, max_length=4, length_penalty=0.0)
+    every = [answer for n in range(4) for answer in itertools.product(range(FIRST, TARGET.size), repeat=n)]
+    known = dict(zip(every, log_probabilities(model, "abc", every), strict=True))
+    best = sorted(known, key=known.get, reverse=True)[:5]
+    done = np.flatnonzero(decoded.finished[0])
+    found = [tuple(int(token) for token in row if token >= 0) for row in decoded.tokens[0].numpy()]
+    assert done.size
+    for place in done:
+        assert found[place] in best
+        np.testing.assert_allclose(decoded.log_probability[0, place], known[found[place]], atol=1e-4)
+
+
+def test_a_row_depends_on_itself_alone(model):
+    together = model.decode(TEXTS, beam_width=3, top_paths=2, max_length=5)
+    for row, text in enumerate(TEXTS):
+        alone = model.decode([text], beam_width=3, top_paths=2, max_length=5)
+        np.testing.assert_array_equal(together.tokens[row], alone.tokens[0])
+        np.testing.assert_allclose(together.score[row], alone.score[0], atol=1e-5)
+        size = len(text)
+        np.testing.assert_allclose(together.alignment[row, :, :, :size], alone.alignment[0], atol=1e-5)
+        assert not np.any(together.alignment[row, :, :, size:])
+
+
+def test_ids_or_texts(model):
+    ids = SOURCE(TEXTS)
+    np.testing.assert_array_equal(model.decode(ids, max_length=4).tokens, model.decode(TEXTS, max_length=4).tokens)
+    assert model.decode(tf.constant(["", "a"]), max_length=3).tokens.shape == (2, 1, 3)
+    assert model.decode([""], max_length=3).tokens.shape == (1, 1, 3)
+    with pytest.raises(ValueError, match=r"Expected texts \[B\] or ids \[B, S\]. Received: float32"):
+        model.decode(np.zeros(3, "float32"))
+
+
+def test_nothing_but_the_vocabulary_is_said(model):
+    decoded = small_model("cho").decode(TEXTS, max_length=20)
+    tokens = decoded.tokens.numpy()
+    assert ((tokens == -1) | (tokens >= FIRST)).all() and decoded.alignment is None
+
+
+def test_saved_and_loaded_it_says_the_same(model, tmp_path):
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    for one, other in zip(model.decode(TEXTS, beam_width=3), loaded.decode(TEXTS, beam_width=3), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_served_it_says_the_same(model, tmp_path):
+    """In a SavedModel without any Python, for any number of texts and any bound."""
+    module, signatures = tf.Module(), model.signatures(max_length=5, beam_width=3, top_paths=2)
+    module.model, module.tables = model, [model.source_tokenizer.table]
+    functions = {
+        name: tf.function(function, input_signature=inputs, autograph=False)
+        for name, (function, inputs) in signatures.items()
+    }
+    tf.saved_model.save(module, str(tmp_path / "1"), functions)
+    served = tf.saved_model.load(str(tmp_path / "1")).signatures
+    for texts in (TEXTS, ["ab?d"], [""]):
+        decoded = model.decode(texts, beam_width=3, top_paths=2, max_length=5)
+        answer = served["serving_default"](text=tf.constant(texts))
+        np.testing.assert_array_equal(answer["alternatives"], TARGET.text(decoded.tokens))
+        np.testing.assert_array_equal(answer["text"], answer["alternatives"][:, 0])
+        np.testing.assert_allclose(answer["score"], decoded.score[:, 0], atol=1e-5)
+        longest = max(1, int(decoded.lengths.numpy()[:, 0].max()))
+        np.testing.assert_allclose(answer["alignment"], decoded.alignment[:, 0, :longest], atol=1e-5)
+    assert answer["unknown"].numpy().tolist() == [0]
+    assert served["serving_default"](text=tf.constant(["ab?d", "a"]))["unknown"].numpy().tolist() == [1, 0]
+    short = served["bounded"](text=tf.constant(TEXTS), max_length=tf.constant(2))
+    np.testing.assert_array_equal(short["alternatives"], TARGET.text(
+        model.decode(TEXTS, beam_width=3, top_paths=2, max_length=2).tokens))  # fmt: skip
+
+
+def test_wrong_arguments(model):
+    with pytest.raises(ValueError, match="must be for 11 ids, as its tokenizer. Received: 9"):
+        Seq2Seq(SOURCE, TARGET, RecurrentEncoder(9, 4), RecurrentDecoder(TARGET.size, 8))
+    with pytest.raises(ValueError, match="need `beam_width` above 1"):
+        model.decode(TEXTS, top_paths=2)
+    with pytest.raises(ValueError, match="need `beam_width` above 1"):
+        model.decode(TEXTS, length_penalty=0.6)
