@@ -35,7 +35,8 @@ def additive_score(query, key, scale):
     if len(scale.shape) != 1 or scale.shape[0] != query.shape[-1]:
         raise ValueError(f"`scale` must be of shape [{query.shape[-1]}]. Received: {_shape(scale)}")
     both = ops.expand_dims(query, -2) + ops.expand_dims(key, -3)
-    return ops.squeeze(ops.matmul(ops.tanh(both), ops.expand_dims(scale, -1)), -1)
+    # No product of matrices: its gradient does not compile under XLA in a loop over time, where the batch is not known.
+    return ops.sum(ops.tanh(both) * scale, axis=-1)
 
 
 def dot_score(query, key):
