@@ -40,9 +40,9 @@ def beam_search(
     """Finds the answers of the best score among those that begin like the most probable ones.
 
     In every step each of the `beam_width` open hypotheses of a row goes on with every id. Of these candidates, in the
-    order of their log probability, those that say the end and are among the first `beam_width` are ended answers, and
-    the first `beam_width` that do not are the open hypotheses of the next step. Ended ones do not change any more and
-    take no place in the beam; the best `top_paths` of them are kept by their score
+    order of their log probability (of equal ones the end is last), those that say the end and are among the first
+    `beam_width` are ended answers, and the first `beam_width` that do not are the open hypotheses of the next step.
+    Ended ones change no more and take no place in the beam; the best `top_paths` of them are kept by their score
 
         log_probability / ((5 + length) / 6) ** length_penalty + coverage_penalty * sum_s log min(sum_t alignment, 1)
 
