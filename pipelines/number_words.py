@@ -2,6 +2,7 @@
 
     keras-dl train pipelines/number_words.py                          # German to English
     keras-dl train pipelines/number_words.py --languages fr,de        # any two languages of num2words
+    keras-dl train pipelines/number_words.py --largest 1000000        # numbers below a million
     keras-dl predict number_words --input '{"text": ["achtundneunzigtausendsieben"]}'
 
 Learned from 20 000 of the numbers below 100 000 and tested on others, never seen, and on longer ones, which no training
@@ -9,6 +10,7 @@ had. The run holds heat maps of the attention, and a table of what each kind of 
 """
 
 import functools
+from typing import NamedTuple
 
 import keras
 import keras_tuner as kt
@@ -47,13 +49,13 @@ class NumberWords(Pipeline):
     direction = "max"
     epochs = 3
     trials = 4
-    languages = None
+    words = None
 
     def data(self, hp):
-        self.languages = hp.Fixed("languages", "de,en")  # another question, not another answer
-        source, target = tokenizers(self.languages)
+        self.words = words(hp)  # which `request` and others need
+        source, target = tokenizers(*self.words)
         return batches(
-            load("number_words", languages=self.languages),
+            load("number_words", **self.words._asdict()),
             batch_size=hp.Choice("batch_size", [32, 64, 128], default=64),
             example=lambda pair: teacher_forcing(source(pair["source"]), target(pair["target"])),
             length=lambda inputs, labels: tf.shape(labels)[0],
@@ -62,7 +64,7 @@ class NumberWords(Pipeline):
         )
 
     def build(self, hp):
-        source, target = tokenizers(hp.Fixed("languages", "de,en"))
+        source, target = tokenizers(*words(hp))
         units, cell = hp.Choice("units", [64, 96, 128], default=128), hp.Choice("cell", ["lstm", "gru"], default="gru")
         dropout = hp.Float("dropout", 0.0, 0.3, default=0.1)
         attention = ATTENTION[hp.Choice("attention", list(ATTENTION), default="additive")](units)
@@ -73,9 +75,10 @@ class NumberWords(Pipeline):
             RecurrentDecoder(target.size, units, cell=cell, attention=attention, dropout=dropout),
             name="number_words",
         )
+        pairs = int(load("number_words", **words(hp)._asdict()).train.cardinality())
         rate = keras.optimizers.schedules.CosineDecay(
             hp.Float("learning_rate", 1e-3, 1e-2, sampling="log", default=4e-3),
-            decay_steps=self.epochs * int(np.ceil(20_000 / hp.get("batch_size"))),
+            decay_steps=self.epochs * int(np.ceil(pairs / hp.get("batch_size"))),
         )
         model.compile(
             keras.optimizers.Adam(rate, clipnorm=1.0),
@@ -89,23 +92,23 @@ class NumberWords(Pipeline):
         return model.signatures(max_length=LONGEST, beam_width=4, top_paths=3)
 
     def request(self, example):
-        source, _ = tokenizers(self.languages)
+        source, _ = tokenizers(*self.words)
         return {"text": np.array([source.text(example[0]["source"]).numpy()])}
 
     def answer(self, example):
-        _, target = tokenizers(self.languages)
+        _, target = tokenizers(*self.words)
         return target.text(example[1]).numpy().decode()
 
     def report(self, model, splits):
-        longer, compared = right(model, numbers(self.languages, "longer")), compare(self)
+        longer, compared = right(model, numbers(self.words, "longer")), compare(self)
         print(f"\n{table(compared)}\n{'longer than any learned':26}{longer:12.4f}")
         return {"exact_match_longer": longer, **{f"exact_match_{kind}": share for kind, share in compared.items()}}
 
     def pictures(self, model, splits):
         examples = []
-        source, _ = (self.languages or "").split(",")
+        language = self.words.languages.split(",")[0]
         for number in SHOWN:
-            text = say(number, source)
+            text = say(number, language)
             decoded = model.decode([text], max_length=LONGEST)
             written = model.target_tokenizer.text(decoded.tokens)[0, 0].numpy().decode()
             if decoded.alignment is not None:
@@ -114,16 +117,28 @@ class NumberWords(Pipeline):
         return {**maps, "attention_table": table(compare(self))}
 
 
+class Words(NamedTuple):
+    """Which numbers, in which words."""
+
+    languages: str
+    largest: int
+
+
+def words(hp):
+    # Given, not searched: other words are another question, and no better or worse answer to the same.
+    return Words(hp.Fixed("languages", "de,en"), hp.Fixed("largest", 100_000))
+
+
 @functools.cache
-def tokenizers(languages):
+def tokenizers(languages, largest):
     """Of the letters of both languages in the training numbers."""
-    pairs = list(load("number_words", languages=languages).train.as_numpy_iterator())
+    pairs = list(load("number_words", languages=languages, largest=largest).train.as_numpy_iterator())
     return tuple(Tokenizer(characters(pair[side] for pair in pairs)) for side in ("source", "target"))
 
 
-def numbers(languages, split):
+def numbers(words, split):
     """Sources and targets of a split, two lists of str."""
-    pairs = prepared("number_words", languages=languages).as_dataset(split=split).as_numpy_iterator()
+    pairs = prepared("number_words", **words._asdict()).as_dataset(split=split).as_numpy_iterator()
     return zip(*((pair["source"].decode(), pair["target"].decode()) for pair in pairs), strict=True)
 
 
@@ -144,11 +159,11 @@ def compare(pipeline):
     found = {}
     for kind in ATTENTION:
         hp = kt.HyperParameters()
-        hp.values.update(attention=kind, languages=pipeline.languages)
+        hp.values.update(attention=kind, **pipeline.words._asdict())
         keras.utils.set_random_seed(pipeline.seed)
         train, model = pipeline.data(hp).train, pipeline.build(hp)
         model.fit(train, epochs=COMPARED, shuffle=False, verbose=0)
-        found[kind] = right(model, numbers(pipeline.languages, "test"))
+        found[kind] = right(model, numbers(pipeline.words, "test"))
     return found
 
 

@@ -1,0 +1,165 @@
+"""Translates sentences, learned from parallel text.
+
+    keras-dl train pipelines/translation.py --data pairs.tsv                  # SOURCE<tab>TARGET a line
+    keras-dl train pipelines/translation.py --data corpus.de,corpus.en        # two files, line by line
+    keras-dl train pipelines/translation.py --data tfds:ted_hrlr_translate/pt_to_en model=transformer
+    keras-dl predict translation --input '{"text": ["..."]}'
+
+Without `--data` it translates number words, English to French. Subwords are learned from the training split alone; BLEU
+and chrF are of the test split, translated by a beam search.
+"""
+
+import functools
+import sys
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_dl import Pipeline
+from keras_dl.data import Splits, batches, load
+from keras_dl.data.ops import teacher_forcing
+from keras_dl.data.subwords import learn_subwords
+from keras_dl.layers import AdditiveAttention, SubwordTokenizer
+from keras_dl.losses import SequenceCrossEntropy
+from keras_dl.metrics import TokenAccuracy, translation_scores
+from keras_dl.models.seq2seq import RecurrentDecoder, RecurrentEncoder, Seq2Seq, TransformerDecoder, TransformerEncoder
+from keras_dl.models.seq2seq.alignment_picture import alignment_picture
+from keras_dl.ops.special_ids import FIRST
+
+BUCKETS = [8, 16, 24, 32, 48]
+LONGEST = 64  # subwords; longer pairs are not trained on
+SEARCH = {"max_length": 2 * LONGEST, "beam_width": 4, "length_penalty": 0.6}
+SHOWN = 4
+
+
+class Translation(Pipeline):
+    """An encoder and a decoder, recurrent with attention or transformers, of subwords."""
+
+    objective = "val_loss"
+    epochs = 10
+    trials = 4
+    tokenizers = None
+
+    def data(self, hp):
+        subwords = hp.Choice("subwords", [1000, 4000, 8000], default=4000)
+        self.tokenizers = tokenizers(self.source, subwords)  # which `request` and `answer` need
+        return batches(
+            encoded(self.source, subwords),
+            batch_size=hp.Choice("batch_size", [32, 64, 128], default=64),
+            example=lambda pair: teacher_forcing(pair["source"], pair["target"]),
+            length=lambda inputs, labels: tf.maximum(tf.shape(inputs["source"])[0], tf.shape(labels)[0]),
+            bucket_boundaries=BUCKETS,
+            evaluation_batch_size=128,
+            seed=self.seed,
+        )
+
+    def build(self, hp):
+        subwords = hp.Choice("subwords", [1000, 4000, 8000], default=4000)
+        source, target = tokenizers(self.source, subwords)
+        units, dropout = hp.Choice("units", [128, 256], default=256), hp.Float("dropout", 0.1, 0.4, default=0.2)
+        if hp.Choice("model", ["recurrent", "transformer"], default="recurrent") == "transformer":
+            encoder = TransformerEncoder(source.size, units, depth=3, dropout=dropout)
+            decoder = TransformerDecoder(target.size, units, depth=3, dropout=dropout)
+        else:
+            encoder = RecurrentEncoder(source.size, units // 2, embedding=units // 2, dropout=dropout)
+            attention = AdditiveAttention(units)
+            decoder = RecurrentDecoder(target.size, units, units // 2, attention=attention, dropout=dropout)
+        model = Seq2Seq(source, target, encoder, decoder, name="translation")
+        steps = int(np.ceil(int(encoded(self.source, subwords).train.cardinality()) / hp.get("batch_size")))
+        rate = keras.optimizers.schedules.CosineDecay(
+            0.0,
+            decay_steps=self.epochs * steps,
+            warmup_target=hp.Float("learning_rate", 3e-4, 5e-3, sampling="log", default=2e-3),
+            warmup_steps=steps // 2,
+        )
+        model.compile(
+            keras.optimizers.Adam(rate, clipnorm=1.0),
+            SequenceCrossEntropy(label_smoothing=0.1),
+            metrics=[TokenAccuracy()],
+            jit_compile=False,  # XLA compiles the loops over tokens anew for each length
+        )
+        return model
+
+    def signatures(self, model):
+        return model.signatures(top_paths=3, **SEARCH)
+
+    def request(self, example):
+        source, _ = self.tokenizers
+        return {"text": np.array([source.text(example[0]["source"]).numpy()])}
+
+    def answer(self, example):
+        _, target = self.tokenizers
+        return target.text(example[1]).numpy().decode()
+
+    def report(self, model, splits):
+        _, right, written = translated(model, splits)
+        scores = translation_scores(written, right)
+        print(f"\nBLEU {scores['bleu']:.1f}, chrF {scores['chrf']:.1f} of {len(right)} test sentences")
+        return scores
+
+    def pictures(self, model, splits):
+        sources, right, written = translated(model, splits)
+        lines = zip(sources[:50], right[:50], written[:50], strict=True)
+        examples = []
+        for place in [place for place, text in enumerate(sources) if len(text.split()) < 12][:SHOWN]:
+            decoded = model.decode([sources[place]], **SEARCH)
+            said = pieces(model.target_tokenizer, decoded.tokens[0, 0])
+            if decoded.alignment is not None and said:
+                asked = pieces(model.source_tokenizer, model.source_tokenizer([sources[place]])[0])
+                examples.append((written[place], asked, said, decoded.alignment[0, 0]))
+        table = "\n\n".join(f"{asked}\n  right    {target}\n  written  {said}" for asked, target, said in lines)
+        return {"translations": table, **({"attention": alignment_picture(examples)} if examples else {})}
+
+
+def pairs(source):
+    """Unbatched splits of `source` and `target`."""
+    return load("parallel_text", pairs=source) if source else load("number_words", languages="en,fr")
+
+
+@functools.cache
+def tokenizers(source, subwords):
+    """Of both sides, learned from the texts to train on."""
+    texts = list(pairs(source).train.as_numpy_iterator())
+    sides = ("source", "target")
+    return tuple(SubwordTokenizer(*learn_subwords([pair[side] for pair in texts], subwords)) for side in sides)
+
+
+@functools.cache
+def encoded(source, subwords):
+    """Unbatched splits of ids, cut into subwords once; without the training pairs that are too long."""
+    cutters = dict(zip(("source", "target"), tokenizers(source, subwords), strict=True))
+
+    def cut(split):
+        parts = []
+        for batch in split.batch(1000):
+            ids = {side: cutter(batch[side]) for side, cutter in cutters.items()}
+            parts.append({side: tf.RaggedTensor.from_tensor(rows, padding=0) for side, rows in ids.items()})
+        return {side: tf.concat([part[side] for part in parts], axis=0) for side in cutters}
+
+    train, validation, test = (cut(split) for split in pairs(source))
+    fits = tf.reduce_all([rows.row_lengths() <= LONGEST for rows in train.values()], axis=0)
+    train = {side: tf.ragged.boolean_mask(rows, fits) for side, rows in train.items()}
+    if left := int(tf.reduce_sum(tf.cast(~fits, tf.int32))):
+        print(f"{left} training pairs of more than {LONGEST} subwords are left out", file=sys.stderr)
+    return Splits(*(tf.data.Dataset.from_tensor_slices(split) for split in (train, validation, test)))
+
+
+@functools.cache
+def translated(model, splits):
+    """The test split: sources, targets, and what the model writes; lists of str."""
+    sources, right, written = [], [], []
+    for inputs, labels in splits.test:
+        decoded = model.decode(inputs["source"], **SEARCH)
+        sources += texts(model.source_tokenizer, inputs["source"])
+        right += texts(model.target_tokenizer, labels)
+        written += texts(model.target_tokenizer, decoded.tokens[:, 0])
+    return sources, right, written
+
+
+def texts(tokenizer, ids):
+    return [text.decode() for text in tokenizer.text(ids).numpy()]
+
+
+def pieces(tokenizer, ids):
+    return [tokenizer.vocabulary[number - FIRST] if number >= FIRST else "?" for number in ids.numpy() if number > 0]
