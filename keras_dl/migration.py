@@ -4,10 +4,20 @@ Neither `tensorflow_addons` nor `tf_keras` is imported here: a layer is known by
 of by `get_config()` and what it learned by `get_weights()`, so that it may come from any version of either.
 """
 
+import re
+
 import keras
 import numpy as np
 
-from keras_dl.layers import ESN, PeepholeLSTM, PeepholeLSTMCell
+from keras_dl.layers import (
+    ESN,
+    AdditiveAttention,
+    AttentionCell,
+    GeneralAttention,
+    MonotonicAttention,
+    PeepholeLSTM,
+    PeepholeLSTMCell,
+)
 
 # What Keras 3 has by the same name with the same weights, whose shapes are checked all the same.
 _SAME = """
@@ -18,6 +28,13 @@ Masking MaxPooling1D MaxPooling2D Maximum Minimum Multiply PReLU Permute ReLU Re
 SimpleRNN SimpleRNNCell Softmax SpatialDropout1D Subtract UpSampling1D ZeroPadding1D
 """.split()
 _LOOP = ("return_sequences", "return_state", "go_backwards", "stateful", "unroll", "zero_output_for_mask")
+# What the weights of an attention mechanism are, in the order of Addons and in ours; those in brackets are optional.
+_MECHANISMS = {
+    "BahdanauAttention": "scale [gain bias] query_kernel key_kernel",
+    "LuongAttention": "[scale] key_kernel",
+    "BahdanauMonotonicAttention": "scale score_bias [gain bias] query_kernel key_kernel",
+    "LuongMonotonicAttention": "[scale] score_bias key_kernel",
+}
 _PEEPHOLE = ("units", "activation", "recurrent_activation", "use_bias", "unit_forget_bias", "dropout")
 _PEEPHOLE += ("recurrent_dropout", *(f"{kind}_initializer" for kind in ("kernel", "recurrent", "bias")))
 _PEEPHOLE += tuple(
@@ -30,7 +47,10 @@ def convert_layer(layer):
 
     `RNN(PeepholeLSTMCell)` becomes `keras_dl.layers.PeepholeLSTM`; `ESN`, `ESNCell` and `RNN(ESNCell)` become
     `keras_dl.layers.ESN`; `PeepholeLSTMCell`, `RNN` and `Bidirectional` around supported layers, and the usual layers
-    of Keras 2 become those of their name.
+    of Keras 2 become those of their name. `BahdanauAttention` becomes `AdditiveAttention`, `LuongAttention`
+    `GeneralAttention`, and `AttentionWrapper` around a supported cell `AttentionCell`; the memory that Addons keeps in
+    the layer is an input here. The monotonic two become `MonotonicAttention`, whose noise is of training alone, and
+    whose parallel mode is exact where that of Addons divides by what underflows.
 
     Args:
         layer: a layer of `tensorflow_addons` 0.23 or `tf_keras`; its weights are carried over if it is built.
@@ -53,6 +73,10 @@ def convert_layer(layer):
     inner = getattr(layer, "cell", layer) if type(layer).__name__ == "RNN" else layer
     if type(inner).__name__ in ("ESN", "ESNCell"):
         return _esn(layer, inner)
+    if type(layer).__name__ in _MECHANISMS:
+        return _attention(layer)
+    if type(layer).__name__ == "AttentionWrapper":
+        return _attention_cell(layer)
     converted, weights = _fresh(layer), layer.get_weights()
     if weights:
         converted.build(_input_shape(layer, converted, weights))
@@ -164,7 +188,7 @@ def _fresh(layer):
     if kind not in _SAME:
         raise ValueError(
             "Expected a layer that has a counterpart: RNN, PeepholeLSTMCell, ESN, ESNCell, Bidirectional, "
-            f"{', '.join(_SAME)}. Received: {_named(layer)}"
+            f"AttentionWrapper, {', '.join([*_MECHANISMS, *_SAME])}. Received: {_named(layer)}"
         )
     if config.pop("time_major", False) or config.pop("ragged", False) or config.pop("sparse", False):
         raise ValueError(f"Expected dense, batch-major inputs. Received: {_named(layer)} with {layer.get_config()}")
@@ -193,6 +217,65 @@ def _esn(layer, inner):
         name=loop.get("name"),
         dtype=_policy(loop),
     )
+
+
+def _attention(mechanism):
+    kind, config, weights = type(mechanism).__name__, _plain(mechanism.get_config()), mechanism.get_weights()
+    if config.get("probability_fn", "softmax") != "softmax":
+        raise ValueError(f"Expected softmax as `probability_fn`. Received: {config['probability_fn']!r}")
+    chosen = config.get("normalize" if "Bahdanau" in kind else "scale", False)
+    names = _MECHANISMS[kind]
+    names = (names.replace("[", "").replace("]", "") if chosen else re.sub(r"\[.*\] ", "", names)).split()
+    common = {"name": config.get("name"), "dtype": _policy(config), "trainable": config.get("trainable", True)}
+    if "Monotonic" in kind:
+        common |= {key: config[key] for key in ("units", "mode") if "Bahdanau" in kind or key != "units"}
+        common |= {"noise": config["sigmoid_noise"], "score_bias": config["score_bias_init"], "normalize": chosen}
+        converted = MonotonicAttention("additive" if "Bahdanau" in kind else "general", **common)
+    elif kind == "BahdanauAttention":
+        converted = AdditiveAttention(config["units"], normalize=chosen, use_bias=chosen, **common)
+    else:
+        converted = GeneralAttention(use_scale=chosen, **common)
+    if len(weights) != len(names):
+        raise ValueError(
+            f"Expected a mechanism that has been called, of weights {', '.join(names)}. "
+            f"Received: {len(weights)} weights in {_named(mechanism)}"
+        )
+    found = dict(zip(names, weights, strict=True))
+    features = np.shape(found["query_kernel"])[0] if "query_kernel" in found else config["units"]
+    converted.build((None, None, features), (None, None, np.shape(found["key_kernel"])[0]))
+    converted.set_weights([found[weight.name] for weight in converted.weights])
+    return converted
+
+
+def _attention_cell(wrapper):
+    """Addons' wrapper has no configuration: its attributes say what it is made of."""
+    own = [getattr(wrapper, name).__qualname__ for name in ("_cell_input_fn", "_attention_fn")]
+    dense, mechanisms = wrapper._attention_layers or [None], wrapper._attention_mechanisms
+    expected = ["AttentionWrapper.__init__.<locals>.cell_input_fn", "_compute_attention"]
+    if len(mechanisms) != 1 or own != expected or (dense[0] and len(dense[0].get_weights()) != 1):
+        raise ValueError(
+            "Expected one mechanism, functions that are not one's own, and a built attention layer without bias. "
+            f"Received: {_named(wrapper)} with {len(mechanisms)} mechanisms and {', '.join(own)}"
+        )
+    cells = [convert_layer(cell) for cell in getattr(wrapper._cell, "cells", [wrapper._cell])]
+    cells = [getattr(cell, "cell", cell) for cell in cells]  # of an ESN that was one
+    attention = _attention(mechanisms[0])
+    common = {"name": wrapper.name, "trainable": wrapper.trainable, "dtype": attention.dtype_policy}
+    converted = AttentionCell(
+        cells[0] if len(cells) == 1 else keras.layers.StackedRNNCells(cells, dtype=attention.dtype_policy),
+        attention,
+        attention_units=dense[0].get_config()["units"] if dense[0] else None,
+        attention_activation=dense[0].get_config()["activation"] if dense[0] else None,
+        output="attention" if wrapper._output_attention else "cell",
+        **common,
+    )
+    memory_features = np.shape(mechanisms[0].get_weights()[-1])[0]
+    fed = converted.attention_units or memory_features
+    inputs = cells[0].get_build_config()["input_shape"][-1] - fed
+    converted.build((None, inputs), (None, None, memory_features))
+    if dense[0]:
+        converted.kernel.assign(dense[0].get_weights()[0])
+    return converted
 
 
 def _input_shape(layer, converted, weights):

@@ -119,7 +119,7 @@ class AttentionCell(keras.layers.Layer, DropoutRNNCell):
             fed = features
         elif self.input_feeding:
             fed = self.attention_size
-        self.cell_features = input_shape[-1] + fed
+        self.input_features, self.cell_features = input_shape[-1], input_shape[-1] + fed
         self.kernel = None
         if self.attention_units:
             self.kernel = self.add_weight((units + features, self.attention_units), name="attention_kernel")
@@ -129,8 +129,9 @@ class AttentionCell(keras.layers.Layer, DropoutRNNCell):
             self.attention.build((None, None, units), (None, None, features))
 
     def get_build_config(self):
-        config = super().get_build_config()
-        return config and {"input_shape": config["input_shape"], "memory_shape": (None, None, self.memory_features)}
+        if not self.built:
+            return None
+        return {"input_shape": (None, self.input_features), "memory_shape": (None, None, self.memory_features)}
 
     def build_from_config(self, config):
         self.build(config["input_shape"], config["memory_shape"])

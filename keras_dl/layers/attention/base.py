@@ -67,7 +67,7 @@ class Attention(keras.layers.Layer):
         self.supports_masking = True
 
     def project_query(self, query):
-        """`[B, T, Dq]` -> what `score` compares with keys. Here the query itself."""
+        """`[B, T, Dq]` or `[B, Dq]` -> what `score` compares with keys. Here the query itself."""
         return ops.cast(query, self.compute_dtype)
 
     def project_key(self, key):
@@ -118,7 +118,7 @@ class Attention(keras.layers.Layer):
         value = ops.cast(value, self.compute_dtype)
         seen = None if value_mask is None else ops.cast(value_mask, "bool")[:, None, None]
         previous = self.initial_alignment(value) if previous is None else previous
-        weights = self.align(self.project_query(query[:, None]), keys, seen, previous, training)
+        weights = self.align(self.project_query(query)[:, None], keys, seen, previous, training)
         context = self._weighted(weights, value, training)
         return context[:, 0], weights[:, 0, 0] if self.num_heads == 1 else ops.mean(weights[:, :, 0], axis=1)
 
@@ -189,8 +189,8 @@ class Attention(keras.layers.Layer):
         return ops.transpose(self.divided(x), (0, 2, 1, 3))
 
     def divided(self, x):
-        """`[B, T, features]` -> `[B, T, H, features / H]`, as the kernels of ops want it."""
-        return ops.reshape(x, (*ops.shape(x)[:2], self.num_heads, x.shape[-1] // self.num_heads))
+        """`[..., features]` -> `[..., H, features / H]`, as the kernels of ops want it."""
+        return ops.reshape(x, (*ops.shape(x)[:-1], self.num_heads, x.shape[-1] // self.num_heads))
 
     def _require_heads(self, name, features):
         if features % self.num_heads:
