@@ -47,8 +47,8 @@ class Decoder:
         enter, forget, new, leave = tf.split(gates, 4, axis=1)
         cell = tf.sigmoid(forget) * cell + tf.sigmoid(enter) * tf.tanh(new)
         hidden = tf.sigmoid(leave) * tf.tanh(cell)
-        alignment = tf.nn.softmax(tf.linalg.matvec(memory, hidden))
-        context = tf.linalg.matvec(memory, alignment, transpose_a=True)
+        alignment = tf.nn.softmax(tf.einsum("bsd,bd->bs", memory, hidden))
+        context = tf.einsum("bs,bsd->bd", alignment, memory)
         logits = tf.concat([hidden, context], axis=1) @ self.out + self.bias
         return logits, (hidden, cell, context), alignment
 
