@@ -109,3 +109,27 @@ def teacher_forcing(source, target):
     source, target = tf.cast(source, tf.int32), tf.cast(target, tf.int32)
     inputs = {"source": source, "target": tf.concat([[START], target], axis=0)}
     return inputs, tf.concat([target, [END]], axis=0)
+
+
+def words(text, most=400):
+    """The words of texts in lower case with single blanks between them, punctuation standing alone.
+
+    ASCII's punctuation is, but for the apostrophe; ends of lines as HTML has them (`<br />`) are blanks.
+
+    Args:
+        text: string tensor `[B]` or `[]`, UTF-8.
+        most: int, the first so many words of a text are taken. Defaults to 400.
+
+    Returns:
+        string tensor of that shape.
+
+    Example:
+
+    >>> words(tf.constant(["Isn't it GOOD?<br />It's (very) good!", ""])).numpy().tolist()
+    [b"isn't it good ? it's ( very ) good !", b'']
+    """
+    shape = tf.shape(text)
+    text = tf.strings.regex_replace(tf.strings.lower(tf.reshape(text, [-1]), encoding="utf-8"), "<br */?>", " ")
+    text = tf.strings.regex_replace(text, r"([!-&(-/:-@\[-`{-~])", r" \1 ")
+    found = tf.strings.split(text)[:, :most].to_tensor("")
+    return tf.reshape(tf.strings.strip(tf.strings.reduce_join(found, axis=-1, separator=" ")), shape)

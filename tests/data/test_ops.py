@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_dl.data.ops import columns, fit_height, teacher_forcing, windows
+from keras_dl.data.ops import columns, fit_height, teacher_forcing, windows, words
 
 
 def both(function, *arrays):
@@ -112,3 +112,29 @@ def test_each_label_is_told_from_those_before_it(source, target, dtype):
     assert labels.tolist() == [*target, 3]
     inputs, _ = teacher_forcing(source, target)
     assert sorted(inputs) == ["source", "target"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Isn't it GOOD?<br />It's...", "isn't it good ? it's . . ."),
+        ("  ÄRGER\tund\n Naïveté ", "ärger und naïveté"),
+        ("well-made (1999) a/b_c $5", "well - made ( 1999 ) a / b _ c $ 5"),
+        ("", ""),
+        (" <br> ", ""),
+        ("日本 é", "日本 é"),
+    ],
+)
+def test_words_are_in_lower_case_and_apart_from_punctuation(text, expected):
+    [result] = both(words, text)
+    assert result.decode() == expected
+    [again] = both(words, np.array(["x", text, ""]))
+    assert [row.decode() for row in again] == ["x", expected, ""]
+    assert words(tf.constant(expected)).numpy().decode() == expected
+
+
+def test_the_first_words_of_a_long_text_are_taken():
+    text = " ".join(str(number) for number in range(500))
+    assert words(tf.constant(text)).numpy().split() == text.encode().split()[:400]
+    assert words(tf.constant([text, "a b c d"]), most=3).numpy().tolist() == [b"0 1 2", b"a b c"]
+    assert words(tf.constant([], tf.string)).shape == (0,)

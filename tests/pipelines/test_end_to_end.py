@@ -56,10 +56,20 @@ def few_pairs(folder):
     return str(folder / "pairs.tsv")
 
 
+def few_opinions(folder):
+    """Thirty texts of each of two labels, one a line."""
+    (folder / "opinions").mkdir()
+    for label in ("dull", "fine"):
+        lines = "".join(f"the {thing} number {n} was {label}\n" for thing in ("film", "plot") for n in range(15))
+        (folder / "opinions" / f"{label}.txt").write_text(lines)
+    return str(folder / "opinions")
+
+
 # Less data than by default, where a pipeline takes other data: one file of the standard library instead of all.
 DATA = {
     "python_source": lambda folder: argparse.__file__,
     "mackey_glass": short_series,
+    "sentiment": few_opinions,
     "spoken_digits": few_digits,
     "translation": few_pairs,
 }

@@ -11,7 +11,7 @@ from keras_dl.data.builders.invented_opinions import invent
 from keras_dl.data.text_files import deal, read_lines
 from keras_dl.errors import UserError
 
-INVENTED = 6_000
+INVENTED = 4_000
 SHARES = (0.80, 0.10)
 FEWEST = 10  # of each label
 
