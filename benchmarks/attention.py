@@ -1,15 +1,16 @@
 """What attention costs: ours against Keras, time and memory, forward and backward.
 
-    python benchmarks/attention.py            # about 5 minutes on 2 cores, 7 GB
-    python benchmarks/attention.py --eager    # with Keras' layer eagerly too: 11 GB
+    python benchmarks/attention.py            # about 4 minutes on 2 cores, 8 GB
+    python benchmarks/attention.py --eager    # with Keras' layer eagerly too: 12 GB
 
-Time interleaved A B A B in one process: ratios are ours over the better of Keras in a graph and under XLA, of the
-medians of the rounds and of the fastest round, which other work on the machine disturbs least. Memory is the peak of
-the process above what it had with TensorFlow loaded and the inputs drawn, each in a process of its own; XLA's own
-memory while it compiles is in it. Ours is one and the same function in a graph and under XLA.
+Time interleaved A B A B, Keras' graph beside ours in one process and its XLA beside ours in another, which has the
+memory for it. Ratios are ours over the better of the two, of the medians of the rounds and of the fastest round, which
+other work on the machine disturbs least. Memory is the peak of the process above what it had with TensorFlow loaded
+and the inputs drawn, each in a process of its own; what XLA needs to compile is in it.
 """
 
 import argparse
+import json
 import os
 import resource
 import statistics
@@ -25,7 +26,7 @@ import tensorflow as tf
 
 from keras_dl.ops.attention import additive_attention, dot_product_attention
 
-ROUNDS = 5
+ROUNDS = 3
 ADDITIVE = {"batch": 8, "length": 512, "features": 256}
 DOT_PRODUCT = {"batch": 1, "length": 4096, "heads": 8, "features": 64}
 LENGTHS = [256, 512, 1024, 2048, 4096]  # of additive attention's memory
@@ -81,72 +82,74 @@ def run(function, tensors):
     return [result.numpy() for result in function(*tensors)]
 
 
-def times(names, shape, modes=MODES):
-    """Median and least milliseconds by name and mode, interleaved; the first round traces and compiles."""
-    tensors = inputs(**shape)
-    functions = {(name, mode): step(globals()[name], mode) for name in names for mode in modes}
-    found = {key: [] for key in functions}
-    for number in range(ROUNDS + 1):
-        for key, function in functions.items():
+def times_here(ours, peer, mode, *arguments):
+    """Prints median and least milliseconds of ours in each mode and of the peer in one, interleaved."""
+    tensors = inputs(**shape_of(arguments))
+    functions = [step(globals()[ours], mode) for mode in MODES] + [step(globals()[peer], mode)]
+    found = [[] for _ in functions]
+    for number in range(ROUNDS + 1):  # the first round traces and compiles
+        for values, function in zip(found, functions, strict=True):
             began = time.perf_counter()
             run(function, tensors)
             if number:
-                found[key].append(1000 * (time.perf_counter() - began))
-    return {key: np.array([statistics.median(values), min(values)]) for key, values in found.items()}
+                values.append(1000 * (time.perf_counter() - began))
+    print(json.dumps([(statistics.median(values), min(values)) for values in found]))
 
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def memory(name, mode, shape):
-    """MiB that one step needs, in a process of its own."""
-    arguments = [f"{key}={value}" for key, value in shape.items()]
-    answer = subprocess.run(
-        [sys.executable, __file__, "--memory", name, mode, *arguments], capture_output=True, text=True, check=True
-    )
-    return float(answer.stdout.split()[-1])
-
-
 def memory_here(name, mode, *arguments):
-    tensors = inputs(**{key: int(value) for key, value in (argument.split("=") for argument in arguments)})
+    """Prints the MiB that one step needs."""
+    tensors = inputs(**shape_of(arguments))
     run(step(lambda x: tf.linalg.matmul(x, x), "graph"), [tf.ones((64, 64))] * 2)  # threads and kernels are there
     before = peak()
     run(step(globals()[name], mode), tensors)
-    print(peak() - before)
+    print(json.dumps(peak() - before))
 
 
-def compare(title, ours, peer, shape, eager):
+def shape_of(arguments):
+    return {key: int(value) for key, value in (argument.split("=") for argument in arguments)}
+
+
+def elsewhere(function, *arguments, shape):
+    """What a function of this file prints in a process of its own."""
+    command = [sys.executable, __file__, "--only", function, *arguments, *(f"{k}={v}" for k, v in shape.items())]
+    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
+
+
+def compare(title, ours, peer, shape, modes=MODES):
     print(title, ", ".join(f"{key} {value}" for key, value in shape.items()))
-    found = times([ours, peer], shape)
-    needed = {key: memory(*key, shape) for key in found}
-    if eager:
-        found |= times([peer], shape, ["eager"])
-        needed[peer, "eager"] = memory(peer, "eager", shape)
-    for key, (median, least) in found.items():
-        print("  {:18} {:6}".format(*key), f"{median:8.0f} ms, least {least:8.0f}, {needed[key]:8.0f} MiB", flush=True)
-    best = np.min([value for (name, _), value in found.items() if name == peer], axis=0)
-    least = min(value for (name, _), value in needed.items() if name == peer)
-    for mode in MODES:
-        ratio = "{:.2f}, of the least {:.2f}".format(*found[ours, mode] / best)
-        print(f"  ours, {mode}: time {ratio}; memory 1/{least / needed[ours, mode]:.1f}", flush=True)
+    time, needed = {}, {}
+    for mode in modes:
+        *mine, theirs = np.array(elsewhere("times_here", ours, peer, mode, shape=shape))
+        needed[mode] = elsewhere("memory_here", peer, mode, shape=shape)
+        time[mode] = [*mine, theirs]
+        print(f"  Keras, {mode:6} {theirs[0]:8.0f} ms, least {theirs[1]:8.0f}, {needed[mode]:8.0f} MiB", flush=True)
+    for place, mode in enumerate(MODES):
+        mine = elsewhere("memory_here", ours, mode, shape=shape)
+        median, least = np.max([values[place] / values[-1] for values in time.values()], axis=0)
+        own = np.median([values[place] for values in time.values()], axis=0)
+        ratios = f"time {median:.2f}, of the least {least:.2f}; memory 1/{min(needed.values()) / mine:.1f}"
+        print(f"  ours,  {mode:6} {own[0]:8.0f} ms, least {own[1]:8.0f}, {mine:8.0f} MiB: {ratios}", flush=True)
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--eager", action="store_true")
-    parser.add_argument("--memory", nargs="+")
+    parser.add_argument("--only", nargs="+", help="a function of this file and what it is called with")
     arguments = parser.parse_args()
-    if arguments.memory:
-        memory_here(*arguments.memory)
+    if arguments.only:
+        globals()[arguments.only[0]](*arguments.only[1:])
         return
-    compare("additive:", "ours_additive", "keras_additive", ADDITIVE, arguments.eager)
-    compare("scaled dot products:", "ours_dot_product", "keras_dot_product", DOT_PRODUCT, False)
-    compare("the same, causal:", "ours_causal", "keras_causal", DOT_PRODUCT, False)
-    print("memory of additive attention, batch 8, features 256, MiB (of a query):")
+    compare("additive:", "ours_additive", "keras_additive", ADDITIVE, [*MODES, "eager"][: 2 + arguments.eager])
+    compare("scaled dot products:", "ours_dot_product", "keras_dot_product", DOT_PRODUCT)
+    compare("the same, causal:", "ours_causal", "keras_causal", DOT_PRODUCT)
+    print("memory of additive attention in a graph, batch 1, features 256:")
     for length in LENGTHS:
-        needed = memory("ours_additive", "graph", ADDITIVE | {"length": length})
-        print(f"  length {length:5} {needed:8.0f} ({needed / length:.2f})", flush=True)
+        needed = elsewhere("memory_here", "ours_additive", "graph", shape=ADDITIVE | {"batch": 1, "length": length})
+        print(f"  length {length:5} {needed:8.0f} MiB, {1024 * needed / length:.0f} KiB of a query", flush=True)
 
 
 if __name__ == "__main__":

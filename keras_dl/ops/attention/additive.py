@@ -13,6 +13,9 @@ from keras_dl.ops.attention.scores import additive_score
 def additive_attention(query, key, value, scale, mask=None, causal=False, dropout=0.0, seed=None):
     """Softmax over the keys of `scale . tanh(query + key)`, times the values.
 
+    On TensorFlow block by block of queries, whose weights are computed anew on the way back, so that neither
+    `[B, T, S, U]` nor `[B, T, S]` is ever held; on other backends by the formula.
+
     Args:
         query: float tensor `[B, T, U]`, projected already.
         key: float tensor `[B, S, U]`, projected already.
@@ -28,7 +31,8 @@ def additive_attention(query, key, value, scale, mask=None, causal=False, dropou
         float tensor `[B, T, V]` of the values' dtype.
 
     Raises:
-        ValueError: for shapes that do not fit, or a dropout out of range or without seed.
+        ValueError: for shapes that do not fit, or a dropout out of range or without seed. On TensorFlow for
+            gradients of second order, which `masked_softmax(additive_score(...))` has.
 
     Source: Bahdanau et al. 2015, "Neural machine translation by jointly learning to align and translate", equations 5
     and 6 and appendix A.1.2, https://arxiv.org/abs/1409.0473
@@ -74,8 +78,7 @@ def _in_blocks(query, key, value, scale, mask, causal, dropout, seed):
 
         return tf.tensordot(activation, scale, 1), slopes
 
-    width = key.shape[2]
-    return attention_in_blocks(score, query, key, value, [scale], width, mask, causal, dropout, seed)
+    return attention_in_blocks(score, query, key, value, [scale], scale.shape[0], mask, causal, dropout, seed)
 
 
 def _plain(query, key, value, scale, mask, causal, dropout, seed):

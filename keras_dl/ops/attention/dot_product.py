@@ -12,6 +12,9 @@ from keras_dl.ops.attention.precision import wide
 def dot_product_attention(query, key, value, scale=1.0, mask=None, causal=False, dropout=0.0, seed=None):
     """Softmax over the keys of `scale query . key`, times the values, for each head.
 
+    On TensorFlow block by block of queries, whose weights are computed anew on the way back, so that `[B, H, T, S]` is
+    never held; on other backends by the formula.
+
     Args:
         query: float tensor `[B, T, H, D]`.
         key: float tensor `[B, S, H, D]`.
@@ -28,7 +31,8 @@ def dot_product_attention(query, key, value, scale=1.0, mask=None, causal=False,
         float tensor `[B, T, H, V]` of the values' dtype.
 
     Raises:
-        ValueError: for shapes that do not fit, or a dropout out of range or without seed.
+        ValueError: for shapes that do not fit, or a dropout out of range or without seed. On TensorFlow for
+            gradients of second order, which `masked_softmax(scaled_dot_score(...))` has.
 
     Source: Vaswani et al. 2017, "Attention is all you need", equation 1, https://arxiv.org/abs/1706.03762
 
