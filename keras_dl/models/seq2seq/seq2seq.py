@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from keras_dl.models.seq2seq.recurrent_encoder import Encoded
-from keras_dl.ops.decoding import beam_search, greedy_search
+from keras_dl.ops.decoding import beam_search, greedy_search, sample_search
 from keras_dl.ops.special_ids import END, PADDING, START, UNKNOWN
 
 LONGEST = 100
@@ -79,8 +79,23 @@ class Seq2Seq(keras.Model):
         """
         if beam_width == 1 and (top_paths != 1 or penalties):
             raise ValueError("Several answers and penalties need `beam_width` above 1. Received: beam_width=1")
-        options = {"beam_width": beam_width, "top_paths": top_paths, "min_length": min_length, **penalties}
-        return self._search(self._ids(source), tf.convert_to_tensor(max_length), **options)
+        options = {"beam_width": beam_width, "top_paths": top_paths, **penalties} if beam_width > 1 else {}
+        search = beam_search if beam_width > 1 else greedy_search
+        return self._in_graph(search, self._ids(source), tf.convert_to_tensor(max_length), min_length, options)
+
+    def sample(self, source, seed, *, temperature=1.0, top_k=0, top_p=1.0, max_length=LONGEST, min_length=0):
+        """Draws an answer to each source by its probability.
+
+        Args:
+            source, max_length, min_length: as in `decode`.
+            seed, temperature, top_k, top_p: as in `keras_dl.ops.decoding.sample_search`.
+
+        Returns:
+            `Decoded`, with one answer to each source.
+        """
+        options = {"seed": seed, "temperature": temperature, "top_k": top_k, "top_p": top_p}
+        options = {name: tf.convert_to_tensor(value) for name, value in options.items()}
+        return self._in_graph(sample_search, self._ids(source), tf.convert_to_tensor(max_length), min_length, options)
 
     def signatures(self, max_length=LONGEST, **search):
         """What TensorFlow Serving answers, for `Pipeline.signatures`: text in, text out.
@@ -125,10 +140,10 @@ class Seq2Seq(keras.Model):
         return tf.pad(ids, [[0, 0], [0, tf.maximum(1 - tf.shape(ids)[1], 0)]])
 
     @functools.cached_property
-    def _search(self):
-        return tf.function(self._decode, reduce_retracing=True, autograph=False)
+    def _in_graph(self):
+        return tf.function(self._search, reduce_retracing=True, autograph=False)
 
-    def _decode(self, ids, max_length, beam_width, top_paths, **options):
+    def _search(self, search, ids, max_length, min_length, options):
         encoded = Encoded(*self.encoder(ids, training=False))
         prepared = self.decoder.prepare(encoded)
         state = self.decoder.start(encoded, prepared, max_length)
@@ -138,10 +153,10 @@ class Seq2Seq(keras.Model):
             logits, state, alignment = self.decoder.step(tokens, time, state, prepared)
             return tf.where(never, float("-inf"), logits), state, alignment
 
-        options |= {"start": START, "end": END, "max_length": max_length}
-        if beam_width == 1:
-            return greedy_search(step, state, prepared, **options)
-        return beam_search(step, state, prepared, beam_width=beam_width, top_paths=top_paths, **options)
+        if options.get("coverage_penalty"):
+            options = {**options, "memory_mask": encoded.mask}
+        bounds = {"start": START, "end": END, "max_length": max_length, "min_length": min_length}
+        return search(step, state, prepared, **bounds, **options)
 
     def get_config(self):
         parts = ("source_tokenizer", "target_tokenizer", "encoder", "decoder")

@@ -75,6 +75,23 @@ def test_a_row_depends_on_itself_alone(model):
         assert not np.any(together.alignment[row, :, :, size:])
 
 
+def test_draws(model):
+    drawn = model.sample(TEXTS * 2, [1, 2, 3, 1, 2, 4], max_length=8)
+    np.testing.assert_array_equal(drawn.tokens[:2], drawn.tokens[3:5])
+    assert (drawn.tokens[2].numpy() != drawn.tokens[5].numpy()).any()
+    greedy = model.decode(TEXTS, max_length=8).tokens
+    np.testing.assert_array_equal(model.sample(TEXTS, 7, temperature=0.0, max_length=8).tokens, greedy)
+    np.testing.assert_array_equal(model.sample(TEXTS, 7, top_k=1, max_length=8).tokens, greedy)
+
+
+def test_padding_is_not_to_be_covered(model):
+    """A row alone and beside a longer one is penalised alike."""
+    options = {"beam_width": 4, "max_length": 5, "coverage_penalty": 0.7}
+    together, alone = model.decode(TEXTS, **options), model.decode(TEXTS[:1], **options)
+    np.testing.assert_allclose(together.score[0], alone.score[0], atol=1e-5)
+    assert together.score[0, 0] < together.log_probability[0, 0]
+
+
 def test_ids_or_texts(model):
     ids = SOURCE(TEXTS)
     np.testing.assert_array_equal(model.decode(ids, max_length=4).tokens, model.decode(TEXTS, max_length=4).tokens)
