@@ -6,7 +6,8 @@ import keras
 from keras import ops, tree
 from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell  # what keras.layers.RNN knows such cells by
 
-from keras_dl.layers.attention.base import require_shapes, without_padding
+from keras_dl.layers.attention.inputs import require_shapes, without_padding
+from keras_dl.layers.recurrent_cell import cells_of, draw_dropout, forget_dropout, output_size, run_cell, state_sizes
 
 
 @keras.saving.register_keras_serializable("keras_dl")
@@ -114,7 +115,7 @@ class AttentionCell(keras.layers.Layer, DropoutRNNCell):
         if memory_shape is not None:
             self.memory_features = memory_shape[-1]
         features = self._require_memory_features()
-        units, fed = self._cell_output_size(), 0
+        units, fed = output_size(self.cell), 0
         if self.query == "previous":
             fed = features
         elif self.input_feeding:
@@ -186,12 +187,12 @@ class AttentionCell(keras.layers.Layer, DropoutRNNCell):
             return self.attention.step(query, prepared["keys"], prepared["values"], **options)
 
         if self.query == "previous":
-            last = self._packed(cell_states)[-1] if hasattr(self.cell, "cells") else cell_states
-            context, alignment = attend(tree.flatten(last)[0])
+            context, alignment = attend(cell_states[-len(state_sizes(cells_of(self.cell)[-1]))])
             features = [context]
         elif self.input_feeding:
             features = [attention]
-        hidden, cell_states = self._run_cell(ops.concatenate([inputs, *features], axis=-1), cell_states, training)
+        fed = ops.concatenate([inputs, *features], axis=-1)
+        hidden, cell_states = run_cell(self.cell, fed, cell_states, training)
         if self.query == "new":
             context, alignment = attend(hidden)
         attention = ops.cast(context, self.compute_dtype)
@@ -235,7 +236,7 @@ class AttentionCell(keras.layers.Layer, DropoutRNNCell):
 
     def _first_states(self, memory, cell_states):
         zeros = ops.zeros_like(memory[:, 0, :1])  # of as many rows, also where that is a tensor of the functional API
-        sizes = tree.flatten(self.cell.state_size)
+        sizes = state_sizes(self.cell)
         if cell_states is None:
             cell_states = self._cell_start(memory) or [ops.repeat(zeros, size, axis=-1) for size in sizes]
         cell_states = [ops.cast(state, self.compute_dtype) for state in tree.flatten(cell_states)]
@@ -249,25 +250,9 @@ class AttentionCell(keras.layers.Layer, DropoutRNNCell):
         """What the cell itself says; in the functional API it cannot, but for zeros."""
         if not isinstance(memory, keras.KerasTensor) and hasattr(self.cell, "get_initial_state"):
             return self.cell.get_initial_state(batch_size=ops.shape(memory)[0])
-        if any(getattr(cell, "learn_initial_state", False) for cell in self._cells()):
+        if any(getattr(cell, "learn_initial_state", False) for cell in cells_of(self.cell)):
             raise ValueError("Expected `cell_states`, or AttentionRNN, for cells that learn their initial state")
         return None
-
-    def _run_cell(self, inputs, states, training):
-        options = {"training": training} if getattr(self.cell, "_call_has_training_arg", False) else {}
-        packed = self._packed(states)
-        output, states = self.cell(inputs, packed if tree.is_nested(packed) else [packed], **options)
-        return ops.cast(output, self.compute_dtype), [ops.cast(x, self.compute_dtype) for x in tree.flatten(states)]
-
-    def _packed(self, states):
-        return tree.pack_sequence_as(self.cell.state_size, list(states))
-
-    def _cells(self):
-        return getattr(self.cell, "cells", [self.cell])
-
-    def _cell_output_size(self):
-        size = getattr(self.cell, "output_size", None)
-        return tree.flatten(self.cell.state_size)[0] if size is None else size
 
     def _require_memory_features(self):
         if self.memory_features is None:
@@ -281,7 +266,7 @@ class AttentionCell(keras.layers.Layer, DropoutRNNCell):
     def state_size(self):
         """As `keras.layers.RNN` asks for it; `()` for what a cell cannot know."""
         attention = self.attention_units or self.memory_features or ()
-        return [*tree.flatten(self.cell.state_size), attention, (), (), ()]
+        return [*state_sizes(self.cell), attention, (), (), ()]
 
     @property
     def attention_size(self):
@@ -290,7 +275,7 @@ class AttentionCell(keras.layers.Layer, DropoutRNNCell):
 
     @property
     def output_size(self):
-        return self._cell_output_size() if self.output_kind == "cell" else self.attention_size
+        return output_size(self.cell) if self.output_kind == "cell" else self.attention_size
 
     def get_dropout_mask(self, step_input):
         """Draws the dropout of the cells within, one mask for all steps; `keras.layers.RNN` calls it ahead of the loop.
@@ -298,23 +283,14 @@ class AttentionCell(keras.layers.Layer, DropoutRNNCell):
         Args:
             step_input: tensor `[B, ...]`.
         """
-        features, zeros = self.cell_features, ops.zeros((ops.shape(step_input)[0], 1), self.compute_dtype)
-        for cell in self._cells():
-            sizes = tree.flatten(cell.state_size)
-            if isinstance(cell, DropoutRNNCell):
-                cell.get_dropout_mask(ops.repeat(zeros, features, axis=-1))
-                cell.get_recurrent_dropout_mask(ops.repeat(zeros, sizes[0], axis=-1))
-            features = getattr(cell, "output_size", None) or sizes[0]
+        draw_dropout(self.cell, ops.zeros((ops.shape(step_input)[0], 1), self.compute_dtype), self.cell_features)
 
     def get_recurrent_dropout_mask(self, step_input):
         """Part of `get_dropout_mask`."""
 
     def reset_dropout_mask(self):
         """Forgets what was drawn."""
-        for cell in self._cells():
-            if isinstance(cell, DropoutRNNCell):
-                cell.reset_dropout_mask()
-                cell.reset_recurrent_dropout_mask()
+        forget_dropout(self.cell)
 
     def reset_recurrent_dropout_mask(self):
         """Part of `reset_dropout_mask`."""

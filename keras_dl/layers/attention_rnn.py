@@ -3,7 +3,8 @@
 import keras
 from keras import ops, tree
 
-from keras_dl.layers.attention.base import without_padding
+from keras_dl.layers.attention.inputs import without_padding
+from keras_dl.layers.recurrent_cell import state_sizes
 from keras_dl.ops.scan import scan
 
 
@@ -93,7 +94,7 @@ class AttentionRNN(keras.layers.Layer):
 
     def _start(self, prepared, initial_state, training):
         given = tree.flatten(initial_state)
-        everything = len(given) == len(tree.flatten(self.cell.cell.state_size)) + 2
+        everything = len(given) == len(state_sizes(self.cell.cell)) + 2
         states = self.cell.start(prepared, given[:-2] if everything else initial_state, training)
         return [ops.cast(state, self.cell.compute_dtype) for state in given] if everything else states
 
@@ -113,7 +114,7 @@ class AttentionRNN(keras.layers.Layer):
         if self.return_alignments:
             shapes.append((batch, time, steps))
         if self.return_state:
-            sizes = [*tree.flatten(self.cell.cell.state_size), self.cell.attention_size, steps]
+            sizes = [*state_sizes(self.cell.cell), self.cell.attention_size, steps]
             shapes += [(batch, size) for size in sizes]
         return tuple(shapes) if len(shapes) > 1 else shapes[0]
 

@@ -5,7 +5,7 @@ import numbers
 import keras
 from keras import ops
 
-from keras_dl.layers.attention.base import without_padding
+from keras_dl.layers.attention.inputs import without_padding
 from keras_dl.ops.attention import masked_softmax
 from keras_dl.ops.attention.precision import wide
 

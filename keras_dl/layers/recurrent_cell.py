@@ -1,0 +1,127 @@
+"""Any recurrent cell of Keras, stacks of them too, taken as a function of a flat list of states."""
+
+from keras import ops, tree
+from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell  # what keras.layers.RNN knows such cells by
+
+
+def cells_of(cell):
+    """The cells of a stack, or the one cell.
+
+    Args:
+        cell: a recurrent cell.
+
+    Returns:
+        list of cells.
+
+    Example:
+
+    >>> import keras
+    >>> one = keras.layers.GRUCell(3)
+    >>> cells_of(one) == cells_of(keras.layers.StackedRNNCells([one])) == [one]
+    True
+    """
+    return getattr(cell, "cells", [cell])
+
+
+def state_sizes(cell):
+    """The features of each state, in order.
+
+    Args:
+        cell: a recurrent cell.
+
+    Returns:
+        list of int.
+
+    Example:
+
+    >>> import keras
+    >>> state_sizes(keras.layers.StackedRNNCells([keras.layers.LSTMCell(3), keras.layers.GRUCell(4)]))
+    [3, 3, 4]
+    """
+    return tree.flatten(cell.state_size)
+
+
+def output_size(cell):
+    """The features of the output.
+
+    Args:
+        cell: a recurrent cell.
+
+    Returns:
+        int.
+
+    Example:
+
+    >>> import keras
+    >>> output_size(keras.layers.StackedRNNCells([keras.layers.LSTMCell(3), keras.layers.GRUCell(4)]))
+    4
+    """
+    size = getattr(cell, "output_size", None)
+    return state_sizes(cell)[0] if size is None else size
+
+
+def run_cell(cell, inputs, states, training=False):
+    """One step.
+
+    Args:
+        cell: a recurrent cell.
+        inputs: float tensor `[B, D]`.
+        states: list of float tensors `[B, size]`, in the order of `state_sizes`.
+        training: bool, whether to drop anything.
+
+    Returns:
+        `(output [B, N], states)`, in the dtype of the inputs.
+
+    Example:
+
+    >>> import keras
+    >>> ones = keras.ops.ones((2, 3))
+    >>> output, states = run_cell(keras.layers.LSTMCell(3), ones, [ones, ones])
+    >>> output.shape, len(states)
+    (TensorShape([2, 3]), 2)
+    """
+    options = {"training": training} if getattr(cell, "_call_has_training_arg", False) else {}
+    packed = tree.pack_sequence_as(cell.state_size, list(states))
+    output, states = cell(inputs, packed if tree.is_nested(packed) else [packed], **options)
+    output, *states = (ops.cast(x, inputs.dtype) for x in (output, *tree.flatten(states)))
+    return output, states
+
+
+def draw_dropout(cell, rows, features):
+    """Draws the dropout of a cell, one mask for all steps to come; in the loop itself Keras' cells must not draw.
+
+    Args:
+        cell: a recurrent cell.
+        rows: tensor `[B, 1]` of zeros.
+        features: int, D of the inputs.
+
+    Example:
+
+    >>> import keras
+    >>> cell = keras.layers.GRUCell(3, dropout=0.5)
+    >>> draw_dropout(cell, keras.ops.zeros((2, 1)), features=4)
+    >>> cell.get_dropout_mask(None).shape
+    TensorShape([2, 4])
+    """
+    for each in cells_of(cell):
+        if isinstance(each, DropoutRNNCell):
+            each.get_dropout_mask(ops.repeat(rows, features, axis=-1))
+            each.get_recurrent_dropout_mask(ops.repeat(rows, state_sizes(each)[0], axis=-1))
+        features = output_size(each)
+
+
+def forget_dropout(cell):
+    """Forgets what was drawn.
+
+    Args:
+        cell: a recurrent cell.
+
+    Example:
+
+    >>> import keras
+    >>> forget_dropout(keras.layers.GRUCell(3, dropout=0.5))
+    """
+    for each in cells_of(cell):
+        if isinstance(each, DropoutRNNCell):
+            each.reset_dropout_mask()
+            each.reset_recurrent_dropout_mask()

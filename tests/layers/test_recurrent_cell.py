@@ -1,0 +1,39 @@
+"""Cells as functions of flat states: as Keras calls them, alone and stacked."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_dl.layers import ESNCell, PeepholeLSTMCell
+from keras_dl.layers.recurrent_cell import draw_dropout, forget_dropout, output_size, run_cell, state_sizes
+
+X = np.random.default_rng(0).normal(size=(2, 3)).astype("float32")
+CELLS = {
+    "lstm": (lambda: keras.layers.LSTMCell(4), [4, 4], 4),
+    "gru": (lambda: keras.layers.GRUCell(4), [4], 4),
+    "esn": (lambda: ESNCell(4, fan_in=2), [4], 4),
+    "stack": (lambda: keras.layers.StackedRNNCells([PeepholeLSTMCell(4), keras.layers.GRUCell(5)]), [4, 4, 5], 5),
+    "stack of one": (lambda: keras.layers.StackedRNNCells([keras.layers.LSTMCell(4)]), [4, 4], 4),
+}
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_runs_as_in_the_loop_of_keras(name):
+    make, sizes, size = CELLS[name]
+    cell = make()
+    assert state_sizes(cell) == sizes and output_size(cell) == size
+    states = [np.zeros((2, each), "float32") for each in sizes]
+    for _ in range(2):
+        output, states = run_cell(cell, keras.ops.convert_to_tensor(X), states)
+    assert [state.shape for state in states] == [(2, each) for each in sizes]
+    np.testing.assert_allclose(output, keras.layers.RNN(cell)(np.stack([X, X], axis=1)), atol=1e-6)
+
+
+def test_dropout_is_drawn_for_each_cell_and_forgotten():
+    cells = [PeepholeLSTMCell(4, dropout=0.5), PeepholeLSTMCell(5, dropout=0.5, recurrent_dropout=0.5)]
+    stack = keras.layers.StackedRNNCells([*cells, ESNCell(4, fan_in=2)])
+    draw_dropout(stack, keras.ops.zeros((2, 1)), features=3)
+    assert cells[0]._dropout_mask.shape == (2, 3) and cells[0]._recurrent_dropout_mask is None
+    assert cells[1]._dropout_mask.shape == (2, 4) and cells[1]._recurrent_dropout_mask.shape == (2, 5)
+    forget_dropout(stack)
+    assert cells[0]._dropout_mask is cells[1]._dropout_mask is cells[1]._recurrent_dropout_mask is None
