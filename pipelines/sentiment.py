@@ -5,6 +5,10 @@
     keras-dl predict sentiment --input '{"text": ["not good at all"]}'
 
 `--data` is also a file of lines `LABEL<tab>TEXT`, or tfds:imdb_reviews, tfds:glue/sst2.
+
+Expected, of the invented opinions with the default values: right in the test texts by attention 100 %, by the mean
+98 %, by the last state 81 %. In film reviews of a sentence (10 662, by Pang and Lee 2005) the pooling does not matter:
+75, 75 and 76 %. The run's table compares all three, and its picture shows the words that attention chose.
 """
 
 import functools
@@ -96,7 +100,7 @@ class Sentiment(Pipeline):
         return {"serving_default": (classify, [tf.TensorSpec([None], tf.string, name="text")])}
 
     def request(self, example):
-        return {"text": np.array([example[0]])}
+        return {"text": np.array([np.asarray(example[0]).item().decode()])}
 
     def answer(self, example):
         return labels(self.source)[int(example[1])]

@@ -32,7 +32,7 @@ def log_model(model: keras.Model, example) -> str:
     Returns:
         The model's URI, for `register`, `mlflow.keras.load_model` and `mlflow.pyfunc.load_model`.
     """
-    inputs = keras.tree.map_structure(keras.ops.convert_to_numpy, example)
+    inputs = keras.tree.map_structure(_array, example)
     requirements = [f"{name}=={importlib.metadata.version(name)}" for name in ("tensorflow", "keras", "numpy")]
     signature = ModelSignature(*map(_schema, _inputs_and_outputs(model, inputs)))
 
@@ -59,6 +59,12 @@ def log_model(model: keras.Model, example) -> str:
         validate_serving_input=False,  # would load the model again and predict, with Keras' progress bar
     )
     return info.model_uri
+
+
+def _array(tensor):
+    """A NumPy array of a tensor, of texts as str: MLflow writes no bytes."""
+    array = keras.ops.convert_to_numpy(tensor)
+    return np.array([text.decode() for text in array.flat]).reshape(array.shape) if array.dtype == object else array
 
 
 def _save_graph(model, path, signature):
@@ -102,7 +108,7 @@ def _schema(tensors):
     shapes = [[-1, *(-1 if size is None else size for size in tensor.shape[1:])] for tensor in tensors]
     return Schema(
         [
-            TensorSpec(np.dtype(tensor.dtype), shape, name)
+            TensorSpec(np.dtype("str" if tensor.dtype == "string" else tensor.dtype), shape, name)
             for tensor, shape, name in zip(tensors, shapes, names, strict=True)
         ]
     )
