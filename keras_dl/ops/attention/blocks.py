@@ -50,7 +50,8 @@ def attention_in_blocks(score, query, key, value, parameters, width, mask, causa
         return _attend(score, query, key, value, parameters, width, mask, causal, _Dropout(dropout, seed, 0))
     # Each part of the queries without the keys that none of it may see: a third of the work is saved.
     queries, keys, contexts = _size(query, 1), _size(key, 1), []
-    parts = max(1, min(_CAUSAL_PARTS, queries)) if isinstance(queries, int) else _CAUSAL_PARTS
+    # Each part is a loop in the graph: too much to trace for sequences that may be of a few steps.
+    parts = max(1, min(_CAUSAL_PARTS, queries)) if isinstance(queries, int) else 1
     for part in range(parts):
         first, last = (queries * number // parts for number in (part, part + 1))
         seen = _greatest(0, last + keys - queries)
