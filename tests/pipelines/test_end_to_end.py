@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import functools
 import io
+import itertools
 import json
 import os
 import re
@@ -65,6 +66,13 @@ def few_opinions(folder):
     return str(folder / "opinions")
 
 
+def few_words(folder):
+    """A dictionary in which each letter has its phone."""
+    words = ["".join(letters) for letters in itertools.product("abc", "de", "fgh", "ij", "klm")]
+    (folder / "words.dict").write_text("\n".join(f"{word}  {' '.join(word.upper())}" for word in words))
+    return str(folder / "words.dict")
+
+
 # Less data than by default, where a pipeline takes other data: one file of the standard library instead of all.
 DATA = {
     "python_source": lambda folder: argparse.__file__,
@@ -72,6 +80,7 @@ DATA = {
     "sentiment": few_opinions,
     "spoken_digits": few_digits,
     "translation": few_pairs,
+    "letters_to_phones": few_words,
 }
 
 # What is given where no other data are, and no choice makes a training short.
