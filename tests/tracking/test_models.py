@@ -140,3 +140,16 @@ def test_no_code_is_run_from_a_stored_model(project):
     registry.register(project, "speech", uri, "loss", 0.5, "min", "same")
     with pytest.raises(UserError, match="speech version 1 cannot be loaded: .*unsafe"):
         load_version(registry.get_version("speech", "champion"), {})
+
+
+def test_a_model_of_texts_is_stored_and_answers(project):
+    text = keras.Input((), dtype="string", name="text")
+    words = keras.layers.StringLookup(vocabulary=["gut", "größer"])(text)
+    model = keras.Model(text, keras.layers.Embedding(3, 2)(words))
+    texts = tf.constant(["größer", "schlecht", "gut"])
+    uri, run = log(project, model, texts[:2])
+    assert "größer" in json.loads(file_of(uri, "serving_input_example.json"))["inputs"]
+    assert "pyfunc" not in mlflow.get_run(run.info.run_id).data.tags
+    np.testing.assert_array_equal(mlflow.keras.load_model(uri)(texts), model(texts))
+    answer = mlflow.pyfunc.load_model(uri).predict(np.array(["größer", "schlecht", "gut"]))
+    np.testing.assert_allclose(answer, model(texts), rtol=1e-6)
