@@ -1,15 +1,12 @@
 """Migration of attention: against the real TensorFlow Addons where they are installed, and their objects imitated."""
 
-import json
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
 from keras_dl.layers import AdditiveAttention, GeneralAttention, MonotonicAttention
 from keras_dl.migration import convert_layer
+
+from .addons import run_beside_addons
 
 GENERATOR = np.random.default_rng(0)
 
@@ -87,17 +84,6 @@ def test_a_wrapper_with_functions_of_its_own_is_refused():
 
 
 PARITY = """
-import os
-os.environ.update(TF_USE_LEGACY_KERAS="1", TF_ADDONS_PY_OPS="1", TF_CPP_MIN_LOG_LEVEL="3")
-import json, sys, keras, numpy as np, tensorflow as tf
-try:
-    import tf_keras.src.engine.keras_tensor
-    sys.modules["keras.src.engine"] = sys.modules["tf_keras.src.engine"]
-    import tensorflow_addons as tfa
-except ImportError as error:
-    print(json.dumps({"missing": str(error)}))
-    sys.exit()
-del sys.modules["keras.src.engine"]
 from keras_dl.layers import AttentionRNN
 from keras_dl.migration import convert_layer
 errors = {"float32": {}, "float64": {}}
@@ -183,11 +169,7 @@ print(json.dumps(errors))
 
 
 def test_outputs_are_those_of_tensorflow_addons():
-    answer = subprocess.run([sys.executable, "-c", PARITY], env=dict(os.environ), capture_output=True, text=True)
-    assert answer.returncode == 0, answer.stderr
-    errors = json.loads(answer.stdout.splitlines()[-1])
-    if "missing" in errors:
-        pytest.skip(f"the extra `addons` is not installed, or not whole: {errors['missing']}")
+    errors = run_beside_addons(PARITY)
     assert len(errors["float32"]) == 7 + 4 * 3 + 3
     assert {name: value for name, value in errors["float32"].items() if not value < 1e-6} == {}
     assert {name: value for name, value in errors["float64"].items() if not value < 1e-12} == {}

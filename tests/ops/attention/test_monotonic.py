@@ -1,10 +1,5 @@
 """monotonic_alignment: against the recursion as it is written down, and TensorFlow Addons."""
 
-import json
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -12,6 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_dl.ops.attention import monotonic_alignment
+
+from ...addons import run_beside_addons
 
 MODES = ["parallel", "recursive"]
 
@@ -100,17 +97,6 @@ def test_another_mode_is_refused():
 
 
 ADDONS = """
-import os
-os.environ.update(TF_USE_LEGACY_KERAS="1", TF_ADDONS_PY_OPS="1", TF_CPP_MIN_LOG_LEVEL="3")
-import json, sys, numpy as np, keras
-try:
-    import tf_keras.src.engine.keras_tensor
-    sys.modules["keras.src.engine"] = sys.modules["tf_keras.src.engine"]
-    import tensorflow_addons as tfa
-except ImportError as error:
-    print(json.dumps({"missing": str(error)}))
-    sys.exit()
-del sys.modules["keras.src.engine"]
 from tensorflow_addons.seq2seq.attention_wrapper import monotonic_attention
 cases = json.load(sys.stdin)
 found = {}
@@ -128,14 +114,7 @@ def test_is_that_of_tensorflow_addons():
     # With a key at which nobody goes on, its parallel mode loses all that comes behind.
     cases["parallel"][0] = np.clip(cases["parallel"][0], 0.0, 0.9).tolist()
     cases["hard"] = [np.round(cases["hard"][0]).tolist(), np.eye(9)[[0, 0]].tolist()]
-    environment = dict(os.environ)
-    answer = subprocess.run(
-        [sys.executable, "-c", ADDONS], env=environment, input=json.dumps(cases), capture_output=True, text=True
-    )
-    assert answer.returncode == 0, answer.stderr
-    found = json.loads(answer.stdout.splitlines()[-1])
-    if "missing" in found:
-        pytest.skip(f"the extra `addons` is not installed, or not whole: {found['missing']}")
+    found = run_beside_addons(ADDONS, cases)
     for mode, tensors in cases.items():
         ours = monotonic_alignment(*(np.array(x, "float32") for x in tensors), mode)
         np.testing.assert_allclose(ours, np.array(found[mode]).swapaxes(0, 1), atol=1e-6, err_msg=mode)
