@@ -47,7 +47,9 @@ def pipeline_of(dictionary, **values):
 
 @pytest.fixture(scope="module")
 def made(dictionary):
-    return pipeline_of(dictionary)
+    pipeline, hp, module = pipeline_of(dictionary)
+    pipeline.data(hp)  # as every command does first
+    return pipeline, hp, module
 
 
 @pytest.fixture(scope="module")
