@@ -18,6 +18,11 @@ class Encoded(NamedTuple):
         memory: float tensor `[B, S, D]`, what stands at each symbol.
         mask: bool tensor `[B, S]`, False at padding.
         summary: float tensor `[B, K]`, the whole sequence in one vector, for the decoder's first state.
+
+    Example:
+
+    >>> Encoded(memory=None, mask=None, summary=None)._fields
+    ('memory', 'mask', 'summary')
     """
 
     memory: object

@@ -9,7 +9,19 @@ from keras_dl.models.seq2seq.transformer_blocks import AttentionBlock, FeedForwa
 
 
 class Transformer(keras.layers.Layer):
-    """What encoder and decoder have in common: sizes, and the embedding of ids with their positions."""
+    """What encoder and decoder have in common: sizes, and the embedding of ids with their positions.
+
+    Args:
+        vocabulary, units, heads, depth, hidden, dropout: see `TransformerEncoder`.
+
+    Raises:
+        ValueError: for sizes below 1, or `units` that is odd or no multiple of `heads`.
+
+    Example:
+
+    >>> Transformer(vocabulary=9, units=8).embedded(ops.array([[4, 5, 6]])).shape
+    TensorShape([1, 3, 8])
+    """
 
     def __init__(self, vocabulary, units, heads=4, depth=2, hidden=None, dropout=0.0, **kwargs):
         super().__init__(**kwargs)

@@ -43,8 +43,8 @@ class AttentionBlock(keras.layers.Layer):
 
     Example:
 
-    >>> block = AttentionBlock(units=8, heads=2)
-    >>> x = ops.ones((1, 5, 8))
+    >>> block, x = AttentionBlock(units=8, heads=2), ops.ones((1, 5, 8))
+    >>> block.build(x.shape)
     >>> block(x, *block.keys_values(x), use_causal_mask=True).shape
     TensorShape([1, 5, 8])
 

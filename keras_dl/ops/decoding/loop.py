@@ -16,7 +16,10 @@ class History(NamedTuple):
         parents: int32 tensor `[T, N]`, the hypothesis of the step before that each goes on with, or None.
         alignment: float32 tensor `[T, N, S]`, or None.
 
-    Example: see `run`.
+    Example:
+
+    >>> History(tokens=tf.zeros([2, 3], tf.int32), parents=None, alignment=None).tokens.shape
+    TensorShape([2, 3])
     """
 
     tokens: tf.Tensor
