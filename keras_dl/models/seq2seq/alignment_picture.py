@@ -30,7 +30,8 @@ def alignment_picture(examples, columns=2):
         axis.set_axis_off()
     for axis, (title, source, written, alignment) in zip(axes.flat, examples, strict=False):
         axis.imshow(np.asarray(alignment)[: len(written), : len(source)], cmap="Greens", vmin=0, vmax=1, aspect="auto")
-        axis.set_xticks(range(len(source)), source, fontsize=8)
+        upright = max(map(len, source), default=0) < 2
+        axis.set_xticks(range(len(source)), source, fontsize=8, rotation=0 if upright else 90)
         axis.set_yticks(range(len(written)), written, fontsize=8)
         axis.xaxis.tick_top()
         axis.tick_params(length=0)
