@@ -19,15 +19,17 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def _values(arguments):
-    """What argparse does not know: the values among it, and the rest. `--two-words 3` is another way to say
-    `two_words=3`; of one word it would more often be a slip."""
-    values, rest, remaining = [], [], iter(arguments)
-    for text in remaining:
+    """What argparse does not know: the values among it, and the rest. `--name 3` is another way to say `name=3`."""
+    values, rest, remaining = [], [], list(arguments)
+    while remaining:
+        text = remaining.pop(0)
         name, equals, value = text.partition("=")
-        if name.startswith("--") and "-" in name.strip("-"):
-            values.append(f"{name[2:].replace('-', '_')}={value if equals else next(remaining, '')}")
-        else:
+        if not name.startswith("--"):
             (rest if text.startswith("-") else values).append(text)
+        elif equals or (remaining and not remaining[0].startswith("--")):
+            values.append(f"{name[2:].replace('-', '_')}={value if equals else remaining.pop(0)}")
+        else:
+            rest.append(text)
     return values, rest
 
 

@@ -29,6 +29,7 @@ from keras_dl.ops.special_ids import FIRST
 
 BUCKETS = [8, 16, 24, 32, 48]
 LONGEST = 64  # subwords; longer pairs are not trained on
+CHARACTERS = 20 * LONGEST  # bytes of a text that is looked at for that
 SEARCH = {"max_length": 2 * LONGEST, "beam_width": 4, "length_penalty": 0.6}
 SHOWN = 4
 
@@ -93,13 +94,16 @@ class Translation(Pipeline):
         return target.text(example[1]).numpy().decode()
 
     def report(self, model, splits):
-        _, right, written = translated(model, splits)
+        _, right, written = translated(model, self.source)
         scores = translation_scores(written, right)
         print(f"\nBLEU {scores['bleu']:.1f}, chrF {scores['chrf']:.1f} of {len(right)} test sentences")
+        lengths = [len(ids) for inputs, labels in splits.test.unbatch() for ids in [labels[labels > 0]]]
+        if longer := sum(length > SEARCH["max_length"] for length in lengths):
+            print(f"{longer} of them have more than the {SEARCH['max_length']} subwords that are written at most")
         return scores
 
     def pictures(self, model, splits):
-        sources, right, written = translated(model, splits)
+        sources, right, written = translated(model, self.source)
         lines = zip(sources[:50], right[:50], written[:50], strict=True)
         examples = []
         for place in [place for place, text in enumerate(sources) if len(text.split()) < 12][:SHOWN]:
@@ -132,33 +136,32 @@ def encoded(source, subwords):
 
     def cut(split):
         parts = []
-        for batch in split.batch(1000):
+        for batch in split.batch(200):
             ids = {side: cutter(batch[side]) for side, cutter in cutters.items()}
             parts.append({side: tf.RaggedTensor.from_tensor(rows, padding=0) for side, rows in ids.items()})
         return {side: tf.concat([part[side] for part in parts], axis=0) for side in cutters}
 
-    train, validation, test = (cut(split) for split in pairs(source))
+    train, validation, test = pairs(source)
+    # Before they are cut: one line of a hundred thousand characters would hold up all of its batch.
+    short = train.filter(lambda pair: tf.reduce_all([tf.strings.length(text) < CHARACTERS for text in pair.values()]))
+    train, validation, test = cut(short), cut(validation), cut(test)
     fits = tf.reduce_all([rows.row_lengths() <= LONGEST for rows in train.values()], axis=0)
     train = {side: tf.ragged.boolean_mask(rows, fits) for side, rows in train.items()}
-    if left := int(tf.reduce_sum(tf.cast(~fits, tf.int32))):
-        print(f"{left} training pairs of more than {LONGEST} subwords are left out", file=sys.stderr)
+    if left := int(pairs(source).train.cardinality()) - train["source"].shape[0]:
+        print(f"left out {left} training pairs of more than {LONGEST} subwords", file=sys.stderr)
     return Splits(*(tf.data.Dataset.from_tensor_slices(split) for split in (train, validation, test)))
 
 
 @functools.cache
-def translated(model, splits):
+def translated(model, source):
     """The test split: sources, targets, and what the model writes; lists of str."""
     sources, right, written = [], [], []
-    for inputs, labels in splits.test:
-        decoded = model.decode(inputs["source"], **SEARCH)
-        sources += texts(model.source_tokenizer, inputs["source"])
-        right += texts(model.target_tokenizer, labels)
-        written += texts(model.target_tokenizer, decoded.tokens[:, 0])
+    for batch in pairs(source).test.batch(128):
+        decoded = model.decode(batch["source"], **SEARCH)
+        lines = batch["source"], batch["target"], model.target_tokenizer.text(decoded.tokens[:, 0])
+        for found, texts in zip((sources, right, written), lines, strict=True):
+            found += [text.decode() for text in texts.numpy()]
     return sources, right, written
-
-
-def texts(tokenizer, ids):
-    return [text.decode() for text in tokenizer.text(ids).numpy()]
 
 
 def pieces(tokenizer, ids):

@@ -26,7 +26,9 @@ VERBS = ["tune", "worker", "train", "evaluate", "export", "reproduce", "serve", 
         (["tune", "pipelines/halves.py", "--trials", "0"], "--trials: expected a whole number from 1. Received: 0"),
         (["tune", "pipelines/halves.py", "--trials", "six"], "--trials: expected a whole number from 1. Received: six"),
         (["train", "pipelines/halves.py", "--epochs", "1.5"], "expected a whole number from 1. Received: 1.5"),
-        (["train", "pipelines/halves.py", "--trials", "3"], "unrecognized arguments: --trials"),
+        (["train", "pipelines/halves.py", "--trials"], "unrecognized arguments: --trials"),
+        (["train", "pipelines/halves.py", "--trials", "--fresh"], "unrecognized arguments: --trials"),
+        (["evaluate", "pipelines/halves.py", "-k", "3"], "unrecognized arguments: -k"),
         (["serve", "digits", "--port", "80"], "unrecognized arguments: --port 80"),
         (["train", "pipelines/halves.py", "--seed", "x"], "--seed: expected a whole number from 0 to"),
         (["tune", "pipelines/halves.py", "--seed", "-1"], "whole number from 0 to 2147483647. Received: -1"),
@@ -131,10 +133,12 @@ def test_values_may_stand_before_and_after_the_options(arguments):
     assert sorted(options.values) == ["rate=0.1", "units=3"]
 
 
-@pytest.mark.parametrize("option", ["--held-out-speaker ann", "--held-out-speaker=ann"])
-def test_a_value_of_several_words_may_be_written_as_an_option(option):
+@pytest.mark.parametrize(
+    "option", ["--held-out-speaker ann --languages fr,de", "--held-out-speaker=ann --languages=fr,de"]
+)
+def test_a_value_may_be_written_as_an_option(option):
     options = parse(["train", "a.py", "units=3", *option.split(), "--epochs", "2", "rate=0.1"])
-    assert sorted(options.values) == ["held_out_speaker=ann", "rate=0.1", "units=3"]
+    assert sorted(options.values) == ["held_out_speaker=ann", "languages=fr,de", "rate=0.1", "units=3"]
     assert options.epochs == 2
 
 
