@@ -97,9 +97,9 @@ class Translation(Pipeline):
         _, right, written = translated(model, self.source)
         scores = translation_scores(written, right)
         print(f"\nBLEU {scores['bleu']:.1f}, chrF {scores['chrf']:.1f} of {len(right)} test sentences")
-        lengths = [len(ids) for inputs, labels in splits.test.unbatch() for ids in [labels[labels > 0]]]
-        if longer := sum(length > SEARCH["max_length"] for length in lengths):
-            print(f"{longer} of them have more than the {SEARCH['max_length']} subwords that are written at most")
+        most = SEARCH["max_length"]
+        if longer := sum(int(np.sum(np.count_nonzero(labels, axis=1) > most)) for _, labels in splits.test):
+            print(f"{longer} of them have more than {most} subwords, and none of more is written")
         return scores
 
     def pictures(self, model, splits):
