@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_dl.layers import AttentionCell, PeepholeLSTMCell
 from keras_dl.models.seq2seq.recurrent_encoder import Encoded, check_cell, check_sizes
+from keras_dl.models.seq2seq.scheduled_sampling import drawn_places
 from keras_dl.ops.scan import scan
 
 CELLS = {"lstm": keras.layers.LSTMCell, "gru": keras.layers.GRUCell, "peephole": PeepholeLSTMCell}
@@ -122,7 +123,8 @@ class RecurrentDecoder(keras.layers.Layer):
             self.stack.build((None, self.embedding + more))
         self.project.build((None, self.units))
         if self.scheduled_sampling:
-            self.sampling_probability = self.add_weight((), "zeros", trainable=False, name="sampling_probability")
+            options = {"dtype": "float32", "autocast": False, "trainable": False}
+            self.sampling_probability = self.add_weight((), "zeros", name="sampling_probability", **options)
 
     def call(self, target, memory, memory_mask, summary, training=None):
         encoded = Encoded(memory, memory_mask, summary)
@@ -136,10 +138,8 @@ class RecurrentDecoder(keras.layers.Layer):
 
             inputs = [ops.swapaxes(x, 0, 1)]
         else:
-            # Which tokens are the decoder's own is drawn ahead: what it says is known in the loop alone. The start is
-            # never replaced, nor is padding.
-            own = keras.random.uniform(ops.shape(target), seed=self.seeds) < self.sampling_probability
-            own = own & (ops.arange(ops.shape(target)[1]) > 0) & (target != 0)
+            # Which tokens are the decoder's own is drawn ahead: what it says is known in the loop alone.
+            own = drawn_places(target, self.sampling_probability, self.seeds)
 
             def read(carry, slices):
                 token, replaced = slices

@@ -55,17 +55,36 @@ def teacher_forcing_probability(kind, step, rate, least=0.0):
     return max(least, probability)
 
 
+def drawn_places(target, probability, seed):
+    """Where a decoder in training is to read its own tokens.
+
+    Args:
+        target: int tensor `[B, T]`, what stands there, beginning with the start.
+        probability: float32 tensor `[]`, that a token is replaced; each by a draw of its own.
+        seed: as for every function of `keras.random`.
+
+    Returns:
+        bool tensor `[B, T]`, never True at the start nor at padding, 0.
+
+    Example:
+
+    >>> ops.convert_to_numpy(drawn_places(ops.array([[2, 7, 0]]), probability=1.0, seed=0)).tolist()
+    [[False, True, False]]
+    """
+    drawn = keras.random.uniform(ops.shape(target), dtype="float32", seed=seed) < probability
+    return drawn & (ops.arange(ops.shape(target)[1]) > 0) & (target != 0)
+
+
 def mix(target, said, probability, seed):
     """Puts tokens that the decoder said in the place of some that it should have read.
 
     Args:
         target: int tensor `[B, T]`, what stands there, beginning with the start.
         said: int tensor `[B, T]`, what the decoder said after each.
-        probability: float tensor `[]`, that a token is replaced; each by a draw of its own, the start never.
-        seed: as for every function of `keras.random`.
+        probability, seed: see `drawn_places`.
 
     Returns:
-        int tensor `[B, T]`. Padding, 0, stays.
+        int tensor `[B, T]`. The start and padding, 0, stay.
 
     Example:
 
@@ -73,9 +92,7 @@ def mix(target, said, probability, seed):
     [[2, 5, 0]]
     """
     own = ops.roll(ops.cast(said, target.dtype), 1, axis=1)
-    chosen = keras.random.uniform(ops.shape(target), seed=seed) < probability
-    chosen = chosen & (ops.arange(ops.shape(target)[1]) > 0) & (target != 0)
-    return ops.where(chosen, own, target)
+    return ops.where(drawn_places(target, probability, seed), own, target)
 
 
 class ScheduledSampling(keras.callbacks.Callback):

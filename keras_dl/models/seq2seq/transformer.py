@@ -166,7 +166,8 @@ class TransformerDecoder(Transformer):
         for layer in (self.embed, self.norm, *self.selves, *self.crosses, *self.feeds, self.project):
             layer.build((None, None, self.units))
         if self.scheduled_sampling:
-            self.sampling_probability = self.add_weight((), "zeros", trainable=False, name="sampling_probability")
+            options = {"dtype": "float32", "autocast": False, "trainable": False}
+            self.sampling_probability = self.add_weight((), "zeros", name="sampling_probability", **options)
 
     def call(self, target, memory, memory_mask, summary=None, training=None):
         prepared = self.prepare(Encoded(memory, memory_mask, summary))

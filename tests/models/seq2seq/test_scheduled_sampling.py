@@ -6,6 +6,8 @@ import pytest
 
 from keras_dl.models.seq2seq.scheduled_sampling import ScheduledSampling, mix, teacher_forcing_probability
 
+from .parts import small_model
+
 
 @pytest.mark.parametrize(
     ("kind", "rate", "expected"),
@@ -56,3 +58,17 @@ def test_the_callback_needs_a_decoder_that_samples():
     model.compile("sgd", "mse")
     with pytest.raises(ValueError, match="scheduled_sampling=True"):
         model.fit(np.ones((2, 2)), np.ones((2, 1)), verbose=0, callbacks=[ScheduledSampling("constant", 0.5)])
+
+
+@pytest.mark.parametrize("kind", ["additive", "transformer"])
+def test_in_mixed_precision(kind):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = small_model(kind, scheduled_sampling=True)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(True), jit_compile=False)
+    x = {"source": np.array([[4, 5, 0]] * 2), "target": np.array([[2, 4, 5, 0]] * 2)}
+    schedule = ScheduledSampling("constant", 0.7)
+    assert np.isfinite(model.fit(x, x["target"], verbose=0, callbacks=[schedule]).history["loss"]).all()
+    np.testing.assert_allclose(float(model.decoder.sampling_probability), 0.3, rtol=1e-6)  # not rounded to 8 bits
