@@ -16,7 +16,7 @@ def translation_scores(hypotheses, references):
         `{"bleu": float, "chrf": float}`, from 0 to 100, the best.
 
     Raises:
-        ValueError: if there are no texts, or not equally many of both.
+        ValueError: if there are no texts, not equally many of both, or what is given is no sequence of texts.
 
     Example:
 
@@ -29,7 +29,7 @@ def translation_scores(hypotheses, references):
     """
     import sacrebleu
 
-    hypotheses, references = ([_decoded(text) for text in texts] for texts in (hypotheses, references))
+    hypotheses, references = _texts("hypotheses", hypotheses), _texts("references", references)
     if not hypotheses or len(hypotheses) != len(references):
         raise ValueError(
             f"Expected as many references as hypotheses, and at least one. Received: {len(hypotheses)} hypotheses, "
@@ -39,5 +39,11 @@ def translation_scores(hypotheses, references):
     return {name: float(scorer(hypotheses, [references]).score) for name, scorer in scorers.items()}
 
 
-def _decoded(text):
-    return text.decode(errors="replace") if isinstance(text, bytes) else str(text)
+def _texts(name, given):
+    if isinstance(given, (str, bytes)):
+        raise ValueError(f"Expected `{name}` to be a sequence of texts. Received one text: {given!r:.60}")
+    texts = list(given)
+    for text in texts:
+        if not isinstance(text, (str, bytes)):
+            raise ValueError(f"Expected `{name}` to be a sequence of texts. Received in it: {text!r:.60}")
+    return [text.decode(errors="replace") if isinstance(text, bytes) else text for text in texts]

@@ -73,3 +73,17 @@ def test_what_does_not_fit_is_refused(hypotheses, references):
     message = f"Received: {len(hypotheses)} hypotheses, {len(references)} references"
     with pytest.raises(ValueError, match=message):
         translation_scores(hypotheses, references)
+
+
+@pytest.mark.parametrize(
+    ("hypotheses", "references", "message"),
+    [
+        (["a b"], [["a b"]], r"`references` to be a sequence of texts. Received in it: \['a b'\]"),
+        ([None], ["a"], "`hypotheses` to be a sequence of texts. Received in it: None"),
+        ("a b", "a b", "`hypotheses` to be a sequence of texts. Received one text: 'a b'"),
+        (["a"], b"a", "`references` to be a sequence of texts. Received one text: b'a'"),
+    ],
+)
+def test_what_are_no_texts_is_refused(hypotheses, references, message):
+    with pytest.raises(ValueError, match=message):
+        translation_scores(hypotheses, references)
