@@ -128,9 +128,13 @@ def labels(source):
 
 @functools.cache
 def vocabulary(source):
-    """The words that come twice or more in the texts to train on; the others teach what an unknown word is worth."""
+    """The words that come twice or more in the texts to train on; the others teach what an unknown word is worth.
+
+    Where no word comes twice, all of them.
+    """
     found = texts(source).train.batch(1000).map(lambda examples: words(examples["text"]))
-    return symbols(found.unbatch().as_numpy_iterator(), at_least=2)
+    found = list(found.unbatch().as_numpy_iterator())
+    return symbols(found, at_least=2) or symbols(found)
 
 
 def weights_of(model):

@@ -111,6 +111,14 @@ def test_texts_and_labels_of_ones_own(tmp_path):
     assert served(pipeline, model, ["fine"])["label"][0] in (b"bad", b"good", b"so-so")
 
 
+def test_texts_without_any_word_twice(tmp_path):
+    pipeline = load_pipeline(FILE)
+    (tmp_path / "table").write_text("".join(f"{('pos', 'neg')[n % 2]}\tw{n}\n" for n in range(30)))
+    pipeline.source = str(tmp_path / "table")
+    vocabulary = pipeline.custom_objects["vocabulary"](pipeline.source)
+    assert set(vocabulary) < {f"w{n}" for n in range(30)} and len(vocabulary) == 24
+
+
 def test_all_poolings_are_compared(capsys):
     pipeline = load_pipeline(FILE)
     pipeline.epochs = 1
