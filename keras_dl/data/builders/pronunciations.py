@@ -2,8 +2,10 @@
 
 import dataclasses
 import hashlib
+import lzma
 import re
 import zipfile
+import zlib
 from pathlib import Path
 
 import tensorflow_datasets as tfds
@@ -16,6 +18,9 @@ INVENTED = 8_000
 SHARES = (0.90, 0.05)
 FEWEST = 20
 LARGEST = 200_000_000  # bytes that an archive may unpack to
+ARCHIVE = b"PK\x03\x04"  # what one begins with
+# What zipfile lets through: of broken archives, of broken members, of passwords and unknown methods.
+BROKEN = (OSError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, NotImplementedError)
 
 
 @dataclasses.dataclass(eq=False)
@@ -54,6 +59,11 @@ class Pronunciations(tfds.core.GeneratorBasedBuilder):
     def __init__(self, dictionary=None, stress=False, **kwargs):
         if "config" in kwargs:
             dictionary, stress = kwargs["config"].dictionary, kwargs["config"].stress
+        if dictionary is not None and str(dictionary).startswith("tfds:"):
+            raise UserError(
+                "TensorFlow Datasets has no pronouncing dictionary: expected a file in the format of the CMU Pronouncing "
+                f"Dictionary, or the zip archive that it comes in. Received: {dictionary}"
+            )
         # Read once, for what they are is the name of the configuration.
         self._words = invent(INVENTED, self.SEED) if dictionary is None else read(Path(dictionary), stress)
         if "config" not in kwargs:
@@ -124,7 +134,10 @@ def read(path: Path, stress: bool = False) -> dict[str, list[list[str]]]:
 def _content(path):
     try:
         if not zipfile.is_zipfile(path):
-            return path.read_bytes()
+            content = path.read_bytes()
+            if content.startswith(ARCHIVE):
+                raise zipfile.BadZipFile("the zip archive is damaged or cut short")
+            return content
         with zipfile.ZipFile(path) as archive:
             files = [member for member in archive.infolist() if not member.is_dir()]
             named = [member for member in files if Path(member.filename).name in ("cmudict", "cmudict.dict")]
@@ -133,7 +146,7 @@ def _content(path):
                 raise UserError(f"expected one file called cmudict in {path}. It has: {found}")
             with archive.open((named or files)[0]) as member:
                 content = member.read(LARGEST + 1)
-    except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:  # also one with a password
+    except BROKEN as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"cannot read the dictionary {path}: {reason}") from error
     if len(content) > LARGEST:

@@ -124,6 +124,27 @@ def test_bad_files_are_refused(tmp_path):
         read(tmp_path / "broken.zip")
 
 
+def test_damaged_archives_are_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "whole.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("words", MORE)
+    whole = (tmp_path / "whole.zip").read_bytes()
+    assert len(read(tmp_path / "whole.zip")) == 26
+    content = 30 + len("words")  # behind the header of the member
+    (tmp_path / "broken.zip").write_bytes(whole[:content] + b"\xff" * 20 + whole[content + 20 :])
+    with pytest.raises(UserError, match="cannot read the dictionary .*broken.zip: "):
+        read(tmp_path / "broken.zip")
+    (tmp_path / "half.zip").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(
+        UserError, match="cannot read the dictionary .*half.zip: the zip archive is damaged or cut short"
+    ):
+        read(tmp_path / "half.zip")
+
+
+def test_tensorflow_datasets_has_no_dictionary():
+    with pytest.raises(UserError, match="TensorFlow Datasets has no pronouncing dictionary: .*Received: tfds:cmudict"):
+        load("pronunciations", dictionary="tfds:cmudict")
+
+
 @pytest.mark.skipif("KERAS_DL_TEST_DATA" not in os.environ, reason="KERAS_DL_TEST_DATA names no folder with cmudict/")
 def test_the_cmu_dictionary():
     words = read(Path(os.environ["KERAS_DL_TEST_DATA"]) / "cmudict" / "cmudict.zip")
