@@ -1,5 +1,6 @@
 """TensorFlow Datasets' own sets by name, with errors that say what to do."""
 
+import hashlib
 import sys
 
 import tensorflow_datasets as tfds
@@ -61,6 +62,19 @@ def prepare(builder: tfds.core.DatasetBuilder, name: str) -> tfds.core.DatasetBu
             f"({type(error).__name__}: {_first_line(error)}){help}"
         ) from error
     return builder
+
+
+def copy_name(builder: tfds.core.DatasetBuilder) -> str:
+    """What a copy of a set is called in the configuration of a builder of ours: another set, or version, another name.
+
+    Example:
+
+    >>> copy_name(find("tfds:mnist"))
+    'tfds_mnist_3_0_1_850407a6'
+    """
+    whole = builder.info.full_name  # with configuration and version
+    readable = "".join(sign if sign.isalnum() else "_" for sign in whole)
+    return f"tfds_{readable}_{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
 
 
 def parts(names: set[str]) -> tuple[str, str, str]:

@@ -3,12 +3,14 @@
 import importlib.util
 
 import pytest
+import tensorflow_datasets as tfds
 
 from keras_dl.data import load
-from keras_dl.data.catalogue import find
+from keras_dl.data.catalogue import copy_name, find
 from keras_dl.errors import UserError
 
 from .tiny_sets import tiny_set
+from .tiny_texts import tiny_texts
 
 
 def test_finding_downloads_nothing(tfds_data_dir):
@@ -76,3 +78,15 @@ def test_a_failed_set_is_tried_again(monkeypatch):
         load("tfds:tiny_flaky")
     monkeypatch.setattr(builder, "_split_generators", works)
     assert [len(split) for split in load("tfds:tiny_flaky")] == [14, 3, 3]
+
+
+def test_copies_of_other_sets_and_versions_have_other_names():
+    features = {"text": tfds.features.Text()}
+    tiny_texts("tiny_one_two", features, {"train": []})
+    one = tiny_texts("tiny_one", features, {"train": []})
+    one.BUILDER_CONFIGS = [tfds.core.BuilderConfig(name="two")]
+    names = [copy_name(find(name)) for name in ("tfds:tiny_one_two", "tfds:tiny_one/two", "tfds:tiny_one")]
+    assert names[0] != names[1] == names[2]
+    one.VERSION = tfds.core.Version("1.1.0")
+    assert copy_name(find("tfds:tiny_one/two")) not in names
+    assert all(name.isidentifier() for name in names)

@@ -1,5 +1,6 @@
 """Texts with a label each."""
 
+import collections
 import dataclasses
 import hashlib
 from pathlib import Path
@@ -14,6 +15,7 @@ from keras_dl.errors import UserError
 INVENTED = 4_000
 SHARES = (0.80, 0.10)
 FEWEST = 10  # of each label
+NAMED = 10  # labels that an error names at most
 
 
 @dataclasses.dataclass(eq=False)
@@ -53,7 +55,7 @@ class LabelledText(tfds.core.GeneratorBasedBuilder):
         if texts is not None and texts.startswith("tfds:"):
             self._set = catalogue.find(texts)
             self._keys = text_and_class(self._set.info, texts)
-            name = "tfds_" + "".join(sign if sign.isalnum() else "_" for sign in texts.removeprefix("tfds:"))
+            name = catalogue.copy_name(self._set)
         else:
             # Read once, for what they are is the name of the configuration.
             self._texts = dict(invent(INVENTED, self.SEED)) if texts is None else read(texts)
@@ -130,10 +132,11 @@ def read(texts: str) -> dict[str, str]:
     for text, label in found:
         if text:
             labelled.setdefault(text, label)
-    labels = list(labelled.values())
-    counts = {label: labels.count(label) for label in sorted(set(labels))}
+    counts = collections.Counter(labelled.values())
     if len(counts) < 2 or min(counts.values()) < FEWEST:
-        words = ", ".join(f"{label} {count}" for label, count in counts.items()) or "nothing"
+        words = ", ".join(f"{label} {counts[label]}" for label in sorted(counts)[:NAMED]) or "nothing"
+        if len(counts) > NAMED:
+            words = f"{len(counts)} labels: {words}, ..."
         raise UserError(f"expected two labels or more, with {FEWEST} different texts each. {texts} has: {words}")
     return labelled
 

@@ -58,10 +58,10 @@ class ParallelText(tfds.core.GeneratorBasedBuilder):
             self._pairs, skipped = clean(read(pairs), pairs)
             for why, count in skipped.items():
                 if count:
-                    print(f"{pairs}: left out {count} pairs {why}", file=sys.stderr)
+                    print(f"{pairs}: left out {count} {'pair' if count == 1 else 'pairs'} {why}", file=sys.stderr)
         if "config" not in kwargs:
             if pairs.startswith("tfds:"):
-                name = "tfds_" + "".join(sign if sign.isalnum() else "_" for sign in pairs.removeprefix("tfds:"))
+                name = catalogue.copy_name(catalogue.find(pairs))
             else:
                 name = f"files_{hashlib.sha256(repr(self._pairs).encode()).hexdigest()[:16]}"
             kwargs["config"] = ParallelTextConfig(name=name, pairs=pairs)

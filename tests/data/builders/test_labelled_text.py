@@ -61,6 +61,7 @@ def test_each_label_is_split_alike_and_no_text_is_in_two_splits(tmp_path):
         ([f"pos\t{n}" for n in range(30)], "two labels or more, with 10 different texts each. .*table has: pos 30"),
         ([f"pos\t{n}" for n in range(30)] + ["neg\tx"] * 20, "each. .*table has: neg 1, pos 30"),
         (["", " "], "table has: nothing"),
+        ([f"{n:02}\ttext {n}" for n in range(40)], r"table has: 40 labels: 00 1, 01 1, .* 09 1, \.\.\.$"),
     ],
 )
 def test_bad_tables_are_refused(lines, message, tmp_path):

@@ -61,7 +61,7 @@ def test_empty_sides_and_repeats_are_left_out_and_counted(tmp_path, capsys):
     assert sum(len(rows(split)) for split in load("parallel_text", pairs=path)) == 200
     said = capsys.readouterr().err
     assert f"{path}: left out 4 pairs with an empty side" in said
-    assert f"{path}: left out 1 pairs that had come before" in said
+    assert f"{path}: left out 1 pair that had come before" in said
 
 
 def test_files_of_different_length_are_named_with_their_lines(tmp_path, two_files):
