@@ -49,7 +49,8 @@ class RecurrentEncoder(keras.layers.Layer):
         **kwargs: `name`, `dtype`, as for every layer.
 
     Call arguments:
-        source: int tensor `[B, S]`, S at least 1; 0 is padding and stands at the end.
+        source: int tensor `[B, S]`, S at least 1; 0 is padding and stands at the end. An empty row is read as one
+            symbol of padding, though its mask is all False.
         training: bool, whether to drop anything.
 
     Returns:
@@ -93,9 +94,12 @@ class RecurrentEncoder(keras.layers.Layer):
         dtype = self.dtype_policy
         self.embed = keras.layers.Embedding(vocabulary, embedding, dtype=dtype, name="embed")
         self.drop = keras.layers.Dropout(dropout, dtype=dtype)
+        options = {"return_sequences": True, "return_state": True, "dtype": dtype}
+        if reverse and cell != "peephole":
+            options["use_cudnn"] = False  # it takes padding at the end only, and in reverse it stands first
         self.layers = []
         for number in range(depth):
-            layer = LAYERS[cell](units, return_sequences=True, return_state=True, dtype=dtype, name=f"{cell}_{number}")
+            layer = LAYERS[cell](units, name=f"{cell}_{number}", **options)
             if bidirectional:
                 layer = keras.layers.Bidirectional(layer, dtype=dtype, name=f"both_{number}")
             self.layers.append(layer)
@@ -109,7 +113,9 @@ class RecurrentEncoder(keras.layers.Layer):
 
     def call(self, source, training=None):
         mask = ops.not_equal(source, 0)
-        read = ops.flip(mask, axis=1) if self.reverse else mask
+        # cuDNN takes no row without a symbol.
+        read = ops.logical_or(mask, ops.arange(ops.shape(source)[1]) == 0)
+        read = ops.flip(read, axis=1) if self.reverse else read
         x = self.embed(ops.flip(source, axis=1) if self.reverse else source)
         for layer in self.layers:
             x, *states = layer(self.drop(x, training=training), mask=read, training=training)

@@ -42,6 +42,24 @@ def test_shapes_and_configuration(kind):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize("kind", ["lstm", "lstm_reversed", "peephole_one_way"])
+def test_an_empty_source_is_one_symbol_of_padding(kind):
+    """Since cuDNN refuses rows without a symbol."""
+    encoder = ENCODERS[kind]()
+    beside, alone = encoder(np.array([[4, 5, 6], [0, 0, 0]])), encoder(np.array([[0]]))
+    assert np.abs(alone.summary).max() > 0 and not np.any(beside.mask[1])
+    np.testing.assert_allclose(beside.memory[1, :1], alone.memory[0], atol=1e-6)
+    np.testing.assert_allclose(beside.summary[1], alone.summary[0], atol=1e-6)
+
+
+def test_cudnn_never_gets_padding_that_stands_first():
+    """On a GPU it would refuse it; here it is only seen to be switched off."""
+    for cell in ("lstm", "gru"):
+        encoder = RecurrentEncoder(12, 5, cell=cell, depth=2, bidirectional=False, reverse=True)
+        assert [layer.use_cudnn for layer in encoder.layers] == [False, False]
+        assert RecurrentEncoder(12, 5, cell=cell, bidirectional=False).layers[0].use_cudnn
+
+
 def test_a_reversed_source_is_read_from_its_end():
     """A reader of one way read in reverse is a reader of the reversed source; its memory keeps the order."""
     forward = RecurrentEncoder(12, 5, bidirectional=False)
