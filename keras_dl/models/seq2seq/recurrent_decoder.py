@@ -158,7 +158,7 @@ class RecurrentDecoder(keras.layers.Layer):
             return self.attended.prepare(encoded.memory, encoded.mask)
         return encoded.summary
 
-    def start(self, encoded, prepared, max_length=None):
+    def start(self, encoded, prepared):
         """The state before the first step, a list of tensors `[B, ...]`."""
         cell_states = [bridge(encoded.summary) for bridge in self.bridges]
         return cell_states if self.attention is None else self.attended.start(prepared, cell_states)

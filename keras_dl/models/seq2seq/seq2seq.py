@@ -146,7 +146,7 @@ class Seq2Seq(keras.Model):
     def _search(self, search, ids, max_length, min_length, options):
         encoded = Encoded(*self.encoder(ids, training=False))
         prepared = self.decoder.prepare(encoded)
-        state = self.decoder.start(encoded, prepared, max_length)
+        state = self.decoder.start(encoded, prepared)
         never = tf.reduce_sum(tf.one_hot([PADDING, UNKNOWN, START], self.target_tokenizer.size), axis=0) > 0
 
         def step(tokens, time, state, prepared):

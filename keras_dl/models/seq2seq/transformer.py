@@ -188,9 +188,9 @@ class TransformerDecoder(Transformer):
         """What stays the same through all steps: keys and values of the memory for each layer, and its mask."""
         return [cross.keys_values(encoded.memory) for cross in self.crosses], encoded.mask
 
-    def start(self, encoded, prepared, max_length):
-        """The state before the first step: empty caches with room for the start and `max_length` tokens."""
-        empty = ops.zeros((ops.shape(encoded.memory)[0], max_length + 1, self.units), self.compute_dtype)
+    def start(self, encoded, prepared):
+        """The state before the first step: empty caches, which grow with each."""
+        empty = ops.zeros((ops.shape(encoded.memory)[0], 0, self.units), self.compute_dtype)
         return [(empty, empty) for _ in self.selves]
 
     def step(self, tokens, time, state, prepared):
@@ -206,14 +206,13 @@ class TransformerDecoder(Transformer):
         """
         memories, mask = prepared
         x = self.embedded(tokens[:, None], start=time)[:, 0]
-        places = ops.arange(ops.shape(state[0][0])[1])
-        here, read = (places == time)[None, :, None], ops.broadcast_to(places <= time, ops.shape(state[0][0])[:2])
         after, alignments = [], []
         layers = zip(self.selves, self.crosses, self.feeds, memories, state, strict=True)
         for own, cross, feed, (keys, values), cache in layers:
             new = own.keys_values(own.normalized(x))
-            cache = tuple(ops.where(here, vector[:, None], old) for vector, old in zip(new, cache, strict=True))
-            x, _ = own.step(x, *cache, read)
+            pairs = zip(cache, new, strict=True)
+            cache = tuple(ops.concatenate([old, vector[:, None]], axis=1) for old, vector in pairs)
+            x, _ = own.step(x, *cache)
             x, weights = cross.step(x, keys, values, mask)
             x = feed(x)
             after.append(cache)

@@ -81,7 +81,7 @@ class AttentionBlock(keras.layers.Layer):
         )
         return x + self.drop(self.output_projection(attended), training=training)
 
-    def step(self, x, keys, values, value_mask):
+    def step(self, x, keys, values, value_mask=None):
         """One query of each row, `[B, units]`: `(result [B, units], weights [B, S])`, the mean over the heads."""
         attended, weights = self.attention.step(self.query(self.norm(x)), keys, values, value_mask)
         return x + self.output_projection(attended), weights

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from keras_dl.ops.decoding.decoded import Decoded
-from keras_dl.ops.decoding.loop import batch_size, run
+from keras_dl.ops.decoding.loop import batch_size, bounded, of_length, run
 from keras_dl.ops.decoding.penalties import coverage_penalty as coverage
 from keras_dl.ops.decoding.penalties import length_penalty as penalty
 from keras_dl.ops.decoding.trace import traced
@@ -133,7 +133,8 @@ def beam_search(
         return tokens, parents, (beams, attention, ended), goes_on
 
     rows, min_length = batch_size(state, memory), tf.cast(min_length, tf.int32)
-    count = tf.maximum(tf.cast(max_length, tf.int32), 0)
+    bound = bounded(max_length)
+    count = tf.convert_to_tensor(bound)
     places = None if memory_mask is None else tf.convert_to_tensor(memory_mask)[:, None]
     nothing = tf.fill([rows, top_paths], IMPOSSIBLE)
     none = tf.zeros([rows, top_paths], tf.int32)
@@ -158,7 +159,8 @@ def beam_search(
     possible = answers.score > IMPOSSIBLE
     length = tf.where(possible, answers.length, 0)
     tokens, alignment = traced(history, tf.where(possible, answers.place, 0), length)
-    tokens, alignment = tokens[..., :count], None if alignment is None else alignment[:, :, :count]
+    tokens = of_length(tokens, bound, -1, axis=2)
+    alignment = None if alignment is None else of_length(alignment, bound, 0.0, axis=2)
     return Decoded(tokens, length, answers.score, answers.log_probability, alignment, finished & possible)
 
 

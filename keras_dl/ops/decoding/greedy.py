@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from keras_dl.ops.decoding.decoded import Decoded
-from keras_dl.ops.decoding.loop import batch_size, run
+from keras_dl.ops.decoding.loop import batch_size, bounded, of_length, run
 
 
 def greedy_search(step, state, memory, *, start, end, max_length, min_length=0):
@@ -81,14 +81,16 @@ def one_a_row(step, state, memory, draw, *, start, end, max_length, min_length):
     history, _, (open_, length, total) = run(
         step, choose, state, memory, carry, start=start, end=end, max_length=max_length
     )
-    count = tf.maximum(tf.cast(max_length, tf.int32), 0)
+    bound = bounded(max_length)
+    count = tf.convert_to_tensor(bound)
     total = tf.where(count > 0, total, 0.0)
     possible = total > float("-inf")
     length = tf.where(possible, tf.minimum(length, count), 0)
-    inside = tf.sequence_mask(length, count)
-    tokens = tf.where(inside, tf.transpose(history.tokens[:count]), -1)
+    inside = tf.sequence_mask(length, tf.shape(history.tokens)[0])
+    tokens = of_length(tf.where(inside, tf.transpose(history.tokens), -1), bound, -1, axis=1)
     alignment = None
     if history.alignment is not None:
-        alignment = tf.where(inside[..., None], tf.transpose(history.alignment[:count], [1, 0, 2]), 0.0)[:, None]
+        alignment = tf.where(inside[..., None], tf.transpose(history.alignment, [1, 0, 2]), 0.0)
+        alignment = of_length(alignment, bound, 0.0, axis=1)[:, None]
     finished = possible & ~open_ & (count > 0)
     return Decoded(tokens[:, None], length[:, None], total[:, None], total[:, None], alignment, finished[:, None])

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 
 class History(NamedTuple):
-    """What was chosen in each of T steps; steps that were not run hold zeros.
+    """What was chosen in each of T steps, at least those that were run; the others hold zeros.
 
     Attributes:
         tokens: int32 tensor `[T, N]`.
@@ -92,8 +92,9 @@ def run(step, choose, state, memory, carry, *, start, end, max_length, width=1):
         width: int, hypotheses a row. Defaults to 1.
 
     Returns:
-        `(history, steps, carry)`: a `History` of `max_length` steps, how many of them were run, int32 `[]`, and what
-        `choose` remembered at last. A `max_length` below 1 is 1 here.
+        `(history, steps, carry)`: a `History`, how many steps were run, int32 `[]`, and what `choose` remembered at
+        last. The history has `max_length` steps if that is an int, which XLA needs, and else those that were run, so
+        that a high bound costs nothing. A `max_length` below 1 is 1 here.
 
     Raises:
         ValueError: if there is neither state nor memory, if the number of ids is not known, or start or end is none.
@@ -111,7 +112,8 @@ def run(step, choose, state, memory, carry, *, start, end, max_length, width=1):
     if min(start, end) < 0:
         raise ValueError(f"`start` and `end` must be ids, 0 or more. Received: {start} and {end}")
     state = tf.nest.map_structure(tf.convert_to_tensor, state)
-    length = tf.maximum(tf.cast(max_length, tf.int32), 1) if tf.is_tensor(max_length) else max(max_length, 1)
+    grows = tf.is_tensor(max_length)
+    length = tf.maximum(bounded(max_length), 1) if grows else max(max_length, 1)
 
     def advance(time, tokens, state, memory, carry):
         logits, state, alignment = step(tokens, time, state, memory)
@@ -131,8 +133,9 @@ def run(step, choose, state, memory, carry, *, start, end, max_length, width=1):
     variables, chosen = advance(tf.constant(0), first, state, memory, carry)
     variables = (*variables[:3], tf.nest.map_structure(_lasting, variables[3], state), variables[4])
     # What is not there is an empty tuple, since None cannot go through the loop.
+    size = {"size": 1 if grows else length, "dynamic_size": grows}
     histories = [
-        () if value is None else tf.TensorArray(value.dtype, length, element_shape=value.shape).write(0, value)
+        () if value is None else tf.TensorArray(value.dtype, **size, element_shape=value.shape).write(0, value)
         for value in chosen
     ]
     repeated = tf.nest.map_structure(lambda tensor: tensor if tensor is None else _repeated(tensor, width), memory)
@@ -155,6 +158,47 @@ def run(step, choose, state, memory, carry, *, start, end, max_length, width=1):
     )
     history = History(*(None if history == () else history.stack() for history in histories))
     return history, variables[0], variables[4]
+
+
+def bounded(max_length):
+    """A bound that is not negative.
+
+    Args:
+        max_length: int, or int tensor `[]`.
+
+    Returns:
+        int, or int32 tensor `[]`, 0 or more.
+
+    Example:
+
+    >>> bounded(-3)
+    0
+    """
+    return tf.maximum(tf.cast(max_length, tf.int32), 0) if tf.is_tensor(max_length) else max(max_length, 0)
+
+
+def of_length(tensor, length, filling, axis):
+    """Cuts or fills an axis.
+
+    Args:
+        tensor: tensor of any shape.
+        length: int, or int tensor `[]`, what the axis shall have.
+        filling: what the places that are missing hold.
+        axis: int from 0.
+
+    Returns:
+        tensor with so many places at the axis.
+
+    Example:
+
+    >>> of_length(tf.constant([[5, 6]]), 3, filling=-1, axis=1).numpy().tolist()
+    [[5, 6, -1]]
+    """
+    tensor = tensor[(slice(None),) * axis + (slice(length),)]
+    there = tensor.shape[axis]
+    missing = length - (tf.shape(tensor)[axis] if there is None else there)
+    paddings = [[0, missing if each == axis else 0] for each in range(tensor.shape.rank)]
+    return tf.pad(tensor, paddings, constant_values=filling)
 
 
 def _repeated(tensor, width):

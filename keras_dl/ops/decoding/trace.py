@@ -33,8 +33,10 @@ def traced(history, place, length):
         here = time * width + place
         return time - 1, tf.where(time < last, tf.gather(parents, here), place), places.write(time, here)
 
+    # What is behind the longest answer is not gone through: a history may have many steps that were never run.
+    longest = tf.maximum(tf.reduce_max(last), 1)
     places = tf.TensorArray(tf.int32, steps, element_shape=flat.shape)
-    *_, places = tf.while_loop(lambda time, *_: time >= 0, back, (steps - 1, flat, places), maximum_iterations=steps)
+    *_, places = tf.while_loop(lambda time, *_: time >= 0, back, (longest - 1, flat, places), maximum_iterations=steps)
     places = tf.transpose(tf.reshape(places.stack(), [steps, tf.size(flat)]))
     inside = tf.sequence_mask(last, steps)
     tokens = tf.reshape(tf.where(inside, tf.gather(tokens, places), -1), shape)

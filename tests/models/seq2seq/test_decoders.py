@@ -20,7 +20,7 @@ def steps(model, source, count, choose):
     """Logits and alignments of single steps; `choose(time, logits)` gives the tokens that are read."""
     encoded = Encoded(*model.encoder(source))
     prepared = model.decoder.prepare(encoded)
-    state, logits, said = model.decoder.start(encoded, prepared, count), None, []
+    state, logits, said = model.decoder.start(encoded, prepared), None, []
     for time in range(count):
         logits, state, alignment = model.decoder.step(tf.constant(choose(time, logits)), time, state, prepared)
         said.append((logits, alignment))

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_dl.ops.decoding.loop import batch_size, log_probabilities, run
+from keras_dl.ops.decoding.loop import batch_size, log_probabilities, of_length, run
 
 
 def test_log_probabilities_of_what_is_possible():
@@ -28,6 +28,27 @@ def test_batch_size():
     assert batch_size({"a": None, "b": (tf.zeros([4, 2]),)}, ()) == batch_size((), np.zeros([4])) == 4
     with pytest.raises(ValueError, match="at least one tensor"):
         batch_size((), {"a": None})
+
+
+def test_a_bound_that_is_not_reached_costs_nothing():
+    def step(tokens, time, state, memory):
+        return tf.one_hot(tokens + 1, 9), state, tf.ones([1, 2])
+
+    def choose(time, log_probability, alignment, carry):
+        return tf.argmax(log_probability, axis=1, output_type=tf.int32), tf.constant([0]), carry, time < 2
+
+    for wrapped in (run, tf.function(run, autograph=False)):
+        history, steps, _ = wrapped(
+            step, choose, (), tf.zeros([1]), (), start=0, end=8, max_length=tf.constant(5000)
+        )  # fmt: skip
+        assert int(steps) == 3 and history.tokens.numpy().tolist() == [[1], [2], [3]]
+        assert len(history.parents) == len(history.alignment) == 3
+
+
+def test_of_length():
+    tensor = tf.reshape(tf.range(6), [2, 3])
+    assert of_length(tensor, 2, -1, axis=1).numpy().tolist() == [[0, 1], [3, 4]]
+    assert of_length(tensor, tf.constant(3), -1, axis=0).numpy().tolist() == [[0, 1, 2], [3, 4, 5], [-1, -1, -1]]
 
 
 def test_every_hypothesis_takes_its_state_along():

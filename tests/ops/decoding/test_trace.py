@@ -5,6 +5,17 @@ from keras_dl.ops.decoding.loop import History
 from keras_dl.ops.decoding.trace import traced
 
 
+def test_steps_that_were_never_run_are_not_gone_through(monkeypatch):
+    tokens, parents = tf.constant([[5, 6], [7, 8], [0, 0]]), tf.constant([[0, 0], [1, 0], [0, 0]])
+    loop, first = tf.while_loop, []
+    monkeypatch.setattr(tf, "while_loop", lambda *a, **o: first.append(int(a[2][0])) or loop(*a, **o))
+    said, _ = traced(History(tokens, parents, None), place=[[0, 1]], length=[[2, 2]])
+    assert said.numpy().tolist() == [[[6, 7, -1], [5, 8, -1]]] and first == [1]
+    monkeypatch.undo()
+    nothing, _ = tf.function(traced)(History(tokens, parents, None), place=[[0, 1]], length=[[0, 0]])
+    assert nothing.numpy().tolist() == [[[-1] * 3] * 2]
+
+
 def test_answers_are_those_of_copied_histories():
     """What a search would have that copies the whole history of each hypothesis in every step."""
     generator = np.random.default_rng(0)
