@@ -61,8 +61,8 @@ class Pronunciations(tfds.core.GeneratorBasedBuilder):
             dictionary, stress = kwargs["config"].dictionary, kwargs["config"].stress
         if dictionary is not None and str(dictionary).startswith("tfds:"):
             raise UserError(
-                "TensorFlow Datasets has no pronouncing dictionary: expected a file in the format of the CMU Pronouncing "
-                f"Dictionary, or the zip archive that it comes in. Received: {dictionary}"
+                "TensorFlow Datasets has no pronouncing dictionary: expected a file in the format of the CMU "
+                f"Pronouncing Dictionary, or the zip archive that it comes in. Received: {dictionary}"
             )
         # Read once, for what they are is the name of the configuration.
         self._words = invent(INVENTED, self.SEED) if dictionary is None else read(Path(dictionary), stress)
