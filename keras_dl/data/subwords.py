@@ -1,6 +1,7 @@
 """Vocabularies of subwords, learned from texts, for a `keras_dl.layers.SubwordTokenizer`."""
 
 import io
+import re
 
 from keras_dl.errors import UserError
 
@@ -52,6 +53,10 @@ def learn_subwords(texts, size: int) -> tuple[list[str], list[float]]:
     except (RuntimeError, OSError) as error:
         # Without the place in its source, and the options to change, which are not ours.
         reason = str(error).strip().splitlines()[-1].rpartition("] ")[2].partition(". Increase")[0]
+        counts = re.search(r"required_chars\. \d+ vs (\d+)", reason)
+        if counts:
+            least = int(counts[1]) - 1  # without the unknown piece
+            reason = f"each character is one, and so the size must be {least} at least"
         raise UserError(f"no {size} subwords can be learned of these texts: {reason}") from error
     learned = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
     ids = range(1, learned.get_piece_size())

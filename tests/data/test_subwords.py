@@ -1,5 +1,7 @@
 """learn_subwords: what sentencepiece learns, and what it cannot learn."""
 
+import re
+
 import pytest
 
 from keras_dl.data.builders.number_words import say
@@ -38,5 +40,11 @@ def test_no_texts_are_refused(texts):
 
 
 def test_fewer_pieces_than_characters_are_refused():
-    with pytest.raises(UserError, match=r"of these texts: Vocabulary size is smaller than required_chars. 6 vs 2\d$"):
+    with pytest.raises(
+        UserError, match=r"no 5 subwords .*: each character is one, and .* must be (\d+) at least$"
+    ) as e:
         learn_subwords(TEXTS, size=5)
+    least = int(re.search(r"must be (\d+)", str(e.value))[1])
+    assert len(learn_subwords(TEXTS, least)[0]) == least
+    with pytest.raises(UserError, match="each character is one"):
+        learn_subwords(TEXTS, least - 1)
