@@ -48,7 +48,10 @@ class SubwordTokenizer(VocabularyLayer):
 
     def __init__(self, vocabulary, scores, **kwargs):
         super().__init__(vocabulary, **kwargs)
-        self.scores = [float(score) for score in scores]
+        try:
+            self.scores = [float(score) for score in scores]
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"`scores` must be a list of numbers. Received: {scores!r:.60}") from error
         if len(self.scores) != len(self.vocabulary) or not np.isfinite(self.scores).all():
             raise ValueError(
                 f"`scores` must hold a finite number for each of the {len(self.vocabulary)} entries of `vocabulary`. "

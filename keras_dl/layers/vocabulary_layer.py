@@ -16,7 +16,7 @@ class VocabularyLayer(keras.layers.Layer):
         **kwargs: `name`, as for every layer.
 
     Raises:
-        ValueError: if the vocabulary is empty, or an entry is no text, is empty, or comes twice.
+        ValueError: if the vocabulary is no list, or empty, or an entry is no text, is empty, or comes twice.
 
     Example:
 
@@ -27,6 +27,8 @@ class VocabularyLayer(keras.layers.Layer):
 
     def __init__(self, vocabulary, **kwargs):
         super().__init__(**kwargs)
+        if isinstance(vocabulary, (str, bytes)) or not hasattr(vocabulary, "__iter__"):
+            raise ValueError(f"`vocabulary` must be a list of texts. Received: {vocabulary!r}")
         self.vocabulary = list(vocabulary)
         wrong = [entry for entry in self.vocabulary if not isinstance(entry, str) or not entry]
         if wrong or not self.vocabulary:

@@ -147,6 +147,8 @@ def test_configuration_round_trip():
     ("vocabulary", "scores", "message"),
     [
         ([], [], "at least one entry"),
+        (["a"], None, "`scores` must be a list of numbers. Received: None"),
+        (["a"], ["x"], r"`scores` must be a list of numbers. Received: \['x'\]"),
         (["a", "a"], [-1.0, -2.0], "Received twice: 'a'"),
         (["a", "b"], [-1.0], "each of the 2 entries of `vocabulary`. Received: 1 numbers"),
         (["a", "b"], [-1.0, float("nan")], "must hold a finite number"),

@@ -129,6 +129,8 @@ def test_configuration_round_trip():
     ("arguments", "message"),
     [
         ({"vocabulary": []}, "at least one entry"),
+        ({"vocabulary": None}, "`vocabulary` must be a list of texts. Received: None"),
+        ({"vocabulary": "ab"}, "`vocabulary` must be a list of texts. Received: 'ab'"),
         ({"vocabulary": ["a", ""]}, r"only texts. Received: \[''\]"),
         ({"vocabulary": ["a", 3]}, r"only texts. Received: \[3\]"),
         ({"vocabulary": ["a", "b", "a"]}, "no entry twice. Received twice: 'a'"),
