@@ -41,6 +41,8 @@ class AdditiveAttention(Attention):
         return_attention_scores: bool, whether the weights are wanted too. Defaults to False: memory then grows with
             T + S and not with T times S.
         training: bool, whether to drop anything.
+        key_mask: bool tensor `[B, S]`, False at padding; Keras' mask of `key` by default. Padding is where it is in
+            either mask.
 
     Returns:
         float tensor `[B, T, Dv]`; with `return_attention_scores=True` also the weights, `[B, T, S]`, or
@@ -76,7 +78,7 @@ class AdditiveAttention(Attention):
         **kwargs,
     ):
         super().__init__(num_heads, dropout, seed, **kwargs)
-        if not isinstance(units, numbers.Integral) or units < 1 or units % num_heads:
+        if not isinstance(units, numbers.Integral) or isinstance(units, bool) or units < 1 or units % num_heads:
             expected = f"`units` must be an integer of at least 1 and a multiple of num_heads={num_heads}"
             raise ValueError(f"{expected}. Received: {units!r}")
         self.units = int(units)

@@ -1,11 +1,9 @@
 """What the layers of attention have in common: the call, masks, heads, and the single step of a decoder."""
 
-import numbers
-
 import keras
 from keras import ops
 
-from keras_dl.layers.attention.inputs import require_shapes, without_padding
+from keras_dl.layers.attention.inputs import require_count, require_dropout, require_shapes, without_padding
 from keras_dl.ops.attention import causal_mask, masked_softmax
 from keras_dl.ops.attention.precision import wide
 
@@ -39,6 +37,8 @@ class Attention(keras.layers.Layer):
         return_attention_scores: bool, whether the weights are wanted too; without them memory grows with T + S and not
             with T times S. Defaults to False.
         training: bool, whether to drop anything.
+        key_mask: bool tensor `[B, S]`, False at padding; Keras' mask of `key` by default. Padding is where it is in
+            either mask.
 
     Output shape:
         `[B, T, Dv]`; with `return_attention_scores=True` also the weights, before dropout: `[B, T, S]`, or
@@ -57,10 +57,8 @@ class Attention(keras.layers.Layer):
 
     def __init__(self, num_heads=1, dropout=0.0, seed=None, **kwargs):
         super().__init__(**kwargs)
-        if not isinstance(num_heads, numbers.Integral) or num_heads < 1:
-            raise ValueError(f"`num_heads` must be an integer of at least 1. Received: {num_heads!r}")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"`dropout` must be from 0 to below 1. Received: {dropout!r}")
+        require_count("num_heads", num_heads)
+        require_dropout(dropout)
         self.num_heads = int(num_heads)
         self.dropout = float(dropout)
         self.seed = seed
@@ -146,9 +144,14 @@ class Attention(keras.layers.Layer):
         use_causal_mask=False,
         return_attention_scores=False,
         training=None,
+        key_mask=None,
     ):
-        require_shapes(*(None if x is None else x.shape for x in (query, value, key, query_mask, value_mask)))
-        query_mask, value_mask = (None if x is None else ops.cast(x, "bool") for x in (query_mask, value_mask))
+        query_mask, value_mask, key_mask = _masks(query, value, key, query_mask, value_mask, key_mask)
+        query_mask, value_mask, key_mask = (
+            None if x is None else ops.cast(x, "bool") for x in (query_mask, value_mask, key_mask)
+        )
+        if key_mask is not None:
+            value_mask = key_mask if value_mask is None else ops.logical_and(value_mask, key_mask)
         query, value = without_padding(query, query_mask), without_padding(value, value_mask)
         key = value if key is None else without_padding(key, value_mask)
         projected, keys = self.project_query(query), self.project_key(key)
@@ -218,8 +221,9 @@ class Attention(keras.layers.Layer):
         use_causal_mask=False,
         return_attention_scores=False,
         training=None,
+        key_mask=None,
     ):
-        require_shapes(*(None if x is None else x.shape for x in (query, value, key, query_mask, value_mask)))
+        _masks(query, value, key, query_mask, value_mask, key_mask)
         shape = self.compute_output_shape(query.shape, value.shape, None, return_attention_scores)
         if not return_attention_scores:
             return keras.KerasTensor(shape, self.compute_dtype)
@@ -228,3 +232,10 @@ class Attention(keras.layers.Layer):
     def get_config(self):
         own = {"num_heads": self.num_heads, "dropout": self.dropout, "seed": self.seed}
         return {**super().get_config(), **own}
+
+
+def _masks(query, value, key, *masks):
+    """The masks as tensors, also those that are lists; refused with what they do not fit."""
+    masks = [x if x is None or hasattr(x, "shape") else ops.convert_to_tensor(x, "bool") for x in masks]
+    require_shapes(*(None if x is None else x.shape for x in (query, value, key, *masks)))
+    return masks

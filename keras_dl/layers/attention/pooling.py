@@ -1,11 +1,9 @@
 """A sequence as the mean of its steps, weighted by what each is worth."""
 
-import numbers
-
 import keras
 from keras import ops
 
-from keras_dl.layers.attention.inputs import without_padding
+from keras_dl.layers.attention.inputs import require_count, require_dropout, without_padding
 from keras_dl.ops.attention import masked_softmax
 from keras_dl.ops.attention.precision import wide
 
@@ -50,10 +48,8 @@ class AttentionPooling(keras.layers.Layer):
 
     def __init__(self, units, dropout=0.0, seed=None, kernel_initializer="glorot_uniform", **kwargs):
         super().__init__(**kwargs)
-        if not isinstance(units, numbers.Integral) or units < 1:
-            raise ValueError(f"`units` must be an integer of at least 1. Received: {units!r}")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"`dropout` must be from 0 to below 1. Received: {dropout!r}")
+        require_count("units", units)
+        require_dropout(dropout)
         self.units = int(units)
         self.dropout = float(dropout)
         self.seed = seed

@@ -62,7 +62,10 @@ def test_each_head_has_its_part_of_units_and_values():
         ({"units": 0}, "`units` must be an integer of at least 1 and a multiple of num_heads=1. Received: 0"),
         ({"units": 8, "num_heads": 3}, "a multiple of num_heads=3. Received: 8"),
         ({"units": 8, "num_heads": 0}, "`num_heads` must be an integer of at least 1. Received: 0"),
+        ({"units": 8, "num_heads": True}, "`num_heads` must be an integer of at least 1. Received: True"),
+        ({"units": True}, "`units` must be an integer of at least 1 and a multiple of num_heads=1. Received: True"),
         ({"units": 8, "dropout": 1.0}, "`dropout` must be from 0 to below 1. Received: 1.0"),
+        ({"units": 8, "dropout": "x"}, "`dropout` must be from 0 to below 1. Received: 'x'"),
     ],
 )
 def test_wrong_arguments_are_refused(arguments, message):

@@ -53,6 +53,38 @@ def test_masks_of_keras_are_picked_up(model):
         assert each[0, :, :, :4].any()
 
 
+@pytest.mark.parametrize("make", [LAYERS[0], LAYERS[3], LAYERS[6]])
+def test_padding_of_keys_is_padding(make):
+    layer, key = make(), keras.layers.Embedding(7, 8, mask_zero=True)(SOURCE)
+    query, value = (np.random.default_rng(n).normal(size=(3, n, 8)).astype("float32") for n in (3, 5))
+    context, weights = layer(query, value, key, return_attention_scores=True)
+    assert not np.moveaxis(weights.numpy(), -1, 1)[SOURCE == 0].any()
+    np.testing.assert_allclose(layer(query, value, key), context, atol=1e-6)
+    np.testing.assert_allclose(layer(query, value, key, value_mask=SOURCE > 0), context, atol=1e-6)
+    np.testing.assert_allclose(layer(query, value, np.array(key), key_mask=SOURCE > 0), context, atol=1e-6)
+    both = layer(query, value, key, value_mask=np.array([[0, 1, 1, 1, 1]] * 3, bool), return_attention_scores=True)[1]
+    assert not both.numpy()[..., 0].any() and not np.moveaxis(both.numpy(), -1, 1)[SOURCE == 0].any()
+
+
+def test_the_padding_of_keys_goes_into_models():
+    tokens, query, value = keras.Input((None,), dtype="int32"), keras.Input((None, 8)), keras.Input((None, 8))
+    key = keras.layers.Embedding(7, 8, mask_zero=True)(tokens)
+    model = keras.Model([tokens, query, value], DotAttention()(query, value, key, return_attention_scores=True)[1])
+    weights = model([SOURCE, np.ones((3, 2, 8), "float32"), np.ones((3, 5, 8), "float32")])
+    assert not np.moveaxis(weights.numpy(), -1, 1)[SOURCE == 0].any()
+
+
+def test_masks_may_be_lists():
+    layer = DotAttention()
+    mask = np.array([[1, 1, 0, 0, 0], [1] * 5, [0, 1, 0, 1, 1]], bool)
+    np.testing.assert_array_equal(
+        layer(QUERY, VALUE, value_mask=mask.tolist(), query_mask=mask[:, :4].tolist()),
+        layer(QUERY, VALUE, value_mask=mask, query_mask=mask[:, :4]),
+    )
+    with pytest.raises(ValueError, match=r"`value_mask` of shape \[B, S\]. Received: \(2,\)"):
+        layer(QUERY, VALUE, value_mask=[True, False])
+
+
 def test_the_mask_of_the_query_goes_on(model):
     query, value = (keras.layers.Embedding(7, 8, mask_zero=True)(x) for x in (TARGET, SOURCE))
     np.testing.assert_array_equal(DotAttention()(query, value)._keras_mask, TARGET > 0)
@@ -115,12 +147,18 @@ def test_a_memory_found_empty_when_it_runs_gives_zeros(make):
         ((QUERY, VALUE), {"value_mask": np.ones((3, 4), bool)}, r"`value_mask` and `value` of the same length. Rec"),
         ((QUERY, VALUE), {"query_mask": np.ones((3, 4, 5), bool)}, r"`query_mask` of shape \[B, T\]. Rec"),
         ((QUERY, VALUE), {"query_mask": np.ones((3, 5), bool)}, r"`query_mask` and `query` of the same length. Rec"),
+        ((QUERY, VALUE, VALUE), {"key_mask": np.ones((3, 4), bool)}, r"`key_mask` and `value` of the same length. Rec"),
+        ((QUERY[:1], VALUE), {}, r"`query` and `value` of as many rows. Received: \(1, 4, 6\) and \(3, 5, 6\)"),
+        ((QUERY, VALUE, VALUE[:1]), {}, r"`key` and `value` of as many rows. Received: \(1, 5, 6\) and"),
+        ((QUERY, VALUE), {"value_mask": np.ones((1, 5), bool)}, r"`value_mask` and `value` of as many rows. Rec"),
+        ((QUERY, VALUE), {"query_mask": np.ones((1, 4), bool)}, r"`query_mask` and `query` of as many rows. Rec"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("make", [LAYERS[0], LAYERS[5]])
 def test_shapes_that_do_not_fit_are_refused(make, inputs, masks, message):
-    with pytest.raises(ValueError, match=message):
-        make()(*inputs, **masks)
+    for scores in (False, True):
+        with pytest.raises(ValueError, match=message):
+            make()(*inputs, **masks, return_attention_scores=scores)
     symbolic = [keras.KerasTensor(x.shape) for x in inputs]
     with pytest.raises(ValueError, match=message):
         make()(*symbolic, **{name: keras.KerasTensor(mask.shape, "bool") for name, mask in masks.items()})

@@ -91,6 +91,8 @@ def test_wrong_input_is_refused():
         AttentionPooling(0)
     with pytest.raises(ValueError, match="`dropout` must be from 0 to below 1. Received: 2"):
         AttentionPooling(4, dropout=2)
+    with pytest.raises(ValueError, match="`dropout` must be from 0 to below 1. Received: 'x'"):
+        AttentionPooling(4, dropout="x")
     with pytest.raises(ValueError, match=r"Expected `sequence` of shape \[B, T, features\]. Received: \(3, 4\)"):
         AttentionPooling(4)(SEQUENCE[:, 0])
     with pytest.raises(ValueError, match=r"Expected `mask` of shape \[B, T\]. Received: \(3, 6, 1\)"):
