@@ -1,11 +1,11 @@
 """Attention by place: the query alone says where to look."""
 
-import numbers
-
 import keras
+import tensorflow as tf
 from keras import ops
 
 from keras_dl.layers.attention.dot import DotProduct
+from keras_dl.layers.attention.inputs import require_count
 
 
 @keras.saving.register_keras_serializable("keras_dl")
@@ -26,7 +26,8 @@ class LocationAttention(DotProduct):
 
     Raises:
         ValueError: for shapes that do not fit, heads that do not divide the features, a memory without any step or of
-            more steps than `max_length`.
+            more steps than `max_length`; in TensorFlow's graphs, where how many is known to a run only, the run ends
+            with `tf.errors.InvalidArgumentError`.
 
     Example:
 
@@ -39,8 +40,7 @@ class LocationAttention(DotProduct):
 
     def __init__(self, max_length, num_heads=1, dropout=0.0, seed=None, kernel_initializer="glorot_uniform", **kwargs):
         super().__init__(num_heads, dropout, seed, **kwargs)
-        if not isinstance(max_length, numbers.Integral) or max_length < 1:
-            raise ValueError(f"`max_length` must be an integer of at least 1. Received: {max_length!r}")
+        require_count("max_length", max_length)
         self.max_length = int(max_length)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
 
@@ -54,13 +54,22 @@ class LocationAttention(DotProduct):
         """The columns of W take the place of the keys, so that all else is as with dot products."""
         self._require_length(key.shape)
         batch, length = ops.shape(key)[:2]
-        columns = ops.transpose(ops.cast(self.kernel, self.compute_dtype))[None, :length]
-        return ops.broadcast_to(columns, (batch, length, self.kernel.shape[0]))
+        columns = ops.transpose(ops.cast(self.kernel, self.compute_dtype))
+        if key.shape[1] is None and keras.backend.backend() == "tensorflow":
+            with tf.control_dependencies([self._assert_length(length)]):
+                columns = tf.identity(columns)
+        return ops.broadcast_to(columns[None, :length], (batch, length, self.kernel.shape[0]))
+
+    def _assert_length(self, length):
+        """For graphs: one column would be taken for all places."""
+        return tf.debugging.assert_less_equal(length, self.max_length, f"{self._expected()}. Received: more")
 
     def _require_length(self, shape):
         if shape[1] is not None and shape[1] > self.max_length:
-            expected = f"Expected a memory of at most max_length={self.max_length} steps"
-            raise ValueError(f"{expected}. Received: shape {tuple(shape)}")
+            raise ValueError(f"{self._expected()}. Received: shape {tuple(shape)}")
+
+    def _expected(self):
+        return f"Expected a memory of at most max_length={self.max_length} steps"
 
     def get_config(self):
         config = {"max_length": self.max_length}

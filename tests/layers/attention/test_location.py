@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_dl.layers import LocationAttention
 
@@ -51,3 +52,23 @@ def test_a_longer_memory_is_refused():
         LocationAttention(4)(keras.KerasTensor((None, 4, 6)), keras.KerasTensor((None, 5, 6)))
     with pytest.raises(ValueError, match="`max_length` must be an integer of at least 1. Received: 0"):
         LocationAttention(0)
+
+
+@pytest.mark.parametrize("max_length", [1, 4])
+@pytest.mark.parametrize("scores", [False, True])
+def test_a_longer_memory_is_refused_when_it_runs(max_length, scores, tmp_path):
+    module = tf.Module()
+    module.layer = LocationAttention(max_length)
+    shapes = [tf.TensorSpec([None, None, 6])] * 2
+    module.attend = tf.function(
+        lambda query, value: module.layer(query, value, return_attention_scores=scores), input_signature=shapes
+    )
+    fits = module.attend(QUERY, VALUE[:, :max_length])
+    tf.saved_model.save(module, tmp_path / "saved")
+    loaded = tf.saved_model.load(tmp_path / "saved")
+    for attend in (module.attend, loaded.attend):
+        np.testing.assert_array_equal(
+            tf.nest.flatten(attend(QUERY, VALUE[:, :max_length]))[0], tf.nest.flatten(fits)[0]
+        )
+        with pytest.raises(tf.errors.InvalidArgumentError, match=f"at most max_length={max_length} steps"):
+            attend(QUERY, VALUE)
