@@ -6,8 +6,21 @@ import keras
 from keras import ops, tree
 from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell  # what keras.layers.RNN knows such cells by
 
-from keras_dl.layers.attention.inputs import require_shapes, without_padding
-from keras_dl.layers.recurrent_cell import cells_of, draw_dropout, forget_dropout, output_size, run_cell, state_sizes
+from keras_dl.layers.attention.inputs import require_attention, require_shapes, without_padding
+from keras_dl.layers.recurrent_cell import (
+    cells_of,
+    draw_dropout,
+    forget_dropout,
+    output_size,
+    require_cell,
+    run_cell,
+    state_sizes,
+)
+
+MEMORY_WANTED = (
+    "Expected a memory: RNN(cell)(inputs, initial_state=cell.get_initial_state(memory=...)), or its shape: "
+    "build(input_shape, memory_shape)"
+)
 
 
 @keras.saving.register_keras_serializable("keras_dl")
@@ -55,7 +68,8 @@ class AttentionCell(keras.layers.Layer, DropoutRNNCell):
         training: bool, whether to drop anything.
 
     Raises:
-        ValueError: if an argument is out of range, or the memory is not given.
+        ValueError: if an argument is out of range, `cell` is no cell or `attention` no attention, or the memory is not
+            given, or has other features than the cell was built for.
 
     Example:
 
@@ -87,6 +101,8 @@ class AttentionCell(keras.layers.Layer, DropoutRNNCell):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        require_cell(cell)
+        require_attention(attention)
         if attention_units is not None and (not isinstance(attention_units, numbers.Integral) or attention_units < 1):
             raise ValueError(
                 f"`attention_units` must be None or an integer of at least 1. Received: {attention_units!r}"
@@ -221,15 +237,20 @@ class AttentionCell(keras.layers.Layer, DropoutRNNCell):
             list of `[*cell states, attention [B, A], alignment [B, S], memory [B, S, Dm], mask [B, S]]`, the mask as
             float.
         """
-        self.memory_features = None if memory is None else memory.shape[-1]
-        self._require_memory_features()
+        if memory is None:
+            raise ValueError(f"{MEMORY_WANTED}. Received: none")
         memory, mask = self._clean(memory, getattr(memory, "_keras_mask", None) if memory_mask is None else memory_mask)
+        if not self.built:  # `build` is called by Keras, which knows nothing of the memory
+            self.memory_features = memory.shape[-1]
         return [*self._first_states(memory, cell_states), memory, ops.cast(mask, self.compute_dtype)]
 
     def _clean(self, memory, mask):
         if mask is not None and not isinstance(mask, keras.KerasTensor):
             mask = ops.convert_to_tensor(mask)
         require_shapes((None, None, None), memory.shape, None, None, None if mask is None else mask.shape)
+        if self.built and memory.shape[-1] != self.memory_features:
+            expected = f"Expected a memory of {self.memory_features} features, as the cell was built for"
+            raise ValueError(f"{expected}. Received: shape {tuple(memory.shape)}")
         memory = ops.cast(memory, self.compute_dtype)
         mask = ops.ones_like(memory[..., 0], "bool") if mask is None else ops.cast(mask, "bool")
         return without_padding(memory, mask), mask
@@ -256,10 +277,7 @@ class AttentionCell(keras.layers.Layer, DropoutRNNCell):
 
     def _require_memory_features(self):
         if self.memory_features is None:
-            raise ValueError(
-                "Expected a memory: RNN(cell)(inputs, initial_state=cell.get_initial_state(memory=...)), or its shape: "
-                "build(input_shape, memory_shape). Received: none"
-            )
+            raise ValueError(f"{MEMORY_WANTED}. Received: none")
         return self.memory_features
 
     @property

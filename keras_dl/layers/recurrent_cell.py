@@ -1,7 +1,33 @@
 """Any recurrent cell of Keras, stacks of them too, taken as a function of a flat list of states."""
 
+import inspect
+
+import keras
 from keras import ops, tree
 from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell  # what keras.layers.RNN knows such cells by
+
+
+def require_cell(cell):
+    """Refuses what is no recurrent cell; a layer such as LSTM is none, LSTMCell is one.
+
+    Args:
+        cell: what was given as a cell.
+
+    Raises:
+        ValueError: with what was received.
+
+    Example:
+
+    >>> import keras
+    >>> require_cell(keras.layers.LSTMCell)
+    Traceback (most recent call last):
+    ...
+    ValueError: `cell` must be a recurrent cell, such as keras.layers.LSTMCell(8). Received: the class LSTMCell
+    """
+    known = callable(cell) and hasattr(cell, "state_size") and not isinstance(cell, keras.layers.RNN)
+    if not known or inspect.isclass(cell):
+        received = f"the class {cell.__name__}" if inspect.isclass(cell) else repr(cell)
+        raise ValueError(f"`cell` must be a recurrent cell, such as keras.layers.LSTMCell(8). Received: {received}")
 
 
 def cells_of(cell):

@@ -10,6 +10,8 @@ import tensorflow as tf
 from keras_dl.layers import (
     AdditiveAttention,
     AttentionCell,
+    AttentionPooling,
+    AttentionRNN,
     DotAttention,
     ESNCell,
     MonotonicAttention,
@@ -252,3 +254,30 @@ def test_a_memory_that_is_none_is_refused():
         cell.prepare(MEMORY, MEMORY_MASK[..., None])
     with pytest.raises(ValueError, match="memory of at least one step"):
         cell.prepare(MEMORY[:, :0])
+
+
+def test_a_refused_memory_leaves_a_built_cell_as_it_was():
+    cell = AttentionCell(keras.layers.GRUCell(6), AdditiveAttention(8))
+    expected = AttentionRNN(cell)(X, MEMORY)
+    with pytest.raises(ValueError, match=r"Expected a memory: .*get_initial_state"):
+        keras.layers.RNN(cell)(X)
+    wider = np.pad(MEMORY, [[0, 0], [0, 0], [0, 3]])
+    for use in (lambda: cell.get_initial_state(memory=wider), lambda: cell.prepare(wider)):
+        with pytest.raises(ValueError, match=r"memory of 4 features, as the cell was built for. Received: .*3, 7, 7\)"):
+            use()
+    assert cell.output_size == 4 and cell.get_build_config()["memory_shape"] == (None, None, 4)
+    np.testing.assert_array_equal(AttentionRNN(cell)(X, MEMORY), expected)
+
+
+@pytest.mark.parametrize(
+    "attention", ["additive", AdditiveAttention, keras.layers.Attention(), AttentionPooling(4), None]
+)
+def test_what_is_no_attention_is_refused(attention):
+    with pytest.raises(ValueError, match="`attention` must be a layer of attention of keras_dl.layers.* Received: "):
+        AttentionCell(keras.layers.GRUCell(6), attention)
+
+
+@pytest.mark.parametrize("cell", [keras.layers.LSTM(4), keras.layers.LSTMCell, keras.layers.Dense(4), "lstm", 6])
+def test_what_is_no_cell_is_refused(cell):
+    with pytest.raises(ValueError, match="`cell` must be a recurrent cell, such as .* Received: "):
+        AttentionCell(cell, DotAttention())
