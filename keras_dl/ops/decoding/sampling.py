@@ -1,10 +1,31 @@
 """Answers drawn by their probability."""
 
+from typing import NamedTuple
+
+import numpy as np
 import tensorflow as tf
 
 from keras_dl.ops.decoding.greedy import one_a_row
 from keras_dl.ops.decoding.loop import batch_size
 from keras_dl.ops.sampling import sample, uniforms
+
+
+class _Drawn(NamedTuple):
+    """What a value must be."""
+
+    dtype: tf.DType
+    least: float
+    most: float
+    said: str
+
+
+_INTEGER = _Drawn(tf.int32, tf.int32.min, tf.int32.max, "an integer of 32 bits")
+DRAWN = {
+    "seed": _INTEGER,
+    "temperature": _Drawn(tf.float32, -np.inf, np.inf, "a number"),
+    "top_k": _INTEGER,
+    "top_p": _Drawn(tf.float32, np.nextafter(0.0, 1.0), 1.0, "above 0 and at most 1"),
+}
 
 
 def sample_search(
@@ -29,7 +50,7 @@ def sample_search(
         `Decoded` with one answer a row; score and log probability are the model's, whatever the temperature.
 
     Raises:
-        ValueError: if a number `top_p` is not above 0 and at most 1; see also `greedy_search`.
+        ValueError: see `drawing` and `greedy_search`.
 
     Example:
 
@@ -43,11 +64,9 @@ def sample_search(
     for `top_k`; Holtzman et al. 2019, "The curious case of neural text degeneration",
     https://arxiv.org/abs/1904.09751, for `top_p`.
     """
-    if isinstance(top_p, int | float) and not 0 < top_p <= 1:
-        raise ValueError(f"`top_p` must be above 0 and at most 1. Received: {top_p}")
-    rows = [batch_size(state, memory)]
-    temperature, top_p = (tf.broadcast_to(tf.cast(value, tf.float32), rows) for value in (temperature, top_p))
-    top_k, seed = (tf.broadcast_to(tf.cast(value, tf.int32), rows) for value in (top_k, seed))
+    rows = batch_size(state, memory)
+    options = drawing(rows, seed=seed, temperature=temperature, top_k=top_k, top_p=top_p)
+    seed, temperature, top_k, top_p = (tf.broadcast_to(value, [rows]) for value in options.values())
     # One row more, since there may be none.
     chances = uniforms(tf.pad(seed, [[0, 1]]), tf.maximum(tf.cast(max_length, tf.int32), 1))[:-1]
 
@@ -56,6 +75,41 @@ def sample_search(
         return sample(log_probability, chances[:, time], temperature, size)
 
     return one_a_row(step, state, memory, draw, start=start, end=end, max_length=max_length, min_length=min_length)
+
+
+def drawing(rows, *, seed, temperature, top_k, top_p):
+    """Checks what `sample_search` draws by; values that are not known yet, in a graph, by their dtypes and shapes.
+
+    Args:
+        rows: int, or int tensor `[]` or None if it is not known.
+        seed, temperature, top_k, top_p: see `sample_search`.
+
+    Returns:
+        dict of the four, int32 and float32 tensors `[]` or `[B]`.
+
+    Raises:
+        ValueError: if seed or `top_k` are no integers of 32 bits, temperature or `top_p` no numbers, if they are not
+            one or as many as rows, or `top_p` is not above 0 and at most 1.
+
+    Example:
+
+    >>> {name: value.dtype.name for name, value in drawing(3, seed=[1, 2, 3], temperature=1, top_k=5, top_p=1).items()}
+    {'seed': 'int32', 'temperature': 'float32', 'top_k': 'int32', 'top_p': 'float32'}
+    """
+    made = {}
+    for name, value in (("seed", seed), ("temperature", temperature), ("top_k", top_k), ("top_p", top_p)):
+        known = tf.get_static_value(value) if tf.is_tensor(value) else np.asarray(value)
+        like = value if known is None else known
+        given, shape, wanted = tf.as_dtype(like.dtype), tf.TensorShape(like.shape), DRAWN[name]
+        right = given.is_integer or (given.is_floating and wanted.dtype.is_floating)
+        if right and known is not None:
+            right = ((wanted.least <= known) & (known <= wanted.most)).all()
+        if not right:
+            raise ValueError(f"`{name}` must be {wanted.said}. Received: {value!r}")
+        if shape.rank != 0 and not shape.is_compatible_with([rows if isinstance(rows, int) else None]):
+            raise ValueError(f"`{name}` must be one, or one for each row, of which there are {rows}. Received: {value}")
+        made[name] = tf.cast(value, wanted.dtype)
+    return made
 
 
 def nucleus_size(logits, temperature, top_k, top_p):

@@ -124,5 +124,22 @@ def test_all_of_the_mass_is_all():
 
 @pytest.mark.parametrize("top_p", [0, -0.5, 1.5, float("nan")])
 def test_wrong_top_p(top_p):
-    with pytest.raises(ValueError, match="`top_p` must be above 0 and at most 1. Received: "):
-        sampled(Toy(0), seed=1, top_p=top_p)
+    for given in (top_p, [top_p, 0.5, 0.5], tf.constant(float(top_p))):
+        with pytest.raises(ValueError, match="`top_p` must be above 0 and at most 1. Received: "):
+            sampled(Toy(0), seed=1, top_p=given)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"seed": None}, "`seed` must be an integer of 32 bits. Received: None"),
+        ({"seed": 2**40}, "`seed` must be an integer of 32 bits. Received: 1099511627776"),
+        ({"seed": "one"}, "`seed` must be an integer of 32 bits. Received: 'one'"),
+        ({"seed": [1, 2]}, r"`seed` must be one, or one for each row, of which there are 3. Received: \[1, 2\]"),
+        ({"top_k": 1.5}, "`top_k` must be an integer of 32 bits. Received: 1.5"),
+        ({"temperature": float("nan")}, "`temperature` must be a number. Received: nan"),
+    ],
+)
+def test_wrong_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        sampled(Toy(0), **({"seed": 1} | arguments))
