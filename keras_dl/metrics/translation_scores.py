@@ -40,8 +40,8 @@ def translation_scores(hypotheses, references):
 
 
 def _texts(name, given):
-    if isinstance(given, (str, bytes)):
-        raise ValueError(f"Expected `{name}` to be a sequence of texts. Received one text: {given!r:.60}")
+    if isinstance(given, (str, bytes)) or not hasattr(given, "__iter__"):
+        raise ValueError(f"Expected `{name}` to be a sequence of texts. Received: {given!r:.60}")
     texts = list(given)
     for text in texts:
         if not isinstance(text, (str, bytes)):

@@ -80,8 +80,9 @@ def test_what_does_not_fit_is_refused(hypotheses, references):
     [
         (["a b"], [["a b"]], r"`references` to be a sequence of texts. Received in it: \['a b'\]"),
         ([None], ["a"], "`hypotheses` to be a sequence of texts. Received in it: None"),
-        ("a b", "a b", "`hypotheses` to be a sequence of texts. Received one text: 'a b'"),
-        (["a"], b"a", "`references` to be a sequence of texts. Received one text: b'a'"),
+        ("a b", "a b", "`hypotheses` to be a sequence of texts. Received: 'a b'"),
+        (None, ["a"], "`hypotheses` to be a sequence of texts. Received: None"),
+        (["a"], b"a", "`references` to be a sequence of texts. Received: b'a'"),
     ],
 )
 def test_what_are_no_texts_is_refused(hypotheses, references, message):

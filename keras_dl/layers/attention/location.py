@@ -27,7 +27,7 @@ class LocationAttention(DotProduct):
     Raises:
         ValueError: for shapes that do not fit, heads that do not divide the features, a memory without any step or of
             more steps than `max_length`; in TensorFlow's graphs, where how many is known to a run only, the run ends
-            with `tf.errors.InvalidArgumentError`.
+            with `tf.errors.InvalidArgumentError`, but for graphs that XLA compiles: it leaves checks out.
 
     Example:
 
