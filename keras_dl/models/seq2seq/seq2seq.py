@@ -1,12 +1,14 @@
 """A model that turns one sequence into another: text in, text out."""
 
 import functools
+import numbers
 
 import keras
 import tensorflow as tf
 
-from keras_dl.models.seq2seq.recurrent_encoder import Encoded
+from keras_dl.models.seq2seq.recurrent_encoder import Encoded, check_sizes
 from keras_dl.ops.decoding import beam_search, greedy_search, sample_search
+from keras_dl.ops.decoding.sampling import drawing
 from keras_dl.ops.special_ids import END, PADDING, START, UNKNOWN
 
 LONGEST = 100
@@ -63,11 +65,11 @@ class Seq2Seq(keras.Model):
 
         Args:
             source: texts, a list or a string tensor `[B]`; or their ids, int tensor `[B, S]`.
-            beam_width: int. 1 (default) takes the most probable token at each step, see `greedy_search`; more
-                searches with so wide a beam, see `beam_search`.
+            beam_width: int of at least 1. 1 (default) takes the most probable token at each step, see
+                `greedy_search`; more searches with so wide a beam, see `beam_search`.
             top_paths: int, how many answers to each source. Defaults to 1.
-            max_length: int or int tensor `[]`, the most tokens of an answer. Defaults to 100.
-            min_length: int, the fewest. Defaults to 0.
+            max_length: int or int tensor `[]`, the most tokens of an answer; 0 or less gives none. Defaults to 100.
+            min_length: int or int tensor `[]`, the fewest. Defaults to 0.
             **penalties: `length_penalty`, `coverage_penalty` of `beam_search`.
 
         Returns:
@@ -75,13 +77,14 @@ class Seq2Seq(keras.Model):
             the texts `[B, top_paths]`.
 
         Raises:
-            ValueError: for more answers than the beam is wide, or penalties without a beam.
+            ValueError: for more answers than the beam is wide, penalties without a beam, or what is no integer.
         """
+        check_sizes(beam_width=beam_width, top_paths=top_paths)
         if beam_width == 1 and (top_paths != 1 or penalties):
             raise ValueError("Several answers and penalties need `beam_width` above 1. Received: beam_width=1")
         options = {"beam_width": beam_width, "top_paths": top_paths, **penalties} if beam_width > 1 else {}
         search = beam_search if beam_width > 1 else greedy_search
-        return self._in_graph(search, self._ids(source), tf.convert_to_tensor(max_length), min_length, options)
+        return self._in_graph(search, self._ids(source), *_bounds(max_length, min_length), options)
 
     def sample(self, source, seed, *, temperature=1.0, top_k=0, top_p=1.0, max_length=LONGEST, min_length=0):
         """Draws an answer to each source by its probability.
@@ -92,12 +95,15 @@ class Seq2Seq(keras.Model):
 
         Returns:
             `Decoded`, with one answer to each source.
-        """
-        options = {"seed": seed, "temperature": temperature, "top_k": top_k, "top_p": top_p}
-        options = {name: tf.convert_to_tensor(value) for name, value in options.items()}
-        return self._in_graph(sample_search, self._ids(source), tf.convert_to_tensor(max_length), min_length, options)
 
-    def signatures(self, max_length=LONGEST, **search):
+        Raises:
+            ValueError: as `sample_search`, or for what is no integer.
+        """
+        ids = self._ids(source)
+        options = drawing(ids.shape[0], seed=seed, temperature=temperature, top_k=top_k, top_p=top_p)
+        return self._in_graph(sample_search, ids, *_bounds(max_length, min_length), options)
+
+    def signatures(self, max_length=LONGEST, limit=None, **search):
         """What TensorFlow Serving answers, for `Pipeline.signatures`: text in, text out.
 
         `serving_default` takes `text`, string `[B]`; `bounded` also `max_length`, int32 `[]`. Both return `text` and
@@ -106,8 +112,11 @@ class Seq2Seq(keras.Model):
 
         Args:
             max_length: int, the most tokens of an answer of `serving_default`. Defaults to 100.
+            limit: int, what `bounded` takes instead of a greater `max_length`, for no request may cost the server
+                more. Defaults to `10 * max_length`.
             **search: the other arguments of `decode`.
         """
+        limit = 10 * max_length if limit is None else limit
 
         def answer(text, max_length):
             decoded = self.decode(text, max_length=max_length, **search)
@@ -128,12 +137,15 @@ class Seq2Seq(keras.Model):
         bound = tf.TensorSpec([], tf.int32, "max_length")
         return {
             "serving_default": (lambda text: answer(text, max_length), [text]),
-            "bounded": (answer, [text, bound]),
+            "bounded": (lambda text, max_length: answer(text, tf.minimum(max_length, limit)), [text, bound]),
         }
 
     def _ids(self, source):
         """Ids `[B, S]` with at least one column, of texts or ids."""
-        source = source if tf.is_tensor(source) else tf.convert_to_tensor(source)
+        if not tf.is_tensor(source):  # no texts are texts, which TensorFlow takes for floats
+            source = (
+                tf.zeros([0], tf.string) if isinstance(source, list) and not source else tf.convert_to_tensor(source)
+            )
         ids = self.source_tokenizer(source) if source.dtype == tf.string else tf.cast(source, tf.int32)
         if ids.shape.rank != 2:
             raise ValueError(f"Expected texts [B] or ids [B, S]. Received: {source.dtype.name} of shape {source.shape}")
@@ -144,6 +156,8 @@ class Seq2Seq(keras.Model):
         return tf.function(self._search, reduce_retracing=True, autograph=False)
 
     def _search(self, search, ids, max_length, min_length, options):
+        # For any number of rows alike: not every layer takes a static shape of none.
+        ids = tf.compat.v1.placeholder_with_default(ids, [None, None])
         encoded = Encoded(*self.encoder(ids, training=False))
         prepared = self.decoder.prepare(encoded)
         state = self.decoder.start(encoded, prepared)
@@ -170,3 +184,15 @@ class Seq2Seq(keras.Model):
             for name, value in config.items()
         }
         return cls(**made)
+
+
+def _bounds(max_length, min_length):
+    """Both as int32 tensors `[]`."""
+    for name, bound in (("max_length", max_length), ("min_length", min_length)):
+        if tf.is_tensor(bound):
+            right = bound.dtype.is_integer and bound.shape.rank in (0, None)
+        else:
+            right = isinstance(bound, numbers.Integral) and not isinstance(bound, bool) and abs(bound) <= tf.int32.max
+        if not right:
+            raise ValueError(f"`{name}` must be an integer of 32 bits. Received: {bound!r}")
+    return tf.cast(max_length, tf.int32), tf.cast(min_length, tf.int32)

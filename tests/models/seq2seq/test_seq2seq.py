@@ -139,6 +139,31 @@ def test_served_it_says_the_same(model, tmp_path):
         model.decode(TEXTS, beam_width=3, top_paths=2, max_length=2).tokens))  # fmt: skip
 
 
+def test_no_request_exceeds_the_limit(model):
+    signatures = model.signatures(max_length=2, limit=7)
+    bounded, _ = signatures["bounded"]
+    expected = TARGET.text(model.decode(TEXTS, max_length=7).tokens)
+    for asked in (7, 8, 2**31 - 1):
+        np.testing.assert_array_equal(bounded(tf.constant(TEXTS), tf.constant(asked))["alternatives"], expected)
+    bounded, _ = model.signatures(max_length=1)["bounded"]
+    assert bounded(tf.constant(["a"]), tf.constant(-4))["text"].numpy().tolist() == [b""]
+    assert bounded(tf.constant(["a"]), tf.constant(10**6))["alignment"].shape[1] <= 10
+
+
+@pytest.mark.parametrize("kind", ["additive", "transformer"])
+def test_no_steps(kind):
+    model = small_model(kind)
+    for max_length in (0, -1, -5):
+        decoded = model.decode(["a"], max_length=max_length)
+        assert decoded.tokens.shape == (1, 1, 0) and decoded.lengths.numpy().tolist() == [[0]]
+
+
+def test_no_rows(model):
+    for options in ({}, {"beam_width": 2}):
+        for nothing in ([], tf.zeros([0], tf.string), np.zeros([0, 2], int)):
+            assert model.decode(nothing, max_length=4, **options).tokens.shape == (0, 1, 4)
+
+
 def test_wrong_arguments(model):
     with pytest.raises(ValueError, match="must be for 11 ids, as its tokenizer. Received: 9"):
         Seq2Seq(SOURCE, TARGET, RecurrentEncoder(9, 4), RecurrentDecoder(TARGET.size, 8))
@@ -146,3 +171,17 @@ def test_wrong_arguments(model):
         model.decode(TEXTS, top_paths=2)
     with pytest.raises(ValueError, match="need `beam_width` above 1"):
         model.decode(TEXTS, length_penalty=0.6)
+    for width in (0, -3, 2.5, True):
+        with pytest.raises(ValueError, match=f"`beam_width` must be an integer of at least 1. Received: {width}"):
+            model.decode(TEXTS, beam_width=width, top_paths=3)
+    for length in (5.5, tf.constant(5.0), 2**40, None, "5"):
+        with pytest.raises(ValueError, match="`max_length` must be an integer of 32 bits. Received: "):
+            model.decode(TEXTS, max_length=length)
+    for arguments, message in (
+        ({"seed": 1, "top_p": 7.0}, "`top_p` must be above 0 and at most 1. Received: 7.0"),
+        ({"seed": 1, "top_p": 0.0}, "`top_p` must be above 0 and at most 1. Received: 0.0"),
+        ({"seed": 2**40}, "`seed` must be an integer of 32 bits"),
+        ({"seed": [1, 2]}, "`seed` must be one, or one for each row, of which there are 3"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.sample(TEXTS, **arguments)
