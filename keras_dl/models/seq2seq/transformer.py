@@ -142,7 +142,7 @@ class TransformerDecoder(Transformer):
         float32 tensor `[B, T, vocabulary]`: logits of the token after each.
 
     Raises:
-        ValueError: as `TransformerEncoder`.
+        ValueError: as `TransformerEncoder`; when built, if the memory has another number of features.
 
     Example:
 
@@ -163,6 +163,11 @@ class TransformerDecoder(Transformer):
         self.sampling_probability = None
 
     def build(self, target_shape, memory_shape=None, memory_mask_shape=None, summary_shape=None):
+        if memory_shape is not None and memory_shape[-1] != self.units:
+            raise ValueError(
+                f"{self.name} has {self.units} units and needs a memory of as many features. Received: "
+                f"{memory_shape[-1]} features"
+            )
         for layer in (self.embed, self.norm, *self.selves, *self.crosses, *self.feeds, self.project):
             layer.build((None, None, self.units))
         if self.scheduled_sampling:

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_dl.models.seq2seq import Encoded, RecurrentDecoder, ScheduledSampling
+from keras_dl.layers import AdditiveAttention, AttentionPooling
+from keras_dl.models.seq2seq import Encoded, RecurrentDecoder, ScheduledSampling, TransformerDecoder
 from keras_dl.ops.special_ids import START
 
 from .parts import DECODERS, TARGET, small_model
@@ -128,9 +129,21 @@ def test_input_feeding_and_timing_make_a_difference():
     [
         ({"cell": "rnn"}, "`cell` must be one of lstm, gru, peephole"),
         ({"context": "once"}, "`context` must be one of every_step, first_state. Received: 'once'"),
+        ({"query": "sideways"}, "`query` must be one of new, previous. Received: 'sideways'"),
+        ({"attention": "additive"}, "`attention` must be a layer that attends step by step.* Received: 'additive'"),
+        ({"attention": AdditiveAttention}, "`attention` must be a layer that attends step by step"),
+        ({"attention": keras.layers.Attention()}, "`attention` must be a layer that attends step by step"),
+        ({"attention": AttentionPooling(4)}, "`attention` must be a layer that attends step by step"),
         ({"embedding": -1}, "`embedding` must be an integer of at least 1. Received: -1"),
     ],
 )
 def test_wrong_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         RecurrentDecoder(9, 8, **arguments)
+
+
+def test_transformers_refuse_a_memory_of_other_features():
+    ids, memory = keras.Input((None,), dtype="int32"), keras.Input((None, 16))
+    expected = "has 8 units and needs a memory of as many features. Received: 16 features"
+    with pytest.raises(ValueError, match=expected):
+        TransformerDecoder(9, 8, heads=2)(ids, memory, keras.Input((None,), dtype="bool"), keras.Input((16,)))
