@@ -1,5 +1,6 @@
 """Beam search with penalties, n-best answers and their alignments."""
 
+import numbers
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -71,9 +72,9 @@ def beam_search(
         `Decoded`, sorted by the score.
 
     Raises:
-        ValueError: if `beam_width` or `top_paths` is below 1 or there are more paths than beams, if the coverage
-            penalty is negative or the step gives no alignment for it, if start or end is none of the ids, or if there
-            is neither state nor memory.
+        ValueError: if `beam_width` or `top_paths` is no integer of at least 1 or there are more paths than beams, if
+            the coverage penalty is negative or the step gives no alignment for it, if start or end is none of the ids,
+            or if there is neither state nor memory.
 
     Example:
 
@@ -87,9 +88,11 @@ def beam_search(
     Reference: Wu et al. 2016, "Google's neural machine translation system", section 7,
     https://arxiv.org/abs/1609.08144
     """
-    if beam_width < 1 or not 1 <= top_paths <= beam_width:
+    whole = isinstance(beam_width, numbers.Integral) and isinstance(top_paths, numbers.Integral)
+    if not whole or not 1 <= top_paths <= beam_width:
         raise ValueError(
-            f"`beam_width` must be at least 1 and `top_paths` from 1 to it. Received: {beam_width} and {top_paths}"
+            "`beam_width` must be an integer of at least 1 and `top_paths` from 1 to it. "
+            f"Received: {beam_width} and {top_paths}"
         )
     if coverage_penalty < 0:
         raise ValueError(f"`coverage_penalty` must be 0 or more. Received: {coverage_penalty}")

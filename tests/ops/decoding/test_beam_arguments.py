@@ -110,7 +110,8 @@ def test_sums_are_float32(dtype):
     ("wrong", "message"),
     [
         (dict(beam_width=2, top_paths=3), "`top_paths` from 1 to it. Received: 2 and 3"),
-        (dict(beam_width=0, top_paths=0), "`beam_width` must be at least 1"),
+        (dict(beam_width=0, top_paths=0), "`beam_width` must be an integer of at least 1"),
+        (dict(beam_width=2.5), "`beam_width` must be an integer of at least 1.* Received: 2.5 and 1"),
         (dict(top_paths=0), "Received: 5 and 0"),
         (dict(coverage_penalty=-0.1), "`coverage_penalty` must be 0 or more. Received: -0.1"),
         (dict(start=-1), "must be ids, 0 or more. Received: -1 and 1"),
