@@ -28,8 +28,7 @@ class RecurrentDecoder(keras.layers.Layer):
         embedding: int, features of an id. Defaults to 64.
         depth: int, the number of cells. Defaults to 1.
         cell: `"lstm"` (default), `"gru"` or `"peephole"`.
-        attention: a layer of `keras_dl.layers` such as `AdditiveAttention(units)`, or another with its `project_key`,
-            `step` and `initial_alignment`; or None (default).
+        attention: a layer of `keras_dl.layers` such as `AdditiveAttention(units)`, or None (default).
         context: without attention, `"every_step"` (default) or `"first_state"`.
         query: with attention, `"new"` (default): asked with the state after the step; `"previous"`: before it.
         input_feeding: bool, with `query="new"`, whether the next step reads this one's output. Defaults to True.
@@ -86,11 +85,6 @@ class RecurrentDecoder(keras.layers.Layer):
         for name, value, known in (("context", context, CONTEXTS), ("query", query, QUERIES)):
             if value not in known:
                 raise ValueError(f"`{name}` must be one of {', '.join(known)}. Received: {value!r}")
-        if attention is not None and not _steps(attention):
-            raise ValueError(
-                "`attention` must be a layer that attends step by step, such as keras_dl.layers.AdditiveAttention(8), "
-                f"or None. Received: {attention!r}"
-            )
         self.vocabulary, self.units, self.embedding, self.depth = vocabulary, units, embedding, depth
         self.cell, self.context, self.query, self.input_feeding = cell, context, query, input_feeding
         self.dropout, self.scheduled_sampling, self.seed = dropout, scheduled_sampling, seed
@@ -215,9 +209,3 @@ class RecurrentDecoder(keras.layers.Layer):
     @classmethod
     def from_config(cls, config):
         return cls(**{**config, "attention": keras.saving.deserialize_keras_object(config["attention"])})
-
-
-def _steps(attention):
-    """Whether it is a layer, and no class of them, with what `AttentionCell` needs of one."""
-    needed = ("project_key", "step", "initial_alignment")
-    return isinstance(attention, keras.layers.Layer) and all(hasattr(attention, name) for name in needed)

@@ -130,10 +130,13 @@ def test_input_feeding_and_timing_make_a_difference():
         ({"cell": "rnn"}, "`cell` must be one of lstm, gru, peephole"),
         ({"context": "once"}, "`context` must be one of every_step, first_state. Received: 'once'"),
         ({"query": "sideways"}, "`query` must be one of new, previous. Received: 'sideways'"),
-        ({"attention": "additive"}, "`attention` must be a layer that attends step by step.* Received: 'additive'"),
-        ({"attention": AdditiveAttention}, "`attention` must be a layer that attends step by step"),
-        ({"attention": keras.layers.Attention()}, "`attention` must be a layer that attends step by step"),
-        ({"attention": AttentionPooling(4)}, "`attention` must be a layer that attends step by step"),
+        (
+            {"attention": "additive"},
+            "`attention` must be a layer of attention of keras_dl.layers.* Received: 'additive'",
+        ),
+        ({"attention": AdditiveAttention}, "`attention` must be a layer of attention of keras_dl.layers"),
+        ({"attention": keras.layers.Attention()}, "`attention` must be a layer of attention of keras_dl.layers"),
+        ({"attention": AttentionPooling(4)}, "`attention` must be a layer of attention of keras_dl.layers"),
         ({"embedding": -1}, "`embedding` must be an integer of at least 1. Received: -1"),
     ],
 )
