@@ -111,7 +111,7 @@ class LettersToPhones(Pipeline):
 
     def request(self, example):
         source, _ = tokenizers(self.words)
-        return {"text": np.array([source.text(example[0]["source"]).numpy()])}
+        return {"text": np.array([source.text(example[0]["source"]).numpy().decode()])}
 
     def answer(self, example):
         _, target = tokenizers(self.words)

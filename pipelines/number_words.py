@@ -3,6 +3,7 @@
     keras-dl train pipelines/number_words.py                          # German to English
     keras-dl train pipelines/number_words.py --languages fr,de        # any two languages of num2words
     keras-dl train pipelines/number_words.py --largest 1000000        # numbers below a million
+    keras-dl train pipelines/number_words.py --compared additive      # without a table of all kinds of attention
     keras-dl predict number_words --input '{"text": ["achtundneunzigtausendsieben"]}'
 
 Learned from 20 000 of the numbers below 100 000 and tested on others, never seen, and on longer ones, which no training
@@ -26,6 +27,7 @@ from keras_dl.data.builders.number_words import say
 from keras_dl.data.ops import teacher_forcing
 from keras_dl.data.sources import prepared
 from keras_dl.data.vocabulary import characters
+from keras_dl.errors import UserError
 from keras_dl.layers import AdditiveAttention, DotAttention, GeneralAttention, Tokenizer
 from keras_dl.losses import SequenceCrossEntropy
 from keras_dl.metrics import ExactMatch, TokenAccuracy
@@ -52,10 +54,12 @@ class NumberWords(Pipeline):
     direction = "max"
     epochs = 3
     trials = 4
-    words = None
+    words = compared = None
 
     def data(self, hp):
-        self.words = words(hp)  # which `request` and others need
+        self.words, self.compared = words(hp), hp.Fixed("compared", ",".join(ATTENTION))  # for `request` and others
+        if unknown := set(self.compared.split(",")) - set(ATTENTION):
+            raise UserError(f"compared must be of {', '.join(ATTENTION)}. Received: {', '.join(sorted(unknown))}")
         source, target = tokenizers(*self.words)
         return batches(
             load("number_words", **self.words._asdict()),
@@ -96,14 +100,14 @@ class NumberWords(Pipeline):
 
     def request(self, example):
         source, _ = tokenizers(*self.words)
-        return {"text": np.array([source.text(example[0]["source"]).numpy()])}
+        return {"text": np.array([source.text(example[0]["source"]).numpy().decode()])}
 
     def answer(self, example):
         _, target = tokenizers(*self.words)
         return target.text(example[1]).numpy().decode()
 
     def report(self, model, splits):
-        longer, compared = right(model, numbers(self.words, "longer")), compare(self)
+        longer, compared = right(model, numbers(self.words, "longer")), compare(self, self.compared)
         print(f"\n{table(compared)}\n{'longer than any learned':26}{longer:12.4f}")
         return {"exact_match_longer": longer, **{f"exact_match_{kind}": share for kind, share in compared.items()}}
 
@@ -117,7 +121,7 @@ class NumberWords(Pipeline):
             if decoded.alignment is not None:
                 examples.append((f"{number}: {written}", list(text), list(written), decoded.alignment[0, 0]))
         maps = {"attention": alignment_picture(examples)} if examples else {}
-        return {**maps, "attention_table": table(compare(self))}
+        return {**maps, "attention_table": table(compare(self, self.compared))}
 
 
 class Words(NamedTuple):
@@ -157,10 +161,10 @@ def right(model, pairs):
 
 
 @functools.cache
-def compare(pipeline):
+def compare(pipeline, kinds):
     """`{kind of attention: share of the test numbers translated without a mistake}`, all trained alike and shortly."""
     found = {}
-    for kind in ATTENTION:
+    for kind in kinds.split(","):
         hp = kt.HyperParameters()
         hp.values.update(attention=kind, **pipeline.words._asdict())
         keras.utils.set_random_seed(pipeline.seed)

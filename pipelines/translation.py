@@ -90,7 +90,7 @@ class Translation(Pipeline):
 
     def request(self, example):
         source, _ = self.tokenizers
-        return {"text": np.array([source.text(example[0]["source"]).numpy()])}
+        return {"text": np.array([source.text(example[0]["source"]).numpy().decode()])}
 
     def answer(self, example):
         _, target = self.tokenizers

@@ -26,6 +26,14 @@ def tfds_data_dir(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
+def ordinary_operations():
+    """Ends deterministic operations, which a training that is to be reproduced asks for in the whole process."""
+    yield
+    if config := sys.modules.get("tensorflow.python.framework.config"):
+        config.disable_op_determinism()
+
+
+@pytest.fixture(autouse=True)
 def clean_mlflow():
     """Ends the runs a test left open and forgets its store and experiment, the variables that MLflow sets too."""
     before = {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_")}

@@ -131,7 +131,7 @@ def test_goes_on_from_its_own_states_and_from_given_ones():
     assert len(slopes) == 1 + 8 + 4 and all(np.abs(slope).max() > 0 for slope in slopes)
 
 
-@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_trains_is_saved_and_exported(compiled, tmp_path):
     x, memory = (keras.Input((None,), dtype="int32") for _ in range(2))
     embedded = [keras.layers.Embedding(7, size, mask_zero=True)(each) for each, size in ((x, 2), (memory, 4))]

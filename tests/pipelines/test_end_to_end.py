@@ -26,6 +26,7 @@ from scipy.io import wavfile
 from keras_dl.cli import main
 from keras_dl.pipeline import Pipeline, load_pipeline, space
 from keras_dl.serving import client
+from keras_dl.values import parse_values
 
 from ..conftest import enter, start_project
 
@@ -84,7 +85,7 @@ DATA = {
 }
 
 # What is given where no other data are, and no choice makes a training short.
-GIVEN = {"number_words": ["largest=1000"]}
+GIVEN = {"number_words": ["largest=1000", "compared=none"]}
 
 FRESH = """
 import json
@@ -136,7 +137,9 @@ def made(house):
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
             assert main(["tune", str(path), "--trials", "1", "--epochs", "1", *arguments]) == 0
-        example = next(iter(pipeline.data(kt.HyperParameters()).test.unbatch()))
+        hp = kt.HyperParameters()
+        hp.values.update(parse_values(GIVEN.get(file.stem, [])))
+        example = next(iter(pipeline.data(hp).test.unbatch()))
         example = keras.tree.map_structure(keras.ops.convert_to_numpy, example)
         return Made(pipeline, printed.getvalue(), example, pipeline.request(example))
 

@@ -222,7 +222,7 @@ def test_request_and_answer(made, splits, say):
     request = made[0].request(({"source": inputs["source"][0]}, labels[0]))
     words = invent(400, seed=7)
     (word,) = request["text"]
-    assert made[0].answer((inputs, labels[0])) == " ".join(words[word.decode()][0])
+    assert made[0].answer((inputs, labels[0])) == " ".join(words[word][0])
     assert len(say(**{"texts": request["text"]})["text"]) == 1
 
 

@@ -6,6 +6,7 @@ import keras_tuner as kt
 import numpy as np
 import pytest
 
+from keras_dl.errors import UserError
 from keras_dl.pipeline import load_pipeline
 
 FILE = Path(__file__).parents[2] / "pipelines" / "number_words.py"
@@ -19,13 +20,20 @@ def small():
     return pipeline, hp
 
 
+def test_unknown_kinds_of_attention_are_refused_before_any_work():
+    hp = kt.HyperParameters()
+    hp.values.update(largest=1000, compared="none,luong")
+    with pytest.raises(UserError, match="compared must be of additive, general, dot, none. Received: luong"):
+        load_pipeline(FILE).data(hp)
+
+
 def test_letters_go_in_and_come_out(small):
     pipeline, hp = small
     splits, model = pipeline.data(hp), pipeline.build(hp)
     example = next(iter(splits.test.unbatch()))
     (text,) = pipeline.request(example)["text"]
     inputs, labels = example
-    assert model.source_tokenizer.text(inputs["source"]).numpy() == text
+    assert model.source_tokenizer.text(inputs["source"]).numpy().decode() == text
     assert pipeline.answer(example).encode() == model.target_tokenizer.text(labels).numpy()
     assert set(pipeline.signatures(model)) == {"serving_default", "bounded"}
 

@@ -119,6 +119,7 @@ def test_texts_without_any_word_twice(tmp_path):
     assert set(vocabulary) < {f"w{n}" for n in range(30)} and len(vocabulary) == 24
 
 
+@pytest.mark.slow
 def test_all_poolings_are_compared(capsys):
     pipeline = load_pipeline(FILE)
     pipeline.epochs = 1

@@ -50,7 +50,10 @@ def test_later_tokens_and_padding_change_nothing_before(kind):
     np.testing.assert_allclose(model({**X, "source": np.pad(X["source"], [[0, 0], [0, 2]])}), whole, atol=2e-5)
 
 
-@pytest.mark.parametrize("kind", ["additive", "general_deep", "cho", "transformer"])
+@pytest.mark.parametrize(
+    "kind",
+    ["additive", "cho", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("general_deep", "transformer"))],
+)
 def test_learns_saves_and_loads(kind, tmp_path):
     model = small_model(kind)
     model.compile(keras.optimizers.Adam(0.05), keras.losses.SparseCategoricalCrossentropy(True), jit_compile=False)

@@ -60,7 +60,7 @@ def test_the_callback_needs_a_decoder_that_samples():
         model.fit(np.ones((2, 2)), np.ones((2, 1)), verbose=0, callbacks=[ScheduledSampling("constant", 0.5)])
 
 
-@pytest.mark.parametrize("kind", ["additive", "transformer"])
+@pytest.mark.parametrize("kind", ["additive", pytest.param("transformer", marks=pytest.mark.slow)])
 def test_in_mixed_precision(kind):
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
