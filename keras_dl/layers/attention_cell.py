@@ -3,13 +3,14 @@
 import numbers
 
 import keras
-from keras import ops, tree
+from keras import ops
 from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell  # what keras.layers.RNN knows such cells by
 
 from keras_dl.layers.attention.inputs import require_attention, require_shapes, without_padding
 from keras_dl.layers.recurrent_cell import (
     cells_of,
     draw_dropout,
+    first_states,
     forget_dropout,
     output_size,
     require_cell,
@@ -257,23 +258,9 @@ class AttentionCell(keras.layers.Layer, DropoutRNNCell):
 
     def _first_states(self, memory, cell_states):
         zeros = ops.zeros_like(memory[:, 0, :1])  # of as many rows, also where that is a tensor of the functional API
-        sizes = state_sizes(self.cell)
-        if cell_states is None:
-            cell_states = self._cell_start(memory) or [ops.repeat(zeros, size, axis=-1) for size in sizes]
-        cell_states = [ops.cast(state, self.compute_dtype) for state in tree.flatten(cell_states)]
-        if [state.shape[-1] for state in cell_states] != sizes:
-            received = [tuple(state.shape) for state in cell_states]
-            raise ValueError(f"Expected states of the cell with {sizes} features. Received: shapes {received}")
+        cell_states = [ops.cast(state, self.compute_dtype) for state in first_states(self.cell, zeros, cell_states)]
         attention = ops.repeat(zeros, self.attention_size, axis=-1)
         return [*cell_states, attention, ops.cast(self.attention.initial_alignment(memory), self.compute_dtype)]
-
-    def _cell_start(self, memory):
-        """What the cell itself says; in the functional API it cannot, but for zeros."""
-        if not isinstance(memory, keras.KerasTensor) and hasattr(self.cell, "get_initial_state"):
-            return self.cell.get_initial_state(batch_size=ops.shape(memory)[0])
-        if any(getattr(cell, "learn_initial_state", False) for cell in cells_of(self.cell)):
-            raise ValueError("Expected `cell_states`, or AttentionRNN, for cells that learn their initial state")
-        return None
 
     def _require_memory_features(self):
         if self.memory_features is None:

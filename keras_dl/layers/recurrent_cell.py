@@ -86,6 +86,38 @@ def output_size(cell):
     return state_sizes(cell)[0] if size is None else size
 
 
+def first_states(cell, zeros, states=None):
+    """The states that a cell starts from, flat.
+
+    Args:
+        cell: a recurrent cell.
+        zeros: float tensor `[B, 1]` of zeros, also of the functional API, for the number of rows.
+        states: nested as they are in the cell, or flat; None (default) for those that the cell has itself. In the
+            functional API it can say none but zeros.
+
+    Returns:
+        list of tensors `[B, features]`.
+
+    Raises:
+        ValueError: for states of other features, or none in the functional API where the cell learns its own.
+
+    Example:
+
+    >>> [state.shape for state in first_states(keras.layers.LSTMCell(3), ops.zeros((2, 1)))]
+    [TensorShape([2, 3]), TensorShape([2, 3])]
+    """
+    sizes, symbolic = state_sizes(cell), isinstance(zeros, keras.KerasTensor)
+    if states is None and not symbolic and hasattr(cell, "get_initial_state"):
+        states = cell.get_initial_state(batch_size=ops.shape(zeros)[0])
+    elif states is None and any(getattr(each, "learn_initial_state", False) for each in cells_of(cell)):
+        raise ValueError("Expected `cell_states`, or AttentionRNN, for cells that learn their initial state")
+    states = [ops.repeat(zeros, size, axis=-1) for size in sizes] if states is None else tree.flatten(states)
+    if [state.shape[-1] for state in states] != sizes:
+        received = [tuple(state.shape) for state in states]
+        raise ValueError(f"Expected states of the cell with {sizes} features. Received: shapes {received}")
+    return states
+
+
 def run_cell(cell, inputs, states, training=False):
     """One step.
 

@@ -5,7 +5,14 @@ import numpy as np
 import pytest
 
 from keras_dl.layers import ESNCell, PeepholeLSTMCell
-from keras_dl.layers.recurrent_cell import draw_dropout, forget_dropout, output_size, run_cell, state_sizes
+from keras_dl.layers.recurrent_cell import (
+    draw_dropout,
+    first_states,
+    forget_dropout,
+    output_size,
+    run_cell,
+    state_sizes,
+)
 
 X = np.random.default_rng(0).normal(size=(2, 3)).astype("float32")
 CELLS = {
@@ -37,3 +44,17 @@ def test_dropout_is_drawn_for_each_cell_and_forgotten():
     assert cells[1]._dropout_mask.shape == (2, 4) and cells[1]._recurrent_dropout_mask.shape == (2, 5)
     forget_dropout(stack)
     assert cells[0]._dropout_mask is cells[1]._dropout_mask is cells[1]._recurrent_dropout_mask is None
+
+
+def test_first_states():
+    stack, zeros = keras.layers.StackedRNNCells([keras.layers.LSTMCell(3), keras.layers.GRUCell(2)]), np.zeros((4, 1))
+    assert [state.shape for state in first_states(stack, zeros)] == [(4, 3), (4, 3), (4, 2)]
+    given = [np.ones((4, size)) for size in (3, 3, 2)]
+    assert all(
+        one is other for one, other in zip(first_states(stack, zeros, [given[:2], given[2]]), given, strict=True)
+    )
+    with pytest.raises(ValueError, match=r"Expected states of the cell with \[3, 3, 2\] features"):
+        first_states(stack, zeros, given[:2])
+    learned = PeepholeLSTMCell(2, learn_initial_state=True)
+    with pytest.raises(ValueError, match="for cells that learn their initial state"):
+        first_states(learned, keras.KerasTensor((None, 1)))
