@@ -1,0 +1,123 @@
+"""TensorFlow Serving's configuration files, made of what is exported and of the registry's aliases.
+
+The live one is `saved_models/models.config`: `promote`, `rollback` and every export rewrite it, our server follows it,
+and TensorFlow Serving does with `--model_config_file_poll_wait_seconds`. Its base paths are those inside the container,
+`/models/NAME`.
+"""
+
+import dataclasses
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from google.protobuf import text_format
+
+from keras_dl.durable import write_bytes
+from keras_dl.serving.messages import BatchingParameters, ModelServerConfig, MonitoringConfig
+from keras_dl.serving.versions import exported_versions
+from keras_dl.tracking.settings import Settings
+
+LIVE = "models.config"
+CONTAINER_MODELS = "/models"
+METRICS_PATH = "/monitoring/prometheus/metrics"
+_LARGEST_BATCH = 64
+_MOST_WAITING_BATCHES = 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class Served:
+    """A model to be served.
+
+    Attributes:
+        name: of the registry, the folder and the server.
+        versions: those that a server sees in `saved_models/`, newest first; at least one.
+        labels: `{alias: version}`, the registry's aliases of these versions.
+    """
+
+    name: str
+    versions: tuple[int, ...]
+    labels: dict[str, int]
+
+
+def served_models(settings: Settings) -> list[Served]:
+    """The exported models, by name, with the registry's aliases; asks the registry, which must be connected to."""
+    from keras_dl.tracking import registry
+
+    aliases: dict[str, dict[str, int]] = {}
+    for row in registry.list_models():
+        aliases.setdefault(row["name"], {}).update(dict.fromkeys(row["aliases"], row["version"]))
+    folder = settings.saved_models
+    names = sorted(path.name for path in folder.glob("*") if path.is_dir()) if folder.is_dir() else []
+    found = []
+    for name in names:
+        if versions := exported_versions(folder, name):
+            labels = {alias: version for alias, version in sorted(aliases.get(name, {}).items()) if version in versions}
+            found.append(Served(name, tuple(versions), labels))
+    return found
+
+
+def model_config(models: Iterable[Served], base: str | Path = CONTAINER_MODELS) -> str:
+    """TensorFlow Serving's `--model_config_file`, a ModelServerConfig in protobuf's text form.
+
+    A model with labels keeps as many of its newest versions in memory as the labels need, and two at least: a label can
+    only move to a version that is loaded, and the old one must answer until it has moved.
+
+    Args:
+        models: from `served_models`.
+        base: the folder of all models, as the server sees it. Defaults to that inside the container.
+    """
+    config = ModelServerConfig()
+    for model in models:
+        entry = config.model_config_list.config.add(
+            name=model.name, base_path=f"{base}/{model.name}", model_platform="tensorflow"
+        )
+        if model.labels:
+            oldest = min(model.labels.values())
+            entry.model_version_policy.latest.num_versions = max(2, model.versions.index(oldest) + 1)
+            entry.version_labels.update(model.labels)
+    return text_format.MessageToString(config, as_utf8=True)
+
+
+def write_model_config(settings: Settings) -> Path:
+    """Brings the live file up to date, whole or not at all; asks the registry, which must be connected to.
+
+    Args:
+        settings: for `saved_models/`.
+
+    Returns:
+        The file.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    path = settings.saved_models / LIVE
+    note = (
+        "# Written by keras-dl: promote, rollback and every export write it anew. Paths are those of the container.\n"
+    )
+    content = (note + model_config(served_models(settings))).encode()
+    if not path.is_file() or path.read_bytes() != content:  # an unchanged file gives a server nothing to do
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(path, content)
+    return path
+
+
+def batching_parameters() -> str:
+    """TensorFlow Serving's `--batching_parameters_file`, BatchingParameters in protobuf's text form.
+
+    No waiting: a batch is what came in while the threads were busy. Nothing is padded, for TensorFlow Serving pads with
+    the first element of the data, which no sequence model ignores.
+    """
+    parameters = BatchingParameters()
+    parameters.max_batch_size.value = _LARGEST_BATCH
+    parameters.batch_timeout_micros.value = 0
+    parameters.max_enqueued_batches.value = _MOST_WAITING_BATCHES
+    parameters.num_batch_threads.value = os.cpu_count() or 1
+    return text_format.MessageToString(parameters)
+
+
+def monitoring_config() -> str:
+    """TensorFlow Serving's `--monitoring_config_file`, MonitoringConfig in protobuf's text form."""
+    monitoring = MonitoringConfig()
+    monitoring.prometheus_config.enable = True
+    monitoring.prometheus_config.path = METRICS_PATH
+    return text_format.MessageToString(monitoring)

@@ -1,0 +1,117 @@
+"""What `--write-config` writes, each file valid by its own schema."""
+
+import subprocess
+
+import compose_spec
+import kubernetes_validate
+import mlflow
+import pytest
+import yaml
+from google.protobuf import text_format
+
+from keras_dl.errors import UserError
+from keras_dl.serving.configuration import Served
+from keras_dl.serving.deployment import compose, kserve, kubernetes, write_deployment
+from keras_dl.serving.messages import BatchingParameters, ModelServerConfig, MonitoringConfig
+from keras_dl.tracking.runs import connect
+
+MODELS = [Served("digits_ctc", (3, 2), {"champion": 3}), Served("it's $HOME/%d", (1,), {})]
+
+
+@pytest.fixture
+def exported(project):
+    connect(project)
+    client = mlflow.MlflowClient()
+    client.create_registered_model("digits")
+    client.create_model_version("digits", "nowhere")
+    client.set_registered_model_alias("digits", "champion", "1")
+    (project.saved_models / "digits" / "1").mkdir(parents=True)
+    return project
+
+
+def test_every_file_is_written_and_valid(exported):
+    files = {path.name: path for path in write_deployment(exported, exported.root / "deploy" / "here")}
+    assert sorted(files) == [
+        *("batching_parameters.txt", "compose.yaml", "kserve.yaml", "kubernetes.yaml"),
+        *("models.config", "monitoring.config"),
+    ]
+    for name, message in (
+        ("models.config", ModelServerConfig()),
+        ("batching_parameters.txt", BatchingParameters()),
+        ("monitoring.config", MonitoringConfig()),
+    ):
+        assert text_format.Parse(files[name].read_text(), message).ByteSize() > 0
+    assert dict(text_format.Parse(files["models.config"].read_text(), ModelServerConfig())
+                .model_config_list.config[0].version_labels) == {"champion": 1}  # fmt: skip
+    content = yaml.safe_load(files["compose.yaml"].read_text())
+    assert content["services"]["serving"]["volumes"] == ["../../saved_models:/models:ro", "./:/configuration:ro"]
+    compose_spec.PyCompose.from_yaml(files["compose.yaml"].read_text())
+    for document in yaml.safe_load_all(files["kubernetes.yaml"].read_text()):
+        kubernetes_validate.validate(document, "1.31", strict=True)
+    assert (exported.saved_models / "models.config").is_file()  # what the compose file serves
+
+
+def test_compose_listens_on_this_machine_only(project):
+    services = compose(MODELS, project, project.root)["services"]
+    ports = [port for service in services.values() for port in service["ports"]]
+    assert ports == ["127.0.0.1:8500:8500", "127.0.0.1:8501:8501", "127.0.0.1:5000:5000"]
+    assert services["serving"]["volumes"][0] == "./saved_models:/models:ro"
+
+
+def test_the_health_check_asks_for_every_model(project, free_port, tmp_path):
+    """Run by bash against a server that answers what TensorFlow Serving does; a name is no code of the shell."""
+    import http.server
+    import threading
+
+    asked, state = [], ["AVAILABLE"]
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(f'{{"model_version_status": [{{"state": "{state[0]}"}}]}}'.encode())
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        _, *command = compose(MODELS, project, project.root)["services"]["serving"]["healthcheck"]["test"]
+        assert "$" not in command[-1]  # Compose would put a variable in its place
+        command[-1] = command[-1].replace("/8501", f"/{server.server_address[1]}")
+        assert subprocess.run(command, cwd=tmp_path, timeout=30).returncode == 0
+        assert asked == ["/v1/models/digits_ctc", "/v1/models/it%27s%20%24HOME%2F%25d"]
+        state[0] = "LOADING"
+        assert subprocess.run(command, cwd=tmp_path, timeout=30).returncode != 0
+        server.shutdown()
+
+
+def test_a_cluster_gets_the_same_configuration(project):
+    configuration, deployment, service = kubernetes(MODELS)
+    names = {volume["name"]: volume for volume in deployment["spec"]["template"]["spec"]["volumes"]}
+    assert names["configuration"]["configMap"]["name"] == configuration["metadata"]["name"]
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    flags = dict(flag.removeprefix("--").split("=") for flag in container["args"])
+    for flag in ("model_config_file", "batching_parameters_file", "monitoring_config_file"):
+        assert flags[flag].removeprefix("/configuration/") in configuration["data"]
+    assert service["spec"]["selector"].items() <= deployment["spec"]["template"]["metadata"]["labels"].items()
+
+
+def test_kserve_names_are_those_of_a_cluster():
+    first, second = kserve(MODELS)
+    assert (first["metadata"]["name"], second["metadata"]["name"]) == ("digits-ctc", "it-s-home-d")
+    assert first["spec"]["predictor"]["model"]["storageUri"] == "pvc://saved-models/digits_ctc"
+
+
+def test_nothing_exported_is_told(project):
+    connect(project)
+    with pytest.raises(UserError, match="expected an exported model in .*saved_models and found none"):
+        write_deployment(project, project.root / "deploy")
+    assert not (project.root / "deploy").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_told(exported):
+    (exported.root / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write to .*file"):
+        write_deployment(exported, exported.root / "file")
