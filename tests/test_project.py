@@ -19,7 +19,8 @@ from keras_dl.errors import UserError
 from keras_dl.pipeline import load_pipeline, space
 from keras_dl.project import show_project, start_project
 from keras_dl.serving.server.app import create_app
-from keras_dl.serving.server.models import ModelStore
+from keras_dl.serving.server.config import ModelConfig
+from keras_dl.serving.server.store import ModelStore
 from keras_dl.tracking import registry
 from keras_dl.tracking.runs import connect, open_run
 from keras_dl.tracking.settings import Settings, default_file, read_settings
@@ -157,7 +158,8 @@ def test_pipelines_are_listed_with_their_first_line(project, capsys):
 
 @contextlib.contextmanager
 def serving(folders):
-    with ModelStore(folders) as store, socket.create_server(("127.0.0.1", 0)) as listener:
+    store = ModelStore([ModelConfig(name, folder) for name, folder in folders.items()])
+    with store, socket.create_server(("127.0.0.1", 0)) as listener:
         assert store.polled.wait(60)
         # Setting up a log closes the handlers that are there, and absl's closes the stream that pytest reads.
         server = uvicorn.Server(uvicorn.Config(create_app(store), log_config=None, lifespan="off"))

@@ -103,10 +103,11 @@ def _run_embedded(folders: Mapping[str, Path], url: str, listener: socket.socket
     import uvicorn  # here and not above: TensorFlow takes seconds to import, and the checks come first
 
     from keras_dl.serving.server.app import create_app
-    from keras_dl.serving.server.models import ModelStore
+    from keras_dl.serving.server.config import ModelConfig
+    from keras_dl.serving.server.store import ModelStore
 
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it calls the loader that TF Serving uses deprecated
-    with ModelStore(folders) as store:
+    with ModelStore([ModelConfig(name, folder) for name, folder in folders.items()]) as store:
         config = uvicorn.Config(create_app(store), log_level="warning", lifespan="off", timeout_graceful_shutdown=30)
         server = uvicorn.Server(config)
         # uvicorn sends the signal that stopped it once more; with these handlers that is not the end of the process.

@@ -13,7 +13,8 @@ import tensorflow as tf
 import uvicorn
 
 from keras_dl.serving.server.app import create_app
-from keras_dl.serving.server.models import ModelStore
+from keras_dl.serving.server.config import ModelConfig
+from keras_dl.serving.server.store import ModelStore
 
 
 def _half_plus(offset):
@@ -109,7 +110,9 @@ def model_folders(tmp_path_factory, save_model):
 @pytest.fixture(scope="session")
 def store(model_folders):
     """The three models, loaded; a prediction may take one second."""
-    with ModelStore(model_folders, timeout_seconds=1.0) as store:
+    with ModelStore(
+        [ModelConfig(name, folder) for name, folder in model_folders.items()], timeout_seconds=1.0
+    ) as store:
         assert store.polled.wait(60)
         assert store.unavailable() == []
         yield store

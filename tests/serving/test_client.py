@@ -10,7 +10,8 @@ import requests
 from keras_dl.errors import UserError
 from keras_dl.serving.client import is_serving, predict
 from keras_dl.serving.server.app import create_app
-from keras_dl.serving.server.models import ModelStore
+from keras_dl.serving.server.config import ModelConfig
+from keras_dl.serving.server.store import ModelStore
 
 
 def test_arrays_and_lists_of_numbers(url):
@@ -89,7 +90,7 @@ def test_is_serving_only_what_is_available(url, running, tmp_path):
     assert is_serving(url, "hp2")
     assert not is_serving(url, "foo")
     (tmp_path / "broken" / "1").mkdir(parents=True)
-    store = ModelStore({"broken": tmp_path / "broken"})
+    store = ModelStore([ModelConfig("broken", tmp_path / "broken")])
     store.poll()
     with running(create_app(store)) as other:
         assert requests.get(f"{other}/v1/models/broken", timeout=30).status_code == 200

@@ -11,7 +11,8 @@ import tensorflow as tf
 from keras_dl.errors import UserError
 from keras_dl.pipeline import Pipeline
 from keras_dl.serving.export import export
-from keras_dl.serving.server.models import ModelStore
+from keras_dl.serving.server.config import ModelConfig
+from keras_dl.serving.server.store import ModelStore
 
 REQUEST = {"": np.ones((1, 5, 2), "float32")}
 LINEAGE = {"name": "level", "version": 3, "run_id": "abc", "values": {"rate": 0.1, "cell": "GRU"}, "value": 0.25}
@@ -52,7 +53,7 @@ def test_tensorflow_and_the_server_take_it_as_ever(tmp_path, pipeline, model):
     x = np.random.default_rng(0).normal(size=(2, 4, 2)).astype("float32")
     (answer,) = served(tf.constant(x)).values()
     np.testing.assert_allclose(answer, model(x), rtol=1e-6)
-    with ModelStore({"level": target.parent}) as store:
+    with ModelStore([ModelConfig("level", target.parent)]) as store:
         assert store.polled.wait(60) and store.get("level").version == 3
 
 

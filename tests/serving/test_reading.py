@@ -13,7 +13,8 @@ from keras_dl.pipeline import load_pipeline
 from keras_dl.serving import reading
 from keras_dl.serving.reading import ascii_image, read_image, show_prediction
 from keras_dl.serving.server.app import create_app
-from keras_dl.serving.server.models import ModelStore
+from keras_dl.serving.server.config import ModelConfig
+from keras_dl.serving.server.store import ModelStore
 from keras_dl.training.train import train
 
 # Tells how much ink there is. The name of the picture's input is `image`; batches of the test split have 2 examples.
@@ -227,7 +228,7 @@ def served(ink, running):
 
     folder = ink.root / "elsewhere" / "ink"
     tf.saved_model.save(module, str(folder / "2"), signatures={"serving_default": read})
-    with ModelStore({"ink": folder}) as store:
+    with ModelStore([ModelConfig("ink", folder)]) as store:
         assert store.polled.wait(60)
         with running(create_app(store)) as url:
             yield url

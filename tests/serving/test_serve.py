@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from keras_dl.errors import UserError
 from keras_dl.serving.serve import curl_example, docker_command, model_config, serve
-from keras_dl.serving.server.models import LoadedModel
+from keras_dl.serving.server.engine import LoadedModel
 
 MAIN = """
 import sys

@@ -3,7 +3,8 @@
 import pytest
 
 from keras_dl.serving import versions
-from keras_dl.serving.server.models import _versions as seen_by_the_server
+from keras_dl.serving.server.config import ModelConfig, VersionPolicy
+from keras_dl.serving.server.polling import wanted_versions
 from keras_dl.serving.versions import exported_versions, show_champion, withdrawn_versions
 
 
@@ -60,7 +61,7 @@ def test_the_champion_is_the_highest_that_a_server_sees(tmp_path, before, champi
     for _ in range(2):  # a second time changes nothing
         assert show_champion(tmp_path, "digits", champion)
         assert state(tmp_path) == (shown, withdrawn)
-        assert sorted(seen_by_the_server(tmp_path / "digits"), reverse=True) == shown
+        assert list(wanted_versions(ModelConfig("digits", tmp_path / "digits", VersionPolicy()))) == shown
 
 
 def test_without_the_champions_export_nothing_is_withdrawn(tmp_path):

@@ -20,7 +20,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from keras_dl.serving.server.codec import decode_predict, encode_predict, invalid
-from keras_dl.serving.server.models import LoadedModel, ModelStore, VersionStatus
+from keras_dl.serving.server.engine import LoadedModel
+from keras_dl.serving.server.store import ModelStore, VersionStatus
 
 _MODEL = r"/v1/models(?:/(?P<name>[^/:]+))?(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
 _POST_PATH = re.compile(_MODEL + r":(?P<method>classify|regress|predict)", re.IGNORECASE | re.ASCII)
@@ -126,9 +127,7 @@ def _target(http_method: str, path: str) -> _Target:
 
 
 def _get(store: ModelStore, target: _Target) -> LoadedModel:
-    if target.label is not None:  # no version has a label here, and TF Serving says so in these words
-        raise invalid(f"Unrecognized servable version label: {target.label}")
-    return store.get(target.name, target.version)
+    return store.get(target.name, target.version, target.label)
 
 
 async def _read(request: Request, largest: int) -> bytes:

@@ -9,7 +9,8 @@ import pytest
 import requests
 
 from keras_dl.serving.server.app import create_app
-from keras_dl.serving.server.models import ModelStore
+from keras_dl.serving.server.config import ModelConfig
+from keras_dl.serving.server.store import ModelStore
 
 
 @pytest.fixture
@@ -238,17 +239,17 @@ def test_nothing_of_this_machine_comes_out(send, url, tmp_path):
 
 def test_an_error_nobody_expected_is_500_without_details(running, model_folders):
     class BrokenStore(ModelStore):
-        def get(self, name, version=None):
+        def get(self, name, version=None, label=None):
             raise KeyError("/a/secret/path")
 
-    with running(create_app(BrokenStore(model_folders))) as url:
+    with running(create_app(BrokenStore([ModelConfig("hp2", model_folders["hp2"])]))) as url:
         response = requests.post(f"{url}/v1/models/hp2:predict", json={"inputs": 2}, timeout=30)
     assert response.status_code == 500
     assert response.json() == {"error": "internal error; the server's log has the details"}
 
 
 def test_health_and_readiness(running, model_folders, tmp_path):
-    store = ModelStore({"hp2": model_folders["hp2"], "absent": tmp_path / "absent"})
+    store = ModelStore([ModelConfig("hp2", model_folders["hp2"]), ModelConfig("absent", tmp_path / "absent")])
     with running(create_app(store)) as url:
         assert requests.get(f"{url}/healthz", timeout=30).json() == {"status": "ok"}
         response = requests.get(f"{url}/readyz", timeout=30)

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_dl.serving.server.models import LoadedModel, ModelStore
+from keras_dl.serving.server.config import ModelConfig
+from keras_dl.serving.server.engine import LoadedModel
+from keras_dl.serving.server.store import ModelStore
 
 
 @pytest.fixture
@@ -75,8 +77,7 @@ def test_only_whole_numbers_are_versions_and_the_newest_is_served(base, put):
     shutil.copytree(base / "10", base / "11.tmp")
     shutil.copytree(base / "10", base / "-12")
     shutil.copytree(base / "10", base / "9223372036854775808")
-    (base / "99").write_text("a file")
-    store = ModelStore({"hp": base})
+    store = ModelStore([ModelConfig("hp", base)])
     store.poll()
     assert answer(store) == (10, 100.0)
     assert states(store) == {10: "AVAILABLE"}
@@ -84,7 +85,7 @@ def test_only_whole_numbers_are_versions_and_the_newest_is_served(base, put):
 
 def test_a_new_version_replaces_the_old_and_running_requests_keep_theirs(base, put):
     put(1, 1.0)
-    store = ModelStore({"hp": base})
+    store = ModelStore([ModelConfig("hp", base)])
     store.poll()
     held = store.get("hp")
     put(2, 2.0)
@@ -119,7 +120,7 @@ def cut_data(folder):
 )
 def test_a_broken_version_takes_nothing_down_and_is_tried_again_when_complete(base, put, tmp_path, harm, code):
     put(1, 1.0)
-    store = ModelStore({"hp": base})
+    store = ModelStore([ModelConfig("hp", base)])
     store.poll()
     put(2, 2.0)
     shutil.copytree(base / "2", tmp_path / "whole")
@@ -139,7 +140,7 @@ def test_a_broken_version_takes_nothing_down_and_is_tried_again_when_complete(ba
 
 def test_an_unchanged_broken_version_is_tried_only_after_a_while(base, caplog):
     (base / "1").mkdir()
-    patient, eager = ModelStore({"hp": base}), ModelStore({"hp": base}, retry_seconds=0.0)
+    patient, eager = ModelStore([ModelConfig("hp", base)]), ModelStore([ModelConfig("hp", base)], retry_seconds=0.0)
     for store, attempts in ((patient, 1), (eager, 3)):
         caplog.clear()
         for _ in range(3):
@@ -150,7 +151,7 @@ def test_an_unchanged_broken_version_is_tried_only_after_a_while(base, caplog):
 
 def test_an_unreachable_folder_unloads_nothing_and_an_empty_one_does(base, put):
     put(1, 1.0)
-    store = ModelStore({"hp": base})
+    store = ModelStore([ModelConfig("hp", base)])
     store.poll()
     os.rename(base, base.with_name("elsewhere"))
     store.poll()
@@ -164,7 +165,7 @@ def test_an_unreachable_folder_unloads_nothing_and_an_empty_one_does(base, put):
 
 def test_names_are_looked_up_and_never_paths(base, put):
     put(1, 1.0)
-    with ModelStore({"other": base.parent / "nothing"}) as store:
+    with ModelStore([ModelConfig("other", base.parent / "nothing")]) as store:
         assert store.polled.wait(20)
         for name in ("hp", "../hp", "other/../hp", str(base)):
             with pytest.raises(tf.errors.NotFoundError):
@@ -174,7 +175,7 @@ def test_names_are_looked_up_and_never_paths(base, put):
 
 
 def test_the_thread_follows_the_folder_and_stops(base, put, eventually):
-    with ModelStore({"hp": base}, poll_seconds=0.05) as store:
+    with ModelStore([ModelConfig("hp", base)], poll_seconds=0.05) as store:
         assert store.polled.wait(20)
         assert store.unavailable() == ["hp"]
         put(1, 1.0)

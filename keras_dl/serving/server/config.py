@@ -1,0 +1,135 @@
+"""Which models a server follows: TensorFlow Serving's ``model_config_list``, read and checked.
+
+Source: ``config/model_server_config.proto`` and ``ValidateModelConfigList`` of ``model_servers/server_core.cc`` in
+https://github.com/tensorflow/serving; its errors have its texts. On purpose stricter: a model needs a name, and a base
+path is a folder of this machine, not a URI.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import tensorflow as tf
+from google.protobuf import text_format
+
+from keras_dl.errors import UserError
+from keras_dl.serving.messages import ModelServerConfig
+
+logger = logging.getLogger(__name__)
+
+_TENSORFLOW = "tensorflow"
+_MODEL_TYPE_TENSORFLOW = 1  # of the deprecated field model_type
+
+
+@dataclass(frozen=True)
+class VersionPolicy:
+    """Which versions of a folder are served; all of them if both are None.
+
+    Attributes:
+        latest: this many of the highest numbers.
+        specific: exactly these.
+    """
+
+    latest: int | None = None
+    specific: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """One served model.
+
+    Attributes:
+        name: what requests call it.
+        base_path: the folder with its version folders.
+        policy: which versions are served; the latest one by default.
+        labels: versions by label.
+    """
+
+    name: str
+    base_path: Path
+    policy: VersionPolicy = VersionPolicy(latest=1)
+    labels: Mapping[str, int] = field(default_factory=dict)
+
+
+def read_model_config(text: str) -> list[ModelConfig]:
+    """The models of a ``--model_config_file`` (ModelServerConfig, protobuf's text form).
+
+    Raises:
+        UserError: it is no such text, with the line; or what it says cannot be served, in TF Serving's words.
+    """
+    message = ModelServerConfig()
+    try:
+        text_format.Parse(text, message)
+    except text_format.ParseError as error:
+        raise UserError(
+            f"expected TensorFlow Serving's model_config_list and received, at line:column {error}"
+        ) from None
+    try:
+        return model_configs(message)
+    except tf.errors.OpError as error:
+        raise UserError(error.message) from None
+
+
+def model_configs(message) -> list[ModelConfig]:
+    """The models of a ModelServerConfig message, ours or that of ``tensorflow-serving-api``.
+
+    Raises:
+        tf.errors.InvalidArgumentError: it holds no ``model_config_list``, or one that TF Serving refuses.
+    """
+    if not message.HasField("model_config_list"):
+        problem = "ServerModelConfig type not supported by HandleReloadConfigRequest."
+        raise _invalid(f"{problem} Only ModelConfigList is currently supported")
+    configs = [_model_config(config) for config in message.model_config_list.config]
+    check_names(configs)
+    return configs
+
+
+def check_names(configs: Iterable[ModelConfig]) -> None:
+    """Raises tf.errors.InvalidArgumentError if two models have one name."""
+    names = set()
+    for config in configs:
+        if config.name in names:
+            raise _invalid(f"Illegal to list model {config.name} multiple times in config list")
+        names.add(config.name)
+
+
+def _model_config(config) -> ModelConfig:
+    if not config.name:
+        raise _invalid("Expected every model of the config list to have a name")
+    if not config.base_path.startswith("/"):
+        expected = f"Expected model {config.name} to have an absolute path or URI"
+        raise _invalid(f"{expected}; got base_path()={config.base_path}")
+    platform = _platform(config)
+    if platform != _TENSORFLOW:
+        raise _invalid(f"Model {config.name} requests unsupported platform {platform}")
+    if config.HasField("logging_config"):
+        logger.warning("logging_config of model %s is ignored: this server logs no requests", config.name)
+    policy = _policy(config.model_version_policy)
+    return ModelConfig(config.name, Path(config.base_path), policy, dict(config.version_labels))
+
+
+def _platform(config) -> str:
+    if not config.model_type:
+        if not config.model_platform:
+            setting = "neither ModelServerConfig::model_type (deprecated) nor ModelServerConfig::model_platform"
+            raise _invalid(f"Illegal setting {setting}, model name is {config.name}")
+        return config.model_platform
+    if config.model_platform:
+        setting = "both ModelServerConfig::model_type (deprecated) and ModelServerConfig::model_platform"
+        raise _invalid(f"Illegal setting {setting}, model name is {config.name}")
+    if config.model_type != _MODEL_TYPE_TENSORFLOW:
+        raise _invalid(f"ModelServerConfig::model_type choice {config.model_type} not supported.")
+    return _TENSORFLOW
+
+
+def _policy(policy) -> VersionPolicy:
+    if policy.HasField("all"):
+        return VersionPolicy()
+    if policy.HasField("specific"):
+        return VersionPolicy(specific=tuple(policy.specific.versions))
+    return VersionPolicy(latest=max(policy.latest.num_versions, 1))
+
+
+def _invalid(message: str) -> tf.errors.InvalidArgumentError:
+    return tf.errors.InvalidArgumentError(None, None, message)

@@ -1,0 +1,55 @@
+"""What lies in a model's folder: its versions, and whether they have changed.
+
+Source: ``sources/storage_path/file_system_storage_path_source.cc`` of https://github.com/tensorflow/serving.
+"""
+
+import logging
+import os
+import re
+from pathlib import Path
+
+from keras_dl.serving.server.config import ModelConfig
+
+logger = logging.getLogger(__name__)
+
+_NUMBER = re.compile(r"[ \t\n\v\f\r]*([+-]?[0-9]+)[ \t\n\v\f\r]*")
+
+
+def wanted_versions(config: ModelConfig) -> dict[int, Path]:
+    """The versions that the policy asks for and the folder has, with their folders.
+
+    Every child whose name reads as a 64-bit integer is a version, as ``1``, ``00000123`` or ``+1``; of two that read as
+    the same, the last in the order of their names counts.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    versions = {}
+    for child in sorted(os.listdir(config.base_path)):
+        number = version_number(child)
+        if number is not None:
+            versions[number] = config.base_path / child
+    policy = config.policy
+    if policy.specific is not None:
+        return {number: versions[number] for number in policy.specific if number in versions}
+    newest = sorted(versions, reverse=True)
+    return {number: versions[number] for number in newest[: policy.latest]}
+
+
+def version_number(name: str) -> int | None:
+    """The version that a folder's name says, or None if it is none."""
+    match = _NUMBER.fullmatch(name)
+    number = int(match[1]) if match else None
+    return number if number is not None and -(2**63) <= number < 2**63 else None
+
+
+def fingerprint(folder: Path) -> frozenset:
+    """What changes when files of a version are added, written or given other rights."""
+    found = set()
+    for path in folder.rglob("*"):
+        try:
+            stat = path.stat()
+        except OSError:  # moved away while we look
+            continue
+        found.add((str(path), stat.st_size, stat.st_ctime_ns))
+    return frozenset(found)
