@@ -143,13 +143,33 @@ def _parser():
     )
     again.add_argument("file", metavar="FILE", nargs="?", help="the pipeline. Default: pipelines/NAME.py of the run")
 
-    serve = verb("serve", "serve exported models: TensorFlow Serving's REST API", "serve digits_ctc")
-    serve.add_argument("names", nargs="*", metavar="NAME", help="models of saved_models/. Default: all")
+    serve = verb(
+        "serve", "serve exported models: TensorFlow Serving's REST and gRPC API, and a page to try them",
+        "serve digits_ctc",
+    )  # fmt: skip
+    serve.add_argument("names", nargs="*", metavar="NAME", help="models of saved_models/. Default: all, new ones too")
+    serve.add_argument("--config", metavar="FILE", help="serve what TensorFlow Serving's models.config says instead")
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on. Default: this machine only")
     serve.add_argument("--rest-port", type=_port, default=8501, help="default: 8501")
-    serve.add_argument(
-        "--embedded", action="store_true", help="our own server even if tensorflow_model_server is there"
+    serve.add_argument("--grpc-port", type=_port, help="default: 8500, where the extra grpc is installed")
+    by = serve.add_mutually_exclusive_group()
+    by.add_argument(
+        "--embedded", action="store_const", const="embedded", dest="by",
+        help="our own server even if tensorflow_model_server is there",
+    )  # fmt: skip
+    by.add_argument(
+        "--docker", action="store_const", const="docker", dest="by", help="the image tensorflow/serving, in Docker"
     )
+    how = serve.add_mutually_exclusive_group()
+    how.add_argument(
+        "--batching", metavar="FILE", help="TensorFlow Serving's batching_parameters.txt for our server. Default: "
+        "requests that wait are run together where the export says that it changes no answer",
+    )  # fmt: skip
+    how.add_argument("--no-batching", action="store_true", help="our server runs every request by itself")
+    serve.add_argument(
+        "--write-config", metavar="DIR", help="serve nothing; write all that TensorFlow Serving needs to DIR: its "
+        "configuration, a Compose file, Kubernetes and KServe manifests",
+    )  # fmt: skip
 
     predict = verb("predict", "show what an exported model answers", "predict digits_ctc --example 0")
     predict.add_argument("name", metavar="NAME", help="a model of saved_models/")

@@ -149,17 +149,36 @@ def _reproduce(options):
 
 
 def _serve(options):
-    from keras_dl.serving.serve import serve
+    if options.config and options.names:
+        raise UserError(f"expected names or --config, and received both: {', '.join(options.names)}; {options.config}")
     from keras_dl.tracking.settings import read_settings
 
-    folder = read_settings().saved_models
-    there = {path.name: path for path in sorted(folder.glob("*")) if path.is_dir()} if folder.is_dir() else {}
-    for name in options.names:
+    settings = read_settings()
+    if options.write_config:
+        return _write_deployment(settings, Path(options.write_config))
+    folder = settings.saved_models
+    for name in options.names:  # told before the seconds that TensorFlow takes
+        there = sorted(path.name for path in folder.glob("*") if path.is_dir())
         if name not in there:
             raise UserError(f"no model {name!r} in {folder}. There is: {', '.join(there) or 'none'}")
-    chosen = {name: path for name, path in there.items() if not options.names or name in options.names}
     import_tensorflow()
-    return serve(chosen, options.host, options.rest_port, options.embedded)
+    from keras_dl.serving.serve import batching_of, serve
+    from keras_dl.serving.source import ConfigFile, SavedModels
+
+    source = ConfigFile(Path(options.config)) if options.config else SavedModels(folder, options.names)
+    batching = batching_of(options.batching, options.no_batching)
+    return serve(source, options.host, options.rest_port, options.grpc_port, options.by, batching)
+
+
+def _write_deployment(settings, folder):
+    import_tensorflow()
+    from keras_dl.serving.deployment import write_deployment
+    from keras_dl.tracking.runs import connect
+
+    connect(settings)
+    for path in write_deployment(settings, folder):
+        print(path)
+    print(f"\nnext   docker compose --file {folder / 'compose.yaml'} up")
 
 
 def _predict(options):

@@ -14,6 +14,7 @@ from google.protobuf import text_format
 
 from keras_dl.durable import write_bytes
 from keras_dl.serving.messages import BatchingParameters, ModelServerConfig, MonitoringConfig
+from keras_dl.serving.server.config import ModelConfig, VersionPolicy
 from keras_dl.serving.versions import exported_versions
 from keras_dl.tracking.settings import Settings
 
@@ -56,8 +57,8 @@ def served_models(settings: Settings) -> list[Served]:
     return found
 
 
-def model_config(models: Iterable[Served], base: str | Path = CONTAINER_MODELS) -> str:
-    """TensorFlow Serving's `--model_config_file`, a ModelServerConfig in protobuf's text form.
+def model_configs(models: Iterable[Served], base: str | Path = CONTAINER_MODELS) -> list[ModelConfig]:
+    """How exported models are to be served.
 
     A model with labels keeps as many of its newest versions in memory as the labels need, and two at least: a label can
     only move to a version that is loaded, and the old one must answer until it has moved.
@@ -66,16 +67,30 @@ def model_config(models: Iterable[Served], base: str | Path = CONTAINER_MODELS) 
         models: from `served_models`.
         base: the folder of all models, as the server sees it. Defaults to that inside the container.
     """
-    config = ModelServerConfig()
+    configs = []
     for model in models:
-        entry = config.model_config_list.config.add(
-            name=model.name, base_path=f"{base}/{model.name}", model_platform="tensorflow"
+        oldest = min(model.labels.values(), default=model.versions[0])
+        policy = VersionPolicy(latest=max(2, model.versions.index(oldest) + 1) if model.labels else 1)
+        configs.append(ModelConfig(model.name, Path(base) / model.name, policy, model.labels))
+    return configs
+
+
+def model_config_text(configs: Iterable[ModelConfig]) -> str:
+    """TensorFlow Serving's `--model_config_file`, a ModelServerConfig in protobuf's text form."""
+    message = ModelServerConfig()
+    message.model_config_list.SetInParent()  # no model at all is a list, too
+    for config in configs:
+        entry = message.model_config_list.config.add(
+            name=config.name, base_path=str(config.base_path), model_platform="tensorflow"
         )
-        if model.labels:
-            oldest = min(model.labels.values())
-            entry.model_version_policy.latest.num_versions = max(2, model.versions.index(oldest) + 1)
-            entry.version_labels.update(model.labels)
-    return text_format.MessageToString(config, as_utf8=True)
+        if config.policy.specific is not None:
+            entry.model_version_policy.specific.versions.extend(config.policy.specific)
+        elif config.policy.latest is None:
+            entry.model_version_policy.all.SetInParent()
+        elif config.policy.latest > 1:
+            entry.model_version_policy.latest.num_versions = config.policy.latest
+        entry.version_labels.update(config.labels)
+    return text_format.MessageToString(message, as_utf8=True)
 
 
 def write_model_config(settings: Settings) -> Path:
@@ -94,7 +109,7 @@ def write_model_config(settings: Settings) -> Path:
     note = (
         "# Written by keras-dl: promote, rollback and every export write it anew. Paths are those of the container.\n"
     )
-    content = (note + model_config(served_models(settings))).encode()
+    content = (note + model_config_text(model_configs(served_models(settings)))).encode()
     if not path.is_file() or path.read_bytes() != content:  # an unchanged file gives a server nothing to do
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, content)

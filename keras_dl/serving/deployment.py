@@ -22,7 +22,8 @@ from keras_dl.serving.configuration import (
     METRICS_PATH,
     Served,
     batching_parameters,
-    model_config,
+    model_config_text,
+    model_configs,
     monitoring_config,
     served_models,
     write_model_config,
@@ -55,7 +56,7 @@ def write_deployment(settings: Settings, folder: Path) -> list[Path]:
         )
     snapshot = f"# A copy; {LIVE} in saved_models/ is the one that promote and rollback keep up to date.\n"
     files = {
-        LIVE: snapshot + model_config(models),
+        LIVE: snapshot + model_config_text(model_configs(models)),
         "batching_parameters.txt": batching_parameters(),
         "monitoring.config": monitoring_config(),
         "compose.yaml": _yaml("docker compose up", compose(models, settings, folder)),
@@ -148,7 +149,7 @@ def kubernetes(models: Sequence[Served]) -> list[dict]:
     ]
     metrics = {"prometheus.io/scrape": "true", "prometheus.io/path": METRICS_PATH, "prometheus.io/port": str(_REST)}
     configuration = {
-        LIVE: model_config(models),
+        LIVE: model_config_text(model_configs(models)),
         "batching_parameters.txt": batching_parameters(),
         "monitoring.config": monitoring_config(),
     }

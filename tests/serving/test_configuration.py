@@ -1,5 +1,7 @@
 """The configuration is what TensorFlow Serving reads, and says what is exported and what the registry calls it."""
 
+from pathlib import Path
+
 import mlflow
 import pytest
 from google.protobuf import text_format
@@ -8,12 +10,14 @@ from keras_dl.serving.champion import promote
 from keras_dl.serving.configuration import (
     Served,
     batching_parameters,
-    model_config,
+    model_config_text,
+    model_configs,
     monitoring_config,
     served_models,
     write_model_config,
 )
 from keras_dl.serving.messages import BatchingParameters, ModelServerConfig, MonitoringConfig
+from keras_dl.serving.server.config import ModelConfig, VersionPolicy, read_model_config
 from keras_dl.tracking.runs import connect
 
 
@@ -49,7 +53,7 @@ def test_labels_keep_the_versions_they_need_and_one_to_move_to():
         Served("b", (2,), {"champion": 2}),
         Served("c", (3,), {}),
     ]
-    a, b, c = read(model_config(models))
+    a, b, c = read(model_config_text(model_configs(models)))
     assert (a.name, a.base_path, a.model_platform) == ("a", "/models/a", "tensorflow")
     assert a.model_version_policy.latest.num_versions == 3
     assert dict(a.version_labels) == {"champion": 9, "challenger": 4}
@@ -58,13 +62,24 @@ def test_labels_keep_the_versions_they_need_and_one_to_move_to():
 
 
 def test_names_are_quoted():
-    (entry,) = read(model_config([Served('b"c\nü', (1,), {})], base="/mo dels"))
+    (entry,) = read(model_config_text(model_configs([Served('b"c\nü', (1,), {})], base="/mo dels")))
     assert (entry.name, entry.base_path) == ('b"c\nü', '/mo dels/b"c\nü')
+
+
+def test_what_is_written_is_read_again():
+    configs = [
+        ModelConfig("a", Path("/a"), VersionPolicy(latest=3), {"champion": 9}),
+        ModelConfig("b", Path("/b"), VersionPolicy(specific=(2, 5))),
+        ModelConfig("c", Path("/c"), VersionPolicy()),
+        ModelConfig("d", Path("/d")),
+    ]
+    assert read_model_config(model_config_text(configs)) == configs
+    assert read_model_config(model_config_text([])) == []
 
 
 def test_the_text_is_read_by_tensorflow_servings_own_message():
     theirs = pytest.importorskip("tensorflow_serving.config.model_server_config_pb2")
-    text = model_config([Served("a", (9, 5), {"champion": 9})])
+    text = model_config_text(model_configs([Served("a", (9, 5), {"champion": 9})]))
     config = text_format.Parse(text, theirs.ModelServerConfig()).model_config_list.config[0]
     assert config.model_version_policy.latest.num_versions == 2 and config.version_labels["champion"] == 9
 

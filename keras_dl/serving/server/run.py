@@ -1,0 +1,121 @@
+"""The embedded server from its start to its end: REST, gRPC, what it follows, its signals and its drain."""
+
+import logging
+import signal
+import socket
+import threading
+
+import tensorflow as tf
+import uvicorn
+
+from keras_dl.errors import UserError
+from keras_dl.serving.server.app import create_app
+from keras_dl.serving.server.batching import Batching
+from keras_dl.serving.server.curl import curl_example
+from keras_dl.serving.server.inference import Inference
+from keras_dl.serving.server.metrics import Metrics
+from keras_dl.serving.server.store import ModelStore
+from keras_dl.serving.source import Follower, Source
+
+logger = logging.getLogger(__name__)
+
+_DRAIN_SECONDS = 30
+_FOLLOW_SECONDS = 1.0
+
+
+def run_embedded(
+    source: Source, host: str, listener: socket.socket, grpc_port: int | None, batching: Batching | None
+) -> int:
+    """Serves the models of a source until SIGINT or SIGTERM, answers what has begun, and returns 0.
+
+    Args:
+        source: the models; followed while it runs.
+        host: the address to listen on.
+        listener: the socket of the REST API, which listens already.
+        grpc_port: of gRPC, or None.
+        batching: how requests are put together; None: not at all.
+    """
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it calls the loader that TF Serving uses deprecated
+    follower, stop = Follower(source), threading.Event()
+    with ModelStore(source.read()) as store:
+        inference = Inference(store, Metrics(), batching)
+        server = _rest_server(inference)
+        grpc_server = None if grpc_port is None else _grpc_server(inference, source, host, grpc_port)
+
+        def end(*_) -> None:
+            stop.set()
+            server.should_exit = True
+
+        # uvicorn sends the signal that stopped it once more; with these handlers that is not the end of the process.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, end)
+        url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
+        threading.Thread(target=_announce, args=(store, url, grpc_port, stop), daemon=True).start()
+        threading.Thread(target=follow, args=(follower, source, store, stop), daemon=True).start()
+        server.run(sockets=[listener])
+        stop.set()
+        if grpc_server is not None:
+            grpc_server.stop(_DRAIN_SECONDS).wait()
+        inference.close(_DRAIN_SECONDS)
+    return 0
+
+
+def follow(follower: Follower, source: Source, store: ModelStore, stop: threading.Event) -> None:
+    """Reloads the configuration of a store whenever that of the source has changed, until `stop` is set.
+
+    What is refused, such as a label of a version that is still loading, is tried again until it is taken or changed.
+    """
+    pending, told = False, ""
+    while not stop.wait(_FOLLOW_SECONDS):
+        pending = follower.changed() or pending
+        if not pending:
+            continue
+        try:
+            store.reload(source.read())
+            pending, told = False, ""
+        except (UserError, tf.errors.OpError) as error:
+            if str(error) != told:
+                told = str(error)
+                logger.warning("the configuration stays as it is, and is tried again: %s", told)
+
+
+def _rest_server(inference: Inference) -> uvicorn.Server:
+    config = uvicorn.Config(
+        create_app(inference),
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=_DRAIN_SECONDS,
+    )
+    return uvicorn.Server(config)
+
+
+def _grpc_server(inference: Inference, source: Source, host: str, port: int):
+    from keras_dl.serving.server.grpc_server import create_grpc_server  # only where the extra is installed
+
+    server, _ = create_grpc_server(inference, f"{f'[{host}]' if ':' in host else host}:{port}", reload_root=source.root)
+    server.start()
+    return server
+
+
+def _announce(store: ModelStore, url: str, grpc_port: int | None, stop: threading.Event) -> None:
+    store.polled.wait()
+    if not stop.is_set():
+        print(ready_text(store, url, grpc_port), flush=True)
+
+
+def ready_text(store: ModelStore, url: str, grpc_port: int | None) -> str:
+    """What is said when the first look at the folders is over: what answers where, and how to ask it."""
+    missing = store.unavailable()
+    available = [name for name in store.names() if name not in missing]
+    urls = " ".join(f"{url}/v1/models/{name}" for name in available)
+    lines = [f"ready: {urls or 'no model could be loaded'}"]
+    lines += [curl_example(store.get(name), url) for name in available]
+    lines += [f"{name} is not available yet: a complete version of it is awaited" for name in missing]
+    lines.append(
+        f"page:  {url}/"
+        + (f"   gRPC: {url.removeprefix('http://').rpartition(':')[0]}:{grpc_port}" if grpc_port else "")
+    )
+    return "\n".join(lines)
