@@ -1,15 +1,38 @@
-"""Runs models for the front ends: a bounded queue, threads, deadlines, and a drain at the end."""
+"""Runs models for the front ends: micro-batching over a bounded queue, deadlines, and a drain at the end.
 
+A thread that is free takes what waits: while one batch runs the next one gathers, so that batches are as large as the
+load makes them and a request that comes alone runs at once.
+"""
+
+import logging
+import math
 import threading
 import time
-from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+import weakref
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, InvalidStateError
 
 import numpy as np
 import tensorflow as tf
 
 from keras_dl.serving.server.batching import Batching
+from keras_dl.serving.server.buckets import Sharing, sharing
 from keras_dl.serving.server.metrics import Metrics
+from keras_dl.serving.server.waiting import Task, WaitingTasks
+
+logger = logging.getLogger(__name__)
+
+_DEFAULT = Batching()
+# Errors that say nothing about a single request: its neighbours in a batch fail alike, and another run would too.
+_COMMON_ERRORS = (
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.UnavailableError,
+)
+# TensorFlow Serving's texts.
+_RAN_TOO_LONG = "Timed out waiting for notification"
+_WAITED_TOO_LONG = "Run() timeout exceeded while waiting in batching queue"
 
 
 class Inference:
@@ -18,19 +41,27 @@ class Inference:
     Args:
         store: the models, for the front ends; `ModelStore`.
         metrics: where runs are counted.
-        batching: how requests are put together. None: each is run by itself, several at a time.
+        batching: how requests are put together. None: each is run by itself.
         timeout_seconds: how long a request may take that brings no deadline of its own.
     """
 
-    def __init__(self, store, metrics: Metrics, batching: Batching | None = Batching(), timeout_seconds: float = 30.0):  # noqa: B008
+    def __init__(self, store, metrics: Metrics, batching: Batching | None = _DEFAULT, timeout_seconds: float = 30.0):
         self.store, self.metrics = store, metrics
-        self._limits = batching or Batching()
+        self._batching, limits = batching, batching or _DEFAULT
         self._timeout_seconds = timeout_seconds
-        self._threads = ThreadPoolExecutor(self._limits.num_threads, "inference")
-        self._pending: set[Future] = set()
-        self._idle = threading.Condition()
+        self._most_waiting = limits.max_batch_size * limits.max_enqueued_batches
+        self._waiting = WaitingTasks(limits.max_batch_size, limits.timeout_micros * 1e-6)
+        self._unanswered: set[Task] = set()  # who takes a task out of it answers it, and nobody else
+        self._sharings: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
         self._closed = False
+        lock = threading.Lock()
+        self._work = threading.Condition(lock)
+        self._answered = threading.Condition(lock)
+        self._deadlines = threading.Condition(lock)
+        self._next_deadline = math.inf
         metrics.follow(store.names)
+        for target in [self._run] * limits.num_threads + [self._watch_deadlines]:
+            threading.Thread(target=target, name="inference", daemon=True).start()
 
     def submit(
         self,
@@ -47,52 +78,147 @@ class Inference:
             signature_name: of that model.
             inputs: an array for every input of the signature, of its dtype.
             timeout_seconds: until the answer must be there. Defaults to None: what the server allows.
-            api: under which runtime is recorded: "Predict", "Classify", "Regress".
+            api: under which the runtime is recorded: "Predict", "Classify", "Regress".
 
         Returns:
-            A future of `{output name: array}`. Cancelling it takes the request out of the queue.
-
-        Raises (in the future):
-            tf.errors.UnavailableError: the queue is full, or the server is shutting down.
-            tf.errors.DeadlineExceededError: it took too long.
-            tf.errors.OpError: the model refused the input or failed.
+            A future of `{output name: array}`. Cancelling it while it waits takes the request out of the queue. It
+            fails with UnavailableError if the queue is full or the server shuts down, with DeadlineExceededError when
+            the time is up, and with the tf.errors.OpError of the model that refused the input or failed.
         """
-        started = time.monotonic()
-        allowed = self._timeout_seconds if timeout_seconds is None else timeout_seconds
-
-        def run():
-            if time.monotonic() > started + allowed:
-                raise tf.errors.DeadlineExceededError(None, None, "Timed out waiting in the queue")
-            outputs = model.predict(signature_name, inputs)
-            self.metrics.runtime(model.name, api, time.monotonic() - started)
-            return outputs
-
-        with self._idle:
+        now = time.monotonic()
+        deadline = now + (self._timeout_seconds if timeout_seconds is None else timeout_seconds)
+        shared = self._sharing(model, signature_name)
+        key = shared and shared.key(inputs)
+        if key is None:
+            shared, key, rows = None, object(), 1
+        else:
+            key, rows = (model, signature_name, key), next(iter(inputs.values())).shape[0]
+        task = Task(model, signature_name, inputs, shared, key, rows, api, now, deadline, Future())
+        with self._work:
             if self._closed:
-                return _failed(tf.errors.UnavailableError(None, None, "the server is shutting down"))
-            if len(self._pending) >= self._limits.max_batch_size * self._limits.max_enqueued_batches:
-                text = "The batch scheduling queue to which this task was submitted is full"
-                return _failed(tf.errors.UnavailableError(None, None, text))
-            future = self._threads.submit(run)
-            self._pending.add(future)
-        future.add_done_callback(self._done)
-        return future
+                problem = "the server is shutting down"
+            elif len(self._waiting) >= self._most_waiting:
+                problem = (
+                    "The batch scheduling queue to which this task was submitted is full; "
+                    f"currently {len(self._waiting)} requests wait"
+                )
+            else:
+                problem = None
+                self._unanswered.add(task)
+                self._waiting.add(task)
+                self._work.notify()
+                if deadline < self._next_deadline:
+                    self._next_deadline = deadline
+                    self._deadlines.notify()
+        if problem:
+            task.future.set_exception(tf.errors.UnavailableError(None, None, problem))
+        return task.future
 
     def close(self, seconds: float) -> None:
-        """Refuses new requests and returns when all others are answered, at most after so many seconds."""
-        with self._idle:
+        """Refuses new requests and returns when all others are answered; after so many seconds it refuses them too."""
+        with self._work:
             self._closed = True
-            self._idle.wait_for(lambda: not self._pending, seconds)
-        self._threads.shutdown(wait=False, cancel_futures=True)
+            self._answered.wait_for(lambda: not self._unanswered, seconds)
+            left = list(self._unanswered)
+        self._fail(left, tf.errors.UnavailableError(None, None, "the server is shutting down"))
+        with self._work:  # the threads end
+            self._work.notify_all()
+            self._deadlines.notify()
 
-    def _done(self, future: Future) -> None:
-        with self._idle:
-            self._pending.discard(future)
-            if not self._pending:
-                self._idle.notify_all()
+    def _sharing(self, model, signature_name: str) -> Sharing | None:
+        if self._batching is None:
+            return None
+        of_model = self._sharings.setdefault(model, {})
+        if signature_name not in of_model:
+            batching = self._batching
+            of_model[signature_name] = sharing(model, signature_name, batching.bucket, batching.every_signature)
+        return of_model[signature_name]
 
+    def _run(self) -> None:
+        while tasks := self._next_tasks():
+            try:
+                self._run_batch(tasks)
+            except Exception as error:  # the thread must outlive whatever a model can do to it
+                logger.exception("a run of model %s failed", tasks[0].model.name)
+                self._fail(tasks, error)
+            del tasks  # an unloaded model and the arrays of a request must not live on in an idle thread
 
-def _failed(error: Exception) -> Future:
-    future: Future = Future()
-    future.set_exception(error)
-    return future
+    def _next_tasks(self) -> list[Task]:
+        """Waits for work. Nothing means that there will be none."""
+        with self._work:
+            while True:
+                now = time.monotonic()
+                tasks, ripe_at = self._waiting.take(now)
+                if alive := [task for task in tasks if self._start(task)]:
+                    return alive
+                if tasks:
+                    continue
+                if self._closed and not self._unanswered:
+                    return []
+                self._work.wait(None if ripe_at is None else ripe_at - now)
+
+    def _start(self, task: Task) -> bool:
+        """Whether somebody still waits for the answer of a task that has been taken."""
+        if task not in self._unanswered:  # its deadline has passed
+            return False
+        if task.future.set_running_or_notify_cancel():
+            return True
+        self._unanswered.discard(task)
+        self._answered.notify_all()
+        return False
+
+    def _run_batch(self, tasks: Sequence[Task]) -> None:
+        first, started = tasks[0], time.monotonic()
+        try:
+            if first.sharing is None:
+                answers = [first.model.predict(first.signature_name, first.inputs)]
+            else:
+                requests = [task.inputs for task in tasks]
+                rows = sum(task.rows for task in tasks)
+                size = next((size for size in self._batching.allowed_batch_sizes if size >= rows), rows)
+                outputs = first.model.predict(first.signature_name, first.sharing.join(requests, size))
+                answers = first.sharing.split(outputs, requests, size)
+                self.metrics.batch([t.rows for t in tasks], size - rows, [started - t.submitted for t in tasks])
+        except Exception as error:
+            if len(tasks) == 1 or isinstance(error, _COMMON_ERRORS):
+                self._fail(tasks, error)
+            else:  # one bad request must not fail its neighbours
+                for task in tasks:
+                    if task.deadline > time.monotonic():
+                        self._run_batch([task])
+            return
+        ended = time.monotonic()
+        for task in tasks:
+            self.metrics.runtime(task.model.name, task.api, ended - task.submitted)
+        for task, answer in zip(self._claim(tasks), answers, strict=True):
+            if task is not None:
+                task.future.set_result(answer)
+
+    def _claim(self, tasks: Sequence[Task]) -> list[Task | None]:
+        """The tasks, with None for those that are answered already; the others are the caller's to answer."""
+        with self._answered:
+            mine = [task if task in self._unanswered else None for task in tasks]
+            self._unanswered.difference_update(tasks)
+            if not self._unanswered:
+                self._answered.notify_all()
+        return mine
+
+    def _fail(self, tasks: Sequence[Task], error: Exception) -> None:
+        for task in filter(None, self._claim(tasks)):
+            try:
+                task.future.set_exception(error)
+            except InvalidStateError:  # cancelled while it waited
+                pass
+
+    def _watch_deadlines(self) -> None:
+        """Answers what is late, also while it runs; sleeps until the next deadline of a task that is unanswered."""
+        while not self._closed or self._unanswered:
+            with self._deadlines:
+                now = time.monotonic()
+                late = [task for task in self._unanswered if task.deadline <= now]
+                if not late:
+                    self._next_deadline = min((task.deadline for task in self._unanswered), default=math.inf)
+                    self._deadlines.wait(None if self._next_deadline == math.inf else self._next_deadline - now)
+            for task in late:
+                problem = _RAN_TOO_LONG if task.future.running() else _WAITED_TOO_LONG
+                self._fail([task], tf.errors.DeadlineExceededError(None, None, problem))

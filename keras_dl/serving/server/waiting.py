@@ -1,0 +1,93 @@
+"""The requests that wait for a run, in one queue that is fair to all models."""
+
+from collections import OrderedDict, deque
+from collections.abc import Hashable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+import numpy as np
+
+from keras_dl.serving.server.buckets import Sharing
+
+
+@dataclass(slots=True, eq=False)
+class Task:
+    """One request.
+
+    Attributes:
+        model, signature_name, inputs: what is to be run.
+        sharing: how it may share a run, or None.
+        key: equal for tasks of one model that may share a run; its own for one that runs alone.
+        rows: that it adds to a batch.
+        api: under which its runtime is recorded.
+        submitted, deadline: of the monotonic clock.
+        future: of the outputs.
+    """
+
+    model: object
+    signature_name: str
+    inputs: Mapping[str, np.ndarray]
+    sharing: Sharing | None
+    key: Hashable
+    rows: int
+    api: str
+    submitted: float
+    deadline: float
+    future: Future
+
+
+class WaitingTasks:
+    """Tasks by model and by key. Models take turns, and the keys of one model too: neither many requests nor many
+    shapes keep another model's requests waiting. Within a key the oldest is the first. Not thread-safe.
+
+    Args:
+        max_batch_size: rows that are taken at once.
+        wait_seconds: how long a task waits for others of its key while they are fewer. Tasks without sharing never do.
+    """
+
+    def __init__(self, max_batch_size: int, wait_seconds: float):
+        self._max_batch_size, self._wait_seconds = max_batch_size, wait_seconds
+        self._models: OrderedDict[str, OrderedDict[Hashable, deque[Task]]] = OrderedDict()
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def add(self, task: Task) -> None:
+        keys = self._models.setdefault(task.model.name, OrderedDict())
+        keys.setdefault(task.key, deque()).append(task)
+        self._size += 1
+
+    def take(self, now: float) -> tuple[list[Task], float | None]:
+        """The tasks of the next run, taken out; or none and the time when there will be some, None if nothing waits."""
+        earliest = None
+        for name, keys in self._models.items():
+            for key, tasks in keys.items():
+                ripe_at = self._ripe_at(tasks)
+                if ripe_at <= now:
+                    return self._take(name, key), None
+                earliest = ripe_at if earliest is None else min(earliest, ripe_at)
+        return [], earliest
+
+    def _ripe_at(self, tasks: deque[Task]) -> float:
+        oldest = tasks[0]
+        if not self._wait_seconds or oldest.sharing is None or sum(task.rows for task in tasks) >= self._max_batch_size:
+            return oldest.submitted
+        return oldest.submitted + self._wait_seconds
+
+    def _take(self, name: str, key: Hashable) -> list[Task]:
+        keys = self._models[name]
+        tasks = keys[key]
+        taken, rows = [tasks.popleft()], 0
+        while tasks and (rows := rows + taken[-1].rows) + tasks[0].rows <= self._max_batch_size:
+            taken.append(tasks.popleft())
+        self._size -= len(taken)
+        if tasks:
+            keys.move_to_end(key)
+        else:
+            del keys[key]
+        if keys:
+            self._models.move_to_end(name)
+        else:
+            del self._models[name]
+        return taken
