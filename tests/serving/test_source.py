@@ -62,7 +62,7 @@ def test_a_models_config_of_ones_own(tmp_path):
     [
         (None, "cannot read .*models.config: No such file"),
         (b"\xff\xfe", "cannot read .*models.config: .*utf-8"),
-        (b"model_config_list { config { nmae: 'x' } }", "1:28"),
+        (b"model_config_list { config { nmae: 'x' } }", "1:30"),
     ],
 )
 def test_a_models_config_that_cannot_be_read(tmp_path, content, match):
