@@ -1,0 +1,200 @@
+"""JSON text to Python values, accepting and refusing what TensorFlow Serving's parser does.
+
+Nearly every text is read by orjson. What it refuses goes through `_Reader`, written after the behaviour of RapidJSON's
+iterative parser with the flags of ``util/json_tensor.cc`` (https://github.com/tensorflow/serving): ``NaN``, ``Inf`` and
+``Infinity`` are numbers, text behind the first value is ignored, a byte order mark and bytes that are not UTF-8 are let
+through (as surrogate escapes), half a surrogate pair is not, and nothing recurses, so that half a million brackets are
+no problem. Integers beyond 64 bits become floats in both.
+
+Different on purpose: nesting has a limit, and of two members of one name the last counts instead of the first.
+"""
+
+import json
+import math
+import re
+from typing import Any
+
+import orjson
+
+from keras_dl.serving.server.errors import invalid
+
+_SPACE = re.compile(rb"[ \t\r\n]*+")
+_STRING = re.compile(rb'"((?:[^"\\\x00-\x1f]++|\\[^\x00-\x1f])*+)"')
+_ESCAPE = re.compile(rb"\\(?:u([0-9a-fA-F]{4})(?:\\u([dD][c-fC-F][0-9a-fA-F]{2}))?|(.))", re.DOTALL)
+_ESCAPES = dict(zip(b'"\\/bfnrt', b'"\\/\b\f\n\r\t', strict=True))
+_NUMBER = re.compile(rb"-?(?:NaN|Inf(?:inity)?|(?:0|[1-9][0-9]*+)(\.[0-9]++)?([eE][+-]?[0-9]++)?)")
+_SHORT_LIST = re.compile(rb'\[[^\[\]{}"]*+\]')
+_CONTROL = re.compile(rb"[\x00-\x1f]")
+_NO_QUOTE = "Missing a closing quotation mark in string."
+_WORDS = {b"t": (b"true", True), b"f": (b"false", False), b"n": (b"null", None)}
+
+
+def parse(body: bytes, most_levels: int = 1_000_000) -> Any:
+    """Reads the first JSON value of a text.
+
+    Args:
+        body: JSON in UTF-8.
+        most_levels: lists and objects within each other. Defaults to a million.
+
+    Raises:
+        tf.errors.InvalidArgumentError: it is no JSON; the message has TF Serving's reason and the offset.
+    """
+    if not body:
+        raise invalid("JSON Parse error: The document is empty")
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return _Reader(body, most_levels).document()
+
+
+class _Reader:
+    """Reads one text, from its beginning to the end of its first value."""
+
+    def __init__(self, body: bytes, most_levels: int):
+        self._body = body
+        self._most_levels = most_levels
+        self._position = 3 if body.startswith(b"\xef\xbb\xbf") else 0
+
+    def document(self) -> Any:
+        if self._peek() in (b"", b"\0"):
+            raise self._error("The document is empty.")
+        containers: list[list | dict] = []  # those that are open, the innermost last
+        keys: list[str] = []  # what the next value of each open object is called
+        while True:
+            byte = self._peek()
+            if byte in (b"[", b"{"):
+                value = self._short_list() if byte == b"[" else None
+                if value is None:
+                    self._position += 1
+                    value = [] if byte == b"[" else {}
+                    if not self._take(b"]" if byte == b"[" else b"}"):
+                        containers.append(value)
+                        if len(containers) > self._most_levels:
+                            raise self._error(f"Nested deeper than {self._most_levels} levels.")
+                        if byte == b"{":
+                            keys.append(self._key())
+                        continue
+            else:
+                value = self._scalar(byte)
+            # The value is complete. It goes into its container, which may be complete with it, and so on.
+            while containers:
+                container = containers[-1]
+                if isinstance(container, list):
+                    container.append(value)
+                    if self._take(b","):
+                        break
+                    if not self._take(b"]"):
+                        raise self._error("Missing a comma or ] after an array element.")
+                else:
+                    container[keys.pop()] = value
+                    if self._take(b","):
+                        keys.append(self._key())
+                        break
+                    if not self._take(b"}"):
+                        raise self._error("Missing a comma or } after an object member.")
+                value = containers.pop()
+            else:
+                return value
+
+    def _peek(self) -> bytes:
+        self._position = _SPACE.match(self._body, self._position).end()
+        return self._body[self._position : self._position + 1]
+
+    def _take(self, byte: bytes) -> bool:
+        if self._peek() != byte:
+            return False
+        self._position += 1
+        return True
+
+    def _key(self) -> str:
+        if self._peek() != b'"':
+            raise self._error("Missing a name for object member.")
+        key = self._string()
+        if not self._take(b":"):
+            raise self._error("Missing a colon after a name of object member.")
+        return key
+
+    def _scalar(self, byte: bytes) -> Any:
+        if byte == b'"':
+            return self._string()
+        if byte in _WORDS:
+            word, value = _WORDS[byte]
+            if not self._body.startswith(word, self._position):
+                raise self._error("Invalid value.")
+            self._position += len(word)
+            return value
+        match = _NUMBER.match(self._body, self._position)
+        if match is None:
+            raise self._error("Invalid value.")
+        after = self._body[match.end() : match.end() + 1]
+        fraction, exponent = match.groups()
+        if match[0][-1:].isdigit() and not exponent:
+            if after == b"." and not fraction:
+                raise self._error("Miss fraction part in number.")
+            if after in (b"e", b"E"):
+                raise self._error("Miss exponent in number.")
+        try:
+            number = _decimal(match[0]) if fraction or exponent or not match[0][-1:].isdigit() else _whole(match[0])
+        except OverflowError:
+            raise self._error("Number too big to be stored in double.") from None
+        self._position = match.end()
+        return number
+
+    def _string(self) -> str:
+        match = _STRING.match(self._body, self._position)
+        if match is None:
+            # It ends at a control character, or not at all.
+            end = _CONTROL.search(self._body, self._position)
+            problem = "Invalid encoding in string." if end and end[0] != b"\0" else _NO_QUOTE
+            raise self._error(problem)
+        text = match[1]
+        if b"\\" in text:
+            text = _ESCAPE.sub(self._unescape, text)
+        self._position = match.end()
+        return text.decode("utf-8", "surrogateescape")
+
+    def _unescape(self, match: re.Match) -> bytes:
+        code, low, other = match.groups()
+        if other == b"u":
+            raise self._error("Incorrect hex digit after \\u escape in string.")
+        if other:
+            if other[0] not in _ESCAPES:
+                raise self._error("Invalid escape character in string.")
+            return bytes([_ESCAPES[other[0]]])
+        point = int(code, 16)
+        if 0xD800 <= point < 0xDC00 and low:
+            return chr(0x10000 + ((point - 0xD800) << 10) + (int(low, 16) - 0xDC00)).encode()
+        if low or 0xD800 <= point < 0xE000:
+            raise self._error("The surrogate pair in string is invalid.")
+        return chr(point).encode()
+
+    def _short_list(self) -> list | None:
+        """A list of numbers and words without containers and strings, where requests have their bulk."""
+        match = _SHORT_LIST.match(self._body, self._position)
+        if match is None:
+            return None
+        try:
+            value = _LIST_DECODER.decode(match[0].decode("ascii"))
+        except (ValueError, OverflowError):  # read bit by bit, it says where and why
+            return None
+        self._position = match.end()
+        return value
+
+    def _error(self, reason: str) -> Exception:
+        return invalid(f"JSON Parse error: {reason} at offset: {self._position}")
+
+
+def _decimal(text: bytes | str) -> float:
+    number = float(text)
+    if math.isinf(number) and text[-1:].isdigit():
+        raise OverflowError
+    return number
+
+
+def _whole(text: bytes | str) -> int | float:
+    if len(text) <= 20 and -(2**63) <= (number := int(text)) < 2**64:
+        return number
+    return _decimal(text)
+
+
+_LIST_DECODER = json.JSONDecoder(parse_float=_decimal, parse_int=_whole)
