@@ -1,0 +1,78 @@
+"""How a gRPC call ends: TensorFlow Serving's codes and texts, metrics, and nothing of our insides in an answer.
+
+Source: ``model_servers/grpc_status_util.cc`` and ``model_servers/server_core.cc`` (ServableRequestFromModelSpec) of
+https://github.com/tensorflow/serving.
+"""
+
+import functools
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import CancelledError
+
+import grpc
+import tensorflow as tf
+
+from keras_dl.serving.server.engine import LoadedModel
+from keras_dl.serving.server.errors import invalid
+
+logger = logging.getLogger(__name__)
+
+_CODES = {code.value[0]: code for code in grpc.StatusCode}  # the numbers are those of tf.errors
+_LONGEST_TEXT = 1024  # bytes
+
+
+def answered(call: Callable) -> Callable:
+    """Makes a servicer's method of `call(self, request, context)` that raises `tf.errors`.
+
+    The servicer's `record(request, api, code, seconds)` is told how each call ended; `api` is the method's name.
+    """
+
+    @functools.wraps(call)
+    def method(self, request, context):
+        started = time.monotonic()
+        answer, code, text = None, grpc.StatusCode.OK, ""
+        try:
+            answer = call(self, request, context)
+        except tf.errors.OpError as error:
+            code, text = _CODES.get(error.error_code, grpc.StatusCode.UNKNOWN), error.message
+        except CancelledError:  # gRPC ended the call: the client's time was up, or the client is gone
+            late = context.time_remaining() == 0
+            code, text = (
+                (grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED),
+                "nobody waits for it",
+            )
+        except Exception:
+            logger.exception("%s failed", call.__name__)
+            code, text = grpc.StatusCode.INTERNAL, "internal error; the server's log has the details"
+        self.record(request, call.__name__, code.name, time.monotonic() - started)
+        if code is not grpc.StatusCode.OK:
+            context.abort(code, _cut(text))
+        return answer
+
+    return method
+
+
+def find_model(store, spec) -> LoadedModel:
+    """The loaded model that a ModelSpec names, by version, by label, or the latest.
+
+    Raises:
+        tf.errors.InvalidArgumentError: it has no name, or an unknown label.
+        tf.errors.NotFoundError: there is no such model or version.
+    """
+    if not spec.name:
+        raise invalid("ModelSpec has no name specified.")
+    choice = spec.WhichOneof("version_choice")
+    version = spec.version.value if choice == "version" else None
+    return store.get(spec.name, version, spec.version_label if choice == "version_label" else None)
+
+
+def check_model_spec(request) -> None:
+    """Raises tf.errors.InvalidArgumentError if a request says nothing about its model."""
+    if not request.HasField("model_spec"):
+        raise invalid("Missing ModelSpec")
+
+
+def _cut(text: str) -> str:
+    content = text.encode(errors="replace")
+    return text if len(content) <= _LONGEST_TEXT else content[:_LONGEST_TEXT].decode(errors="ignore") + "...TRUNCATED"

@@ -1,0 +1,50 @@
+"""gRPC's health service: "" stands for all models, and each model has its own name.
+
+Source: https://github.com/grpc/grpc/blob/master/doc/health-checking.md; ``model_servers/server.cc`` of TensorFlow
+Serving names its two services, which are as healthy as the whole.
+"""
+
+import grpc
+from grpc_health.v1 import health, health_pb2
+
+_EVERYTHING = ("", "ModelService", "PredictionService")
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+
+
+class Health(health.HealthServicer):
+    """Tells of a store what is loaded. A check looks at it; watchers are told by `refresh`, without a thread of theirs.
+
+    Args:
+        store: `ModelStore`.
+    """
+
+    def __init__(self, store):
+        super().__init__()
+        self._store = store
+        self._told: dict[str, int] = {}
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Tells watchers what has changed."""
+        now = self._now()
+        for name in self._told.keys() - now.keys():
+            self.set(name, _UNKNOWN)
+        for name, status in now.items():
+            if self._told.get(name) != status:
+                self.set(name, status)
+        self._told = now
+
+    def Check(self, request, context):  # noqa: N802, the service's own name
+        """The state of a name at this moment."""
+        status = self._now().get(request.service)
+        if status is None:
+            context.abort(grpc.StatusCode.NOT_FOUND, f"unknown service {request.service}")
+        return health_pb2.HealthCheckResponse(status=status)
+
+    def _now(self) -> dict[str, int]:
+        missing = set(self._store.unavailable())
+        everything = _NOT_SERVING if missing or not self._store.polled.is_set() else _SERVING
+        models = {name: _NOT_SERVING if name in missing else _SERVING for name in self._store.names()}
+        return dict.fromkeys(_EVERYTHING, everything) | models
