@@ -14,6 +14,11 @@ import uvicorn
 
 from keras_dl.serving.server.app import create_app
 from keras_dl.serving.server.config import ModelConfig
+from keras_dl.serving.server.connections import guarded_protocol
+from keras_dl.serving.server.grpc_server import create_grpc_server
+from keras_dl.serving.server.inference import Inference
+from keras_dl.serving.server.limits import Limits
+from keras_dl.serving.server.metrics import Metrics
 from keras_dl.serving.server.store import ModelStore
 
 
@@ -45,6 +50,42 @@ def _half_plus(offset):
 
     module.functions = {"serving_default": default, "product": product, "spin": spin, "read": read, "half": half_type}
     return module
+
+
+def _save_half_plus_two(folder):
+    """The model of TensorFlow Serving's own tests: y = x/2 + 2, y2 = x/2 + 3, y3 = x2/2 + 3, of examples or tensors."""
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        a, b, c = (v1.Variable(value, name=name) for name, value in (("a", 0.5), ("b", 2.0), ("c", 3.0)))
+        serialized = v1.placeholder(tf.string, name="tf_example")
+        features = {"x": tf.io.FixedLenFeature([1], tf.float32), "x2": tf.io.FixedLenFeature([1], tf.float32, [0.0])}
+        parsed = tf.io.parse_example(serialized, features)
+        x, x2 = (tf.identity(parsed[name], name=name) for name in ("x", "x2"))
+        y, y2, y3 = tf.add(a * x, b, name="y"), tf.add(a * x, c, name="y2"), tf.add(a * x2, c, name="y3")
+        signatures = v1.saved_model.signature_def_utils
+        session.run(v1.global_variables_initializer())
+        builder = v1.saved_model.Builder(str(folder))
+        builder.add_meta_graph_and_variables(
+            session,
+            ["serve"],
+            {
+                "serving_default": signatures.predict_signature_def({"x": x}, {"y": y}),
+                "regress_x_to_y": signatures.regression_signature_def(serialized, y),
+                "regress_x_to_y2": signatures.regression_signature_def(serialized, y2),
+                "regress_x2_to_y3": _tensors("regress", x2, "outputs", y3),
+                "classify_x_to_y": signatures.classification_signature_def(serialized, None, y),
+                "classify_x2_to_y3": _tensors("classify", x2, "scores", y3),
+            },
+        )
+        builder.save()
+
+
+def _tensors(method, given, name, made):
+    """A signature that is made to take examples, and takes their values."""
+    info = tf.compat.v1.saved_model.utils.build_tensor_info
+    return tf.compat.v1.saved_model.signature_def_utils.build_signature_def(
+        {"inputs": info(given)}, {name: info(made)}, f"tensorflow/serving/{method}"
+    )
 
 
 def _text():
@@ -85,12 +126,56 @@ def _sequences():
     return module
 
 
+_ECHOED = (tf.float32, tf.float64, tf.int8, tf.int16, tf.int32, tf.int64, tf.uint8, tf.uint16, tf.uint32, tf.uint64)
+_ECHOED += (tf.bool, tf.string, tf.half, tf.complex64)
+
+
+def _echo():
+    """For each dtype a signature of its name that gives back its input, of any shape."""
+    module = tf.Module()
+
+    def signature(dtype):
+        def echo(x):
+            return {"y": tf.identity(x), "y_bytes": tf.identity(x)} if dtype == tf.string else {"y": tf.identity(x)}
+
+        return tf.function(echo, input_signature=[tf.TensorSpec(None, dtype, name="x")])
+
+    module.functions = {dtype.name: signature(dtype) for dtype in _ECHOED}
+    return module
+
+
+def _scores():
+    """Classify and regress signatures of x / 2 + 2, and one that gives labels too."""
+    module = tf.Module()
+
+    def signature(outputs):
+        def run(inputs):
+            features = {"x": tf.io.FixedLenFeature([1], tf.float32, default_value=[0.0])}
+            return outputs(tf.io.parse_example(inputs, features)["x"])
+
+        return tf.function(run, input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])
+
+    def labelled(x):
+        labels = tf.where(x > 0, tf.constant([["positive", "negative"]]), tf.constant([["negative", "positive"]]))
+        return {"classes": labels, "scores": tf.concat([tf.abs(x), -tf.abs(x)], axis=1)}
+
+    module.functions = {
+        "serving_default": signature(lambda x: {"outputs": x / 2 + 2}),
+        "regress_x_to_y": signature(lambda x: {"outputs": x / 2 + 2}),
+        "regress_x_to_y2": signature(lambda x: {"outputs": x / 2 + 3}),
+        "classify_x_to_y": signature(lambda x: {"scores": x / 2 + 2}),
+        "classify_sign": signature(labelled),
+    }
+    return module
+
+
 @pytest.fixture(scope="session")
 def save_model():
-    """save_model(folder, kind, offset=2.0): writes a SavedModel of the kind half_plus, text or sequences."""
+    """save_model(folder, kind, offset=2.0): writes a SavedModel: half_plus, text, sequences, echo or scores."""
 
     def save(folder, kind="half_plus", offset=2.0):
-        module = {"half_plus": lambda: _half_plus(offset), "text": _text, "sequences": _sequences}[kind]()
+        kinds = {"text": _text, "sequences": _sequences, "echo": _echo, "scores": _scores}
+        module = _half_plus(offset) if kind == "half_plus" else kinds[kind]()
         tf.saved_model.save(module, str(folder), signatures=dict(module.functions))
         return folder
 
@@ -104,18 +189,28 @@ def model_folders(tmp_path_factory, save_model):
     save_model(root / "hp2" / "123")
     save_model(root / "text" / "1", "text")
     save_model(root / "sequences" / "7", "sequences")
-    return {name: root / name for name in ("hp2", "text", "sequences")}
+    save_model(root / "echo" / "1", "echo")
+    save_model(root / "scores" / "1", "scores")
+    return {name: root / name for name in ("hp2", "text", "sequences", "echo", "scores")}
 
 
 @pytest.fixture(scope="session")
 def store(model_folders):
-    """The three models, loaded; a prediction may take one second."""
+    """These models, loaded; a prediction may take one second."""
     with ModelStore(
         [ModelConfig(name, folder) for name, folder in model_folders.items()], timeout_seconds=1.0
     ) as store:
         assert store.polled.wait(60)
         assert store.unavailable() == []
         yield store
+
+
+@pytest.fixture(scope="session")
+def inference(store):
+    """What runs the four models."""
+    inference = Inference(store, Metrics())
+    yield inference
+    inference.close(10)
 
 
 @pytest.fixture(scope="session")
@@ -131,12 +226,13 @@ def free_port():
 
 @pytest.fixture(scope="session")
 def running():
-    """running(app): a context in which uvicorn serves the app; gives its URL."""
+    """running(app, limits): a context in which uvicorn serves the app; gives its URL."""
 
     @contextlib.contextmanager
-    def run(app):
-        listener = socket.create_server(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off"))
+    def run(app, limits=Limits()):  # noqa: B008
+        listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        http = guarded_protocol(limits)
+        server = uvicorn.Server(uvicorn.Config(app, http=http, ws="none", log_level="critical", lifespan="off"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
@@ -150,7 +246,7 @@ def running():
 
 @pytest.fixture(scope="session")
 def url(store, running):
-    """The URL of a server of the three models that takes bodies of at most 1 MiB."""
+    """The URL of a server of these models that takes bodies of at most 1 MiB."""
     with running(create_app(store, largest_body=2**20)) as url:
         yield url
 
@@ -166,3 +262,14 @@ def eventually():
         return value
 
     return wait
+
+
+@pytest.fixture(scope="session")
+def grpc_address(store):
+    """The address of a gRPC server of the same models that takes messages of at most 1 MiB."""
+    inference = Inference(store, Metrics())
+    server, port = create_grpc_server(inference, "127.0.0.1:0", largest_message=2**20)
+    server.start()
+    yield f"127.0.0.1:{port}"
+    server.stop(None).wait()
+    inference.close(5)
