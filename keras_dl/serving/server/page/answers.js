@@ -1,0 +1,134 @@
+// An answer, row by row: texts large, and what has a picture as one.
+
+import { make, readable, shape, shorten } from "./data.js";
+import { alignment, lines, waveform } from "./plots.js";
+
+const MOST_ROWS = 20;
+const MOST_CELLS = 10000;
+
+/** An element that shows `outputs`, `{name: value}`, of a request with `inputs`. */
+export function show(outputs, inputs) {
+  const batched = Object.fromEntries(Object.entries(outputs).filter(([, value]) => Array.isArray(value)));
+  const counts = new Set(Object.values(batched).map((value) => value.length));
+  if (counts.size !== 1 || [...counts][0] < 1) return make("pre", {}, shorten(outputs));
+  const [count] = counts;
+  const element = make("div");
+  for (let row = 0; row < Math.min(count, MOST_ROWS); row++) {
+    const of = (values) =>
+      Object.fromEntries(
+        Object.entries(values).flatMap(([name, value]) => (Array.isArray(value) && row in value ? [[name, value[row]]] : [])),
+      );
+    element.append(make("article", {}, ...pieces(of(batched), of(inputs), count > 1)));
+  }
+  if (count > MOST_ROWS) element.append(make("p", { className: "note" }, `… ${count - MOST_ROWS} more rows`));
+  for (const [name, value] of Object.entries(outputs)) if (!(name in batched)) element.append(fact(name, value));
+  return element;
+}
+
+function pieces(outputs, inputs, several) {
+  const rest = new Map(Object.entries(outputs));
+  const take = (...names) => names.map((name) => [rest.get(name), rest.delete(name)][0]);
+  const made = [];
+  const asked = Object.values(inputs).find((value) => typeof value === "string");
+  if (several && asked !== undefined) made.push(make("p", { className: "note" }, asked));
+
+  const texts = [...rest].filter(([, value]) => typeof value === "string");
+  const main = texts.find(([name]) => name === "text" || name === "label") ?? texts[0];
+  if (main) {
+    take(main[0]);
+    const big = make("p", { className: "text" }, make("output", {}, main[1] || "(nothing)"));
+    const score = rest.get("score");
+    if (typeof score === "number") big.append(make("span", { className: "note" }, ` score ${readable(score)}`, take("score") && ""));
+    made.push(big);
+  }
+  if (isRow(rest.get("words"), "string") && isRow(rest.get("weights"), "number")) made.push(weighted(...take("words", "weights")));
+  if (isRow(rest.get("alternatives"), "string")) made.push(best(...take("alternatives", "alternative_scores")));
+  if (isMatrix(rest.get("alignment"))) {
+    const [weights] = take("alignment");
+    made.push(alignment(weights, symbols(main?.[1], weights.length), symbols(asked, weights[0].length)));
+  }
+  const columns = [...rest].filter(([, value]) => isRow(value));
+  if (columns.length > 1 && new Set(columns.map(([, value]) => value.length)).size === 1) {
+    columns.forEach(([name]) => take(name));
+    made.push(...table(Object.fromEntries(columns), inputs.waveform));
+  }
+  for (const [name, value] of rest) {
+    if (isMatrix(value) && value[0].length <= 8 && value.length > 1) {
+      take(name);
+      made.push(make("b", {}, name), series(value, inputs));
+    }
+  }
+  made.push(...[...rest].map(([name, value]) => fact(name, value)));
+  return made;
+}
+
+const isRow = (value, type) =>
+  Array.isArray(value) && value.every((item) => (type ? typeof item === type : typeof item !== "object"));
+const isMatrix = (value) => {
+  const lengths = shape(value);
+  return lengths?.length === 2 && lengths[0] * lengths[1] > 0 && lengths[0] * lengths[1] <= MOST_CELLS && isRow(value[0], "number");
+};
+
+function fact(name, value) {
+  return make("div", { className: "fact" }, make("b", {}, name), " ", make("pre", {}, shorten(value)));
+}
+
+function weighted(words, weights) {
+  const most = Math.max(1e-9, ...weights);
+  const shown = words.flatMap((word, index) => {
+    const element = make("span", { className: "word", title: `weight ${readable(weights[index])}` }, word);
+    element.style.setProperty("--weight", weights[index] / most);
+    return word ? [element, " "] : []; // "" is padding
+  });
+  return make("p", {}, ...shown);
+}
+
+function best(texts, scores = []) {
+  const items = texts.map((text, index) => {
+    const score = index in scores ? ` ${readable(scores[index])}` : "";
+    return make("li", {}, text, make("span", { className: "note" }, score));
+  });
+  return make("ol", {}, ...items);
+}
+
+/** The symbols of a text that stand along an axis of so many, as far as one can tell: letters, words, or numbers. */
+function symbols(text, count) {
+  const numbers = Array.from({ length: count }, (_, index) => String(index));
+  if (text === undefined) return numbers;
+  for (const parts of [[...text], text.split(" ").filter(Boolean)]) {
+    if (parts.length === count) return parts;
+    if (parts.length === count - 1) return [...parts, "⏎"]; // the end is a symbol too
+  }
+  return numbers;
+}
+
+function table(columns, sound) {
+  const order = (name) => (isRow(columns[name], "string") ? 0 : ({ start: 1, end: 2 })[name] ?? 3);
+  const names = Object.keys(columns).sort((first, second) => order(first) - order(second));
+  const filled = columns[names[0]].map((_, index) => index).filter((index) => columns[names[0]][index] !== ""); // "" is padding
+  const cell = (name, value) => {
+    if (typeof value !== "number") return String(value);
+    if (name === "start" || name === "end") return `${value.toFixed(2)} s`;
+    return name === "confidence" ? `${Math.round(100 * value)} %` : readable(value);
+  };
+  const head = make("tr", {}, ...names.map((name) => make("th", { scope: "col" }, name)));
+  const rows = filled.map((index) => make("tr", {}, ...names.map((name) => make("td", {}, cell(name, columns[name][index])))));
+  const made = [make("div", { className: "scroll" }, make("table", {}, head, ...rows))];
+  if (sound && "start" in columns && "end" in columns) {
+    const marks = filled.map((index) => ({
+      start: columns.start[index],
+      end: columns.end[index],
+      text: String(columns[names[0]][index]),
+    }));
+    made.unshift(waveform(sound, marks));
+  }
+  return made;
+}
+
+/** A series beside the one it was asked with: from its beginning if it is as long, else behind it. */
+function series(answer, inputs) {
+  const given = Object.values(inputs).find((value) => isMatrix(value) && value[0].length === answer[0].length) ?? [];
+  if (given.length === answer.length) return lines(given, answer, 0);
+  const last = given.slice(-3 * Math.max(answer.length, 30));
+  return lines(last, answer, last.length);
+}

@@ -1,0 +1,89 @@
+// The form of a signature: a field for each input, of the kind that its name, type and rank tell.
+
+import { blank, make, parse, write } from "./data.js";
+import { pad } from "./pad.js";
+import { sound } from "./sound.js";
+
+/**
+ * The fields that hold `values`, `{input: value}`; `read()` gives such an object, and throws an Error that says which
+ * field holds no JSON.
+ */
+export function fields(inputs, values) {
+  const rest = { ...inputs };
+  const made = [];
+  const isSound = kind(inputs.waveform) === "float 2" && kind(inputs.length) === "int 1";
+  if (isSound && Array.isArray(values.waveform[0])) {
+    made.push(sound(values.waveform, values.length));
+    delete rest.waveform;
+    delete rest.length;
+  }
+  for (const [name, tensor] of Object.entries(rest)) made.push(field(name, tensor, values[name]));
+  return {
+    elements: made.map(({ element }) => element),
+    read: () => Object.assign({}, ...made.map(({ read }) => read())),
+  };
+}
+
+/** Values to start with: those of the example, by name or else of the same form, and others made up. */
+export function start(inputs, example, exampleInputs) {
+  const form = (tensor) => JSON.stringify(tensor);
+  const value = ([name, tensor]) => {
+    const other = Object.keys(exampleInputs).find((key) => tensor.shape?.length > 1 && form(exampleInputs[key]) === form(tensor));
+    return [name, structuredClone(example[name] ?? example[other] ?? blank(tensor))];
+  };
+  return Object.fromEntries(Object.entries(inputs).map(value));
+}
+
+function field(name, tensor, value) {
+  switch (kind(tensor)) {
+    case "float 3":
+      if (name === "image" && Array.isArray(value?.[0])) return pad(name, value, value[0].length > 1 ? value[0].length : tensor.shape[1] ?? 32);
+      break;
+    case "string 1":
+      if (Array.isArray(value) && value.every((text) => typeof text === "string")) return texts(name, value);
+      break;
+    case "string 0":
+      if (typeof value === "string") return single(name, { type: "text", value }, (input) => input.value);
+      break;
+    case "bool 0":
+      return single(name, { type: "checkbox", checked: value }, (input) => input.checked);
+    case "int 0":
+    case "float 0":
+      return single(name, { type: "number", step: "any", value, required: true }, (input) => input.valueAsNumber);
+  }
+  return json(name, value);
+}
+
+/** "int 1": the kind of number and the rank. */
+function kind(tensor) {
+  if (!tensor?.shape) return "";
+  return `${tensor.dtype.replace(/^u(?=int)|\d+$/g, "").replace("double", "float")} ${tensor.shape.length}`;
+}
+
+function labelled(name, control, ...others) {
+  return make("div", { className: "field" }, make("label", {}, make("b", {}, name), control), ...others);
+}
+
+function single(name, properties, value) {
+  const input = make("input", properties);
+  return { element: labelled(name, input), read: () => ({ [name]: value(input) }) };
+}
+
+function texts(name, value) {
+  const area = make("textarea", { rows: Math.max(2, Math.min(8, value.length + 1)), value: value.join("\n") });
+  const lines = make("input", { type: "checkbox", checked: value.every((text) => !text.includes("\n")) });
+  const read = () => ({ [name]: lines.checked ? area.value.replace(/\n+$/, "").split("\n") : [area.value] });
+  return { element: labelled(name, area, make("label", { className: "note" }, lines, " each line is a row")), read };
+}
+
+function json(name, value) {
+  const area = make("textarea", { className: "code", rows: 6, value: write(value), spellcheck: false });
+  const read = () => {
+    try {
+      return { [name]: parse(area.value) };
+    } catch (error) {
+      throw new Error(`${name} is no JSON: ${error.message}`);
+    }
+  };
+  return { element: labelled(name, area), read };
+}

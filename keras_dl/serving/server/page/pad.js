@@ -1,0 +1,170 @@
+// A pad to draw on with a mouse, a finger or a pen; what is sent has the height that the model was trained on.
+
+import { fitInk, make, resize } from "./data.js";
+
+// Writing is brought to what the models of lines know, whose digits were cut out and put side by side. What a person
+// writes is as high as it happens to be, closer together, and of thinner lines.
+const INK = 0.8; // of the height, which leaves a margin of an eighth of the ink above and below
+const THICKNESS = 0.17; // of a line, in heights of the ink
+const PITCH = 1.2; // the least width that a digit takes, in the same
+const FINE = 8; // rows drawn for each row that is sent
+const SMALLEST = 20; // pixels of the pad: what is lower, such as a dot, is not blown up
+
+/**
+ * The field of an image: `read()` gives `[1, height, width]`, 0 = background. It starts with an example, an image of the
+ * same form, whose greatest value is that of ink; without one ink is 255.
+ */
+export function pad(name, example, height) {
+  const full = Math.max(0, ...example.flat(2)) || 255;
+  let given = example[0]?.some((row) => row.some((value) => value > 0)) ? example[0] : null;
+  let strokes = [];
+  let stroke = null;
+  const canvas = make("canvas", { className: "pad ink", tabIndex: 0 });
+  canvas.setAttribute("aria-label", `${name}: draw here, or load a picture`);
+  const seen = make("canvas", { className: "seen ink" });
+  const undo = make("button", { type: "button", onclick: () => changed(strokes.pop()) }, "Undo");
+  const clear = make("button", { type: "button", onclick: () => changed((strokes = [])) }, "Clear");
+  const file = make("input", { type: "file", accept: "image/*", onchange: load });
+  const tools = make("p", {}, undo, " ", clear, " ", make("label", {}, "or a picture ", file));
+  const sent = make("p", { className: "note" }, "what is sent: ", seen);
+  const element = make("div", { className: "field" }, make("b", {}, name), canvas, tools, sent);
+
+  function paint() {
+    const scale = devicePixelRatio;
+    const [wide, high] = [canvas.clientWidth, canvas.clientHeight];
+    Object.assign(canvas, { width: wide * scale, height: high * scale });
+    const context = canvas.getContext("2d");
+    context.scale(scale, scale);
+    if (!given) drawStrokes(context, strokes, Math.max(8, high * 0.1));
+    else drawPixels(context, given, Math.min(high / given.length, wide / given[0].length));
+    const pixels = read()[0];
+    Object.assign(seen, { width: pixels[0].length, height: pixels.length });
+    drawPixels(seen.getContext("2d"), pixels, 1);
+  }
+
+  function changed() {
+    given = null;
+    paint();
+  }
+
+  async function load() {
+    if (!file.files.length) return;
+    try {
+      given = inInk(fitInk(await decode(file.files[0]), height));
+      strokes = [];
+    } catch {
+      file.setCustomValidity("this is no picture that the browser can read");
+      file.reportValidity();
+    }
+    paint();
+  }
+
+  const inInk = (pixels) => pixels.map((row) => Array.from(row, (value) => Number(((value * full) / 255).toPrecision(3))));
+  const read = () => [given ?? inInk(rasterise(strokes, height))];
+
+  const point = (event) => [event.offsetX, event.offsetY];
+  canvas.onpointerdown = (event) => {
+    if (event.button !== 0) return;
+    canvas.setPointerCapture(event.pointerId);
+    strokes.push((stroke = [point(event)]));
+    file.setCustomValidity("");
+    changed();
+  };
+  canvas.onpointermove = (event) => {
+    if (!stroke) return;
+    for (const step of event.getCoalescedEvents?.() ?? [event]) stroke.push(point(step));
+    paint();
+  };
+  canvas.onpointerup = canvas.onpointercancel = () => (stroke = null);
+  canvas.onkeydown = (event) => {
+    if (event.key === "z" && (event.ctrlKey || event.metaKey)) undo.click();
+    if (event.key === "Delete" || event.key === "Backspace") clear.click();
+  };
+  new ResizeObserver(paint).observe(canvas);
+  return { element, read: () => ({ [name]: read() }) };
+}
+
+function drawStrokes(context, strokes, width) {
+  Object.assign(context, { lineWidth: width, lineCap: "round", lineJoin: "round" });
+  for (const points of strokes) {
+    context.beginPath();
+    context.moveTo(...points[0]);
+    for (const point of points) context.lineTo(...point);
+    context.stroke();
+  }
+}
+
+function drawPixels(context, pixels, size) {
+  const most = Math.max(1e-9, ...pixels.map((row) => Math.max(...row)));
+  pixels.forEach((row, y) =>
+    row.forEach((value, x) => {
+      context.globalAlpha = Math.max(0, value / most);
+      context.fillRect(x * size, y * size, size, size);
+    }),
+  );
+}
+
+/** Strokes as rows of pixels from 0 to 255: each digit fills the height and has room. */
+function rasterise(strokes, height) {
+  const ink = INK * FINE * height;
+  const width = THICKNESS * ink;
+  const [top, bottom] = range(strokes, 1);
+  const high = Math.max(SMALLEST, bottom - top);
+  const edge = ((1 - INK) / 2) * FINE * height;
+  let right = edge;
+  const placed = apart(strokes).flatMap((digit) => {
+    const [[left, end], [upper, lower]] = [range(digit, 0), range(digit, 1)];
+    const own = lower - upper;
+    const scale = (ink - width) / Math.max(own, high / 2);
+    const down = ((ink - width - own * scale) * (upper - top)) / Math.max(1, high - own);
+    const room = Math.max(PITCH * ink, (end - left) * scale + width);
+    const start = right + (room - (end - left) * scale) / 2;
+    right += room;
+    const place = ([x, y]) => [(x - left) * scale + start, (y - upper) * scale + down + edge + width / 2];
+    return digit.map((stroke) => stroke.map(place));
+  });
+  const columns = Math.max(height, Math.ceil((right + edge) / FINE));
+  const canvas = make("canvas", { width: columns * FINE, height: height * FINE });
+  const context = canvas.getContext("2d");
+  drawStrokes(context, placed, width);
+  const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
+  return resize(rowsOf(data.filter((_, index) => index % 4 === 3), canvas.width), height, columns);
+}
+
+/** The least and the greatest of the points of strokes, along an axis. */
+function range(strokes, axis) {
+  const places = strokes.flat().map((point) => point[axis]);
+  return [Math.min(...places), Math.max(...places)];
+}
+
+/** Strokes that stand above each other belong together: one list for each digit, from left to right. */
+function apart(strokes) {
+  const sorted = strokes.map((stroke) => [range([stroke], 0), stroke]).sort(([[first]], [[second]]) => first - second);
+  const digits = [];
+  let reached = -Infinity;
+  for (const [[left, right], stroke] of sorted) {
+    if (left > reached) digits.push([]);
+    digits.at(-1).push(stroke);
+    reached = Math.max(reached, right);
+  }
+  return digits;
+}
+
+async function decode(file) {
+  const picture = await createImageBitmap(file);
+  const shrink = Math.min(1, 4000 / picture.width, 1000 / picture.height);
+  const canvas = make("canvas", { width: picture.width * shrink, height: picture.height * shrink });
+  const context = canvas.getContext("2d");
+  context.fillStyle = "white"; // behind what is transparent
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  context.drawImage(picture, 0, 0, canvas.width, canvas.height);
+  const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
+  const grey = Array.from({ length: data.length / 4 }, (_, index) => {
+    const [red, green, blue] = data.subarray(4 * index, 4 * index + 3);
+    return 0.299 * red + 0.587 * green + 0.114 * blue;
+  });
+  return rowsOf(grey, canvas.width);
+}
+
+const rowsOf = (values, width) =>
+  Array.from({ length: values.length / width }, (_, row) => Array.from(values.slice(row * width, (row + 1) * width)));

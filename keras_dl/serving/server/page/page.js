@@ -1,0 +1,215 @@
+// The page: models and versions, which it looks at again every few seconds, and the question to one of them.
+
+import { show } from "./answers.js";
+import { make, parse, write } from "./data.js";
+import { fields, start } from "./fields.js";
+
+const SECONDS = 3;
+const LONGEST_COMMAND = 20000; // a longer request is saved as a file: shells take no more
+
+const $ = (id) => document.getElementById(id);
+let models = []; // as /page/models.json tells
+let chosen = { name: null, version: null, signature: null }; // version null: the newest that is available
+let form = null; // what the fields were made of, and how they are read
+
+const model = () => models.find(({ name }) => name === chosen.name);
+const available = () => (model()?.versions ?? []).filter(({ signatures }) => signatures);
+const version = () => available().find(({ version }) => version === chosen.version) ?? available()[0];
+
+async function refresh() {
+  try {
+    const response = await fetch("page/models.json");
+    if (!response.ok) throw new Error(await response.text());
+    const text = await response.text();
+    if (text !== refresh.last) {
+      refresh.last = text;
+      models = parse(text);
+      showModels();
+    }
+    trouble("");
+  } catch {
+    trouble("The server does not answer.");
+  }
+  setTimeout(() => (document.hidden ? addEventListener("visibilitychange", refresh, { once: true }) : refresh()), 1000 * SECONDS);
+}
+
+function trouble(text) {
+  $("trouble").hidden = !text;
+  if ($("trouble").textContent !== text) $("trouble").textContent = text;
+}
+
+function state({ state, error }) {
+  const kind = { AVAILABLE: "good", END: "bad" }[state] ?? "busy";
+  return make("span", { className: `state ${kind}`, title: error }, error ? `${state}: ${error}` : state);
+}
+
+function showModels() {
+  if (!model()) {
+    const { name } = models.find(({ name }) => `#${encodeURIComponent(name)}` === location.hash) ?? models[0] ?? { name: null };
+    chosen = { name, version: null, signature: null };
+  }
+  const links = models.map(({ name, versions }) => {
+    const ready = versions.some(({ state }) => state === "AVAILABLE");
+    const link = make("a", { href: `#${encodeURIComponent(name)}`, className: ready ? "good" : "busy" }, name);
+    if (name === chosen.name) link.setAttribute("aria-current", "page");
+    return link;
+  });
+  $("models").replaceChildren(...links);
+  $("model").hidden = !model();
+  if (model()) showModel();
+}
+
+function showModel() {
+  document.title = chosen.name;
+  $("name").textContent = chosen.name;
+  const rows = model().versions.map((one) => {
+    const choice = make("input", { type: "radio", name: "version", checked: one === version(), disabled: !one.signatures });
+    choice.setAttribute("aria-label", `ask version ${one.version}`);
+    choice.onchange = () => choose({ version: one.version });
+    const labels = one.labels.flatMap((label) => [make("span", { className: "label" }, label), " "]);
+    const cells = [choice, one.version, state(one), make("span", {}, ...labels), one.exported ?? ""];
+    return make("tr", {}, ...cells.map((cell) => make("td", {}, cell)));
+  });
+  $("versions").replaceChildren(...rows);
+  const { signatures = {}, origin, git_commit: commit } = version() ?? {};
+  if (!(chosen.signature in signatures)) {
+    chosen.signature = "serving_default" in signatures ? "serving_default" : Object.keys(signatures)[0] ?? null;
+  }
+  $("signatures").hidden = Object.keys(signatures).length < 2;
+  $("signature").replaceChildren(...Object.keys(signatures).map((name) => make("option", {}, name)));
+  $("signature").value = chosen.signature;
+  $("tensors").replaceChildren(...Object.entries(signatures).flatMap(([name, signature]) => tensors(name, signature)));
+  const told = Object.entries({ ...origin, ...(commit ? { git_commit: commit } : {}) });
+  $("history").hidden = !told.length;
+  const text = (value) => (typeof value === "object" ? write(value) : String(value));
+  $("origin").replaceChildren(...told.flatMap(([key, value]) => [make("dt", {}, key.replaceAll("_", " ")), make("dd", {}, text(value))]));
+  // What somebody has typed or drawn stays while only states change.
+  const key = JSON.stringify([chosen.name, chosen.signature, signatures[chosen.signature]]);
+  if (form?.key === key) return;
+  $("raw").checked = false;
+  showForm(key);
+}
+
+function tensors(signature, { inputs, outputs }) {
+  const row = (way) => ([name, { dtype, shape }], index) => {
+    const lengths = shape ? `[${shape.map((length) => length ?? "any").join(", ")}]` : "any";
+    const cells = [way === "takes" && !index ? signature : "", index ? "" : way, name, dtype, lengths];
+    return make("tr", {}, ...cells.map((cell) => make("td", {}, cell)));
+  };
+  return [...Object.entries(inputs).map(row("takes")), ...Object.entries(outputs).map(row("gives"))];
+}
+
+/** The request that the form begins with. */
+function exampleRequest() {
+  const { signatures, request } = version();
+  const { inputs, method } = signatures[chosen.signature];
+  const named = chosen.signature === "serving_default" ? {} : { signature_name: chosen.signature };
+  if (method !== "predict") return { ...named, examples: [{}] };
+  return { ...named, inputs: start(inputs, request ?? {}, signatures.serving_default?.inputs ?? {}) };
+}
+
+/** Fields, or JSON, that hold a request: that of the example, or the one given. */
+function showForm(key, request) {
+  $("form").hidden = !version();
+  if (!version()) return;
+  const { inputs, method } = version().signatures[chosen.signature];
+  const body = request ?? exampleRequest();
+  const simple = method === "predict" && body.inputs !== null && typeof body.inputs === "object" && !Array.isArray(body.inputs);
+  $("raw").disabled = method !== "predict";
+  if ($("raw").checked || !simple || Object.keys(inputs).some((name) => !(name in body.inputs))) {
+    $("raw").checked = true;
+    const area = make("textarea", { className: "code", rows: 14, value: write(body), spellcheck: false });
+    area.setAttribute("aria-label", "the request as JSON");
+    $("fields").replaceChildren(area);
+    form = { key, method, read: () => parse(area.value), text: () => area.value };
+  } else {
+    const made = fields(inputs, body.inputs);
+    const read = () => ({ ...body, inputs: made.read() });
+    $("fields").replaceChildren(...made.elements);
+    form = { key, method, read, text: () => JSON.stringify(read()) };
+  }
+  if (!request) for (const id of ["answer", "latency"]) $(id).replaceChildren();
+  if (!request) $("command").hidden = true;
+}
+
+/** Asks with what the form holds. The text goes out as it is written: the server judges it, in its own words. */
+async function ask(event) {
+  event.preventDefault();
+  let text;
+  try {
+    text = form.text();
+  } catch (error) {
+    return refuse("", error.message);
+  }
+  const one = version();
+  const place = one === available()[0] ? "" : `/versions/${one.version}`;
+  const path = `/v1/models/${encodeURIComponent(chosen.name)}${place}:${form.method}`;
+  showCommand(new URL(path, location).href, text);
+  $("ask").disabled = true;
+  const before = performance.now();
+  try {
+    const response = await fetch(path, { method: "POST", body: text, headers: { "Content-Type": "application/json" } });
+    const answer = await response.text();
+    $("latency").textContent = `${(performance.now() - before).toFixed(1)} ms`;
+    const parsed = parse(answer);
+    if (!response.ok) return refuse(`${response.status} `, parsed.error);
+    $("answer").replaceChildren(show(named(parsed), given(text)));
+  } catch (error) {
+    refuse("", `no answer: ${error.message}`);
+  } finally {
+    $("ask").disabled = false;
+  }
+}
+
+/** An answer as `{output: [rows]}`: TensorFlow Serving leaves the name of an only output out. */
+function named(answer) {
+  const names = Object.keys(version().signatures[chosen.signature].outputs);
+  if (names.length === 1 && "outputs" in answer) return { [names[0]]: answer.outputs };
+  return answer.outputs ?? answer;
+}
+
+function given(text) {
+  const { inputs } = parse(text);
+  return inputs !== null && typeof inputs === "object" && !Array.isArray(inputs) ? inputs : {};
+}
+
+function refuse(status, words) {
+  $("answer").replaceChildren(make("p", { className: "refused" }, `${status}${words}`));
+}
+
+function showCommand(url, text) {
+  const quoted = (part) => `'${part.replaceAll("'", "'\\''")}'`;
+  const long = text.length > LONGEST_COMMAND;
+  $("command").hidden = false;
+  $("curl").textContent = `curl -d ${long ? "@request.json" : quoted(text)} ${quoted(url)}`;
+  $("save").hidden = !long;
+  URL.revokeObjectURL($("save").href);
+  $("save").href = long ? URL.createObjectURL(new Blob([text])) : "";
+}
+
+function choose(change) {
+  chosen = { ...chosen, ...change };
+  showModels();
+}
+
+$("form").onsubmit = ask;
+$("example").onclick = () => showForm(form.key);
+$("signature").onchange = () => choose({ signature: $("signature").value });
+$("raw").onchange = () => {
+  try {
+    showForm(form.key, form.read());
+  } catch (error) {
+    $("raw").checked = !$("raw").checked; // what is no JSON fits into no field
+    refuse("", error.message);
+  }
+};
+$("copy").onclick = async () => {
+  await navigator.clipboard?.writeText($("curl").textContent);
+  $("copy").textContent = navigator.clipboard ? "Copied" : "Select it above";
+  setTimeout(() => ($("copy").textContent = "Copy"), 2000);
+};
+addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) $("form").requestSubmit();
+});
+addEventListener("hashchange", () => choose({ name: null }));
+refresh();
