@@ -20,6 +20,8 @@ from keras_dl.pipeline import load_pipeline, space
 from keras_dl.project import show_project, start_project
 from keras_dl.serving.server.app import create_app
 from keras_dl.serving.server.config import ModelConfig
+from keras_dl.serving.server.inference import Inference
+from keras_dl.serving.server.metrics import Metrics
 from keras_dl.serving.server.store import ModelStore
 from keras_dl.tracking import registry
 from keras_dl.tracking.runs import connect, open_run
@@ -162,7 +164,9 @@ def serving(folders):
     with store, socket.create_server(("127.0.0.1", 0)) as listener:
         assert store.polled.wait(60)
         # Setting up a log closes the handlers that are there, and absl's closes the stream that pytest reads.
-        server = uvicorn.Server(uvicorn.Config(create_app(store), log_config=None, lifespan="off"))
+        server = uvicorn.Server(
+            uvicorn.Config(create_app(Inference(store, Metrics())), log_config=None, lifespan="off")
+        )
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:

@@ -191,15 +191,16 @@ def model_folders(tmp_path_factory, save_model):
     save_model(root / "sequences" / "7", "sequences")
     save_model(root / "echo" / "1", "echo")
     save_model(root / "scores" / "1", "scores")
-    return {name: root / name for name in ("hp2", "text", "sequences", "echo", "scores")}
+    _save_half_plus_two(root / "half_plus_two" / "123")
+    return {name: root / name for name in ("hp2", "text", "sequences", "echo", "scores", "half_plus_two")}
 
 
 @pytest.fixture(scope="session")
 def store(model_folders):
-    """These models, loaded; a prediction may take one second."""
-    with ModelStore(
-        [ModelConfig(name, folder) for name, folder in model_folders.items()], timeout_seconds=1.0
-    ) as store:
+    """These models, loaded; a prediction may take one second. Version 123 of half_plus_two is "stable"."""
+    labels = {"half_plus_two": {"stable": 123}}
+    configs = [ModelConfig(name, folder, labels=labels.get(name, {})) for name, folder in model_folders.items()]
+    with ModelStore(configs, timeout_seconds=1.0) as store:
         assert store.polled.wait(60)
         assert store.unavailable() == []
         yield store
@@ -207,7 +208,7 @@ def store(model_folders):
 
 @pytest.fixture(scope="session")
 def inference(store):
-    """What runs the four models."""
+    """What runs these models."""
     inference = Inference(store, Metrics())
     yield inference
     inference.close(10)
@@ -245,9 +246,9 @@ def running():
 
 
 @pytest.fixture(scope="session")
-def url(store, running):
+def url(inference, running):
     """The URL of a server of these models that takes bodies of at most 1 MiB."""
-    with running(create_app(store, largest_body=2**20)) as url:
+    with running(create_app(inference, Limits(body_bytes=2**20))) as url:
         yield url
 
 

@@ -11,6 +11,8 @@ from keras_dl.errors import UserError
 from keras_dl.serving.client import is_serving, predict
 from keras_dl.serving.server.app import create_app
 from keras_dl.serving.server.config import ModelConfig
+from keras_dl.serving.server.inference import Inference
+from keras_dl.serving.server.metrics import Metrics
 from keras_dl.serving.server.store import ModelStore
 
 
@@ -92,7 +94,7 @@ def test_is_serving_only_what_is_available(url, running, tmp_path):
     (tmp_path / "broken" / "1").mkdir(parents=True)
     store = ModelStore([ModelConfig("broken", tmp_path / "broken")])
     store.poll()
-    with running(create_app(store)) as other:
+    with running(create_app(Inference(store, Metrics()))) as other:
         assert requests.get(f"{other}/v1/models/broken", timeout=30).status_code == 200
         assert not is_serving(other, "broken")
 

@@ -14,6 +14,8 @@ from keras_dl.serving import reading
 from keras_dl.serving.reading import ascii_image, read_image, show_prediction
 from keras_dl.serving.server.app import create_app
 from keras_dl.serving.server.config import ModelConfig
+from keras_dl.serving.server.inference import Inference
+from keras_dl.serving.server.metrics import Metrics
 from keras_dl.serving.server.store import ModelStore
 from keras_dl.training.train import train
 
@@ -230,7 +232,7 @@ def served(ink, running):
     tf.saved_model.save(module, str(folder / "2"), signatures={"serving_default": read})
     with ModelStore([ModelConfig("ink", folder)]) as store:
         assert store.polled.wait(60)
-        with running(create_app(store)) as url:
+        with running(create_app(Inference(store, Metrics()))) as url:
             yield url
 
 

@@ -1,155 +1,194 @@
 """TensorFlow Serving's REST API (https://www.tensorflow.org/tfx/serving/api_rest) as an ASGI application.
 
-Routes: ``POST /v1/models/<name>[/versions/<v>]:predict``, ``GET /v1/models/<name>[/versions/<v>][/metadata]``, and for
-supervisors ``/healthz`` (the process answers) and ``/readyz`` (every model is available). Every error is
-``{"error": "..."}`` with TF Serving's text and status; none holds a traceback or a path.
+Routes: ``POST /v1/models/<name>[/versions/<v>|/labels/<l>]:predict`` (``:classify``, ``:regress``), ``GET
+/v1/models/<name>[/versions/<v>][/metadata]``; Prometheus' page; for supervisors ``/healthz`` (the process answers) and
+``/readyz`` (every model is available, and the server is not about to end); ``/openapi.json``; ``/`` for people. Every
+error is ``{"error": "..."}``, under ``/v1/`` with TF Serving's text and status; none holds a traceback or a path.
+
+Source of statuses, texts and the order of checks: ``model_servers/http_rest_api_handler.cc`` and ``http_server.cc`` of
+https://github.com/tensorflow/serving.
 """
 
-import json
+import asyncio
+import logging
 import re
-from dataclasses import dataclass
-from urllib.parse import unquote
+import time
+from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 from google.protobuf import json_format
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
 
-from keras_dl.serving.server.codec import decode_predict, encode_predict, invalid
-from keras_dl.serving.server.engine import LoadedModel
-from keras_dl.serving.server.store import ModelStore, VersionStatus
+from keras_dl.serving.server.codec import decode_predict, encode_predict, read_document
+from keras_dl.serving.server.errors import code_name, error_answer, operation_answer
+from keras_dl.serving.server.example_codec import decode_examples, encode_classifications, encode_regressions
+from keras_dl.serving.server.examples import classifications, example_inputs, regressions
+from keras_dl.serving.server.inference import Inference
+from keras_dl.serving.server.limits import Limits, read_body
+from keras_dl.serving.server.page import page_routes
+from keras_dl.serving.server.targets import Target, read_target
 
-_MODEL = r"/v1/models(?:/(?P<name>[^/:]+))?(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
-_POST_PATH = re.compile(_MODEL + r":(?P<method>classify|regress|predict)", re.IGNORECASE | re.ASCII)
-_GET_PATH = re.compile(_MODEL + r"(?P<metadata>/metadata)?", re.IGNORECASE | re.ASCII)
-_LARGEST_VERSION = 2**63 - 1
-_ANY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+logger = logging.getLogger(__name__)
 
-# TF Serving's own table (model_servers/http_server.cc); what is not here is 500.
-_HTTP_STATUS = {
-    tf.errors.INVALID_ARGUMENT: 400,
-    tf.errors.FAILED_PRECONDITION: 400,
-    tf.errors.OUT_OF_RANGE: 400,
-    tf.errors.UNAUTHENTICATED: 401,
-    tf.errors.PERMISSION_DENIED: 403,
-    tf.errors.NOT_FOUND: 404,
-    tf.errors.ALREADY_EXISTS: 409,
-    tf.errors.ABORTED: 409,
-    tf.errors.RESOURCE_EXHAUSTED: 429,
-    tf.errors.CANCELLED: 499,
-    tf.errors.UNIMPLEMENTED: 501,
-    tf.errors.UNAVAILABLE: 503,
-    tf.errors.DEADLINE_EXCEEDED: 504,
-}
+_API = {"predict": "Predict", "classify": "Classify", "regress": "Regress", "metadata": "GetModelMetadata"}
+_LARGE = 2**18  # bytes; to read or write more would keep other requests waiting
+_CODES = {408: "DEADLINE_EXCEEDED", 413: "RESOURCE_EXHAUSTED"}
+_DEFAULT_LIMITS = Limits()
+_INTERNAL = "internal error; the server's log has the details"
 
 
-def create_app(store: ModelStore, largest_body: int = 64 * 2**20) -> Starlette:
-    """The application over a store of models; starting and stopping the store is the caller's.
+def create_app(
+    inference: Inference,
+    limits: Limits = _DEFAULT_LIMITS,
+    monitoring_path: str = "/monitoring/prometheus/metrics",
+) -> Starlette:
+    """The application over the models of an `Inference`; starting and stopping that is the caller's.
 
     Args:
-        store: where models are looked up.
-        largest_body: bytes of a request's body above which the answer is 413.
-    """
+        inference: what runs the models, with its store and its metrics.
+        limits: what a request may cost.
+        monitoring_path: where Prometheus finds its page.
 
-    async def model(request: Request) -> Response:
-        # The path as it was sent: names are percent-decoded after matching, so an encoded slash stays in its name.
-        target = _target(request.method, request.scope["raw_path"].decode("latin-1"))
-        if request.method == "POST":
-            body = await _read(request, largest_body)
-            if target.method != "predict":
-                problem = f"{target.method} is not served here: use predict, or TensorFlow Serving itself"
-                raise tf.errors.UnimplementedError(None, None, problem)
-            answer = await run_in_threadpool(_predict, _get(store, target), body)
-            return Response(answer, media_type="application/json")
-        if target.metadata:
-            return JSONResponse(_metadata(_get(store, target)))
-        statuses = store.status(target.name, target.version)
-        return JSONResponse({"model_version_status": [_status(status) for status in statuses]})
+    Returns:
+        The application. Whoever is about to stop it sets ``app.state.draining`` to True: ``/readyz`` is 503 from then.
+    """
+    rest = _Rest(inference, limits)
+    metrics = inference.metrics
 
     async def healthz(request: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
     async def readyz(request: Request) -> Response:
-        if names := store.unavailable():
+        if request.app.state.draining:
+            raise HTTPException(503, "the server is about to end")
+        if names := inference.store.unavailable():
             raise HTTPException(503, f"not available: {', '.join(names)}")
         return JSONResponse({"status": "ready"})
 
+    async def monitoring(request: Request) -> Response:
+        return Response(metrics.render(), media_type="text/plain")
+
     app = Starlette(
         routes=[
+            _RestRoute("/v1/", rest.answer),
             Route("/healthz", healthz),
             Route("/readyz", readyz),
-            Route("/v1/{path:path}", model, methods=_ANY_METHOD),
+            Route(monitoring_path, monitoring),
+            *page_routes(inference),
         ],
         exception_handlers={
-            tf.errors.OpError: _tensorflow_error,
-            HTTPException: lambda request, error: _error(error.status_code, error.detail),
+            HTTPException: lambda request, error: error_answer(error.status_code, error.detail, error.headers),
             # The server's log gets the traceback, the client only this.
-            Exception: lambda request, error: _error(500, "internal error; the server's log has the details"),
+            Exception: lambda request, error: error_answer(500, _INTERNAL),
         },
     )
     app.router.redirect_slashes = False
+    app.state.draining = False
     return app
 
 
-@dataclass(frozen=True)
-class _Target:
-    """What the path of a request names."""
+class _RestRoute(Route):
+    """Whatever begins with /v1/ as it was sent: an encoded slash or line end is no other path."""
 
-    name: str
-    version: int | None
-    label: str | None
-    method: str | None
-    metadata: bool
+    def matches(self, scope) -> tuple[Match, dict]:
+        if scope["type"] == "http" and scope["raw_path"][:4].lower() == b"/v1/":
+            return Match.FULL, {"endpoint": self.endpoint, "path_params": {}}
+        return Match.NONE, {}
 
 
-def _target(http_method: str, path: str) -> _Target:
-    pattern = {"POST": _POST_PATH, "GET": _GET_PATH}.get(http_method)
-    match = pattern.fullmatch(path) if pattern else None
-    if match is None or (http_method == "POST" and not match["name"]):
-        raise invalid(f"Malformed request: {http_method} {path}")
-    parts = match.groupdict()
-    version = parts["version"]
-    if version and (len(version) > 19 or int(version) > _LARGEST_VERSION):
-        raise invalid(f"Failed to convert version: {version} to numeric.")
-    if not parts["name"]:
-        raise invalid("Missing model name in request.")
-    return _Target(
-        name=unquote(parts["name"]),
-        version=int(version) if version else None,
-        label=unquote(parts["label"]) if parts["label"] else None,
-        method=parts.get("method", "").lower() or None,
-        metadata=bool(parts.get("metadata")),
-    )
+class _Rest:
+    """Answers everything under /v1/."""
 
+    def __init__(self, inference: Inference, limits: Limits):
+        self._inference, self._store, self._limits = inference, inference.store, limits
 
-def _get(store: ModelStore, target: _Target) -> LoadedModel:
-    return store.get(target.name, target.version, target.label)
+    async def answer(self, request: Request) -> Response:
+        started, name, api, code = time.perf_counter(), "", "", "OK"
+        try:
+            if request.method == "OPTIONS":
+                _check_preflight(request)
+                return Response()
+            target = read_target(request.method, _path(request))
+            name, api = target.name, _API.get(target.action, "")
+            return await self._dispatch(request, target)
+        except tf.errors.OpError as error:
+            code = code_name(error)
+            return operation_answer(error)
+        except HTTPException as error:
+            code = _CODES.get(error.status_code, "INVALID_ARGUMENT")
+            return error_answer(error.status_code, error.detail, error.headers)
+        except ClientDisconnect:
+            code = "CANCELLED"
+            return error_answer(499, "the client went away")
+        except Exception:
+            code = "INTERNAL"
+            logger.exception("%s %s failed", request.method, _path(request))
+            return error_answer(500, _INTERNAL)
+        finally:
+            self._inference.metrics.request(name, api, "REST", code, time.perf_counter() - started)
 
-
-async def _read(request: Request, largest: int) -> bytes:
-    """The body; one that is too large is read to its end but not kept, or its sender would not see the answer."""
-    pieces, size = [], 0
-    async for piece in request.stream():
-        size += len(piece)
-        if size <= largest:
-            pieces.append(piece)
+    async def _dispatch(self, request: Request, target: Target) -> Response:
+        if target.action == "status":  # a label is ignored, as in TF Serving
+            statuses = self._store.status(target.name, target.version)
+            return JSONResponse({"model_version_status": [_status(status) for status in statuses]})
+        if target.action == "metadata":
+            return JSONResponse(_metadata(self._get(target)))
+        body = await read_body(request, self._limits)
+        document, signature_name = await _run(len(body), read_document, body, self._limits.nesting)
+        if target.action == "predict":
+            answer = await self._predict(target, document, signature_name, len(body))
         else:
-            pieces.clear()
-    if size > largest:
-        raise HTTPException(413, f"expected a body of at most {largest} bytes and received {size}")
-    return b"".join(pieces)
+            answer = await self._examples(target, document, signature_name, len(body))
+        return Response(answer, media_type="application/json")
+
+    async def _predict(self, target: Target, document: dict, signature_name: str, size: int) -> bytes:
+        model = self._get(target)
+        request = await _run(size, decode_predict, document, signature_name, model.input_dtypes)
+        outputs = await asyncio.wrap_future(self._inference.submit(model, request.signature_name, request.inputs))
+        return await _run(_bytes(outputs), encode_predict, outputs, request.rows)
+
+    async def _examples(self, target: Target, document: dict, signature_name: str, size: int) -> bytes:
+        examples = await _run(size, decode_examples, document)
+        model = self._get(target)
+        signature_name, inputs = example_inputs(model, signature_name, examples, target.action)
+        api = _API[target.action]
+        outputs = await asyncio.wrap_future(self._inference.submit(model, signature_name, inputs, api=api))
+        if target.action == "classify":
+            results = classifications(outputs, len(examples))
+            return await _run(_bytes(outputs), encode_classifications, results)
+        return encode_regressions(regressions(outputs, len(examples)))
+
+    def _get(self, target: Target):
+        return self._store.get(target.name, target.version, target.label)
 
 
-def _predict(model: LoadedModel, body: bytes) -> bytes:
-    request = decode_predict(body, model.input_dtypes)
-    return encode_predict(model.predict(request.signature_name, request.inputs), request.rows)
+async def _run(size: int, function: Callable, *arguments) -> Any:
+    """Calls a function; on another thread if what it works on is large."""
+    if size > _LARGE:
+        return await asyncio.to_thread(function, *arguments)
+    return function(*arguments)
 
 
-def _metadata(model: LoadedModel) -> dict:
+def _bytes(outputs: dict) -> int:
+    return sum(array.nbytes for array in outputs.values())
+
+
+def _path(request: Request) -> str:
+    query = request.scope["query_string"]
+    return (request.scope["raw_path"] + (b"?" + query if query else b"")).decode("latin-1")
+
+
+def _check_preflight(request: Request) -> None:
+    if not re.search("https?://", request.headers.get("origin", "")):
+        raise tf.errors.FailedPreconditionError(None, None, "Origin header is missing in CORS preflight")
+
+
+def _metadata(model) -> dict:
     signatures = {
         name: json_format.MessageToDict(
             signature, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
@@ -162,18 +201,9 @@ def _metadata(model: LoadedModel) -> dict:
     }
 
 
-def _status(status: VersionStatus) -> dict:
+def _status(status) -> dict:
     return {
         "version": str(status.version),
         "state": status.state,
         "status": {"error_code": status.error_code, "error_message": status.error_message},
     }
-
-
-async def _tensorflow_error(request: Request, error: tf.errors.OpError) -> Response:
-    return _error(_HTTP_STATUS.get(error.error_code, 500), error.message)
-
-
-def _error(status: int, message: str) -> Response:
-    # Not JSONResponse: a name from a request can hold half a surrogate pair, which only an escape can carry.
-    return Response(json.dumps({"error": message}), status, media_type="application/json")

@@ -1,31 +1,38 @@
-"""TensorFlow Serving's JSON form of tensors: a request body to arrays, and arrays to an answer.
+"""TensorFlow Serving's JSON form of tensors: predict requests to arrays, and arrays to answers.
 
 Source: ``util/json_tensor.cc`` of https://github.com/tensorflow/serving and the API page
 https://www.tensorflow.org/tfx/serving/api_rest. All errors are ``tf.errors`` with TF Serving's codes and texts, so that
 one table turns them, and those of a running model, into HTTP statuses.
 
-Two differences on purpose: an integer that does not fit the input's type is refused where TF Serving wraps 8 and 16
-bit types around, and nesting deeper than Python's recursion limit is refused.
+Different on purpose: an integer that does not fit the input's type is refused where TF Serving wraps 8 and 16 bit types
+around; a tensor has at most 64 dimensions, numpy's limit.
+
+Values of a request are checked list by list and not one by one; what is not regular is handed to `refusals`, which
+finds the first thing that is wrong.
 """
 
 import base64
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
+import orjson
 import tensorflow as tf
-from tensorflow.core.framework import types_pb2
-from tensorflow.core.protobuf import error_codes_pb2
 
-_INTEGERS = (tf.int8, tf.int16, tf.int32, tf.int64, tf.uint8, tf.uint32, tf.uint64)
-_PYTHON_TYPES = {tf.float32: {int, float}, tf.float64: {int, float}, tf.bool: {bool}, tf.string: {str, dict}}
-_PYTHON_TYPES |= dict.fromkeys(_INTEGERS, {int})
-_JSON_TYPES = {dict: "Object", list: "Array", str: "String", int: "Number", float: "Number", type(None): "Null"}
-_SHOWN_CHARACTERS = 256
-_MOST_DIMENSIONS = 64  # numpy's limit
+from keras_dl.serving.server.errors import dtype_name, invalid
+from keras_dl.serving.server.json_text import parse
+from keras_dl.serving.server.refusals import (
+    MOST_DIMENSIONS,
+    PYTHON_TYPES,
+    from_base64,
+    is_object,
+    refuse_column,
+    refuse_rows,
+    shown,
+)
 
 
 @dataclass(frozen=True)
@@ -44,40 +51,60 @@ class PredictRequest:
     rows: bool
 
 
-def decode_predict(body: bytes, signatures: Mapping[str, Mapping[str, tf.DType]]) -> PredictRequest:
-    """Reads the body of ``:predict``, in row format ("instances") or column format ("inputs").
+def read_document(body: bytes, most_levels: int = 1_000_000) -> tuple[dict[str, Any], str]:
+    """The object in a request's body and the name of the signature that it asks for, "" where it gives none.
 
     Args:
         body: JSON in UTF-8; bare ``NaN``, ``Infinity`` and ``-Infinity`` are numbers, text after the value is ignored.
+        most_levels: lists and objects within each other. Defaults to a million.
+
+    Raises:
+        tf.errors.InvalidArgumentError: it is no JSON object, or ``signature_name`` is no string.
+    """
+    document = parse(body, most_levels)
+    if not isinstance(document, dict):
+        raise invalid(f"JSON Value: {shown(document)} Is not object")
+    name = document.get("signature_name", "")
+    if not isinstance(name, str):
+        problem = "not formatted correctly. 'signature_name' key must be a string value."
+        raise invalid(f"JSON Value: {shown(document)} {problem}")
+    return document, name
+
+
+def decode_predict(
+    document: Mapping[str, Any], signature_name: str, signatures: Mapping[str, Mapping[str, tf.DType]]
+) -> PredictRequest:
+    """Reads the tensors of ``:predict``, in row format ("instances") or column format ("inputs").
+
+    Args:
+        document: the request.
+        signature_name: the signature that it asks for; "" stands for serving_default.
         signatures: for each signature its inputs' names and dtypes. The dtype comes from here, the shape from the
             data, as in TF Serving.
 
     Raises:
-        tf.errors.InvalidArgumentError: the body is not what the signature needs; the message says where.
+        tf.errors.InvalidArgumentError: the request is not what the signature needs; the message says where.
         tf.errors.UnimplementedError: an input's dtype has no JSON form (complex, half).
     """
-    try:
-        document = _parse(body)
-        name = document.get("signature_name", "")
-        if not isinstance(name, str):
-            shown = _shown(document)
-            raise invalid(f"JSON Value: {shown} not formatted correctly. 'signature_name' key must be a string value.")
-        name = name or "serving_default"
-        if name not in signatures:
-            raise invalid(f'Serving signature name: "{name}" not found in signature def')
-        dtypes = signatures[name]
-        if not dtypes:
-            raise invalid(f"Failed to get input map for signature: {name}")
-        if "instances" in document and "inputs" in document:
-            problem = "Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist"
-            raise invalid(f"JSON Value: {_shown(document)} {problem}")
-        if "instances" in document:
-            return PredictRequest(name, _from_rows(document, dtypes), rows=True)
+    signature_name = signature_name or "serving_default"
+    if signature_name not in signatures:
+        raise invalid(f'Serving signature name: "{signature_name}" not found in signature def')
+    dtypes = signatures[signature_name]
+    if not dtypes:
+        raise invalid(f"Failed to get input map for signature: {signature_name}")
+    if "instances" in document:
         if "inputs" in document:
-            return PredictRequest(name, _from_columns(document["inputs"], dtypes), rows=False)
-        raise invalid("Missing 'inputs' or 'instances' key")
-    except RecursionError:
-        raise invalid("JSON Parse error: the document is nested too deeply") from None
+            problem = "Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist "
+            raise invalid(f"JSON Value: {shown(document)} {problem}")
+        rows = document["instances"]
+        if not isinstance(rows, list):
+            raise invalid(f"JSON Value: {shown(document)} Expecting 'instances' to be an list/array")
+        if not rows:
+            raise invalid(f"JSON Value: {shown(document)} No values in 'instances' array")
+        return PredictRequest(signature_name, _from_rows(rows, dtypes), rows=True)
+    if "inputs" in document:
+        return PredictRequest(signature_name, _from_columns(document["inputs"], dtypes), rows=False)
+    raise invalid("Missing 'inputs' or 'instances' key")
 
 
 def encode_predict(outputs: Mapping[str, np.ndarray], rows: bool) -> bytes:
@@ -98,73 +125,48 @@ def encode_predict(outputs: Mapping[str, np.ndarray], rows: bool) -> bytes:
         raise invalid("Cannot convert empty tensor map to JSON")
     if rows:
         _check_first_dimensions(outputs)
-    values = {name: _to_lists(name, array) for name, array in outputs.items()}
+    values = {name: _json_form(name, array) for name, array in outputs.items()}
     if len(values) == 1:
         (answer,) = values.values()
     elif rows:
         answer = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
     else:
         answer = values
-    return json.dumps({"predictions" if rows else "outputs": answer}).encode()
+    return encode("predictions" if rows else "outputs", answer, outputs.values())
 
 
-def invalid(message: str) -> tf.errors.InvalidArgumentError:
-    """An error with TF Serving's code INVALID_ARGUMENT (HTTP 400)."""
-    return tf.errors.InvalidArgumentError(None, None, message)
+def encode(key: str, answer: Any, arrays) -> bytes:
+    """``{key: answer}`` as JSON.
+
+    Args:
+        key: under which the answer stands.
+        answer: Python values, numpy numbers and arrays.
+        arrays: those whose numbers are in the answer: NaN and infinities are written as bare words.
+    """
+    if all(np.isfinite(array).all() for array in arrays if array.dtype.kind == "f"):
+        return orjson.dumps({key: answer}, option=orjson.OPT_SERIALIZE_NUMPY)
+    return json.dumps({key: answer}, default=_shortest).encode()
 
 
-def _parse(body: bytes) -> dict[str, Any]:
-    try:
-        text = body.decode("utf-8-sig")
-        start = len(text) - len(text.lstrip(" \t\r\n"))
-        if start == len(text):
-            raise invalid("JSON Parse error: The document is empty.")
-        document, _ = json.JSONDecoder().raw_decode(text, start)
-    except UnicodeDecodeError:
-        raise invalid("JSON Parse error: Invalid encoding in string.") from None
-    except json.JSONDecodeError as error:
-        reason = "Invalid value." if error.msg == "Expecting value" else error.msg
-        raise invalid(f"JSON Parse error: {reason} at offset: {error.pos}") from None
-    except ValueError:  # Python refuses to convert integers of thousands of digits
-        raise invalid("JSON Parse error: Number too big to be stored in double.") from None
-    if not isinstance(document, dict):
-        raise invalid(f"JSON Value: {_shown(document)} Is not object")
-    return document
-
-
-def _from_rows(document: dict, dtypes: Mapping[str, tf.DType]) -> dict[str, np.ndarray]:
-    rows = document["instances"]
-    if not isinstance(rows, list):
-        raise invalid(f"JSON Value: {_shown(document)} Expecting 'instances' to be an list/array")
-    if not rows:
-        raise invalid(f"JSON Value: {_shown(document)} No values in 'instances' array")
-    named = _is_object(rows[0])
-    if not named and len(dtypes) > 1:
+def _from_rows(rows: list, dtypes: Mapping[str, tf.DType]) -> dict[str, np.ndarray]:
+    named = is_object(rows[0])
+    if named:
+        if all(isinstance(row, dict) and row.keys() == dtypes.keys() for row in rows):
+            arrays = {name: _array([row[name] for row in rows], dtype) for name, dtype in dtypes.items()}
+        else:
+            arrays = {"": None}
+    elif len(dtypes) > 1:
         needed = "list of objects as multiple input tensors required as per tensorinfo_map"
         raise invalid(f"instances is a plain list, but expecting {needed}: {','.join(sorted(dtypes))}")
-    tensors = {name: _Tensor(dtype) for name, dtype in dtypes.items()}
-    (single, *_) = tensors
-    for position, row in enumerate(rows):
-        if named != _is_object(row):
-            kinds = "object but got list" if named else "value/list but got object"
-            raise invalid(f"Expecting {kinds} at item {position} of input list")
-        for name, value in row.items() if named else ((single, row),):
-            try:
-                if name not in tensors:
-                    raise invalid(f"JSON object: does not have named input: {name}")
-                tensors[name].add_row(value)
-            except tf.errors.OpError as error:
-                element = f"{position} key: {name}" if named else position
-                cause = f"{error_codes_pb2.Code.Name(error.error_code)}: {error.message}"
-                raise invalid(f"Failed to process element: {element} of 'instances' list. Error: {cause}") from None
-        if named and row.keys() != dtypes.keys():
-            problem = f"JSON object: {_shown(row)} keys must be equal to: {','.join(sorted(dtypes))}"
-            raise invalid(f"Failed to process element: {position} of 'instances' list. {problem}")
-    return {name: tensor.array((len(rows), *tensor.shape)) for name, tensor in tensors.items()}
+    else:
+        arrays = {name: _array(rows, dtype) for name, dtype in dtypes.items()}
+    if any(array is None for array in arrays.values()):
+        refuse_rows(rows, dtypes, named)
+    return arrays
 
 
 def _from_columns(value: Any, dtypes: Mapping[str, tf.DType]) -> dict[str, np.ndarray]:
-    if not _is_object(value):
+    if not is_object(value):
         if len(dtypes) > 1:
             needed = "an object as multiple input tensors required as per tensorinfo_map"
             raise invalid(f"inputs is a plain value/list, but expecting {needed}: {','.join(sorted(dtypes))}")
@@ -173,101 +175,41 @@ def _from_columns(value: Any, dtypes: Mapping[str, tf.DType]) -> dict[str, np.nd
     for name, dtype in dtypes.items():
         if name not in value:
             raise invalid(f"Missing named input: {name} in 'inputs' object.")
-        tensor = _Tensor(dtype)
-        tensor.add_row(value[name])
-        arrays[name] = tensor.array(tensor.shape)
+        arrays[name] = _array(value[name], dtype)
+        if arrays[name] is None:
+            refuse_column(value[name], dtype)
     return arrays
 
 
-class _Tensor:
-    """Collects the values of one input, row by row, and checks that each is of the dtype and all of one shape."""
-
-    def __init__(self, dtype: tf.DType):
-        self.dtype = dtype
-        self.shape: tuple[int, ...] | None = None
-        self._leaves: list = []
-
-    def add_row(self, value: Any) -> None:
-        shape, inner = [], value
-        while isinstance(inner, list):
-            shape.append(len(inner))
-            inner = inner[0] if inner else None
-        before = len(self._leaves)
-        self._add(value, 0, shape)
-        size = len(self._leaves) - before
-        if self.shape is None:
-            self.shape = tuple(shape)
-        elif size != math.prod(self.shape):
-            raise invalid(f"Expecting tensor size: {math.prod(self.shape)} but got: {size}")
-        elif self.shape != tuple(shape):
-            raise invalid(f"Expecting shape {_shape_text(self.shape)} but got: {_shape_text(shape)}")
-
-    def array(self, shape: tuple[int, ...]) -> np.ndarray:
-        if len(shape) > _MOST_DIMENSIONS:
-            raise invalid(f"Expecting at most {_MOST_DIMENSIONS} dimensions but got: {len(shape)}")
-        # Through float64, as a JSON number is read: what is too large for float32 becomes infinite without a word.
-        numpy_dtype = np.float64 if self.dtype.is_floating else self.dtype.as_numpy_dtype
-        try:
-            with np.errstate(over="ignore"):
-                return np.array(self._leaves, numpy_dtype).astype(self.dtype.as_numpy_dtype, copy=False).reshape(shape)
-        except OverflowError:  # an integer beyond the range of a double
-            raise invalid("JSON Parse error: Number too big to be stored in double.") from None
-
-    def _add(self, value: Any, level: int, shape: list[int]) -> None:
-        if not isinstance(value, list):
-            if level != len(shape):
-                levels = f"{level + 1} in the JSON DOM. Expected at level: {len(shape)}"
-                raise invalid(f"JSON Value: {_shown(value)} found at incorrect level: {levels}")
-            self._leaves.append(self._leaf(value))
-            return
-        if level >= len(shape):
-            raise invalid(f"Encountered list at unexpected level: {level} expected < {len(shape)}")
-        if len(value) != shape[level]:
-            sizes = f"{len(value)} at level: {level} expected size: {shape[level]}"
-            raise invalid(f"Encountered list at unexpected size: {sizes}")
-        # A list of good numbers is taken whole: a request is mostly these, and a look at each costs ten times more.
-        if value and level == len(shape) - 1 and self.dtype != tf.string and self._are_leaves(value):
-            self._leaves.extend(value)
-            return
-        for item in value:
-            self._add(item, level + 1, shape)
-
-    def _are_leaves(self, values: list) -> bool:
-        if not set(map(type, values)) <= _PYTHON_TYPES.get(self.dtype, set()):
-            return False
-        return self.dtype not in _INTEGERS or (self.dtype.min <= min(values) and max(values) <= self.dtype.max)
-
-    def _leaf(self, value: Any) -> Any:
-        if self.dtype not in _PYTHON_TYPES:
-            problem = f"Conversion of JSON Value: {_shown(value)} to type: {_dtype_name(self.dtype)}"
-            raise tf.errors.UnimplementedError(None, None, problem)
-        if not self._are_leaves([value]):
-            kind = str(value) if isinstance(value, bool) else _JSON_TYPES[type(value)]
-            expected = _dtype_name(self.dtype)
-            raise invalid(f"JSON Value: {_shown(value)} Type: {kind} is not of expected type: {expected}")
-        if isinstance(value, str):
-            try:
-                return value.encode()
-            except UnicodeEncodeError:
-                raise invalid("JSON Parse error: The surrogate pair in string is invalid.") from None
-        if isinstance(value, dict):
-            return _from_base64(value)
-        return value
+def _array(value: Any, dtype: tf.DType) -> np.ndarray | None:
+    """The tensor that a JSON value is; None if it is none of the dtype."""
+    shape, leaves = [], [value]
+    while leaves and type(leaves[0]) is list:
+        sizes = set(map(len, leaves)) if set(map(type, leaves)) == {list} else ()
+        if len(sizes) != 1 or len(shape) == MOST_DIMENSIONS:
+            return None
+        shape += sizes
+        leaves = list(chain.from_iterable(leaves))
+    if dtype not in PYTHON_TYPES or not set(map(type, leaves)) <= PYTHON_TYPES[dtype]:
+        return None
+    if dtype == tf.string:
+        if any(isinstance(leaf, dict) and is_object(leaf) for leaf in leaves):
+            return None
+        array = np.empty(len(leaves), object)
+        array[:] = [_bytes(leaf) for leaf in leaves]
+        return array.reshape(shape)
+    if dtype.is_integer and leaves and not dtype.min <= min(leaves) <= max(leaves) <= dtype.max:
+        return None
+    # Through float64, as a JSON number is read: what is too large for float32 becomes infinite without a word.
+    array = np.array(leaves, np.float64 if dtype.is_floating else dtype.as_numpy_dtype).reshape(shape)
+    if dtype == tf.float32:
+        with np.errstate(over="ignore"):
+            return array.astype(np.float32)
+    return array
 
 
-def _from_base64(value: dict) -> bytes:
-    if _is_object(value):
-        raise invalid(f"JSON Value: {_shown(value)} not formatted correctly for base64 data")
-    digits = "".join(value["b64"].split())
-    try:
-        return base64.b64decode(digits + "=" * (-len(digits) % 4), validate=True)
-    except ValueError:
-        raise invalid("Unable to base64 decode") from None
-
-
-def _is_object(value: Any) -> bool:
-    """Whether it names tensors; ``{"b64": "..."}`` is a string value."""
-    return isinstance(value, dict) and not (value.keys() == {"b64"} and isinstance(value["b64"], str))
+def _bytes(leaf: str | dict) -> bytes:
+    return leaf.encode("utf-8", "surrogateescape") if isinstance(leaf, str) else from_base64(leaf)
 
 
 def _check_first_dimensions(outputs: Mapping[str, np.ndarray]) -> None:
@@ -280,37 +222,23 @@ def _check_first_dimensions(outputs: Mapping[str, np.ndarray]) -> None:
         expected = len(array)
 
 
-def _to_lists(name: str, array: np.ndarray) -> Any:
+def _json_form(name: str, array: np.ndarray) -> Any:
+    """What `encode` writes: nested lists of strings, a contiguous array or, in place of a scalar array, its number."""
     if array.dtype == object:
         # Bytes that are not UTF-8 would make the whole answer unreadable; a name ending in _bytes keeps them.
         convert = _to_base64 if name.endswith("_bytes") else lambda value: value.decode(errors="replace")
         return np.vectorize(convert, otypes=[object])(array).tolist()
     dtype = tf.as_dtype(array.dtype)
-    if dtype not in _PYTHON_TYPES:
-        raise invalid(f"Failed to write JSON value for tensor type: {_dtype_name(dtype)}")
-    if dtype == tf.float32:
+    if dtype not in PYTHON_TYPES:
+        raise invalid(f"Failed to write JSON value for tensor type: {dtype_name(dtype)}")
+    return np.ascontiguousarray(array) if array.ndim else array[()]
+
+
+def _shortest(array: np.ndarray | np.generic) -> Any:
+    if array.dtype == np.float32:
         array = array.astype(str).astype(np.float64)  # 0.2 stays 0.2, and does not become 0.20000000298023224
     return array.tolist()
 
 
 def _to_base64(value: bytes) -> dict[str, str]:
     return {"b64": base64.b64encode(value).decode()}
-
-
-def _shape_text(shape) -> str:
-    return f"[{','.join(map(str, shape))}]"
-
-
-def _dtype_name(dtype: tf.DType) -> str:
-    """As TensorFlow's C++ names it: float, double, half, int32, ..."""
-    return types_pb2.DataType.Name(dtype.as_datatype_enum).removeprefix("DT_").lower()
-
-
-def _shown(value: Any) -> str:
-    """The beginning of a JSON value, for messages; the whole may be megabytes."""
-    shown = ""
-    for piece in json.JSONEncoder().iterencode(value):
-        shown += piece
-        if len(shown) >= _SHOWN_CHARACTERS:
-            break
-    return shown[:_SHOWN_CHARACTERS]

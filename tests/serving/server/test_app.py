@@ -10,6 +10,8 @@ import requests
 
 from keras_dl.serving.server.app import create_app
 from keras_dl.serving.server.config import ModelConfig
+from keras_dl.serving.server.inference import Inference
+from keras_dl.serving.server.metrics import Metrics
 from keras_dl.serving.server.store import ModelStore
 
 
@@ -242,7 +244,8 @@ def test_an_error_nobody_expected_is_500_without_details(running, model_folders)
         def get(self, name, version=None, label=None):
             raise KeyError("/a/secret/path")
 
-    with running(create_app(BrokenStore([ModelConfig("hp2", model_folders["hp2"])]))) as url:
+    store = BrokenStore([ModelConfig("hp2", model_folders["hp2"])])
+    with running(create_app(Inference(store, Metrics()))) as url:
         response = requests.post(f"{url}/v1/models/hp2:predict", json={"inputs": 2}, timeout=30)
     assert response.status_code == 500
     assert response.json() == {"error": "internal error; the server's log has the details"}
@@ -250,7 +253,7 @@ def test_an_error_nobody_expected_is_500_without_details(running, model_folders)
 
 def test_health_and_readiness(running, model_folders, tmp_path):
     store = ModelStore([ModelConfig("hp2", model_folders["hp2"]), ModelConfig("absent", tmp_path / "absent")])
-    with running(create_app(store)) as url:
+    with running(create_app(Inference(store, Metrics()))) as url:
         assert requests.get(f"{url}/healthz", timeout=30).json() == {"status": "ok"}
         response = requests.get(f"{url}/readyz", timeout=30)
         assert (response.status_code, response.json()) == (503, {"error": "not available: hp2, absent"})
