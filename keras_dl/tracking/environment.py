@@ -35,9 +35,14 @@ def environment(folder: Path) -> dict:
         "cpu_count": os.cpu_count(),
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
         "devices": _devices(),
-        "git_commit": _git(folder, "rev-parse", "HEAD").strip() or "none",
+        "git_commit": git_commit(folder) or "none",
         "git_dirty": bool(_git(folder, "status", "--porcelain")),
     }
+
+
+def git_commit(folder: Path) -> str | None:
+    """The commit of the git tree around `folder`; None outside of one."""
+    return _git(folder, "rev-parse", "HEAD").strip() or None
 
 
 def command_line() -> str:

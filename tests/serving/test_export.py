@@ -14,7 +14,8 @@ import tensorflow as tf
 
 from keras_dl.errors import UserError
 from keras_dl.pipeline import Pipeline
-from keras_dl.serving.export import check_writable, export
+from keras_dl.serving.export import export
+from keras_dl.serving.staging import check_writable
 
 
 def build(units=3):
@@ -172,7 +173,7 @@ def test_a_python_operation_cannot_be_served(tmp_path, model):
 
             return {"serving_default": (level, [tf.TensorSpec([None, None, 2], tf.float32, name="signal")])}
 
-    with pytest.raises(UserError, match="signature 'serving_default' cannot be served: it holds (Eager)?PyFunc"):
+    with pytest.raises(UserError, match="signature 'serving_default' cannot be served: (Eager)?PyFunc runs Python"):
         export(PythonLevel(), model, tmp_path, 1, REQUEST)
     assert left(tmp_path) == []
 
@@ -190,7 +191,7 @@ def test_a_python_operation_inside_another_function_is_found(tmp_path, model):
 
             return {"serving_default": (level, [tf.TensorSpec([None, None, 2], tf.float32, name="signal")])}
 
-    with pytest.raises(UserError, match="cannot be served: it holds EagerPyFunc"):
+    with pytest.raises(UserError, match="cannot be served: EagerPyFunc runs Python"):
         export(Hidden(), model, tmp_path, 1, REQUEST)
 
 

@@ -92,8 +92,8 @@ def test_what_was_judged_and_exported_is_known_both_ways(trained):
     assert run.data.tags["test_fingerprint"] == version.tags["fingerprint"]
     lineage = registry.lineage(version)
     assert (lineage["run_id"], lineage["values"]) == (run.info.run_id, {"batch_size": 8, "rate": 0.25})
-    exported = settings.saved_models / "line" / "3" / "assets.extra" / "lineage.json"
-    assert lineage.items() <= json.loads(exported.read_text()).items()
+    exported = settings.saved_models / "line" / "3" / "assets.extra" / "manifest.json"
+    assert lineage.items() <= json.loads(exported.read_text())["origin"].items()
 
 
 def test_noise_is_no_victory_and_old_exports_go(project, line, capsys):

@@ -1,0 +1,116 @@
+"""An export tried in a clean process: whether it answers as the model does, and what may be run together."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from tensorflow.core.protobuf import meta_graph_pb2
+
+from keras_dl.errors import UserError
+from keras_dl.serving.clean import CleanProcess, ModelFailed
+from keras_dl.serving.manifest import describe
+from keras_dl.serving.padding import Batching, measure, same
+from keras_dl.serving.rows import Arrays, has_rows, open_axes
+
+# A graph is optimized before it runs, and rounds otherwise than the model does.
+_RELATIVE, _OF_LARGEST = 1e-3, 1e-4
+_FEW = 4
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was seen of a signature.
+
+    Attributes:
+        batching: how its requests may be run together.
+        answered: requests that it answered, to warm it up with.
+        open_axes: whether an input may have different lengths.
+    """
+
+    batching: Batching
+    answered: tuple[Arrays, ...] = ()
+    open_axes: bool = False
+
+    def note(self) -> str | None:
+        """What a user could mend, in words, or None."""
+        if not self.answered:
+            return None
+        if not self.batching.rows_independent:
+            return f"requests are not run together: {self.batching.why}"
+        if self.open_axes and not self.batching.padded_axes:
+            return (
+                f"requests of different lengths are not run together: {self.batching.why}. To change that, mask the "
+                "raw input (keras.layers.Masking as the first layer), or take a length as a further input"
+            )
+        return None
+
+
+def check_answers(process: CleanProcess, expected: list[tuple[Arrays, Arrays]]) -> None:
+    """Compares what the loaded export answers with what the model did.
+
+    Raises:
+        UserError: if it answers otherwise, or not at all.
+    """
+    for request, answers in expected:
+        try:
+            got = process.answer("serving_default", request)
+        except ModelFailed as error:
+            rows = {name: list(array.shape) for name, array in request.items()}
+            raise UserError(f"the export cannot answer what the model answers, {rows}: {error}") from error
+        for name, before in answers.items():
+            if not same(before, got[name], _RELATIVE, _OF_LARGEST):
+                raise UserError(
+                    f"the export answers otherwise than the model: {name} is {got[name]}, expected {before}"
+                )
+
+
+def measure_signatures(
+    process: CleanProcess, signatures: Mapping[str, meta_graph_pb2.SignatureDef], request: Arrays
+) -> dict[str, Measured]:
+    """Measures every signature of the loaded SavedModel that the example request fits.
+
+    Args:
+        process: which has loaded it.
+        signatures: of its graph.
+        request: an example for `serving_default`; `{}` fits none.
+    """
+    found = {}
+    for name, signature in signatures.items():
+        described = {key: describe(info) for key, info in signature.inputs.items()}
+        if request and _fits(request, described):
+            found[name] = _measure(process, name, {key: each["shape"] for key, each in described.items()}, request)
+        else:
+            found[name] = Measured(Batching(False, why="not measured: the example request is of other inputs"))
+    return found
+
+
+def _measure(process, name, shapes, request):
+    def answer(inputs):
+        return process.answer(name, inputs)
+
+    answered = []
+    for inputs in [request, *([_several(request)] if has_rows(shapes) else [])]:
+        try:
+            answer(inputs)
+        except ModelFailed as error:
+            return Measured(Batching(False, why=f"it does not answer the example request: {error}"), tuple(answered))
+        answered.append(inputs)
+    return Measured(measure(answer, shapes, request), tuple(answered), bool(open_axes(shapes)))
+
+
+def _several(request):
+    return {name: np.concatenate([array[:1]] * _FEW) for name, array in request.items()}
+
+
+def _fits(request, described):
+    if request.keys() != described.keys():
+        return False
+    for name, array in request.items():
+        dtype, shape = described[name]["dtype"], described[name]["shape"]
+        if dtype != ("string" if array.dtype == object else array.dtype.name):
+            return False
+        if shape is not None and len(shape) != array.ndim:
+            return False
+        if shape is not None and any(size not in (None, given) for size, given in zip(shape, array.shape, strict=True)):
+            return False
+    return True
