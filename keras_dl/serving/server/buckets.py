@@ -100,7 +100,8 @@ def sharing(model, signature_name: str, bucket: int, every_signature: bool) -> S
     recorded = model.manifest.get("signatures", {}).get(signature_name, {}).get("batching", {})
     if recorded.get("rows_independent"):
         dtypes = model.input_dtypes[signature_name]
-        padded = {name: axes for name, axes in recorded.get("padded_axes", {}).items() if axes}
+        axes = recorded.get("padded_axes", {})
+        padded = {name: axes[name] for name in dtypes if axes.get(name)}
         if any(dtypes[name] == "string" for name in padded):  # nothing is zero there
             return Sharing(bucket)
         return Sharing(bucket, padded, recorded.get("cropped_axes", {}))

@@ -1,0 +1,323 @@
+"""Micro-batching of real models: right answers, fairness, bounds, deadlines, an orderly end."""
+
+import gc
+import threading
+import weakref
+from concurrent.futures import CancelledError, wait
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_dl.serving.server.batching import Batching
+from keras_dl.serving.server.engine import LoadedModel
+from keras_dl.serving.server.inference import Inference
+from keras_dl.serving.server.metrics import Metrics
+
+
+class Gated(LoadedModel):
+    """A real model that notes what it is asked, and waits for its gate first."""
+
+    def predict(self, signature_name, inputs):
+        self.began.set()
+        assert self.gate.wait(20)
+        self.runs.append({name: array.shape for name, array in inputs.items()})
+        return super().predict(signature_name, inputs)
+
+
+class Names:
+    """What `Inference` itself asks of a store."""
+
+    def names(self):
+        return ["masked", "other", "checked"]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """A masked recurrent net of random weights, and a model that fails on negative numbers."""
+    import keras
+
+    root = tmp_path_factory.mktemp("inference")
+    features = keras.Input((None, 3), name="features")
+    x = keras.layers.Masking()(features)
+    x = keras.layers.Bidirectional(keras.layers.GRU(4, return_sequences=True))(x)
+    net = keras.Model(features, keras.layers.Dense(2)(x))
+    generator = np.random.default_rng(0)
+    for weight in net.weights:
+        weight.assign(generator.normal(size=weight.shape))
+
+    def default(features):
+        logits = net(features)
+        weights = tf.cast(tf.reduce_any(features != 0, -1, keepdims=True), tf.float32)
+        return {"logits": logits, "score": tf.reduce_sum(logits * weights, [1, 2])}
+
+    archive = keras.export.ExportArchive()
+    archive.track(net)
+    spec = keras.InputSpec(shape=(None, None, 3), dtype="float32", name="features")
+    archive.add_endpoint("serving_default", default, [spec])
+    archive.write_out(str(root / "masked"), verbose=False)
+
+    module = tf.Module()
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 2], name="x")])
+    def checked(x):
+        with tf.control_dependencies([tf.debugging.assert_non_negative(x, "below zero")]):
+            return {"y": tf.sqrt(x)}
+
+    tf.saved_model.save(module, str(root / "checked"), signatures=checked)
+    return root
+
+
+@pytest.fixture(scope="module")
+def loaded(folders):
+    """The three models, once: what varies is set by `gated`."""
+    names = {"masked": "masked", "other": "masked", "checked": "checked"}
+    return {name: Gated(name, 1, folders / folder) for name, folder in names.items()}
+
+
+@pytest.fixture
+def gated(loaded):
+    """gated(name, open=True): the model with a gate; `runs` has the shapes of its runs."""
+    used = []
+
+    def make(name="masked", is_open=True):
+        model = loaded[name]
+        model.gate, model.began, model.runs = threading.Event(), threading.Event(), []
+        if is_open:
+            model.gate.set()
+        recorded = {"rows_independent": True}
+        if name != "checked":
+            recorded |= {"padded_axes": {"features": [1]}, "cropped_axes": {"logits": 1}}
+        model.manifest = {"signatures": {"serving_default": {"batching": recorded}}}
+        used.append(model)
+        return model
+
+    yield make
+    for model in used:
+        model.gate.set()
+
+
+@pytest.fixture
+def start():
+    """start(...): an `Inference` of one thread, closed at the end."""
+    started = []
+
+    def make(batching=Batching(num_threads=1), **options):  # noqa: B008
+        started.append(Inference(Names(), Metrics(), batching, **options))
+        return started[-1]
+
+    yield make
+    for inference in started:
+        inference.close(0)
+
+
+def features(length, rows=1, seed=0):
+    return {"features": np.random.default_rng(seed + length).normal(size=(rows, length, 3)).astype(np.float32)}
+
+
+def ask(inference, model, inputs, **options):
+    return inference.submit(model, "serving_default", inputs, **options)
+
+
+def hold(inference, model):
+    """Keeps a thread of the inference busy with a request of its own until the model's gate opens."""
+    future = ask(inference, model, features(1, rows=100))
+    assert model.began.wait(20)
+    return future
+
+
+def check(futures, requests, model):
+    for future, inputs in zip(futures, requests, strict=True):
+        expected = LoadedModel.predict(model, "serving_default", inputs)
+        answer = future.result(20)
+        assert sorted(answer) == sorted(expected)
+        for name, array in expected.items():
+            np.testing.assert_allclose(answer[name], array, rtol=1e-4, atol=1e-5)
+
+
+def test_ragged_requests_share_runs_and_get_the_answers_of_single_ones(start, gated):
+    inference, model = start(), gated(is_open=False)
+    first = hold(inference, model)
+    requests = [features(length, rows) for length in (1, 31, 20, 32, 50, 7, 33, 20) for rows in (1, 3)]
+    futures = [ask(inference, model, inputs) for inputs in requests]
+    model.gate.set()
+    check(futures, requests, model)
+    assert first.result(20)["logits"].shape == (100, 1, 2)
+    assert model.runs[1:] == [{"features": (24, 32, 3)}, {"features": (8, 50, 3)}]
+
+
+def test_neighbours_do_not_see_each_other(start, gated):
+    inference, model = start(), gated(is_open=False)
+    hold(inference, model)
+    quiet, loud = features(9), {"features": features(20)["features"] * 1e6}
+    futures = [ask(inference, model, inputs) for inputs in (loud, quiet, loud)]
+    model.gate.set()
+    check(futures[1:2], [quiet], model)
+    assert len(model.runs) == 2
+
+
+@pytest.mark.parametrize("case", ["no batching", "no manifest", "a flood of rows"])
+def test_others_run_alone(start, gated, case):
+    inference = start(None if case == "no batching" else Batching(num_threads=1, max_batch_size=4))
+    model = gated(is_open=False)
+    if case == "no manifest":
+        model.manifest = {}
+    hold(inference, model)
+    requests = [features(5, 5 if case == "a flood of rows" else 1, seed) for seed in range(3)]
+    futures = [ask(inference, model, inputs) for inputs in requests]
+    model.gate.set()
+    check(futures, requests, model)
+    assert len(model.runs) == 4
+
+
+def test_a_batch_has_at_most_so_many_rows_the_oldest_first(start, gated):
+    inference, model = start(Batching(num_threads=1, max_batch_size=4)), gated(is_open=False)
+    hold(inference, model)
+    futures = [ask(inference, model, features(5, rows)) for rows in (1, 2, 2, 1, 1, 4)]
+    model.gate.set()
+    wait(futures, 20)
+    assert [run["features"][0] for run in model.runs[1:]] == [3, 4, 4]
+
+
+def test_batches_are_filled_up_to_allowed_sizes(start, gated):
+    inference = start(Batching(num_threads=1, max_batch_size=8, allowed_batch_sizes=(1, 4, 8)))
+    model = gated(is_open=False)
+    hold(inference, model)
+    requests = [features(length) for length in (5, 6, 7)]
+    futures = [ask(inference, model, inputs) for inputs in requests]
+    model.gate.set()
+    check(futures, requests, model)
+    assert model.runs[1:] == [{"features": (4, 7, 3)}]
+    assert b':padding_size_sum{execution_batch_size="4"} 1.0' in inference.metrics.render()
+
+
+def test_a_batch_that_is_not_full_waits_if_told_so(start, gated):
+    inference, model = start(Batching(num_threads=2, max_batch_size=3, timeout_micros=20_000_000)), gated()
+    futures = [ask(inference, model, features(5)) for _ in range(2)]
+    assert not wait(futures, 0.2).done
+    futures.append(ask(inference, model, features(6)))
+    wait(futures, 10)
+    assert model.runs == [{"features": (3, 6, 3)}]
+    inference = start(Batching(num_threads=1, max_batch_size=3, timeout_micros=1000))
+    assert ask(inference, model, features(5)).result(20)
+
+
+def test_one_bad_request_fails_alone(start, gated):
+    inference, model = start(), gated("checked", is_open=False)
+    held = ask(inference, model, {"x": np.ones([1, 2], np.float32)})
+    assert model.began.wait(20)
+    rows = [np.full([1, 2], value, np.float32) for value in (4, -1, 9)]
+    futures = [ask(inference, model, {"x": row}) for row in rows]
+    model.gate.set()
+    assert held.result(20)
+    assert [futures[i].result(20)["y"][0, 0] for i in (0, 2)] == [2, 3]
+    with pytest.raises(tf.errors.InvalidArgumentError, match="below zero"):
+        futures[1].result(20)
+
+
+def test_many_requests_of_one_model_and_many_shapes_do_not_keep_another_waiting(start, gated):
+    inference, flood, other = start(Batching(num_threads=1, max_batch_size=4)), gated(is_open=False), gated("other")
+    hold(inference, flood)
+    done = []
+    for length in [5] * 20 + [40 * n for n in range(1, 20)]:
+        ask(inference, flood, features(length)).add_done_callback(lambda _: done.append("flood"))
+    last = ask(inference, other, features(5))
+    last.add_done_callback(lambda _: done.append("other"))
+    flood.gate.set()
+    last.result(20)
+    assert done.index("other") <= 4  # after one run of the flood
+
+
+def test_many_requests_of_one_shape_do_not_keep_another_shape_waiting(start, gated):
+    inference, model = start(Batching(num_threads=1, max_batch_size=4)), gated(is_open=False)
+    hold(inference, model)
+    futures = [ask(inference, model, features(length)) for length in [5] * 20 + [50]]
+    model.gate.set()
+    wait(futures, 20)
+    assert [run["features"][1] for run in model.runs[1:4]] == [5, 50, 5]
+
+
+def test_a_full_queue_refuses_at_once_and_recovers(start, gated):
+    inference = start(Batching(num_threads=1, max_batch_size=2, max_enqueued_batches=2))
+    model = gated(is_open=False)
+    hold(inference, model)
+    futures = [ask(inference, model, features(5)) for _ in range(5)]
+    text = "The batch scheduling queue to which this task was submitted is full"
+    with pytest.raises(tf.errors.UnavailableError, match=text):
+        futures[4].result(0)
+    model.gate.set()
+    assert all(future.result(20) for future in futures[:4])
+    assert ask(inference, model, features(5)).result(20)
+
+
+def test_what_is_late_is_answered_and_not_run(start, gated):
+    inference, model = start(timeout_seconds=20), gated(is_open=False)
+    held = hold(inference, model)
+    waiting = ask(inference, model, features(5), timeout_seconds=0.05)
+    with pytest.raises(tf.errors.DeadlineExceededError, match="while waiting in batching queue"):
+        waiting.result(20)
+    model.gate.set()
+    held.result(20)
+    assert ask(inference, model, features(5)).result(20)
+    assert len(model.runs) == 2
+
+
+def test_what_runs_too_long_is_answered_in_time(start, gated):
+    inference, model = start(timeout_seconds=0.05), gated(is_open=False)
+    with pytest.raises(tf.errors.DeadlineExceededError, match="Timed out"):
+        ask(inference, model, features(5)).result(20)
+    assert not model.runs  # it still waits for its gate
+    model.gate.set()
+    assert ask(inference, model, features(5), timeout_seconds=20).result(20)
+
+
+def test_the_cancelled_are_not_run(start, gated):
+    inference, model = start(), gated(is_open=False)
+    hold(inference, model)
+    gone, stays = ask(inference, model, features(5)), ask(inference, model, features(50))
+    assert gone.cancel()
+    model.gate.set()
+    stays.result(20)
+    with pytest.raises(CancelledError):
+        gone.result(0)
+    assert [run["features"][1] for run in model.runs] == [1, 50]
+
+
+def test_close_answers_what_has_begun_and_refuses_the_rest(start, gated):
+    inference, model = start(), gated(is_open=False)
+    futures = [hold(inference, model), ask(inference, model, features(5))]
+    threading.Timer(0.1, model.gate.set).start()
+    inference.close(20)
+    assert all(future.result(0) for future in futures)
+    with pytest.raises(tf.errors.UnavailableError, match="shutting down"):
+        ask(inference, model, features(5)).result(0)
+
+
+def test_close_gives_up_after_its_time(start, gated):
+    inference, model = start(), gated(is_open=False)
+    futures = [hold(inference, model), ask(inference, model, features(5))]
+    inference.close(0.05)
+    for future in futures:
+        with pytest.raises(tf.errors.UnavailableError, match="shutting down"):
+            future.result(0)
+
+
+def test_runs_and_batches_are_counted(start, gated):
+    inference, model = start(), gated()
+    ask(inference, model, features(5), api="Classify").result(20)
+    page = inference.metrics.render()
+    assert b':runtime_latency_count{model_name="masked",API="Classify",runtime="TF1"} 1' in page
+    assert b":batching_session:wrapped_run_count{} 1" in page
+
+
+def test_a_model_that_was_unloaded_is_let_go(start, folders):
+    inference, model = start(), LoadedModel("masked", 2, folders / "masked")
+    ask(inference, model, features(5)).result(20)
+    ended = weakref.ref(model)
+    del model
+    for _ in range(30):
+        gc.collect()
+        if ended() is None:
+            break
+        threading.Event().wait(0.01)
+    assert ended() is None
