@@ -69,9 +69,11 @@ def _parser():
         sub.set_defaults(verb=name)
         return sub
 
-    def pipeline_verb(name, help, example):
+    def pipeline_verb(name, help, example, count=None):
         sub = verb(name, help, example)
-        sub.add_argument("pipeline", metavar="FILE", help="a pipeline file, such as pipelines/digits_ctc.py")
+        sub.add_argument(
+            "pipeline", metavar="FILE", nargs=count, help="a pipeline file, such as pipelines/digits_ctc.py"
+        )
         sub.add_argument("values", nargs="*", metavar="name=value", help="hyperparameters; a wrong name lists them all")
         sub.add_argument("--data", help="other data, as the pipeline understands it: tfds:NAME, a file or a folder")
         sub.add_argument("--seed", type=_seed, help="of data order, initial weights and the search")
@@ -126,8 +128,12 @@ def _parser():
     )  # fmt: skip
     evaluate.add_argument("--split", choices=["train", "validation", "test"], default="test")
     export = pipeline_verb(
-        "export", "export a registered version to saved_models/", "export pipelines/digits_ctc.py --model 3"
-    )
+        "export", "export a registered version to saved_models/, or check what is there",
+        "export pipelines/digits_ctc.py --model 3; keras-dl export --check saved_models/digits_ctc/3", "?",
+    )  # fmt: skip
+    export.add_argument("--check", metavar="DIR", help="export nothing: list the traps in this SavedModel, whoever "
+                        "made it, and try it; with FILE, compare it with that --model too. Exit status 0 if it can be "
+                        "served, 1 if not, 2 if there is none")  # fmt: skip
     for sub, what in (
         (evaluate, "an alias, a version number or a .keras file"),
         (export, "an alias or a version number"),

@@ -92,9 +92,20 @@ def _evaluate(options):
 
 
 def _export(options):
-    pipeline, values, settings = _pipeline(options)
-    from keras_dl.training.evaluate import export_version
+    if options.check is not None and not Path(options.check).is_dir():
+        raise UserError(f"no folder {options.check}: --check takes the folder of a version, with saved_model.pb")
+    if options.pipeline is None:
+        if options.check is None:
+            raise UserError("export takes a pipeline FILE, or --check DIR")
+        import_tensorflow()
+        from keras_dl.serving.check import check
 
+        return 0 if check(Path(options.check)) else 1
+    pipeline, values, settings = _pipeline(options)
+    from keras_dl.training.evaluate import check_version, export_version
+
+    if options.check is not None:
+        return 0 if check_version(pipeline, options.model, values, settings, Path(options.check)) else 1
     export_version(pipeline, options.model, values, settings)
 
 

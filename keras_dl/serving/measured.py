@@ -10,7 +10,7 @@ from keras_dl.errors import UserError
 from keras_dl.serving.clean import CleanProcess, ModelFailed
 from keras_dl.serving.manifest import describe
 from keras_dl.serving.padding import Batching, measure, same
-from keras_dl.serving.rows import Arrays, has_rows, open_axes
+from keras_dl.serving.rows import Arrays, has_rows, open_axes, ragged
 
 # A graph is optimized before it runs, and rounds otherwise than the model does.
 _RELATIVE, _OF_LARGEST = 1e-3, 1e-4
@@ -24,11 +24,13 @@ class Measured:
     Attributes:
         batching: how its requests may be run together.
         answered: requests that it answered, to warm it up with.
+        refused: other requests that it did not answer, in words.
         open_axes: whether an input may have different lengths.
     """
 
     batching: Batching
     answered: tuple[Arrays, ...] = ()
+    refused: tuple[str, ...] = ()
     open_axes: bool = False
 
     def note(self) -> str | None:
@@ -88,18 +90,28 @@ def _measure(process, name, shapes, request):
     def answer(inputs):
         return process.answer(name, inputs)
 
-    answered = []
-    for inputs in [request, *([_several(request)] if has_rows(shapes) else [])]:
+    asked = {"the example request": request}
+    if has_rows(shapes):
+        asked[f"{_FEW} rows"] = {key: np.concatenate([array[:1]] * _FEW) for key, array in request.items()}
+        asked["rows of different lengths"] = ragged(request, shapes)
+        asked["no rows"] = {key: array[:0] for key, array in request.items()}
+    answered, refused = {}, {}
+    for what, inputs in asked.items():
         try:
             answer(inputs)
+            answered[what] = inputs
         except ModelFailed as error:
-            return Measured(Batching(False, why=f"it does not answer the example request: {error}"), tuple(answered))
-        answered.append(inputs)
-    return Measured(measure(answer, shapes, request), tuple(answered), bool(open_axes(shapes)))
-
-
-def _several(request):
-    return {name: np.concatenate([array[:1]] * _FEW) for name, array in request.items()}
+            refused.append(f"{what}: {error}")
+    if refused and "no rows" not in refused[0]:
+        return Measured(
+            Batching(False, why=f"it does not answer {refused[0]}"), tuple(answered.values()), tuple(refused)
+        )
+    try:
+        batching = measure(answer, shapes, request)
+    except ModelFailed as error:
+        batching = Batching(False, why=f"not every row is answered: {error}")
+    answered.pop("no rows", None)  # nothing is warmed up by it
+    return Measured(batching, tuple(answered.values()), tuple(refused), bool(open_axes(shapes)))
 
 
 def _fits(request, described):

@@ -6,12 +6,15 @@ import keras
 
 from keras_dl.errors import UserError
 from keras_dl.pipeline import Pipeline, space
+from keras_dl.serving.check import check
+from keras_dl.serving.endpoints import endpoints_of
+from keras_dl.serving.expected import expected_answers, request_arrays
 from keras_dl.serving.versions import show_champion
 from keras_dl.tracking import registry
 from keras_dl.tracking.models import load_version
 from keras_dl.tracking.runs import connect
 from keras_dl.tracking.settings import Settings
-from keras_dl.training.publish import export_registered, splits_of
+from keras_dl.training.publish import example_request, export_registered, splits_of
 
 
 def load_trained(pipeline: Pipeline, which: str, values: dict, settings: Settings) -> tuple[keras.Model, dict, str]:
@@ -63,6 +66,26 @@ def evaluate(pipeline: Pipeline, which: str, split: str, values: dict, settings:
     results = model.evaluate(getattr(splits, split), return_dict=True, verbose=0)
     print(f"{what} on {split}: " + "  ".join(f"{name} {value:.4g}" for name, value in sorted(results.items())))
     return results
+
+
+def check_version(pipeline: Pipeline, which: str, values: dict, settings: Settings, folder: Path) -> bool:
+    """Checks an export on the disk, and compares its answers with those of a trained model.
+
+    Args:
+        pipeline: for its `signatures`.
+        which: an alias, a version number, or the path of a `.keras` file.
+        values: hyperparameters that differ from those of the model's run.
+        settings: of `mlflow.yaml`.
+        folder: of the export.
+
+    Returns:
+        Whether it can be served, see `keras_dl.serving.check.check`.
+    """
+    model, values, what = load_trained(pipeline, which, values, settings)
+    print(f"compared with {what}")
+    endpoint = endpoints_of(pipeline, model)["serving_default"]
+    request = request_arrays(pipeline, endpoint, example_request(pipeline, values))
+    return check(folder, expected_answers(pipeline, endpoint, request))
 
 
 def export_version(pipeline: Pipeline, which: str, values: dict, settings: Settings) -> Path:
