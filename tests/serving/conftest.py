@@ -40,15 +40,11 @@ def _half_plus(offset):
         _, last = tf.while_loop(lambda i, _: i < steps, lambda i, a: (i + 1, tf.sin(a)), [0, 1.0])
         return {"last": last}
 
-    @tf.function(input_signature=[tf.TensorSpec([], tf.string, name="path")])
-    def read(path):
-        return {"content": tf.io.read_file(path)}
-
     @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
     def half_type(x):
         return {"y": tf.cast(x, tf.float16)}
 
-    module.functions = {"serving_default": default, "product": product, "spin": spin, "read": read, "half": half_type}
+    module.functions = {"serving_default": default, "product": product, "spin": spin, "half": half_type}
     return module
 
 
@@ -169,12 +165,24 @@ def _scores():
     return module
 
 
+def _reader():
+    """Answers with the content of any file of the server: unsafe."""
+    module = tf.Module()
+
+    @tf.function(input_signature=[tf.TensorSpec([], tf.string, name="path")])
+    def read(path):
+        return {"content": tf.io.read_file(path)}
+
+    module.functions = {"serving_default": read}
+    return module
+
+
 @pytest.fixture(scope="session")
 def save_model():
-    """save_model(folder, kind, offset=2.0): writes a SavedModel: half_plus, text, sequences, echo or scores."""
+    """save_model(folder, kind, offset=2.0): writes a SavedModel: half_plus, text, sequences, echo, scores, reader."""
 
     def save(folder, kind="half_plus", offset=2.0):
-        kinds = {"text": _text, "sequences": _sequences, "echo": _echo, "scores": _scores}
+        kinds = {"text": _text, "sequences": _sequences, "echo": _echo, "scores": _scores, "reader": _reader}
         module = _half_plus(offset) if kind == "half_plus" else kinds[kind]()
         tf.saved_model.save(module, str(folder), signatures=dict(module.functions))
         return folder
@@ -191,8 +199,9 @@ def model_folders(tmp_path_factory, save_model):
     save_model(root / "sequences" / "7", "sequences")
     save_model(root / "echo" / "1", "echo")
     save_model(root / "scores" / "1", "scores")
+    save_model(root / "reader" / "1", "reader")
     _save_half_plus_two(root / "half_plus_two" / "123")
-    return {name: root / name for name in ("hp2", "text", "sequences", "echo", "scores", "half_plus_two")}
+    return {name: root / name for name in ("hp2", "text", "sequences", "echo", "scores", "reader", "half_plus_two")}
 
 
 @pytest.fixture(scope="session")
@@ -200,7 +209,7 @@ def store(model_folders):
     """These models, loaded; a prediction may take one second. Version 123 of half_plus_two is "stable"."""
     labels = {"half_plus_two": {"stable": 123}}
     configs = [ModelConfig(name, folder, labels=labels.get(name, {})) for name, folder in model_folders.items()]
-    with ModelStore(configs, timeout_seconds=1.0) as store:
+    with ModelStore(configs, timeout_seconds=1.0, allow_unsafe=True) as store:
         assert store.polled.wait(60)
         assert store.unavailable() == []
         yield store

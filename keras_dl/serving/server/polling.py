@@ -1,16 +1,13 @@
-"""What lies in a model's folder: its versions, and whether they have changed.
+"""What lies in a model's folder: its versions, whether they have changed, and whether links lead out of it.
 
 Source: ``sources/storage_path/file_system_storage_path_source.cc`` of https://github.com/tensorflow/serving.
 """
 
-import logging
 import os
 import re
 from pathlib import Path
 
 from keras_dl.serving.server.config import ModelConfig
-
-logger = logging.getLogger(__name__)
 
 _NUMBER = re.compile(r"[ \t\n\v\f\r]*([+-]?[0-9]+)[ \t\n\v\f\r]*")
 
@@ -43,13 +40,34 @@ def version_number(name: str) -> int | None:
     return number if number is not None and -(2**63) <= number < 2**63 else None
 
 
+def check_links(base_path: Path, folder: Path) -> None:
+    """Refuses a version of which a link, in it or to it, leads out of its model's folder, which may be a link itself.
+
+    Raises:
+        PermissionError: one does; the message names no target.
+        OSError: the folder cannot be read, or is gone.
+    """
+    root = os.path.realpath(base_path)
+    seen, pending = set(), [str(folder)]
+    while pending:
+        real = os.path.realpath(pending.pop())
+        if os.path.commonpath([root, real]) != root:
+            raise PermissionError("a link in it, or to it, leads out of its base path")
+        if real not in seen and os.path.isdir(real):
+            with os.scandir(real) as entries:
+                pending += [entry.path for entry in entries if entry.is_symlink() or entry.is_dir()]
+        seen.add(real)
+
+
 def fingerprint(folder: Path) -> frozenset:
     """What changes when files of a version are added, written or given other rights."""
     found = set()
-    for path in folder.rglob("*"):
-        try:
-            stat = path.stat()
-        except OSError:  # moved away while we look
-            continue
-        found.add((str(path), stat.st_size, stat.st_ctime_ns))
+    for parent, folders, files in os.walk(folder):
+        for name in folders + files:
+            path = os.path.join(parent, name)
+            try:
+                stat = os.stat(path)
+            except OSError:  # moved away while we look
+                continue
+            found.add((path, stat.st_size, stat.st_ctime_ns))
     return frozenset(found)

@@ -2,11 +2,12 @@
 
 Source: ``core/availability_preserving_policy.cc``, ``core/servable_state_monitor.cc`` and
 ``model_servers/server_core.cc`` of https://github.com/tensorflow/serving. Different on purpose: a folder that cannot be
-read holds up its own model only; a version that fails is tried again when its files change; a model that moves to
-another base path is loaded from there even if the number stays.
+read holds up its own model only; a version that fails is at once END, and tried again when its files change; a model
+that moves to another base path is loaded from there even if the number stays; links out of the base path are refused.
 """
 
 import logging
+import os
 import threading
 import time
 import weakref
@@ -19,7 +20,7 @@ from tensorflow.core.protobuf import error_codes_pb2
 
 from keras_dl.serving.server.config import ModelConfig, check_names
 from keras_dl.serving.server.engine import LoadedModel
-from keras_dl.serving.server.polling import fingerprint, wanted_versions
+from keras_dl.serving.server.polling import check_links, fingerprint, wanted_versions
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +61,7 @@ class ModelStore:
         poll_seconds: time between two looks at the folders.
         timeout_seconds: the longest one prediction may run.
         retry_seconds: time after which an unchanged broken version is tried again.
+        allow_unsafe: True loads graphs that read or write files, call Python or speak to other machines, too.
 
     Raises:
         tf.errors.InvalidArgumentError: two models have one name.
@@ -73,6 +75,7 @@ class ModelStore:
         poll_seconds: float = 1.0,
         timeout_seconds: float = 30.0,
         retry_seconds: float = 60.0,
+        allow_unsafe: bool = False,
     ):
         configs = list(configs)
         check_names(configs)
@@ -80,6 +83,7 @@ class ModelStore:
         self._poll_seconds = poll_seconds
         self._timeout_seconds = timeout_seconds
         self._retry_seconds = retry_seconds
+        self._allow_unsafe = allow_unsafe
         # Changed under the lock, and each value replaced whole: readers need no lock.
         self._lock = threading.RLock()
         self._configs = {config.name: config for config in configs}
@@ -153,6 +157,57 @@ class ModelStore:
                 self._follow(config)
             self.polled.set()
 
+    def reload(self, configs: Iterable[ModelConfig], labels_wait: bool = False) -> None:
+        """Replaces all models by others, and returns when that is done.
+
+        What is not among them is unloaded; a model that was there goes on, with its new folder, policy and labels; a
+        new one is loaded. Broken versions are tried again.
+
+        Args:
+            configs: all models from now on.
+            labels_wait: True lets a label wait until its version is available; so far it keeps what it stands for.
+
+        Raises:
+            tf.errors.InvalidArgumentError: two models have one name. Nothing has changed.
+            tf.errors.FailedPreconditionError: a label's version is not available, unless labels may wait. Nothing has
+                changed.
+            tf.errors.UnknownError: new models could not be loaded, and are tried again; all else is as asked for.
+        """
+        configs = list(configs)
+        check_names(configs)
+        with self._lock:
+            if not labels_wait:
+                self._check_labels(configs)
+            before, self._configs = self._configs, {config.name: config for config in configs}
+            for name in before.keys() - self._configs.keys():
+                for version in sorted(self._loaded.get(name, {})):
+                    self._unload(name, version)
+                self._labels.pop(name, None)
+            self._failures.clear()
+            for config in configs:  # before the policies change: the versions are those that the labels were asked for
+                self._assign_labels(config)
+            self.poll()
+            missing = [name for name in self.unavailable() if name not in before]
+            if missing:
+                shown = "".join(f"{{{self._why(name)}}}, " for name in missing)
+                problem = f"{len(missing)} model(s) did not become available: {{{shown}}}"
+                raise tf.errors.UnknownError(None, None, problem)
+
+    def _check_labels(self, configs: list[ModelConfig]) -> None:
+        for config in configs:
+            for version in config.labels.values():
+                if version not in self._loaded.get(config.name, {}):
+                    request = f"Request to assign label to version {version} of model {config.name}"
+                    problem = f"{request}, which is not currently available for inference"
+                    raise tf.errors.FailedPreconditionError(None, None, problem)
+
+    def _why(self, name: str) -> str:
+        statuses = self._statuses.get(name)
+        if not statuses:
+            return f"{{name: {name}}} due to error: NOT_FOUND: Could not find any versions of model {name}"
+        status = statuses[max(statuses)]
+        return f"{{name: {name} version: {status.version}}} due to error: {status.error_code}: {status.error_message}"
+
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
@@ -169,6 +224,7 @@ class ModelStore:
             return
         tried = set()
         while True:
+            self._assign_labels(config)  # to what was loaded, before anything is unloaded
             loaded = self._loaded.get(config.name, {})
             current = {
                 number for number in loaded if number in wanted and loaded[number].folder.parent == config.base_path
@@ -180,10 +236,9 @@ class ModelStore:
             elif new:
                 number = max(new)
                 tried.add(number)
-                self._load(config.name, number, wanted[number])
+                self._load(config, number, wanted[number])
             else:
                 break
-        self._assign_labels(config)
 
     def _assign_labels(self, config: ModelConfig) -> None:
         """Puts the labels whose versions are available into effect; others keep what they stand for."""
@@ -191,13 +246,14 @@ class ModelStore:
         labels = {label: number if number in loaded else before.get(label) for label, number in config.labels.items()}
         self._labels[config.name] = {label: number for label, number in labels.items() if number is not None}
 
-    def _load(self, name: str, version: int, folder: Path) -> None:
-        files, failure = fingerprint(folder), self._failures.get(folder)
+    def _load(self, config: ModelConfig, version: int, folder: Path) -> None:
+        name, files, failure = config.name, fingerprint(folder), self._failures.get(folder)
         if failure and failure.files == files and time.monotonic() - failure.time < self._retry_seconds:
             return
         self._set_status(name, VersionStatus(version, "LOADING"))
         try:
-            model = LoadedModel(name, version, folder, self._timeout_seconds)
+            check_links(config.base_path, folder)
+            model = LoadedModel(name, version, folder, self._timeout_seconds, self._allow_unsafe)
         except Exception as error:  # a broken file can raise anything, and must not end the polling
             code, message = _explain(error, folder, f"{name}/{version}")
             self._failures[folder] = _Failure(files, time.monotonic())
@@ -232,6 +288,9 @@ def _explain(error: Exception, folder: Path, name: str) -> tuple[str, str]:
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("Graph execution error")]
     if isinstance(error, tf.errors.OpError):
         code = error_codes_pb2.Code.Name(error.error_code)
+    elif isinstance(error, OSError):
+        code = "PERMISSION_DENIED" if isinstance(error, PermissionError) else "NOT_FOUND"
     else:
-        code = "NOT_FOUND" if isinstance(error, OSError) else "UNKNOWN"
-    return code, (lines[0] if lines else type(error).__name__).replace(str(folder), name)
+        code = "UNKNOWN"
+    line = lines[0] if lines else type(error).__name__
+    return code, line.replace(os.path.realpath(folder), name).replace(str(folder), name)
