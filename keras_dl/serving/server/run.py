@@ -71,7 +71,7 @@ def follow(follower: Follower, source: Source, store: ModelStore, stop: threadin
         if not pending:
             continue
         try:
-            store.reload(source.read())
+            store.reload(source.read(), labels_wait=True)
             pending, told = False, ""
         except (UserError, tf.errors.OpError) as error:
             if str(error) != told:
