@@ -9,7 +9,7 @@ import rich.console
 import rich.table
 
 from keras_dl.errors import UserError
-from keras_dl.serving.client import is_serving
+from keras_dl.serving.client import Client
 from keras_dl.serving.reading import DEFAULT_URL
 from keras_dl.serving.versions import exported_versions, withdrawn_versions
 from keras_dl.tracking import registry
@@ -44,7 +44,8 @@ def show_project(settings: Settings) -> None:
         return
     columns = ["model", "version", "alias", "metric", "test value", "exported", "served"]
     table = rich.table.Table(*columns, box=rich.box.SIMPLE_HEAD)
-    served = {name: is_serving(DEFAULT_URL, name) for name in {row["name"] for row in rows}}
+    with Client(DEFAULT_URL) as client:
+        served = {name: client.is_available(name) for name in {row["name"] for row in rows}}
     for row in rows:
         exported, withdrawn = (
             find(settings.saved_models, row["name"]) for find in (exported_versions, withdrawn_versions)

@@ -1,1 +1,5 @@
-"""Models as services: export, a server that speaks TensorFlow Serving's REST API, and its client."""
+"""Models as services: export, a server that speaks TensorFlow Serving's REST and gRPC APIs, and its client."""
+
+from keras_dl.serving.client import Client
+
+__all__ = ["Client"]

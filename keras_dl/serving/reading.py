@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from keras_dl.errors import UserError
-from keras_dl.serving import client
+from keras_dl.serving.client import Client
+from keras_dl.serving.client_values import output_array
 from keras_dl.serving.recording import read_recording, table
 from keras_dl.serving.versions import exported_versions
 from keras_dl.startup import import_tensorflow
@@ -38,14 +39,14 @@ def show_prediction(
         image: path of a picture, sent as the input `image` `[1, height, width]`, 0 = background.
         example: index into the test split of `pipelines/<name>.py`.
         given: the inputs as JSON.
-        url: of a server.
+        url: of a server, http://HOST:PORT or grpc://HOST:PORT.
         audio: path of a WAV file, or "-" for standard input, sent as `waveform` and `length`; see `read_recording`.
 
     Raises:
         UserError: for a model, file, example or JSON that is not there or not right, or the server's own error.
     """
     versions = exported_versions(settings.saved_models, name) if name.isidentifier() else []
-    if url is None and client.is_serving(DEFAULT_URL, name):
+    if url is None and is_served(name):
         url = DEFAULT_URL
     if url is None and not versions:
         raise UserError(
@@ -63,14 +64,15 @@ def show_prediction(
     else:
         inputs, right = _example(name, settings, example, versions)
     if url is not None:
-        outputs, where = client.predict(url, name, inputs), f"the server at {url}"
+        with Client(url) as client:
+            outputs, where = client.predict(name, inputs), f"the server at {url}"
     else:
         outputs, where = _ask_folder(settings.saved_models / name / str(versions[0]), inputs), f"version {versions[0]}"
 
     if "image" in inputs:
         print(ascii_image(np.asarray(inputs["image"])[0]))
     print(f"{name}, {where}:")
-    values = {key: np.asarray(outputs[key]) for key in sorted(outputs)}
+    values = {key: outputs[key] for key in sorted(outputs)}
     columns = {key: value[0] for key, value in values.items() if value.ndim == 2 and len(value) == 1}
     columns = columns if audio is not None and len({len(column) for column in columns.values()}) == 1 else {}
     for key, value in values.items():
@@ -81,6 +83,12 @@ def show_prediction(
     if right is not None:
         print(f"  right is: {right}")
     return outputs
+
+
+def is_served(name: str) -> bool:
+    """Whether a server at http://127.0.0.1:8501 has a version of the model."""
+    with Client(DEFAULT_URL) as client:
+        return client.is_available(name)
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -170,9 +178,11 @@ def _ask_folder(folder, inputs):
         raise UserError(f"the model takes {', '.join(sorted(wanted))}. Received: {', '.join(sorted(inputs))}")
     try:
         tensors = {key: tf.cast(value, wanted[key].dtype) for key, value in inputs.items()}
-        return {key: value.numpy() for key, value in signature(**tensors).items()}
+        outputs = {key: value.numpy() for key, value in signature(**tensors).items()}
     except (tf.errors.OpError, TypeError, ValueError) as error:
         raise UserError(f"the model refuses these inputs: {str(error).strip().splitlines()[0]}") from error
+    objects = {key: np.array(value, object) if isinstance(value, bytes) else value for key, value in outputs.items()}
+    return {key: output_array(key, np.asarray(value)) for key, value in objects.items()}
 
 
 def _readable(value):

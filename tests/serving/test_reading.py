@@ -156,13 +156,13 @@ def test_a_wide_picture_is_drawn_narrower():
 
 def test_json_inputs(ink, capsys):
     outputs = show_prediction("ink", ink, given=TWO)
-    assert outputs["ink"].tolist() == [2.5] and outputs["text"].tolist() == [b"2.5"]
+    assert outputs["ink"].tolist() == [2.5] and outputs["text"].tolist() == ["2.5"]
     assert lines(capsys)[-1] == "  text: 2.5"
 
 
 def test_several_examples_at_once(ink, capsys):
     show_prediction("ink", ink, given='{"image": [[[1, 1]], [[2, 2]]]}')
-    assert lines(capsys)[-2:] == ["  ink: [1. 2.]", "  text: [b'1.0' b'2.0']"]
+    assert lines(capsys)[-2:] == ["  ink: [1. 2.]", "  text: ['1.0' '2.0']"]
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ def served(ink, running):
 
 def test_a_server_is_asked_by_its_url(ink, served, capsys):
     outputs = show_prediction("ink", ink, given=TWO, url=served)
-    assert outputs["ink"].tolist() == [5] and outputs["text"] == ["5.0"]
+    assert outputs["ink"].tolist() == [5] and outputs["text"].tolist() == ["5.0"]
     assert lines(capsys)[-3:] == [f"ink, the server at {served}:", "  ink: 5.0", "  text: 5.0"]
 
 

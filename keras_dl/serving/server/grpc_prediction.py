@@ -28,6 +28,7 @@ from keras_dl.serving.tensors import to_array, to_proto
 
 _SIGNATURE_DEF = "signature_def"
 _DEFAULT = "serving_default"
+_LONGEST_SECONDS = 24 * 3600  # gRPC tells of a call without a deadline that it has centuries
 _METHODS = {"tensorflow/serving/classify": "classify", "tensorflow/serving/regress": "regress"}
 
 
@@ -129,7 +130,9 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
 
     def _start(self, context, model: LoadedModel, signature_name: str, inputs: Mapping[str, np.ndarray], api: str):
         """The future of a run that ends when the client's time is up, or the client is gone."""
-        future = self._inference.submit(model, signature_name, inputs, context.time_remaining(), api)
+        remaining = context.time_remaining()
+        remaining = remaining if remaining is not None and remaining < _LONGEST_SECONDS else None
+        future = self._inference.submit(model, signature_name, inputs, remaining, api)
         if not context.add_callback(future.cancel):
             future.cancel()
         return future

@@ -1,0 +1,161 @@
+"""What a client sends and gets over either protocol: arrays of the dtypes that a signature tells. Needs no TensorFlow.
+
+Strings are sent as object arrays of bytes. They are received as object arrays of str, but for those that are no UTF-8
+and for outputs whose name ends in ``_bytes``, as TensorFlow Serving's REST API has it: these are bytes.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from keras_dl.errors import UserError
+
+_TAKES = {"f": "fiu", "i": "iu", "u": "iu", "b": "b", "c": "cfiu"}  # kinds of numbers, as numpy has them
+
+
+class VersionStatus(NamedTuple):
+    """One version of a served model.
+
+    Attributes:
+        version: its number.
+        state: START, LOADING, AVAILABLE, UNLOADING or END.
+        error_code: OK, or why it did not load, such as NOT_FOUND.
+        error_message: "", or the reason.
+    """
+
+    version: int
+    state: str
+    error_code: str
+    error_message: str
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Names, dtypes and shapes of one signature.
+
+    Attributes:
+        inputs: for each input `(dtype, shape)`: a name such as "float32" or "string", and a list with None for what is
+            open, or None for an open rank.
+        outputs: the same for outputs.
+    """
+
+    inputs: Mapping[str, tuple[str, list[int | None] | None]]
+    outputs: Mapping[str, tuple[str, list[int | None] | None]]
+
+
+def read_signatures(described: Mapping[str, Any]) -> dict[str, Signature]:
+    """The signatures of a ``signature_def`` in JSON, as REST gives it and `json_format` makes it."""
+    names = {"FLOAT": "float32", "DOUBLE": "float64", "HALF": "float16"}
+
+    def tensors(infos):
+        found = {}
+        for name, info in infos.items():
+            dtype = info["dtype"].removeprefix("DT_")
+            shape = info.get("tensor_shape", {})
+            sizes = [int(dimension["size"]) for dimension in shape.get("dim", [])]
+            known = None if shape.get("unknown_rank") else [None if size < 0 else size for size in sizes]
+            found[name] = (names.get(dtype, dtype.lower()), known)
+        return found
+
+    return {
+        name: Signature(tensors(signature.get("inputs", {})), tensors(signature.get("outputs", {})))
+        for name, signature in described.items()
+    }
+
+
+def input_arrays(model: str, inputs: Mapping[str, Any], signature: Signature | None) -> dict[str, np.ndarray]:
+    """Each input as an array of its dtype; what the signature does not know stays as it is, for the server to refuse.
+
+    Raises:
+        UserError: values cannot become that dtype without a loss of more than digits.
+    """
+    known = signature.inputs if signature else {}
+    if set(inputs) == {""} and len(known) == 1:
+        inputs = {next(iter(known)): inputs[""]}
+    return {
+        name: _as_array(f"{model}: input {name}", value, known.get(name, (None,))[0]) for name, value in inputs.items()
+    }
+
+
+def example_arrays(model: str, examples: Sequence[Mapping[str, Any]]) -> list[dict[str, np.ndarray]]:
+    """The features of examples, each an array of rank 0 or 1 of bytes, int64 or float32.
+
+    Raises:
+        UserError: a value cannot become one.
+    """
+    arrays = []
+    for position, example in enumerate(examples):
+        arrays.append({})
+        for name, value in example.items():
+            where = f"{model}: feature {name} of example {position}"
+            array = _as_array(where, value, None)
+            if array.dtype != object:
+                array = _as_array(where, array, "float32" if array.dtype.kind == "f" else "int64")
+            if array.ndim > 1:
+                raise UserError(f"{where}: expected a value or a list of values. Received: rank {array.ndim}")
+            arrays[-1][name] = array
+    return arrays
+
+
+def _as_array(where: str, value: Any, dtype: str | None) -> np.ndarray:
+    if dtype == "string" or (dtype is None and _is_text(value)):
+        return _as_bytes(where, value)
+    try:
+        array = np.asarray(value)
+        target = array.dtype if dtype is None else _numpy_dtype(dtype, array.dtype)
+    except ValueError as error:
+        raise UserError(f"{where}: expected an array or nested lists of one shape: {error}") from None
+    if array.dtype == target and array.dtype != object:
+        return array
+    if array.size and array.dtype.kind not in _TAKES.get(target.kind, array.dtype.kind):
+        raise UserError(f"{where}: expected {dtype or 'numbers'}. Received: {array.dtype} values")
+    if array.dtype == object:
+        raise UserError(f"{where}: expected {dtype or 'numbers'}. Received: values that numpy has no type for")
+    with np.errstate(over="ignore", invalid="ignore"):
+        converted = array.astype(target)
+    if target.kind in "iu" and (converted != array).any():
+        raise UserError(f"{where}: expected {dtype}. Received: {array.min()} to {array.max()}")
+    return converted
+
+
+def _numpy_dtype(name: str, otherwise: np.dtype) -> np.dtype:
+    try:
+        return np.dtype(name)
+    except TypeError:  # of TensorFlow alone, such as qint8: the server refuses it
+        return otherwise
+
+
+def _is_text(value: Any) -> bool:
+    while isinstance(value, list | tuple) and value:
+        value = value[0]
+    return isinstance(value, str | bytes) or (isinstance(value, np.ndarray) and value.dtype.kind in "OSU")
+
+
+def _as_bytes(where: str, value: Any) -> np.ndarray:
+    texts = np.array(value, dtype=object)
+    encoded = np.empty(texts.shape, dtype=object)
+    for position, text in enumerate(texts.flat):
+        if isinstance(text, str):
+            try:
+                text = text.encode()
+            except UnicodeEncodeError:
+                raise UserError(f"{where}: expected text in Unicode. Received: {text!r}") from None
+        if not isinstance(text, bytes):
+            raise UserError(f"{where}: expected str or bytes. Received: {type(text).__name__}")
+        encoded.flat[position] = text
+    return encoded
+
+
+def output_array(name: str, array: np.ndarray) -> np.ndarray:
+    """An output as a client's user gets it: an object array of bytes becomes one of str where it can."""
+    if array.dtype != object or name.endswith("_bytes"):
+        return array
+    texts = np.empty(array.shape, dtype=object)
+    for position, content in enumerate(array.flat):
+        try:
+            texts.flat[position] = content.decode()
+        except UnicodeDecodeError:
+            texts.flat[position] = content
+    return texts
