@@ -101,17 +101,16 @@ def _measure(process, name, shapes, request):
             answer(inputs)
             answered[what] = inputs
         except ModelFailed as error:
-            refused.append(f"{what}: {error}")
-    if refused and "no rows" not in refused[0]:
-        return Measured(
-            Batching(False, why=f"it does not answer {refused[0]}"), tuple(answered.values()), tuple(refused)
-        )
-    try:
-        batching = measure(answer, shapes, request)
-    except ModelFailed as error:
-        batching = Batching(False, why=f"not every row is answered: {error}")
+            refused[what] = f"{what}: {error}"
     answered.pop("no rows", None)  # nothing is warmed up by it
-    return Measured(batching, tuple(answered.values()), tuple(refused), bool(open_axes(shapes)))
+    if refused.keys() - {"no rows"}:
+        batching = Batching(False, why=f"it does not answer {next(iter(refused.values()))}")
+    else:
+        try:
+            batching = measure(answer, shapes, request)
+        except ModelFailed as error:
+            batching = Batching(False, why=f"not every row is answered: {error}")
+    return Measured(batching, tuple(answered.values()), tuple(refused.values()), bool(open_axes(shapes)))
 
 
 def _fits(request, described):
