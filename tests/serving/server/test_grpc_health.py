@@ -1,0 +1,100 @@
+"""The health service, and what a gRPC server needs to start."""
+
+import shutil
+import sys
+import threading
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from keras_dl.errors import UserError
+from keras_dl.serving.server.config import ModelConfig
+from keras_dl.serving.server.grpc_server import create_grpc_server
+from keras_dl.serving.server.inference import Inference
+from keras_dl.serving.server.metrics import Metrics
+from keras_dl.serving.server.store import ModelStore
+
+States = health_pb2.HealthCheckResponse
+
+
+def check(stub, service):
+    return States.ServingStatus.Name(stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=30).status)
+
+
+@pytest.fixture
+def half_there(model_folders, tmp_path):
+    """A store of a model that is there and of one that is awaited, and a health stub."""
+    with ModelStore([ModelConfig("hp2", model_folders["hp2"]), ModelConfig("late", tmp_path / "late")], 0.1) as store:
+        server, port = create_grpc_server(Inference(store, Metrics()), "127.0.0.1:0")
+        server.start()
+        assert store.polled.wait(60)
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            yield store, health_pb2_grpc.HealthStub(channel)
+        server.stop(None).wait()
+
+
+def test_everything_serves(grpc_address):
+    with grpc.insecure_channel(grpc_address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        for service in ("", "hp2", "sequences", "ModelService", "PredictionService"):
+            assert check(stub, service) == "SERVING"
+        with pytest.raises(grpc.RpcError) as caught:
+            check(stub, "foo")
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_a_model_that_is_awaited(half_there, model_folders, tmp_path, eventually):
+    store, stub = half_there
+    assert [check(stub, service) for service in ("", "hp2", "late")] == ["NOT_SERVING", "SERVING", "NOT_SERVING"]
+    shutil.copytree(model_folders["text"], tmp_path / "late")
+    assert eventually(lambda: check(stub, "late") == "SERVING")
+    assert check(stub, "") == "SERVING"
+
+
+def test_watchers_are_told(half_there, model_folders):
+    store, stub = half_there
+    watch = stub.Watch(health_pb2.HealthCheckRequest(service="late"), timeout=60)
+    assert next(watch).status == States.NOT_SERVING
+    store.reload([ModelConfig("late", model_folders["text"])])
+    assert next(watch).status == States.SERVING
+    store.reload([ModelConfig("hp2", model_folders["hp2"])])
+    assert next(watch).status == States.SERVICE_UNKNOWN
+    watch.cancel()
+
+
+def test_watchers_take_no_threads(half_there):
+    _, stub = half_there
+    watches = [stub.Watch(health_pb2.HealthCheckRequest(service=""), timeout=60) for _ in range(200)]
+    assert all(next(watch).status == States.NOT_SERVING for watch in watches)
+    assert check(stub, "hp2") == "SERVING"
+    for watch in watches:
+        watch.cancel()
+
+
+def test_the_health_thread_ends_with_the_server(model_folders, eventually):
+    def threads():
+        return [thread for thread in threading.enumerate() if thread.name == "grpc-health"]
+
+    before = threads()
+    server, _ = create_grpc_server(Inference(ModelStore([]), Metrics()), "127.0.0.1:0")
+    server.start()
+    assert len(threads()) == len(before) + 1
+    server.stop(None)
+    assert eventually(lambda: len(threads()) == len(before))
+
+
+def test_an_address_that_is_taken():
+    inference = Inference(ModelStore([]), Metrics())
+    server, port = create_grpc_server(inference, "127.0.0.1:0")
+    server.start()
+    with pytest.raises(UserError, match=f"cannot listen on 127.0.0.1:{port}: give a free port with --grpc-port"):
+        create_grpc_server(inference, f"127.0.0.1:{port}")
+    server.stop(None)
+
+
+@pytest.mark.parametrize("missing", ["tensorflow_serving.apis", "grpc_health.v1"])
+def test_the_packages_of_the_extra_are_missed_in_words(monkeypatch, missing):
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(UserError, match=r"expected the packages of gRPC \(.*\): pip install 'keras-dl\[grpc\]'"):
+        create_grpc_server(Inference(ModelStore([]), Metrics()), "127.0.0.1:0")
