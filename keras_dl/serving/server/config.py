@@ -98,8 +98,8 @@ def _model_config(config) -> ModelConfig:
     if not config.name:
         raise _invalid("Expected every model of the config list to have a name")
     if not config.base_path.startswith("/"):
-        expected = f"Expected model {config.name} to have an absolute path or URI"
-        raise _invalid(f"{expected}; got base_path()={config.base_path}")
+        needed = "a folder of this machine" if "://" in config.base_path else "an absolute path or URI"
+        raise _invalid(f"Expected model {config.name} to have {needed}; got base_path()={config.base_path}")
     platform = _platform(config)
     if platform != _TENSORFLOW:
         raise _invalid(f"Model {config.name} requests unsupported platform {platform}")

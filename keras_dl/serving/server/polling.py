@@ -9,7 +9,9 @@ from pathlib import Path
 
 from keras_dl.serving.server.config import ModelConfig
 
-_NUMBER = re.compile(r"[ \t\n\v\f\r]*([+-]?[0-9]+)[ \t\n\v\f\r]*")
+_NUMBER = re.compile(
+    r"[ \t\n\v\f\r]*([+-]?[0-9]{1,4000})[ \t\n\v\f\r]*"
+)  # absl::SimpleAtoi; of more digits Python makes no int
 
 
 def wanted_versions(config: ModelConfig) -> dict[int, Path]:

@@ -1,0 +1,67 @@
+"""A folder of versions, filled with copies of SavedModels that are made once."""
+
+import os
+import shutil
+
+import pytest
+import tensorflow as tf
+
+from keras_dl.serving.server.config import ModelConfig
+from keras_dl.serving.server.store import ModelStore
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory):
+    """tiny_model(offset): the folder of a SavedModel whose y is x + offset. Not to be written to."""
+    made = {}
+
+    def save(offset):
+        module = tf.Module()
+        module.offset = tf.Variable(float(offset))
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+        def default(x):
+            return {"y": x + module.offset}
+
+        folder = tmp_path_factory.mktemp("tiny") / "model"
+        tf.saved_model.save(module, str(folder), signatures={"serving_default": default})
+        return folder
+
+    def get(offset):
+        if offset not in made:
+            made[offset] = save(offset)
+        return made[offset]
+
+    return get
+
+
+@pytest.fixture
+def base(tmp_path):
+    """The base folder of the model hp, without versions."""
+    folder = tmp_path / "saved_models" / "hp"
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
+def put(base, tiny_model, tmp_path):
+    """put(version, offset=0, to=base): a new version, renamed into place; its y is x + offset. Gives its folder."""
+
+    def write(version, offset=0, to=base):
+        shutil.copytree(tiny_model(offset), tmp_path / "new")
+        os.rename(tmp_path / "new", to / str(version))
+        return to / str(version)
+
+    return write
+
+
+@pytest.fixture
+def open_store(base):
+    """open_store(policy, **options): a store of the model hp that has looked once, and looks again at poll()."""
+
+    def make(*arguments, labels=None, **options):
+        store = ModelStore([ModelConfig("hp", base, *arguments, labels=labels or {})], **options)
+        store.poll()
+        return store
+
+    return make

@@ -1,0 +1,240 @@
+"""One loaded version: its answers, its errors, its warm-up, what it refuses to load."""
+
+import gc
+import shutil
+import threading
+import weakref
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_dl.serving.messages import PredictionLog
+from keras_dl.serving.server.engine import LoadedModel
+from keras_dl.serving.warmup import WARMUP, prediction_log
+
+X = {"x": np.array([1.0, 2.0], np.float32)}
+
+
+@pytest.fixture
+def version(tiny_model, tmp_path):
+    """A copy of a SavedModel whose y is x + 1, to be changed."""
+    return shutil.copytree(tiny_model(1), tmp_path / "1")
+
+
+@pytest.fixture(scope="module")
+def half_plus(model_folders):
+    """A model with a deadline of 0.3 seconds."""
+    return LoadedModel("hp2", 123, model_folders["hp2"] / "123", timeout_seconds=0.3)
+
+
+def write(folder, *records):
+    (folder / WARMUP).parent.mkdir(exist_ok=True)
+    with tf.io.TFRecordWriter(str(folder / WARMUP)) as writer:
+        for record in records:
+            writer.write(record)
+
+
+def test_predict_equals_the_saved_function(model_folders):
+    folder = model_folders["sequences"] / "7"
+    model = LoadedModel("sequences", 7, folder)
+    features = np.random.default_rng(0).standard_normal((3, 5, 2)).astype(np.float32)
+    inputs = {"length": np.array([5, 0, 2], np.int64), "features": features}
+    ours = model.predict("serving_default", inputs)
+    theirs = tf.saved_model.load(str(folder)).signatures["serving_default"](**inputs)
+    assert sorted(ours) == sorted(theirs)
+    for key, array in ours.items():
+        assert array.dtype == theirs[key].numpy().dtype
+        np.testing.assert_array_equal(array, theirs[key])
+
+
+def test_scalar_outputs_are_arrays_and_keep_trailing_zero_bytes(model_folders):
+    model = LoadedModel("text", 1, model_folders["text"] / "1")
+    joined = model.predict("joined", {"text": np.array([b"a", b"b\0"], object)})["joined"]
+    assert joined.shape == () and joined.item() == b"ab\0"
+
+
+def test_what_the_graph_refuses_is_told_in_one_line_without_nodes(half_plus):
+    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+        half_plus.predict("product", {"x": np.ones((2, 4), np.float32)})
+    assert caught.value.message == "Matrix size-incompatible: In[0]: [2,4], In[1]: [3,2]"
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Type mismatch: actual double vs. expect float"):
+        half_plus.predict("serving_default", {"x": np.ones(2)})
+
+
+def test_what_fails_inside_names_no_file(model_folders, tmp_path):
+    reader = LoadedModel("reader", 1, model_folders["reader"] / "1", allow_unsafe=True)
+    with pytest.raises(tf.errors.NotFoundError) as caught:
+        reader.predict("serving_default", {"path": np.array(str(tmp_path / "nothing").encode(), object)})
+    assert caught.value.message == "the model failed to run; the server's log says why"
+
+
+def test_a_call_past_its_time_ends_and_the_model_stays_usable(half_plus):
+    with pytest.raises(tf.errors.DeadlineExceededError):
+        half_plus.predict("spin", {"steps": np.array(2**31 - 1, np.int32)})
+    assert half_plus.predict("spin", {"steps": np.array(2, np.int32)})["last"] == pytest.approx(np.sin(np.sin(1.0)))
+
+
+def test_long_calls_hold_up_no_short_one(model_folders):
+    model = LoadedModel("hp2", 123, model_folders["hp2"] / "123", timeout_seconds=1.0)
+    short = {"steps": np.array(2, np.int32)}
+    for pool in range(4):  # what is made at need takes longer than the rest of this test
+        model._run("spin", short, pool)
+    ended = []
+
+    def spin():
+        with pytest.raises(tf.errors.DeadlineExceededError):
+            model.predict("spin", {"steps": np.array(2**31 - 1, np.int32)})
+        ended.append(True)
+
+    idle = model._idle_pools.qsize()
+    threads = [threading.Thread(target=spin) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    while model._idle_pools.qsize() > idle - 3:  # until all three run
+        pass
+    assert model.predict("spin", short)["last"] == pytest.approx(np.sin(np.sin(1.0)))
+    assert not ended
+    for thread in threads:
+        thread.join()
+    assert len(ended) == 3
+
+
+def test_more_calls_than_may_run_at_once_wait_no_longer_than_the_deadline(half_plus):
+    taken = [half_plus._idle_pools.get() for _ in range(half_plus._idle_pools.qsize())]
+    with pytest.raises(tf.errors.DeadlineExceededError, match="Timed out waiting for notification"):
+        half_plus.predict("serving_default", X)
+    for pool in taken:
+        half_plus._idle_pools.put(pool)
+    assert half_plus.predict("serving_default", X)["y"].tolist() == [2.5, 3.0]
+
+
+def test_calls_from_many_threads_get_their_own_answers(version):
+    model, wrong = LoadedModel("m", 1, version), []
+
+    def call(number):
+        for _ in range(50):
+            if model.predict("serving_default", {"x": np.array([number], np.float32)})["y"] != number + 1:
+                wrong.append(number)
+
+    threads = [threading.Thread(target=call, args=(number,)) for number in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+@pytest.mark.parametrize("name", ["", "serving_default"])
+def test_warm_up_requests_are_replayed_before_it_counts_as_loaded(version, name, monkeypatch):
+    write(version, *[prediction_log("other", name, {"x": np.array([i], np.float32)}) for i in range(3)])
+    asked = []
+    run = LoadedModel._run
+    monkeypatch.setattr(LoadedModel, "_run", lambda self, *call: asked.append(call) or run(self, *call))
+    model = LoadedModel("m", 1, version)
+    assert {call[0] for call in asked} == {"serving_default"}
+    assert sorted({call[1]["x"].item() for call in asked}) == [0, 1, 2]
+    assert model.predict("serving_default", X)["y"].tolist() == [2, 3]
+
+
+@pytest.mark.parametrize(
+    "record, error, told",
+    [
+        (b"\xff\xff", tf.errors.InvalidArgumentError, "Failed to parse warmup record"),
+        (
+            prediction_log("m", "nope", X),
+            tf.errors.FailedPreconditionError,
+            'Serving signature key "nope" not found.',
+        ),
+        (
+            prediction_log("m", "", {"y": X["x"]}),
+            tf.errors.InvalidArgumentError,
+            "warmup request of signature serving_default: expected the inputs x and received y",
+        ),
+        (
+            prediction_log("m", "", {"x": np.array([1.0])}),
+            tf.errors.InvalidArgumentError,
+            "Type mismatch: actual double vs. expect float",
+        ),
+    ],
+)
+def test_a_failing_warm_up_request_fails_the_load(version, record, error, told):
+    write(version, prediction_log("m", "", X), record)
+    with pytest.raises(error) as caught:
+        LoadedModel("m", 1, version)
+    assert caught.value.message == told
+
+
+def test_more_than_a_thousand_warm_up_requests_fail_the_load(version):
+    record = prediction_log("m", "", X)
+    write(version, *[record] * 1000)
+    LoadedModel("m", 1, version)
+    write(version, *[record] * 1001)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"exceeds the maximum \(1000\)"):
+        LoadedModel("m", 1, version)
+
+
+def test_a_warm_up_file_that_is_no_tfrecord_fails_the_load(version):
+    (version / WARMUP).parent.mkdir()
+    (version / WARMUP).write_bytes(b"no such thing, but long enough")
+    with pytest.raises(tf.errors.DataLossError) as caught:
+        LoadedModel("m", 1, version)
+    assert "Please verify your warmup data is in TFRecord format." in caught.value.message
+    assert str(version) not in caught.value.message
+
+
+def test_other_requests_than_predict_are_passed_over_with_a_word(version, caplog):
+    classify_log = b"\x0a\x02\x0a\x00"  # field 1 of PredictionLog, which is not among our messages
+    assert not PredictionLog.FromString(classify_log).HasField("predict_log")
+    write(version, classify_log, prediction_log("m", "", X))
+    LoadedModel("m", 1, version)
+    assert "1 of the warm-up requests of model m, version 1 are no predict requests" in caplog.text
+
+
+def test_a_manifest_is_read_and_a_broken_one_is_none(version, caplog):
+    assert LoadedModel("m", 1, version).manifest == {}
+    file = version / "assets.extra" / "manifest.json"
+    file.parent.mkdir()
+    file.write_text('{"format": 1, "name": "m"}')
+    assert LoadedModel("m", 1, version).manifest == {"format": 1, "name": "m"}
+    assert not caplog.records
+    for content in (b"{", b"\xff", b"[1]", b"[" * 10**5):
+        caplog.clear()
+        file.write_bytes(content)
+        assert LoadedModel("m", 1, version).manifest == {}
+        assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+def test_a_graph_that_reads_files_is_loaded_only_on_ones_own_choice(model_folders):
+    with pytest.raises(tf.errors.PermissionDeniedError) as caught:
+        LoadedModel("reader", 1, model_folders["reader"] / "1")
+    assert caught.value.message == "signature 'serving_default': ReadFile reads files of the server"
+
+
+@pytest.mark.parametrize("operation", ["WriteFile", "PyFunc"])
+def test_a_graph_that_writes_files_or_calls_python_is_not_loaded(tmp_path, operation):
+    module = tf.Module()
+
+    @tf.function(input_signature=[tf.TensorSpec([], tf.string, name="path")])
+    def call(path):
+        if operation == "PyFunc":
+            return {"path": tf.numpy_function(lambda value: value, [path], tf.string)}
+        with tf.control_dependencies([tf.io.write_file(path, "")]):
+            return {"path": tf.identity(path)}
+
+    tf.saved_model.save(module, str(tmp_path / "1"), signatures={"serving_default": call})
+    with pytest.raises(tf.errors.PermissionDeniedError, match=f"signature 'serving_default': {operation}"):
+        LoadedModel("m", 1, tmp_path / "1")
+
+
+def test_loading_and_letting_go_leaves_nothing_behind(version):
+    write(version, prediction_log("m", "", X))
+    left = []
+    for _ in range(20):
+        model = LoadedModel("m", 1, version)
+        model.predict("serving_default", X)
+        left += [weakref.ref(model), weakref.ref(model._session), weakref.ref(model._session.graph)]
+        del model
+        assert left[-3]() is None  # at once: nothing but callers holds it
+    gc.collect()
+    assert [reference() for reference in left if reference() is not None] == []
