@@ -23,6 +23,7 @@ LEVELS = ("unsafe", "error", "warning")
 _NO_JSON = {tf.float16, tf.bfloat16, tf.complex64, tf.complex128}
 _MADE_UP_INPUT = re.compile(r"keras_tensor(_\d+)?|args_\d+|input_\d+|input_layer(_\d+)?")
 _MADE_UP_OUTPUT = re.compile(r"output_\d+")
+_INIT = "__saved_model_init_op"
 _VARIABLES = {"VarHandleOp", "VariableV2", "Variable"}
 
 
@@ -132,11 +133,11 @@ def _belongs(operation, place, graph):
 
 def _signatures(graph: meta_graph_pb2.MetaGraphDef) -> Iterator[Trap]:
     if "serving_default" not in graph.signature_def:
-        there = ", ".join(sorted(graph.signature_def)) or "none"
+        there = ", ".join(sorted(graph.signature_def.keys() - {_INIT})) or "none"
         yield Trap("error", "the signatures", "there is no serving_default, which a request without a name asks",
                    f"register a signature of that name; there is: {there}")  # fmt: skip
     for name, signature in sorted(graph.signature_def.items()):
-        if name == "__saved_model_init_op":
+        if name == _INIT:
             continue
         place = f"signature {name!r}"
         for key, info in sorted(signature.inputs.items()):
