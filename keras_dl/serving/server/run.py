@@ -11,8 +11,10 @@ import uvicorn
 from keras_dl.errors import UserError
 from keras_dl.serving.server.app import create_app
 from keras_dl.serving.server.batching import Batching
+from keras_dl.serving.server.connections import guarded_protocol, raise_file_limit
 from keras_dl.serving.server.curl import curl_example
 from keras_dl.serving.server.inference import Inference
+from keras_dl.serving.server.limits import Limits
 from keras_dl.serving.server.metrics import Metrics
 from keras_dl.serving.server.store import ModelStore
 from keras_dl.serving.source import Follower, Source
@@ -80,9 +82,11 @@ def follow(follower: Follower, source: Source, store: ModelStore, stop: threadin
 
 
 def _rest_server(inference: Inference) -> uvicorn.Server:
+    limits = Limits()
+    raise_file_limit()
     config = uvicorn.Config(
-        create_app(inference),
-        http="httptools",
+        create_app(inference, limits),
+        http=guarded_protocol(limits),
         ws="none",
         lifespan="off",
         log_level="warning",
