@@ -1,6 +1,7 @@
 """Small real SavedModels, and the real server on a free port."""
 
 import contextlib
+import json
 import os
 import socket
 import threading
@@ -9,6 +10,7 @@ import time
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import pytest
+import requests
 import tensorflow as tf
 import uvicorn
 
@@ -56,7 +58,7 @@ def _save_half_plus_two(folder):
         serialized = v1.placeholder(tf.string, name="tf_example")
         features = {"x": tf.io.FixedLenFeature([1], tf.float32), "x2": tf.io.FixedLenFeature([1], tf.float32, [0.0])}
         parsed = tf.io.parse_example(serialized, features)
-        x, x2 = (tf.identity(parsed[name], name=name) for name in ("x", "x2"))
+        x, x2 = (tf.identity(tf.reshape(parsed[name], [-1, 1]), name=name) for name in ("x", "x2"))
         y, y2, y3 = tf.add(a * x, b, name="y"), tf.add(a * x, c, name="y2"), tf.add(a * x2, c, name="y3")
         signatures = v1.saved_model.signature_def_utils
         session.run(v1.global_variables_initializer())
@@ -259,6 +261,22 @@ def url(inference, running):
     """The URL of a server of these models that takes bodies of at most 1 MiB."""
     with running(create_app(inference, Limits(body_bytes=2**20))) as url:
         yield url
+
+
+@pytest.fixture
+def send(url):
+    """send(method, path, body): the status and the parsed answer; the path goes out as it is written."""
+
+    def call(method, path, body=None):
+        request = requests.Request(method, url, data=body if isinstance(body, str | bytes | None) else json.dumps(body))
+        prepared = request.prepare()
+        prepared.url = url + path  # prepare() would resolve ".." and decode %2e
+        with requests.Session() as session:
+            response = session.send(prepared, timeout=30)
+        assert response.headers["Content-Type"] == "application/json"
+        return response.status_code, json.loads(response.content or "null")
+
+    return call
 
 
 @pytest.fixture

@@ -95,6 +95,10 @@ def create_app(
 class _RestRoute(Route):
     """Whatever begins with /v1/ as it was sent: an encoded slash or line end is no other path."""
 
+    def __init__(self, path: str, endpoint: Callable):
+        super().__init__(path, endpoint)
+        self.methods = None  # what is wrong with a method is for the endpoint to say
+
     def matches(self, scope) -> tuple[Match, dict]:
         if scope["type"] == "http" and scope["raw_path"][:4].lower() == b"/v1/":
             return Match.FULL, {"endpoint": self.endpoint, "path_params": {}}

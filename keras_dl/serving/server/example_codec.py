@@ -77,4 +77,4 @@ def _add(value: Any, name: str, feature: tf.train.Feature) -> None:
         value = from_base64(value)
     elif value >= 2**63 and kind == "int64_list":
         raise invalid(f"Feature: {name} has uint64_t element. Only int64_t is supported.")
-    getattr(feature, kind).value.append(value)
+    getattr(feature, kind).value.append(int(value) if isinstance(value, bool) else value)

@@ -40,7 +40,7 @@ def refuse_rows(rows: list, dtypes: Mapping[str, tf.DType], named: bool) -> NoRe
             try:
                 if name not in dtypes:
                     raise invalid(f"JSON object: does not have named input: {name}")
-                shape, size = _check(value, dtypes[name])
+                shape, size = _check(value, dtypes[name], MOST_DIMENSIONS - 1)
                 _check_same(shapes.setdefault(name, shape), shape, size)
             except tf.errors.OpError as error:
                 element = f"{position} key: {name}" if named else position
@@ -54,7 +54,7 @@ def refuse_rows(rows: list, dtypes: Mapping[str, tf.DType], named: bool) -> NoRe
 
 def refuse_column(value: Any, dtype: tf.DType) -> NoReturn:
     """Raises the error of a value in "inputs" that is no tensor of the dtype."""
-    _check(value, dtype)
+    _check(value, dtype, MOST_DIMENSIONS)
     raise invalid(f"JSON Value: {shown(value)} not formatted correctly")
 
 
@@ -87,14 +87,14 @@ def shown(value: Any) -> str:
     return text[:_SHOWN_CHARACTERS]
 
 
-def _check(value: Any, dtype: tf.DType) -> tuple[tuple[int, ...], int]:
+def _check(value: Any, dtype: tf.DType, most_dimensions: int) -> tuple[tuple[int, ...], int]:
     """The shape that a value's first elements give it, and how many values it has."""
     shape, inner = [], value
     while isinstance(inner, list):
         shape.append(len(inner))
         inner = inner[0] if inner else None
-    if len(shape) > MOST_DIMENSIONS:
-        raise invalid(f"Expecting at most {MOST_DIMENSIONS} dimensions but got: {len(shape)}")
+    if len(shape) > most_dimensions:
+        raise invalid(f"Expecting at most {most_dimensions} dimensions but got: {len(shape)}")
     return tuple(shape), _count(value, 0, shape, dtype)
 
 

@@ -1,6 +1,5 @@
 """The REST API over the wire: TF Serving's own examples, its error texts, and what must never come out."""
 
-import json
 import math
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,21 +13,35 @@ from keras_dl.serving.server.inference import Inference
 from keras_dl.serving.server.metrics import Metrics
 from keras_dl.serving.server.store import ModelStore
 
+MODEL = "/v1/models/half_plus_two"
 
-@pytest.fixture
-def send(url):
-    """send(method, path, body): the status and the parsed answer; the path goes out as it is written."""
 
-    def call(method, path, body=None):
-        request = requests.Request(method, url, data=body if isinstance(body, str | bytes | None) else json.dumps(body))
-        prepared = request.prepare()
-        prepared.url = url + path  # prepare() would resolve ".." and decode %2e
-        with requests.Session() as session:
-            response = session.send(prepared, timeout=30)
-        assert response.headers["Content-Type"] == "application/json"
-        return response.status_code, json.loads(response.content or "null")
-
-    return call
+@pytest.mark.parametrize(
+    "path, body, answer",
+    [
+        (":predict", {"instances": [[1.0, 2.0], [3.0, 4.0]]}, {"predictions": [[2.5, 3.0], [3.5, 4.0]]}),
+        ("/versions/123:predict", {"instances": [1.0, 2.0]}, {"predictions": [2.5, 3.0]}),
+        ("/labels/stable:predict", {"instances": [1.0, 2.0]}, {"predictions": [2.5, 3.0]}),
+        ("/versions/123:predict", {"signature_name": "serving_default", "inputs": [3.0, 4.0]}, {"outputs": [3.5, 4.0]}),
+        (":regress", {"signature_name": "regress_x_to_y", "examples": [{"x": 80.0}]}, {"results": [42.0]}),
+        ("/versions/123:regress", {"signature_name": "regress_x_to_y", "examples": [{"x": 80.0}]}, {"results": [42]}),
+        ("/labels/stable:regress", {"signature_name": "regress_x_to_y", "examples": [{"x": 80.0}]}, {"results": [42]}),
+        (":regress", {"signature_name": "regress_x_to_y2", "examples": [{"x": 2.0}] * 2}, {"results": [4.0, 4.0]}),
+        (":classify", {"signature_name": "classify_x_to_y", "examples": [{"x": 20.0}]}, {"results": [[["", 12]]]}),
+        (
+            "/labels/stable:classify",
+            {"signature_name": "classify_x_to_y", "examples": [{"x": 10.0}]},
+            {"results": [[["", 7.0]]]},
+        ),
+        (
+            ":regress",
+            {"signature_name": "regress_x_to_y", "context": {"x": 8.0}, "examples": [{}, {"x": 80.0}]},
+            {"results": [6.0, 42.0]},
+        ),
+    ],
+)
+def test_the_cases_of_tf_servings_handler(send, path, body, answer):
+    assert send("POST", MODEL + path, body) == (200, answer)
 
 
 @pytest.mark.parametrize(
@@ -86,6 +99,28 @@ def test_sequences_of_any_length(send, steps):
     "method, path, body, status, error",
     [
         ("GET", "/v1/foo", None, 400, "Malformed request: GET /v1/foo"),
+        ("POST", "/v1/foo", {}, 400, "Malformed request: POST /v1/foo"),
+        ("GET", "/v1/models/debug/model_name", None, 400, "Malformed request"),
+        ("GET", "/v1/models/foo/version/50:predict", None, 400, "Malformed request"),
+        ("POST", "/v1/models/foo/label/some_label:regress", {}, 400, "Malformed request"),
+        ("POST", MODEL + "99:predict", {"instances": [1]}, 404, "Servable not found for request: Latest(half_plus"),
+        ("POST", MODEL + ":predict", {"instances": ["x", "y"]}, 400, "not of expected type: float"),
+        ("POST", MODEL + ":predict", {"signature_name": 100}, 400, "'signature_name' key must be a string value."),
+        ("POST", MODEL + ":regress", {"examples": {"x": [1.0]}}, 400, "Expecting 'examples' value to be an list/array"),
+        ("POST", MODEL + ":classify", {"examples": [{"x": 1}], "signature_name": "no"}, 400, "with the name: no"),
+        ("POST", MODEL + ":classify", {"examples": [{"x": 1.0}]}, 400, "No classification inputs found"),
+        ("POST", MODEL + ":regress", {"examples": [{"x": 1.0}]}, 400, "No regression inputs found"),
+        (
+            "POST",
+            MODEL + ":regress",
+            {"signature_name": "regress_x2_to_y3", "examples": [{"x2": 1.0}]},
+            400,
+            "Expects arg[0] to be float but string is provided",
+        ),
+        # What is asked for is looked up after the body has been read, as there.
+        ("POST", "/v1/models/foo:predict", "", 400, "JSON Parse error: The document is empty"),
+        ("POST", "/v1/models/foo:classify", {"examples": []}, 400, "'examples' value is an empty array"),
+        ("POST", "/v1/models/foo:classify", {"examples": [{}]}, 404, "Servable not found for request: Latest(foo)"),
         ("GET", "/v1/models", None, 400, "Missing model name in request."),
         ("POST", "/v1/models", {}, 400, "Malformed request"),
         ("PUT", "/v1/models/hp2:predict", {}, 400, "Malformed request"),
@@ -148,7 +183,18 @@ def test_sequences_of_any_length(send, steps):
         ),
         ("POST", "/v1/models/hp2:predict", {"instances": [{"z": 1}]}, 400, "does not have named input: z"),
         ("POST", "/v1/models/hp2:predict", {"instances": [None]}, 400, "Type: Null is not of expected type: float"),
-        ("POST", "/v1/models/hp2:predict", '{"inputs": ' + "[" * 10**5, 400, "nested too deeply"),
+        ("POST", "/v1/models/hp2:predict", '{"inputs": ' + "[" * 10**4, 400, "JSON Parse error: Invalid value"),
+        (
+            "POST",
+            "/v1/models/hp2:predict?x=1",
+            {"inputs": 2},
+            400,
+            "Malformed request: POST /v1/models/hp2:predict?x=1",
+        ),
+        ("POST", "/v1/models/hp2:PREDICT", {"inputs": 2}, 400, "Malformed request: POST /v1/models/hp2:PREDICT"),
+        ("POST", "/v1/models/hp2:predict/", {"inputs": 2}, 400, "Malformed request"),
+        ("PATCH", "/v1/models/hp2", None, 400, "Malformed request: PATCH /v1/models/hp2"),
+        ("OPTIONS", "/v1/models/hp2:predict", None, 400, "Origin header is missing in CORS preflight"),
         ("POST", "/v1/models/hp2:predict", {"signature_name": "half", "instances": [1]}, 400, "tensor type: half"),
         (
             "POST",
@@ -157,7 +203,6 @@ def test_sequences_of_any_length(send, steps):
             400,
             "Matrix size-incompatible: In[0]: [1,1], In[1]: [3,2]",
         ),
-        ("POST", "/v1/models/hp2:classify", {"examples": [{"x": 1}]}, 501, "classify is not served here"),
         ("GET", "/v1/models/hp2/versions/99", None, 404, "Could not find version 99 of model hp2"),
         ("GET", "/v1/models/foo", None, 404, "Could not find any versions of model foo"),
         ("GET", "/v1/models/foo/metadata", None, 404, "Servable not found for request: Latest(foo)"),
@@ -183,46 +228,12 @@ def test_a_name_is_never_a_path(send, model_folders, name):
 
 def test_percent_encoded_names_are_decoded(send):
     assert send("POST", "/v1/models/%68p2:predict", {"inputs": 2}) == (200, {"outputs": 3.0})
-    assert send("POST", "/v1/models/hp2:predict?x=1", {"inputs": 2}) == (200, {"outputs": 3.0})
-
-
-@pytest.mark.parametrize("path", ["/v1/models/hp2", "/v1/models/hp2/versions/123", "/v1/models/hp2/labels/any"])
-def test_status(send, path):
-    status = {"version": "123", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
-    assert send("GET", path) == (200, {"model_version_status": [status]})
-
-
-@pytest.mark.parametrize("path", ["/v1/models/hp2/metadata", "/v1/models/hp2/versions/123/metadata"])
-def test_metadata(send, path):
-    status, answer = send("GET", path)
-    assert status == 200
-    assert answer["model_spec"] == {"name": "hp2", "signature_name": "", "version": "123"}
-    signatures = answer["metadata"]["signature_def"]["signature_def"]
-    assert "__saved_model_init_op" in signatures
-    product = signatures["product"]
-    assert product["method_name"] == "tensorflow/serving/predict"
-    assert product["inputs"]["x"]["dtype"] == "DT_FLOAT"
-    assert product["inputs"]["x"]["tensor_shape"] == {
-        "dim": [{"size": "-1", "name": ""}, {"size": "3", "name": ""}],
-        "unknown_rank": False,
-    }
-    assert signatures["serving_default"]["inputs"]["x"]["tensor_shape"] == {"dim": [], "unknown_rank": True}
-    assert send("GET", "/v1/models/hp2/labels/any/metadata")[0] == 400
-
-
-@pytest.mark.parametrize("chunked", [False, True])
-def test_a_body_over_the_limit_is_413(url, chunked):
-    body = b'{"instances": [' + b" " * 2**21 + b"1]}"
-    response = requests.post(f"{url}/v1/models/hp2:predict", data=iter([body]) if chunked else body, timeout=30)
-    assert response.status_code == 413
-    assert response.json() == {"error": f"expected a body of at most 1048576 bytes and received {len(body)}"}
-    assert requests.post(f"{url}/v1/models/hp2:predict", data=body[-10:], timeout=30).status_code == 400
+    assert send("POST", "/V1/Models/hp2:predict", {"inputs": 2}) == (200, {"outputs": 3.0})
 
 
 def test_a_slow_model_is_504_and_others_are_answered_meanwhile(url):
     body = {"signature_name": "spin", "inputs": {"steps": 2**31 - 1}}
     with ThreadPoolExecutor(1) as pool:
-        start = time.monotonic()
         slow = pool.submit(requests.post, f"{url}/v1/models/hp2:predict", json=body, timeout=30)
         time.sleep(0.2)
         assert requests.get(f"{url}/healthz", timeout=5).status_code == 200
@@ -230,12 +241,11 @@ def test_a_slow_model_is_504_and_others_are_answered_meanwhile(url):
         assert fast.json() == {"outputs": 3.0} and not slow.done()
         response = slow.result()
     assert response.status_code == 504 and response.json() == {"error": "Timed out waiting for notification"}
-    assert 0.9 < time.monotonic() - start < 5
 
 
 def test_nothing_of_this_machine_comes_out(send, url, tmp_path):
     path = str(tmp_path / "nothing")
-    status, answer = send("POST", "/v1/models/hp2:predict", {"signature_name": "read", "inputs": path})
+    status, answer = send("POST", "/v1/models/reader:predict", {"inputs": path})
     assert status == 404 and answer == {"error": "the model failed to run; the server's log says why"}
 
 
@@ -249,17 +259,3 @@ def test_an_error_nobody_expected_is_500_without_details(running, model_folders)
         response = requests.post(f"{url}/v1/models/hp2:predict", json={"inputs": 2}, timeout=30)
     assert response.status_code == 500
     assert response.json() == {"error": "internal error; the server's log has the details"}
-
-
-def test_health_and_readiness(running, model_folders, tmp_path):
-    store = ModelStore([ModelConfig("hp2", model_folders["hp2"]), ModelConfig("absent", tmp_path / "absent")])
-    with running(create_app(Inference(store, Metrics()))) as url:
-        assert requests.get(f"{url}/healthz", timeout=30).json() == {"status": "ok"}
-        response = requests.get(f"{url}/readyz", timeout=30)
-        assert (response.status_code, response.json()) == (503, {"error": "not available: hp2, absent"})
-        store.poll()
-        assert requests.get(f"{url}/readyz", timeout=30).json() == {"error": "not available: absent"}
-        (tmp_path / "absent").symlink_to(model_folders["text"])
-        store.poll()
-        response = requests.get(f"{url}/readyz", timeout=30)
-        assert (response.status_code, response.json()) == (200, {"status": "ready"})

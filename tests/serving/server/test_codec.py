@@ -1,4 +1,4 @@
-"""The cases of TF Serving's util/json_tensor_test.cc that belong to predict, restated, and those of our own."""
+"""Tensors in JSON: what TF Serving's util/json_tensor_test.cc says of predict, restated, and more of our own."""
 
 import json
 import math
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_dl.serving.server.codec import decode_predict, encode_predict
+from keras_dl.serving.server.codec import decode_predict, encode_predict, read_document
 
 INT = {"default": tf.int32}
 FLOAT = {"x": tf.float32}
@@ -17,7 +17,8 @@ MIXED = {"i": tf.int32, "s": tf.string, "f": tf.float32, "d": tf.float64}
 
 def decode(body, dtypes):
     body = body if isinstance(body, bytes | str) else json.dumps(body)
-    return decode_predict(body if isinstance(body, bytes) else body.encode(), {"serving_default": dtypes, "other": INT})
+    document, name = read_document(body if isinstance(body, bytes) else body.encode())
+    return decode_predict(document, name, {"serving_default": dtypes, "other": INT})
 
 
 def values(body, dtypes):
@@ -98,6 +99,11 @@ def test_strings_and_base64():
     assert values({"inputs": {"s": b64}}, STRING).tolist() == b"hello"
 
 
+def test_bytes_that_are_not_utf_8_are_the_strings_bytes():
+    assert values(b'{"instances": ["\xff\xc3\xa9", "a"]}', STRING).tolist() == [b"\xff\xc3\xa9", b"a"]
+    assert "The surrogate pair in string is invalid." in refusal(rb'{"inputs": ["\ud800"]}', STRING)
+
+
 def test_text_after_the_value_and_a_byte_order_mark_are_ignored():
     assert values(b'\xef\xbb\xbf {"instances": [1]} X', FLOAT).tolist() == [1.0]
 
@@ -117,7 +123,9 @@ def test_signature_by_name():
         (b" \n", "JSON Parse error: The document is empty"),
         (b"instances = [1, 2]", "JSON Parse error: Invalid value"),
         (b'{"instances": [1,', "JSON Parse error: Invalid value"),
-        (b'{"instances": ["\xff"]}', "JSON Parse error: Invalid encoding in string."),
+        (b'{"instances": ["a\nb"]}', "JSON Parse error: Invalid encoding in string."),
+        ({"instances": [[1, 2], ["a", "b"]]}, 'JSON Value: "a" Type: String is not of expected type: float'),
+        ({"signature_name": 5, "instances": [[1, 2], [3, 4], [5, 6, 7]]}, "must be a string value"),
         (b'{"instances": [1' + b"0" * 400 + b"]}", "Number too big to be stored in double."),
         (b'{"instances": [1' + b"0" * 5000 + b"]}", "Number too big to be stored in double."),
         ([1, 2], "JSON Value: [1, 2] Is not object"),
@@ -167,7 +175,6 @@ def test_integers_are_strict(dtype, value):
         ({"b64": "AA==", "more": 1}, "not formatted correctly for base64 data"),
         ({"b64": "A"}, "Unable to base64 decode"),
         ({"b64": "$$$$"}, "Unable to base64 decode"),
-        ("\ud800", "The surrogate pair in string is invalid."),
     ],
 )
 def test_strings_are_strict(value, message):
@@ -184,15 +191,41 @@ def test_a_dtype_without_json_form_is_unimplemented():
         decode({"inputs": [1]}, {"x": tf.float16})
 
 
-@pytest.mark.parametrize("depth", [65, 900, 500_000])
-def test_deep_nesting_is_refused(depth):
+@pytest.mark.parametrize("depth", [64, 65, 900, 2000])
+def test_a_tensor_has_at_most_64_dimensions(depth):
     for key in ("instances", "inputs"):
-        message = refusal(b'{"%s": ' % key.encode() + b"[" * depth + b"]" * depth + b"}")
-        assert "nested too deeply" in message or "at most 64 dimensions" in message
+        body = b'{"%s": ' % key.encode() + b"[" * depth + b"1" + b"]" * depth + b"}"
+        if depth == 64:
+            assert values(body, FLOAT).shape == (1,) * 64
+        else:
+            assert "Expecting at most 6" in refusal(body)
+
+
+def test_half_a_million_brackets():
+    brackets = b"[" * 500_000 + b"]" * 500_000
+    assert values(b'{"instances": [1], "nested": ' + brackets + b"}", INT).tolist() == [1]
+    brackets = brackets[450_000:550_000]
+    assert "key must be a string value" in refusal(b'{"signature_name": ' + brackets + b"}")
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Nested deeper than 1025 levels"):
+        read_document(b'{"nested": ' + brackets + b"}", most_levels=1025)
 
 
 def test_messages_show_only_the_beginning_of_a_large_body():
     assert len(refusal({"signature_name": 1, "instances": list(range(100_000))})) < 400
+
+
+def test_outputs_in_any_layout():
+    array = np.arange(6, dtype=np.float64).reshape(2, 3)
+    assert json.loads(encode_predict({"y": array.T}, rows=True)) == {"predictions": array.T.tolist()}
+    assert json.loads(encode_predict({"y": array[:, ::2]}, rows=True)) == {"predictions": array[:, ::2].tolist()}
+    assert json.loads(encode_predict({"y": np.zeros((2, 0))}, rows=True)) == {"predictions": [[], []]}
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "int64", "uint8", "uint32", "uint64"])
+def test_the_ends_of_integer_types(dtype):
+    ends = [int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)]
+    assert json.loads(encode_predict({"y": np.array(ends, dtype)}, rows=True)) == {"predictions": ends}
+    assert values({"instances": ends}, {"x": tf.as_dtype(dtype)}).tolist() == ends
 
 
 def test_outputs_in_rows_and_in_columns():
@@ -236,6 +269,8 @@ def test_floats_are_written_in_their_own_precision():
 def test_numbers_that_are_none_are_bare_tokens():
     answer = encode_predict({"y": np.array([[np.nan, np.inf], [3, -np.inf]], np.float32)}, rows=True)
     assert answer == b'{"predictions": [[NaN, Infinity], [3.0, -Infinity]]}'
+    answer = encode_predict({"y": np.array(np.nan, np.float32), "z": np.array([0.2], np.float32)}, rows=False)
+    assert answer == b'{"outputs": {"y": NaN, "z": [0.2]}}'
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.int32, object])
