@@ -36,7 +36,11 @@ export function pad(name, example, height) {
     const context = canvas.getContext("2d");
     context.scale(scale, scale);
     if (!given) drawStrokes(context, strokes, Math.max(8, high * 0.1));
-    else drawPixels(context, given, Math.min(high / given.length, wide / given[0].length));
+    else {
+      const size = Math.min(high / given.length, wide / given[0].length);
+      context.translate(0, (high - size * given.length) / 2);
+      drawPixels(context, given, size);
+    }
     const pixels = read()[0];
     Object.assign(seen, { width: pixels[0].length, height: pixels.length });
     drawPixels(seen.getContext("2d"), pixels, 1);

@@ -72,16 +72,16 @@ function showModel() {
   });
   $("versions").replaceChildren(...rows);
   const { signatures = {}, origin, git_commit: commit } = version() ?? {};
-  if (!(chosen.signature in signatures)) {
-    chosen.signature = "serving_default" in signatures ? "serving_default" : Object.keys(signatures)[0] ?? null;
-  }
-  $("signatures").hidden = Object.keys(signatures).length < 2;
-  $("signature").replaceChildren(...Object.keys(signatures).map((name) => make("option", {}, name)));
+  const names = Object.keys(signatures).sort((first, second) => (second === "serving_default") - (first === "serving_default"));
+  if (!(chosen.signature in signatures)) chosen.signature = names[0] ?? null;
+  $("signatures").hidden = names.length < 2;
+  $("signature").replaceChildren(...names.map((name) => make("option", {}, name)));
   $("signature").value = chosen.signature;
-  $("tensors").replaceChildren(...Object.entries(signatures).flatMap(([name, signature]) => tensors(name, signature)));
+  $("tensors").replaceChildren(...names.flatMap((name) => tensors(name, signatures[name])));
   const told = Object.entries({ ...origin, ...(commit ? { git_commit: commit } : {}) });
   $("history").hidden = !told.length;
-  const text = (value) => (typeof value === "object" ? write(value) : String(value));
+  const text = (value) =>
+    typeof value === "object" && value ? Object.entries(value).map(([key, item]) => `${key} ${text(item)}`).join(", ") : String(value);
   $("origin").replaceChildren(...told.flatMap(([key, value]) => [make("dt", {}, key.replaceAll("_", " ")), make("dd", {}, text(value))]));
   // What somebody has typed or drawn stays while only states change.
   const key = JSON.stringify([chosen.name, chosen.signature, signatures[chosen.signature]]);
@@ -111,7 +111,7 @@ function exampleRequest() {
 /** Fields, or JSON, that hold a request: that of the example, or the one given. */
 function showForm(key, request) {
   $("form").hidden = !version();
-  if (!version()) return;
+  if (!version()) return refuse("", "No version is available.");
   const { inputs, method } = version().signatures[chosen.signature];
   const body = request ?? exampleRequest();
   const simple = method === "predict" && body.inputs !== null && typeof body.inputs === "object" && !Array.isArray(body.inputs);
