@@ -13,6 +13,7 @@ from pathlib import Path
 from google.protobuf import text_format
 
 from keras_dl.durable import write_bytes
+from keras_dl.errors import UserError
 from keras_dl.serving.messages import BatchingParameters, ModelServerConfig, MonitoringConfig
 from keras_dl.serving.server.config import ModelConfig, VersionPolicy
 from keras_dl.serving.versions import exported_versions
@@ -103,16 +104,20 @@ def write_model_config(settings: Settings) -> Path:
         The file.
 
     Raises:
-        OSError: if it cannot be written.
+        UserError: if it cannot be written; nothing else is lost.
     """
     path = settings.saved_models / LIVE
     note = (
         "# Written by keras-dl: promote, rollback and every export write it anew. Paths are those of the container.\n"
     )
     content = (note + model_config_text(model_configs(served_models(settings)))).encode()
-    if not path.is_file() or path.read_bytes() != content:  # an unchanged file gives a server nothing to do
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, content)
+    try:
+        if not path.is_file() or path.read_bytes() != content:  # an unchanged file gives a server nothing to do
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_bytes(path, content)
+    except OSError as error:
+        problem = f"cannot write {path}: {error.strerror or error}"
+        raise UserError(f"{problem}. Servers keep the labels they have; keras-dl promote writes it again") from error
     return path
 
 

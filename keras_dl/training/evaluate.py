@@ -7,6 +7,7 @@ import keras
 from keras_dl.errors import UserError
 from keras_dl.pipeline import Pipeline, space
 from keras_dl.serving.check import check
+from keras_dl.serving.configuration import write_model_config
 from keras_dl.serving.endpoints import endpoints_of
 from keras_dl.serving.expected import expected_answers, request_arrays
 from keras_dl.serving.versions import show_champion
@@ -105,4 +106,5 @@ def export_version(pipeline: Pipeline, which: str, values: dict, settings: Setti
     champion = registry.find_version(pipeline.name, settings.registry.champion)
     if champion is not None and version == int(champion.version):
         show_champion(settings.saved_models, pipeline.name, version)  # a server takes the highest version it sees
+    write_model_config(settings)
     return target

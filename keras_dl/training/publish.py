@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from keras_dl.data import fingerprint
 from keras_dl.errors import UserError
 from keras_dl.pipeline import Pipeline
+from keras_dl.serving.configuration import write_model_config
 from keras_dl.serving.export import export
 from keras_dl.serving.retention import retire
 from keras_dl.serving.versions import exported_versions, show_champion
@@ -107,6 +108,7 @@ def export_champion(
     show_champion(settings.saved_models, pipeline.name, version.version)
     if keep is not None:
         retire(settings, pipeline.name, keep)
+    write_model_config(settings)
     print(f"\nnext   keras-dl predict {pipeline.name} --example 0")
     print(f"       keras-dl serve {pipeline.name}\n       keras-dl ui", flush=True)
 

@@ -6,6 +6,7 @@ import mlflow
 import pytest
 from google.protobuf import text_format
 
+from keras_dl.errors import UserError
 from keras_dl.serving.champion import promote
 from keras_dl.serving.configuration import (
     Served,
@@ -99,6 +100,12 @@ def test_an_unchanged_file_is_left_alone(digits):
     before = path.stat().st_mtime_ns
     assert write_model_config(digits) == path
     assert path.stat().st_mtime_ns == before
+
+
+def test_a_file_that_cannot_be_written_is_told(digits):
+    (digits.saved_models / "models.config").mkdir()
+    with pytest.raises(UserError, match="cannot write .*models.config: .*keras-dl promote writes it again"):
+        write_model_config(digits)
 
 
 def test_batching_waits_for_nobody_and_pads_nothing():

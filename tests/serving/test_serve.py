@@ -80,7 +80,7 @@ def test_ready_with_examples_that_are_answered_a_config_that_is_followed_and_an_
     ask = f"{base}/hp2/labels/stable:predict"
     assert eventually(lambda: requests.post(ask, json={"inputs": [3.0]}, timeout=30).status_code == 200)
     assert requests.get(f"http://127.0.0.1:{port}/readyz", timeout=30).status_code == 200
-    assert requests.get(f"{base}/sequences", timeout=30).status_code == 404
+    assert requests.post(f"{base}/sequences:predict", data="{}", timeout=30).status_code == 404
 
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) == 0

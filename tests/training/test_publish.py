@@ -45,6 +45,11 @@ def test_champions_are_exported_and_a_challenger_is_not(trained):
         np.testing.assert_allclose(served(x=tf.constant([[3.0]]))["y"], [[3 * weight(version)]], rtol=1e-6)
 
 
+def test_the_live_configuration_names_the_champion(trained):
+    text = (trained[0].saved_models / "models.config").read_text()
+    assert 'key: "champion"' in text and "version_labels" in text
+
+
 def test_what_is_printed_tells_what_to_do_next(project, line, capsys):
     train(line, {"rate": 1.2}, project)
     output = capsys.readouterr().out
