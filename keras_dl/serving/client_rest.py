@@ -137,6 +137,8 @@ def _path(name: str, version: int | None, label: str | None) -> str:
 
 
 def _to_json(array: np.ndarray) -> bytes:
+    if 0 in array.shape[:-1]:  # a list ends where nothing is in it
+        raise UserError(f"JSON has no form for the shape {array.shape}: ask with a URL grpc://...")
     if array.dtype == object:
         return orjson.dumps(_texts(array.tolist()))
     if array.ndim and np.isfinite(array).all():

@@ -52,9 +52,9 @@ def read_signatures(described: Mapping[str, Any]) -> dict[str, Signature]:
     def tensors(infos):
         found = {}
         for name, info in infos.items():
-            dtype = info["dtype"].removeprefix("DT_")
+            dtype = info.get("dtype", "DT_INVALID").removeprefix("DT_")
             shape = info.get("tensor_shape", {})
-            sizes = [int(dimension["size"]) for dimension in shape.get("dim", [])]
+            sizes = [int(dimension.get("size", 0)) for dimension in shape.get("dim", [])]
             known = None if shape.get("unknown_rank") else [None if size < 0 else size for size in sizes]
             found[name] = (names.get(dtype, dtype.lower()), known)
         return found
@@ -105,19 +105,29 @@ def _as_array(where: str, value: Any, dtype: str | None) -> np.ndarray:
     try:
         array = np.asarray(value)
         target = array.dtype if dtype is None else _numpy_dtype(dtype, array.dtype)
+        if target == np.uint64 and array.dtype == np.float64 and not isinstance(value, np.ndarray):
+            array = _large_integers(value, array)
     except ValueError as error:
         raise UserError(f"{where}: expected an array or nested lists of one shape: {error}") from None
     if array.dtype == target and array.dtype != object:
         return array
-    if array.size and array.dtype.kind not in _TAKES.get(target.kind, array.dtype.kind):
-        raise UserError(f"{where}: expected {dtype or 'numbers'}. Received: {array.dtype} values")
     if array.dtype == object:
         raise UserError(f"{where}: expected {dtype or 'numbers'}. Received: values that numpy has no type for")
+    if array.size and array.dtype.kind not in _TAKES.get(target.kind, array.dtype.kind):
+        raise UserError(f"{where}: expected {dtype or 'numbers'}. Received: {array.dtype} values")
     with np.errstate(over="ignore", invalid="ignore"):
         converted = array.astype(target)
     if target.kind in "iu" and (converted != array).any():
         raise UserError(f"{where}: expected {dtype}. Received: {array.min()} to {array.max()}")
     return converted
+
+
+def _large_integers(value: Any, otherwise: np.ndarray) -> np.ndarray:
+    """Lists of integers below and above 2**63, of which numpy makes floats."""
+    leaves = np.array(value, dtype=object)
+    if all(type(leaf) is int and 0 <= leaf < 2**64 for leaf in leaves.flat):
+        return leaves.astype(np.uint64)
+    return otherwise
 
 
 def _numpy_dtype(name: str, otherwise: np.dtype) -> np.dtype:

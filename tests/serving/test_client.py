@@ -1,104 +1,152 @@
-"""The client against the real server."""
+"""The client against real servers: the same requests and answers over REST and over gRPC."""
 
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
-import requests
 
 from keras_dl.errors import UserError
-from keras_dl.serving.client import is_serving, predict
-from keras_dl.serving.server.app import create_app
-from keras_dl.serving.server.config import ModelConfig
-from keras_dl.serving.server.inference import Inference
-from keras_dl.serving.server.metrics import Metrics
-from keras_dl.serving.server.store import ModelStore
+from keras_dl.serving import Client
 
 
-def test_arrays_and_lists_of_numbers(url):
+@pytest.fixture(scope="module", params=["REST", "gRPC"])
+def client(request, url, grpc_address):
+    with Client(url if request.param == "REST" else f"grpc://{grpc_address}", retries=0) as client:
+        yield client
+
+
+def test_arrays_and_lists_of_numbers(client):
     features = np.arange(12, dtype=np.float32).reshape(2, 3, 2)
-    outputs = predict(url, "sequences", {"features": features, "length": [3, 0]})
+    outputs = client.predict("sequences", {"features": features, "length": [3, 0]})
     np.testing.assert_array_equal(outputs["total"], [[6.0, 9.0], [0.0, 0.0]])
-    assert outputs["total"].dtype == np.float64
+    assert outputs["total"].dtype == np.float32
     assert outputs["is_empty"].dtype == bool and outputs["is_empty"].tolist() == [False, True]
 
 
-def test_a_single_output_has_its_name(url):
-    outputs = predict(url + "/", "hp2", {"x": np.float32(0.2)}, version=123)
-    assert list(outputs) == ["y"] and outputs["y"] == pytest.approx(2.1)
-    outputs = predict(url, "hp2", {"x": [[1, 2, 3]]}, signature_name="product")
+def test_a_single_output_has_its_name(client):
+    outputs = client.predict("hp2", {"x": 0.2}, version=123)
+    assert list(outputs) == ["y"] and outputs["y"] == np.float32(2.1) and outputs["y"].shape == ()
+    outputs = client.predict("hp2", {"x": [[1, 2, 3]]}, signature_name="product")
     np.testing.assert_array_equal(outputs["y"], [[6.0, 6.0]])
 
 
-def test_numbers_that_are_none(url):
-    outputs = predict(url, "hp2", {"x": [np.nan, np.inf, 1.0]})
-    np.testing.assert_array_equal(outputs["y"], [np.nan, np.inf, 2.5])
+def test_the_only_input_needs_no_name(client):
+    assert client.predict("hp2", {"": [2.0, 4.0]})["y"].tolist() == [3.0, 4.0]
+
+
+def test_a_label(client):
+    assert client.predict("half_plus_two", {"x": [2.0]}, label="stable")["y"].tolist() == [3.0]
+    with pytest.raises(UserError, match="Unrecognized servable version label: nope"):
+        client.predict("half_plus_two", {"x": [2.0]}, label="nope")
+    with pytest.raises(UserError, match="expected a version or a label. Received: version 1 and label 'a'"):
+        client.predict("half_plus_two", {"x": [2.0]}, version=1, label="a")
+
+
+def test_numbers_that_are_none(client):
+    outputs = client.predict("hp2", {"x": [np.nan, np.inf, 1.0, -np.inf]})
+    np.testing.assert_array_equal(outputs["y"], np.array([np.nan, np.inf, 2.5, -np.inf], np.float32))
 
 
 @pytest.mark.parametrize(
-    "text", [["wörld", b"a\0\xff"], ("wörld", b"a\0\xff"), np.array(["wörld", b"a\0\xff"], dtype=object)]
+    "text", [["wörld", b"a\0\n"], ("wörld", b"a\0\n"), np.array(["wörld", b"a\0\n"], dtype=object)]
 )
-def test_strings_and_bytes(url, text):
-    outputs = predict(url, "text", {"text": text})
-    assert outputs["raw_bytes"] == ["wörld".encode(), b"a\0\xff"]
-    assert outputs["upper"] == ["WöRLD", "A\0\ufffd"]
+def test_strings_and_bytes(client, text):
+    outputs = client.predict("text", {"text": text})
+    assert outputs["raw_bytes"].tolist() == ["wörld".encode(), b"a\0\n"]
+    assert outputs["upper"].tolist() == ["WöRLD", "A\0\n"] and outputs["upper"].dtype == object
     assert outputs["length"].tolist() == [6, 3]
-    assert predict(url, "text", {"text": text}, signature_name="joined") == {"joined": "wörlda\0\ufffd"}
+    joined = client.predict("text", {"text": text}, signature_name="joined")["joined"]
+    assert joined.shape == () and joined.item() == "wörlda\0\n"
 
 
-def test_one_value_of_bytes(url):
-    assert predict(url, "text", {"text": b"\0\xff"}, signature_name="same") == {"same_bytes": b"\0\xff"}
+def test_bytes_that_are_no_text(client):
+    assert client.predict("text", {"text": b"\0\xff"}, signature_name="same")["same_bytes"].item() == b"\0\xff"
 
 
-def test_the_servers_own_words(url):
-    with pytest.raises(UserError, match=r"hp2: the server refused the request: .*Missing named input: x"):
-        predict(url, "hp2", {"z": 1})
+def test_classify_and_regress(client):
+    examples = [{"x": 2.0}, {"x": np.array([-4.0]), "locale": "pt_BR", "ages": [1, 2], "raw": b"\xff"}]
+    assert client.classify("scores", examples, "classify_sign") == [
+        [("positive", 2.0), ("negative", -2.0)],
+        [("negative", 4.0), ("positive", -4.0)],
+    ]
+    values = client.regress("scores", examples, "regress_x_to_y")
+    assert values.dtype == np.float32 and values.tolist() == [3.0, 0.0]
+    assert client.regress("scores", [{"x": 0.2}]).tolist() == [np.float32(2.1)]
+    with pytest.raises(UserError, match="scores: feature x of example 1: expected a value or a list of values. Rec"):
+        client.regress("scores", [{"x": 1.0}, {"x": [[1.0]]}])
+
+
+def test_status_and_metadata(client):
+    (status,) = client.status("hp2")
+    assert status == (123, "AVAILABLE", "OK", "") and status.version == 123
+    assert client.metadata("sequences")["serving_default"] == {
+        "inputs": {
+            "features": {"dtype": "float32", "shape": [None, None, 2]},
+            "length": {"dtype": "int64", "shape": [None]},
+        },
+        "outputs": {"is_empty": {"dtype": "bool", "shape": [None]}, "total": {"dtype": "float32", "shape": [None, 2]}},
+    }
+    described = client.metadata("hp2", version=123)
+    assert described["serving_default"]["inputs"] == {"x": {"dtype": "float32", "shape": None}}
+    assert described["spin"]["inputs"] == {"steps": {"dtype": "int32", "shape": []}}
+    assert client.metadata("echo")["float16"]["outputs"]["y"]["dtype"] == "float16"
+    with pytest.raises(UserError, match="Could not find any versions of model foo"):
+        client.status("foo")
     with pytest.raises(UserError, match=r"Servable not found for request: Specific\(hp2, 5\)"):
-        predict(url, "hp2", {"x": 1}, version=5)
-    with pytest.raises(UserError, match=r"Servable not found for request: Latest\(\.\./hp2\)"):
-        predict(url, "../hp2", {"x": 1})
+        client.metadata("hp2", version=5)
 
 
-def test_nobody_answers(free_port):
-    url = f"http://127.0.0.1:{free_port()}"
-    with pytest.raises(UserError, match=f"no server answers at {url}.*`keras-dl serve hp2`"):
-        predict(url, "hp2", {"x": 1})
-    assert not is_serving(url, "hp2")
+def test_only_what_is_available(client):
+    assert client.is_available("hp2")
+    assert not client.is_available("foo")
 
 
-def test_a_server_that_is_too_slow(url):
-    with pytest.raises(UserError, match="within 0.2 seconds"):
-        predict(url, "hp2", {"steps": 2**31 - 1}, signature_name="spin", timeout=0.2)
+@pytest.mark.parametrize(
+    "name, inputs, options, words",
+    [
+        ("hp2", {"z": 1}, {}, r"hp2: the server refused the request: .*\bx\b"),
+        ("hp2", {"x": 1}, {"version": 5}, r"Servable not found for request: Specific\(hp2, 5\)"),
+        ("../hp2", {"x": 1}, {}, r"Servable not found for request: Latest\(\.\./hp2\)"),
+        ("hp2", {"x": 1}, {"signature_name": "nope"}, r'Serving signature.*"nope" not found'),
+        ("hp2", {"x": [1, 2]}, {"signature_name": "product"}, r"hp2: the server refused the request: .*In\[0\]"),
+    ],
+)
+def test_the_servers_own_words(client, name, inputs, options, words):
+    with pytest.raises(UserError, match=words):
+        client.predict(name, inputs, **options)
 
 
-def test_a_url_that_is_none():
-    with pytest.raises(UserError, match="expected a server's URL such as http://127.0.0.1:8501 and received"):
-        predict("localhost 8501", "hp2", {"x": 1})
+def test_many_threads_share_a_client(client):
+    answers = {}
+
+    def ask(number):
+        answers[number] = [client.predict("hp2", {"x": [number]})["y"].tolist() for _ in range(10)]
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert answers == {number: [[number / 2 + 2]] * 10 for number in range(16)}
 
 
-def test_another_kind_of_server(running):
-    async def page(scope, receive, send):
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/html")]})
-        await send({"type": "http.response.body", "body": b"<html>"})
-
-    with running(page) as url:
-        with pytest.raises(UserError, match=r"expected TensorFlow Serving's JSON from .* and received 200, text/html"):
-            predict(url, "hp2", {"x": 1})
-        assert not is_serving(url, "hp2")
+def test_a_model_that_is_too_slow(client):
+    with pytest.raises(UserError, match="hp2: the server refused the request|and received none"):
+        client.predict("hp2", {"steps": 2**31 - 1}, signature_name="spin")
 
 
-def test_is_serving_only_what_is_available(url, running, tmp_path):
-    assert is_serving(url, "hp2")
-    assert not is_serving(url, "foo")
-    (tmp_path / "broken" / "1").mkdir(parents=True)
-    store = ModelStore([ModelConfig("broken", tmp_path / "broken")])
-    store.poll()
-    with running(create_app(Inference(store, Metrics()))) as other:
-        assert requests.get(f"{other}/v1/models/broken", timeout=30).status_code == 200
-        assert not is_serving(other, "broken")
+@pytest.mark.parametrize("scheme", ["http", "grpc"])
+def test_a_timeout_is_told(scheme, url, grpc_address):
+    address = url if scheme == "http" else f"grpc://{grpc_address}"
+    with Client(address) as client:
+        client.predict("hp2", {"x": 1})
+        client.predict("hp2", {"steps": 1}, signature_name="spin")
+    with Client(address, timeout=0.3) as client, pytest.raises(UserError, match="within 0.3 seconds and received none"):
+        client.predict("hp2", {"steps": 2**31 - 1}, signature_name="spin")
 
 
 def test_the_client_needs_no_tensorflow():
-    code = "import sys, keras_dl.serving.client; sys.exit('tensorflow' in sys.modules)"
+    code = "import sys, keras_dl.serving; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": ":".join(sys.path)}).returncode == 0
