@@ -184,8 +184,6 @@ class ModelStore:
                     self._unload(name, version)
                 self._labels.pop(name, None)
             self._failures.clear()
-            for config in configs:  # before the policies change: the versions are those that the labels were asked for
-                self._assign_labels(config)
             self.poll()
             missing = [name for name in self.unavailable() if name not in before]
             if missing:
@@ -218,13 +216,13 @@ class ModelStore:
 
     def _follow(self, config: ModelConfig) -> None:
         """TF Serving's availability preserving policy, one action after the other until there is none left."""
+        self._assign_labels(config)
         try:
             wanted = wanted_versions(config)
         except OSError:  # out of reach for now: that says nothing about what is in memory
             return
         tried = set()
         while True:
-            self._assign_labels(config)  # to what was loaded, before anything is unloaded
             loaded = self._loaded.get(config.name, {})
             current = {
                 number for number in loaded if number in wanted and loaded[number].folder.parent == config.base_path
@@ -237,6 +235,7 @@ class ModelStore:
                 number = max(new)
                 tried.add(number)
                 self._load(config, number, wanted[number])
+                self._assign_labels(config)  # before the version that had them goes
             else:
                 break
 
