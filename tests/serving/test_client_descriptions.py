@@ -107,7 +107,7 @@ def test_shapes_of_nothing_are_those_of_the_description(asking, sizes, answer, s
 
 def test_texts_that_are_no_unicode(asking):
     """TensorFlow Serving writes them into JSON as they are."""
-    model = Model({"y": ("DT_STRING", [-1])}, b'{"outputs": ["a", "\\xff"]}')
+    model = Model({"y": ("DT_STRING", [-1])}, b'{"outputs": ["a", "\xff"]}')
     assert asking(model).predict("m", {"x": [1]})["y"].tolist() == ["a", b"\xff"]
 
 

@@ -242,6 +242,12 @@ def test_a_server_is_asked_by_its_url(ink, served, capsys):
     assert lines(capsys)[-3:] == [f"ink, the server at {served}:", "  ink: 5.0", "  text: 5.0"]
 
 
+def test_a_server_is_asked_over_grpc(ink, grpc_address, capsys):
+    outputs = show_prediction("text", ink, given='{"text": ["ü"]}', url=f"grpc://{grpc_address}")
+    assert outputs["upper"].tolist() == ["ü"] and outputs["length"].tolist() == [2]
+    assert lines(capsys)[0] == f"text, the server at grpc://{grpc_address}:"
+
+
 def test_a_server_at_the_default_address_is_found(ink, served, monkeypatch, capsys):
     monkeypatch.setattr(reading, "DEFAULT_URL", served)
     assert show_prediction("ink", ink, given=TWO)["ink"].tolist() == [5]
