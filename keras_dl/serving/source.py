@@ -18,7 +18,6 @@ class SavedModels:
         names: those to serve. Empty: all that are exported, also those that come later.
 
     Attributes:
-        file: that is followed.
         root: the folder that a client may reload models from.
 
     Raises:
@@ -26,7 +25,8 @@ class SavedModels:
     """
 
     def __init__(self, folder: Path, names: Sequence[str] = ()):
-        self.file, self.root = folder / LIVE, folder
+        self.root = folder
+        self._file = folder / LIVE
         self._folder, self._names = folder.absolute(), list(names)
 
     def read(self) -> list[ModelConfig]:
@@ -38,7 +38,7 @@ class SavedModels:
         names = self._names or [name for name in there if exported_versions(self._folder, name)]
         if not names:
             raise UserError("expected a model to serve and found none: make one with keras-dl tune pipelines/NAME.py")
-        live = {config.name: config for config in read_model_config(_text(self.file))} if self.file.is_file() else {}
+        live = {config.name: config for config in read_model_config(_text(self._file))} if self._file.is_file() else {}
         default = {name: ModelConfig(name, self._folder / name) for name in names}
         # Its base paths are those of a container.
         return [
@@ -53,7 +53,6 @@ class ConfigFile:
         file: a ModelServerConfig in protobuf's text form.
 
     Attributes:
-        file: the same.
         root: None: no client may reload models from elsewhere.
 
     Raises:
@@ -61,38 +60,15 @@ class ConfigFile:
     """
 
     def __init__(self, file: Path):
-        self.file, self.root = file, None
+        self.root = None
+        self._file = file
 
     def read(self) -> list[ModelConfig]:
         """The models as they are configured now."""
-        return read_model_config(_text(self.file))
+        return read_model_config(_text(self._file))
 
 
 Source = SavedModels | ConfigFile
-
-
-class Follower:
-    """Tells when the file of a source has changed.
-
-    Args:
-        source: whose file is looked at; a file that is not there is a state like any other.
-    """
-
-    def __init__(self, source: Source):
-        self._source = source
-        self._seen = self._look()
-
-    def changed(self) -> bool:
-        """Whether the file is another one than when this was last asked."""
-        before, self._seen = self._seen, self._look()
-        return before != self._seen
-
-    def _look(self):
-        try:
-            stat = self._source.file.stat()
-        except OSError:
-            return None
-        return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
 
 def _text(file: Path) -> str:

@@ -11,7 +11,7 @@ from keras_dl.durable import write_bytes
 from keras_dl.errors import UserError
 from keras_dl.serving.configuration import model_config_text
 from keras_dl.serving.server.config import ModelConfig
-from keras_dl.serving.source import Follower, Source
+from keras_dl.serving.source import Source
 
 BINARY = "tensorflow_model_server"
 IMAGE = "tensorflow/serving"
@@ -91,22 +91,24 @@ def _in_container(configs):
 
 
 def _run(command, source, folder, place) -> int:
-    def write():
-        write_bytes(folder / _CONFIG, model_config_text(place(source.read())).encode())
+    def read():
+        return model_config_text(place(source.read()))
 
-    follower = Follower(source)
-    write()
+    text, told = read(), ""
+    write_bytes(folder / _CONFIG, text.encode())
     child = subprocess.Popen(command)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda received, _: child.send_signal(received))
     while True:
         try:
             code = child.wait(_POLL_SECONDS)
-        except subprocess.TimeoutExpired:
-            if follower.changed():
-                try:
-                    write()
-                except (UserError, OSError) as error:  # it goes on with what it has
-                    print(f"the models stay as they are: {error}", flush=True)
-        else:
             return code if code >= 0 else 128 - code  # as a shell reports an end by a signal
+        except subprocess.TimeoutExpired:
+            try:
+                if (found := read()) != text:
+                    write_bytes(folder / _CONFIG, found.encode())
+                text, told = found, ""
+            except (UserError, OSError) as error:  # it goes on with what it has
+                if str(error) != told:
+                    told = str(error)
+                    print(f"the models stay as they are: {told}", flush=True)

@@ -7,7 +7,7 @@ import pytest
 from keras_dl.errors import UserError
 from keras_dl.serving.configuration import model_config_text
 from keras_dl.serving.server.config import ModelConfig, VersionPolicy
-from keras_dl.serving.source import ConfigFile, Follower, SavedModels
+from keras_dl.serving.source import ConfigFile, SavedModels
 
 
 @pytest.fixture
@@ -71,16 +71,3 @@ def test_a_models_config_that_cannot_be_read(tmp_path, content, match):
         file.write_bytes(content)
     with pytest.raises(UserError, match=match):
         ConfigFile(file).read()
-
-
-def test_a_follower_tells_each_change_once(folder):
-    follower, file = Follower(SavedModels(folder)), folder / "models.config"
-    assert not follower.changed()
-    file.write_text("model_config_list {}")
-    assert follower.changed() and not follower.changed()
-    replacement = folder / "new"
-    replacement.write_text("model_config_list {}")
-    replacement.rename(file)  # the same length, another file
-    assert follower.changed() and not follower.changed()
-    file.unlink()
-    assert follower.changed() and not follower.changed()

@@ -7,17 +7,19 @@ import threading
 
 import tensorflow as tf
 import uvicorn
+from starlette.applications import Starlette
 
 from keras_dl.errors import UserError
 from keras_dl.serving.server.app import create_app
 from keras_dl.serving.server.batching import Batching
+from keras_dl.serving.server.config import ModelConfig
 from keras_dl.serving.server.connections import guarded_protocol, raise_file_limit
 from keras_dl.serving.server.curl import curl_example
 from keras_dl.serving.server.inference import Inference
 from keras_dl.serving.server.limits import Limits
 from keras_dl.serving.server.metrics import Metrics
 from keras_dl.serving.server.store import ModelStore
-from keras_dl.serving.source import Follower, Source
+from keras_dl.serving.source import Source
 
 logger = logging.getLogger(__name__)
 
@@ -38,13 +40,14 @@ def run_embedded(
         batching: how requests are put together; None: not at all.
     """
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it calls the loader that TF Serving uses deprecated
-    follower, stop = Follower(source), threading.Event()
-    with ModelStore(source.read()) as store:
+    configs, stop = source.read(), threading.Event()
+    with ModelStore(configs) as store:
         inference = Inference(store, Metrics(), batching)
-        server = _rest_server(inference)
+        app, server = _rest_server(inference)
         grpc_server = None if grpc_port is None else _grpc_server(inference, source, host, grpc_port)
 
         def end(*_) -> None:
+            app.state.draining = True
             stop.set()
             server.should_exit = True
 
@@ -53,7 +56,7 @@ def run_embedded(
             signal.signal(number, end)
         url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
         threading.Thread(target=_announce, args=(store, url, grpc_port, stop), daemon=True).start()
-        threading.Thread(target=follow, args=(follower, source, store, stop), daemon=True).start()
+        threading.Thread(target=follow, args=(source, configs, store, stop), daemon=True).start()
         server.run(sockets=[listener])
         stop.set()
         if grpc_server is not None:
@@ -62,30 +65,36 @@ def run_embedded(
     return 0
 
 
-def follow(follower: Follower, source: Source, store: ModelStore, stop: threading.Event) -> None:
+def follow(source: Source, configs: list[ModelConfig], store: ModelStore, stop: threading.Event) -> None:
     """Reloads the configuration of a store whenever that of the source has changed, until `stop` is set.
 
-    What is refused, such as a label of a version that is still loading, is tried again until it is taken or changed.
+    One that cannot be read or is refused changes nothing and is tried again until it is mended.
+
+    Args:
+        source: looked at once a second.
+        configs: what the store has.
+        store: of the models.
+        stop: ends it.
     """
-    pending, told = False, ""
+    told = ""
     while not stop.wait(_FOLLOW_SECONDS):
-        pending = follower.changed() or pending
-        if not pending:
-            continue
         try:
-            store.reload(source.read(), labels_wait=True)
-            pending, told = False, ""
+            found = source.read()
+            if found != configs:
+                store.reload(found, labels_wait=True)
+            configs, told = found, ""
         except (UserError, tf.errors.OpError) as error:
             if str(error) != told:
                 told = str(error)
-                logger.warning("the configuration stays as it is, and is tried again: %s", told)
+                logger.warning("the configuration stays as it is: %s", told)
 
 
-def _rest_server(inference: Inference) -> uvicorn.Server:
+def _rest_server(inference: Inference) -> tuple[Starlette, uvicorn.Server]:
     limits = Limits()
     raise_file_limit()
+    app = create_app(inference, limits)
     config = uvicorn.Config(
-        create_app(inference, limits),
+        app,
         http=guarded_protocol(limits),
         ws="none",
         lifespan="off",
@@ -93,7 +102,7 @@ def _rest_server(inference: Inference) -> uvicorn.Server:
         access_log=False,
         timeout_graceful_shutdown=_DRAIN_SECONDS,
     )
-    return uvicorn.Server(config)
+    return app, uvicorn.Server(config)
 
 
 def _grpc_server(inference: Inference, source: Source, host: str, port: int):
