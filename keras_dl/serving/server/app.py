@@ -24,7 +24,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route
 
-from keras_dl.serving.server.codec import decode_predict, encode_predict, read_document
+from keras_dl.serving.server.awaiting import awaited
+from keras_dl.serving.server.codec import Document, decode_predict, encode_predict, read_document
 from keras_dl.serving.server.errors import code_name, error_answer, operation_answer
 from keras_dl.serving.server.example_codec import decode_examples, encode_classifications, encode_regressions
 from keras_dl.serving.server.examples import classifications, example_inputs, regressions
@@ -143,25 +144,22 @@ class _Rest:
         if target.action == "metadata":
             return JSONResponse(_metadata(self._get(target)))
         body = await read_body(request, self._limits)
-        document, signature_name = await _run(len(body), read_document, body, self._limits.nesting)
-        if target.action == "predict":
-            answer = await self._predict(target, document, signature_name, len(body))
-        else:
-            answer = await self._examples(target, document, signature_name, len(body))
+        document = await _run(len(body), read_document, body, self._limits.nesting)
+        answer = await (self._predict if target.action == "predict" else self._examples)(target, document, len(body))
         return Response(answer, media_type="application/json")
 
-    async def _predict(self, target: Target, document: dict, signature_name: str, size: int) -> bytes:
+    async def _predict(self, target: Target, document: Document, size: int) -> bytes:
         model = self._get(target)
-        request = await _run(size, decode_predict, document, signature_name, model.input_dtypes)
-        outputs = await asyncio.wrap_future(self._inference.submit(model, request.signature_name, request.inputs))
+        request = await _run(size, decode_predict, document, model.input_dtypes)
+        outputs = await awaited(self._inference.submit(model, request.signature_name, request.inputs))
         return await _run(_bytes(outputs), encode_predict, outputs, request.rows)
 
-    async def _examples(self, target: Target, document: dict, signature_name: str, size: int) -> bytes:
-        examples = await _run(size, decode_examples, document)
+    async def _examples(self, target: Target, document: Document, size: int) -> bytes:
+        examples = await _run(size, decode_examples, document.members)
         model = self._get(target)
-        signature_name, inputs = example_inputs(model, signature_name, examples, target.action)
+        signature_name, inputs = example_inputs(model, document.signature_name, examples, target.action)
         api = _API[target.action]
-        outputs = await asyncio.wrap_future(self._inference.submit(model, signature_name, inputs, api=api))
+        outputs = await awaited(self._inference.submit(model, signature_name, inputs, api=api))
         if target.action == "classify":
             results = classifications(outputs, len(examples))
             return await _run(_bytes(outputs), encode_classifications, results)

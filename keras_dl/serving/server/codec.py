@@ -13,6 +13,7 @@ finds the first thing that is wrong.
 
 import base64
 import json
+from array import array as packed
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain
@@ -36,6 +37,21 @@ from keras_dl.serving.server.refusals import (
 
 
 @dataclass(frozen=True)
+class Document:
+    """The JSON object of a request.
+
+    Attributes:
+        members: its values by name.
+        signature_name: the signature that it asks for, "" where it gives none.
+        may_have_booleans: False where the text has no "true" and no "false", so that nobody has to look for them.
+    """
+
+    members: dict[str, Any]
+    signature_name: str = ""
+    may_have_booleans: bool = True
+
+
+@dataclass(frozen=True)
 class PredictRequest:
     """A decoded predict request.
 
@@ -51,8 +67,8 @@ class PredictRequest:
     rows: bool
 
 
-def read_document(body: bytes, most_levels: int = 1_000_000) -> tuple[dict[str, Any], str]:
-    """The object in a request's body and the name of the signature that it asks for, "" where it gives none.
+def read_document(body: bytes, most_levels: int = 1_000_000) -> Document:
+    """The object in a request's body.
 
     Args:
         body: JSON in UTF-8; bare ``NaN``, ``Infinity`` and ``-Infinity`` are numbers, text after the value is ignored.
@@ -61,24 +77,21 @@ def read_document(body: bytes, most_levels: int = 1_000_000) -> tuple[dict[str, 
     Raises:
         tf.errors.InvalidArgumentError: it is no JSON object, or ``signature_name`` is no string.
     """
-    document = parse(body, most_levels)
-    if not isinstance(document, dict):
-        raise invalid(f"JSON Value: {shown(document)} Is not object")
-    name = document.get("signature_name", "")
+    members = parse(body, most_levels)
+    if not isinstance(members, dict):
+        raise invalid(f"JSON Value: {shown(members)} Is not object")
+    name = members.get("signature_name", "")
     if not isinstance(name, str):
         problem = "not formatted correctly. 'signature_name' key must be a string value."
-        raise invalid(f"JSON Value: {shown(document)} {problem}")
-    return document, name
+        raise invalid(f"JSON Value: {shown(members)} {problem}")
+    return Document(members, name, b"true" in body or b"false" in body)
 
 
-def decode_predict(
-    document: Mapping[str, Any], signature_name: str, signatures: Mapping[str, Mapping[str, tf.DType]]
-) -> PredictRequest:
+def decode_predict(document: Document, signatures: Mapping[str, Mapping[str, tf.DType]]) -> PredictRequest:
     """Reads the tensors of ``:predict``, in row format ("instances") or column format ("inputs").
 
     Args:
         document: the request.
-        signature_name: the signature that it asks for; "" stands for serving_default.
         signatures: for each signature its inputs' names and dtypes. The dtype comes from here, the shape from the
             data, as in TF Serving.
 
@@ -86,24 +99,24 @@ def decode_predict(
         tf.errors.InvalidArgumentError: the request is not what the signature needs; the message says where.
         tf.errors.UnimplementedError: an input's dtype has no JSON form (complex, half).
     """
-    signature_name = signature_name or "serving_default"
-    if signature_name not in signatures:
-        raise invalid(f'Serving signature name: "{signature_name}" not found in signature def')
-    dtypes = signatures[signature_name]
+    name, members = document.signature_name or "serving_default", document.members
+    if name not in signatures:
+        raise invalid(f'Serving signature name: "{name}" not found in signature def')
+    dtypes = signatures[name]
     if not dtypes:
-        raise invalid(f"Failed to get input map for signature: {signature_name}")
-    if "instances" in document:
-        if "inputs" in document:
+        raise invalid(f"Failed to get input map for signature: {name}")
+    if "instances" in members:
+        if "inputs" in members:
             problem = "Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist "
-            raise invalid(f"JSON Value: {shown(document)} {problem}")
-        rows = document["instances"]
+            raise invalid(f"JSON Value: {shown(members)} {problem}")
+        rows = members["instances"]
         if not isinstance(rows, list):
-            raise invalid(f"JSON Value: {shown(document)} Expecting 'instances' to be an list/array")
+            raise invalid(f"JSON Value: {shown(members)} Expecting 'instances' to be an list/array")
         if not rows:
-            raise invalid(f"JSON Value: {shown(document)} No values in 'instances' array")
-        return PredictRequest(signature_name, _from_rows(rows, dtypes), rows=True)
-    if "inputs" in document:
-        return PredictRequest(signature_name, _from_columns(document["inputs"], dtypes), rows=False)
+            raise invalid(f"JSON Value: {shown(members)} No values in 'instances' array")
+        return PredictRequest(name, _from_rows(rows, dtypes, document.may_have_booleans), rows=True)
+    if "inputs" in members:
+        return PredictRequest(name, _from_columns(members["inputs"], dtypes, document.may_have_booleans), rows=False)
     raise invalid("Missing 'inputs' or 'instances' key")
 
 
@@ -148,24 +161,24 @@ def encode(key: str, answer: Any, arrays) -> bytes:
     return json.dumps({key: answer}, default=_shortest).encode()
 
 
-def _from_rows(rows: list, dtypes: Mapping[str, tf.DType]) -> dict[str, np.ndarray]:
+def _from_rows(rows: list, dtypes: Mapping[str, tf.DType], booleans: bool) -> dict[str, np.ndarray]:
     named = is_object(rows[0])
-    if named:
-        if all(isinstance(row, dict) and row.keys() == dtypes.keys() for row in rows):
-            arrays = {name: _array([row[name] for row in rows], dtype) for name, dtype in dtypes.items()}
-        else:
-            arrays = {"": None}
-    elif len(dtypes) > 1:
+    if not named and len(dtypes) > 1:
         needed = "list of objects as multiple input tensors required as per tensorinfo_map"
         raise invalid(f"instances is a plain list, but expecting {needed}: {','.join(sorted(dtypes))}")
+    if not named:
+        columns = dict.fromkeys(dtypes, rows)
+    elif all(is_object(row) and row.keys() == dtypes.keys() for row in rows):
+        columns = {name: [row[name] for row in rows] for name in dtypes}
     else:
-        arrays = {name: _array(rows, dtype) for name, dtype in dtypes.items()}
+        refuse_rows(rows, dtypes, named)
+    arrays = {name: _array(column, dtypes[name], booleans) for name, column in columns.items()}
     if any(array is None for array in arrays.values()):
         refuse_rows(rows, dtypes, named)
     return arrays
 
 
-def _from_columns(value: Any, dtypes: Mapping[str, tf.DType]) -> dict[str, np.ndarray]:
+def _from_columns(value: Any, dtypes: Mapping[str, tf.DType], booleans: bool) -> dict[str, np.ndarray]:
     if not is_object(value):
         if len(dtypes) > 1:
             needed = "an object as multiple input tensors required as per tensorinfo_map"
@@ -175,13 +188,13 @@ def _from_columns(value: Any, dtypes: Mapping[str, tf.DType]) -> dict[str, np.nd
     for name, dtype in dtypes.items():
         if name not in value:
             raise invalid(f"Missing named input: {name} in 'inputs' object.")
-        arrays[name] = _array(value[name], dtype)
+        arrays[name] = _array(value[name], dtype, booleans)
         if arrays[name] is None:
             refuse_column(value[name], dtype)
     return arrays
 
 
-def _array(value: Any, dtype: tf.DType) -> np.ndarray | None:
+def _array(value: Any, dtype: tf.DType, booleans: bool) -> np.ndarray | None:
     """The tensor that a JSON value is; None if it is none of the dtype."""
     shape, leaves = [], [value]
     while leaves and type(leaves[0]) is list:
@@ -190,22 +203,39 @@ def _array(value: Any, dtype: tf.DType) -> np.ndarray | None:
             return None
         shape += sizes
         leaves = list(chain.from_iterable(leaves))
-    if dtype not in PYTHON_TYPES or not set(map(type, leaves)) <= PYTHON_TYPES[dtype]:
+    if dtype in (tf.float32, tf.float64):
+        tensor = _floats(leaves, dtype, booleans)
+    elif dtype not in PYTHON_TYPES or not set(map(type, leaves)) <= PYTHON_TYPES[dtype]:
         return None
-    if dtype == tf.string:
-        if any(isinstance(leaf, dict) and is_object(leaf) for leaf in leaves):
-            return None
-        array = np.empty(len(leaves), object)
-        array[:] = [_bytes(leaf) for leaf in leaves]
-        return array.reshape(shape)
+    else:
+        tensor = _strings(leaves) if dtype == tf.string else _exact(leaves, dtype)
+    return None if tensor is None else tensor.reshape(shape)
+
+
+def _floats(leaves: list, dtype: tf.DType, booleans: bool) -> np.ndarray | None:
+    if booleans and bool in set(map(type, leaves)):
+        return None
+    try:
+        numbers = np.array(packed("d", leaves))  # refuses all but numbers, and booleans, which it takes for 0 and 1
+    except TypeError:
+        return None
+    with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite without a word, as there
+        return numbers.astype(dtype.as_numpy_dtype, copy=False)
+
+
+def _strings(leaves: list) -> np.ndarray | None:
+    if any(isinstance(leaf, dict) and is_object(leaf) for leaf in leaves):
+        return None
+    strings = np.empty(len(leaves), object)
+    strings[:] = [_bytes(leaf) for leaf in leaves]
+    return strings
+
+
+def _exact(leaves: list, dtype: tf.DType) -> np.ndarray | None:
+    """Integers or booleans."""
     if dtype.is_integer and leaves and not dtype.min <= min(leaves) <= max(leaves) <= dtype.max:
         return None
-    # Through float64, as a JSON number is read: what is too large for float32 becomes infinite without a word.
-    array = np.array(leaves, np.float64 if dtype.is_floating else dtype.as_numpy_dtype).reshape(shape)
-    if dtype == tf.float32:
-        with np.errstate(over="ignore"):
-            return array.astype(np.float32)
-    return array
+    return np.array(leaves, dtype.as_numpy_dtype)
 
 
 def _bytes(leaf: str | dict) -> bytes:

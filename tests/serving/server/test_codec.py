@@ -17,8 +17,8 @@ MIXED = {"i": tf.int32, "s": tf.string, "f": tf.float32, "d": tf.float64}
 
 def decode(body, dtypes):
     body = body if isinstance(body, bytes | str) else json.dumps(body)
-    document, name = read_document(body if isinstance(body, bytes) else body.encode())
-    return decode_predict(document, name, {"serving_default": dtypes, "other": INT})
+    document = read_document(body if isinstance(body, bytes) else body.encode())
+    return decode_predict(document, {"serving_default": dtypes, "other": INT})
 
 
 def values(body, dtypes):
@@ -208,6 +208,12 @@ def test_half_a_million_brackets():
     assert "key must be a string value" in refusal(b'{"signature_name": ' + brackets + b"}")
     with pytest.raises(tf.errors.InvalidArgumentError, match="Nested deeper than 1025 levels"):
         read_document(b'{"nested": ' + brackets + b"}", most_levels=1025)
+
+
+def test_booleans_are_no_numbers_wherever_the_word_stands():
+    assert values('{"instances": [1], "true": 0}', FLOAT).tolist() == [1]
+    for value in ("true", "[0.5, false]", "[[1, 2], [3, true]]"):
+        assert "is not of expected type: float" in refusal(f'{{"inputs": {value}}}')
 
 
 def test_messages_show_only_the_beginning_of_a_large_body():

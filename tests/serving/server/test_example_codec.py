@@ -12,8 +12,8 @@ from keras_dl.serving.server.example_codec import decode_examples, encode_classi
 
 
 def decode(body):
-    document, _ = read_document(body.encode() if isinstance(body, str) else json.dumps(body).encode())
-    return [tf.train.Example.FromString(example).features.feature for example in decode_examples(document)]
+    members = read_document(body.encode() if isinstance(body, str) else json.dumps(body).encode()).members
+    return [tf.train.Example.FromString(example).features.feature for example in decode_examples(members)]
 
 
 def feature(text):
