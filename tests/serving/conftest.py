@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import socket
 import threading
 import time
@@ -301,3 +302,17 @@ def grpc_address(store):
     yield f"127.0.0.1:{port}"
     server.stop(None).wait()
     inference.close(5)
+
+
+@pytest.fixture(scope="module")  # no longer: while it runs no test of another module could start an event loop
+def browser():
+    """A browser of this machine, without a window; what wants one is skipped where there is none."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install -e .[test]")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    program = next((found for name in names if (found := shutil.which(name))), None)
+    if program is None:
+        pytest.skip(f"needs one of {', '.join(names)} to look at the page")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        browser.close()
