@@ -66,10 +66,17 @@ def _endpoint(where, function, inputs):
 
     @functools.wraps(function, assigned=("__name__",), updated=())
     def answer(*tensors):
-        tensors = [
-            tensor if tensor.dtype == t else tf.cast(tensor, t) for tensor, t in zip(tensors, dtypes, strict=True)
-        ]
-        outputs = function(*tensors)
+        tensors = [tf.cast(tensor, dtype) for tensor, dtype in zip(tensors, dtypes, strict=True)]
+        try:
+            outputs = function(*tensors)
+        except (ValueError, TypeError, NotImplementedError, AttributeError) as error:
+            if tf.executing_eagerly():
+                raise
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(
+                f"{where} cannot be made a graph: {reason}. It is traced without autograph: "
+                "loops and conditions on tensors are tf.while_loop and tf.cond"
+            ) from error
         if not isinstance(outputs, dict) or not outputs:
             raise UserError(f"{where} must return a dictionary of named tensors. Received: {type(outputs).__name__}")
         return {name: _output(where, name, tensor) for name, tensor in outputs.items()}
@@ -82,9 +89,7 @@ def _output(where, name, tensor):
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise UserError(f"{where}: outputs are named with letters, digits, _ . and -. Received: {name!r}")
     if isinstance(tensor, tf.RaggedTensor | tf.SparseTensor | tf.IndexedSlices):
-        raise UserError(
-            f"{where}: output {name} is a {type(tensor).__name__}, which no answer can hold: .to_tensor() it"
-        )
+        raise UserError(f"{where}: output {name} is a {type(tensor).__name__}: make it dense, .to_tensor()")
     tensor = tf.convert_to_tensor(tensor)
     if tensor.dtype in _COMPLEX:
         raise UserError(
@@ -93,13 +98,14 @@ def _output(where, name, tensor):
     return tf.cast(tensor, tf.float32) if tensor.dtype in _HALF else tensor
 
 
-def archive_of(model: keras.Model, endpoints: dict[str, Endpoint]) -> keras.export.ExportArchive:
-    """The archive of a model with these endpoints, traced.
+def write_archive(model: keras.Model, endpoints: dict[str, Endpoint], folder: str) -> None:
+    """Traces the endpoints and writes them as a SavedModel.
 
     Tables are tracked that the model holds, or that a signature's function refers to, in its closure or as a global.
 
     Raises:
-        UserError: if an endpoint cannot be traced.
+        UserError: if an endpoint cannot be traced, or uses a table that is held by nothing.
+        OSError, tf.errors.OpError: if the folder cannot be written.
     """
     archive = keras.export.ExportArchive()
     archive.track(model)
@@ -107,28 +113,10 @@ def archive_of(model: keras.Model, endpoints: dict[str, Endpoint]) -> keras.expo
     holder.found = [each for endpoint in endpoints.values() for each in _referred(endpoint.own, {id(model)})]
     archive.track(holder)
     for name, endpoint in endpoints.items():
-        try:
-            with _without_cudnn(model):
-                archive.add_endpoint(name, endpoint.function, list(endpoint.inputs))
-        except UserError:
-            raise
-        except (ValueError, TypeError, NotImplementedError, AttributeError, tf.errors.OpError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise UserError(
-                f"signature {name!r} cannot be made a graph: {reason}. It is traced without autograph: loops and "
-                "conditions on tensors are tf.while_loop and tf.cond"
-            ) from error
-    return archive
-
-
-def write_archive(archive: keras.export.ExportArchive, folder: str) -> None:
-    """Writes it as a SavedModel.
-
-    Raises:
-        UserError: if a signature uses a table that is tracked nowhere.
-    """
+        archive.add_endpoint(name, endpoint.function, list(endpoint.inputs))
     try:
-        archive.write_out(folder, verbose=False)
+        with _without_cudnn(model):
+            archive.write_out(folder, verbose=False)
     except AssertionError as error:
         if "untracked" not in str(error):
             raise

@@ -46,6 +46,8 @@ def request_arrays(pipeline: Pipeline, endpoint: Endpoint, request: dict) -> Arr
         except (ValueError, TypeError, tf.errors.OpError) as error:
             raise _cannot_answer(pipeline, error) from error
         arrays[spec.name] = np.asarray(tensor.numpy(), object if spec.dtype == tf.string else None)
+    if has_rows(endpoint.shapes) and any(array.shape[:1] == (0,) for array in arrays.values()):
+        raise UserError(f"request(example) of {pipeline.name} must give a row at least. Received: none")
     return arrays
 
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras_dl.errors import UserError
 from keras_dl.pipeline import Pipeline
 from keras_dl.serving.clean import ModelFailed, clean_process, start_clean_process
-from keras_dl.serving.endpoints import archive_of, endpoints_of, write_archive
+from keras_dl.serving.endpoints import endpoints_of, write_archive
 from keras_dl.serving.expected import expected_answers, request_arrays
 from keras_dl.serving.manifest import build_manifest, write_manifest
 from keras_dl.serving.measured import check_answers, measure_signatures
@@ -54,11 +54,10 @@ def export(
     endpoints = endpoints_of(pipeline, model)
     request = request_arrays(pipeline, endpoints["serving_default"], request)
     expected = expected_answers(pipeline, endpoints["serving_default"], request)
-    archive = archive_of(model, endpoints)
     target = saved_models / pipeline.name / str(version)
     try:
         with staged(saved_models, pipeline.name, version) as folder:
-            write_archive(archive, str(folder))
+            write_archive(model, endpoints, str(folder))
             graph = read_graph(folder)
             traps = graph_traps(graph)
             _refuse(traps)

@@ -4,8 +4,7 @@ import contextlib
 import os
 import resource
 import subprocess
-import sys
-from pathlib import Path
+import threading
 
 import keras
 import numpy as np
@@ -15,7 +14,8 @@ import tensorflow as tf
 from keras_dl.errors import UserError
 from keras_dl.pipeline import Pipeline
 from keras_dl.serving.export import export
-from keras_dl.serving.staging import check_writable
+from keras_dl.serving.manifest import read_manifest
+from keras_dl.serving.traps import find_traps
 
 
 def build(units=3):
@@ -41,6 +41,12 @@ def model():
     return build()
 
 
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory, model):
+    """Version 7 of the model; not to be written to."""
+    return export(Level(), model, tmp_path_factory.mktemp("exported") / "saved_models", 7, REQUEST)
+
+
 def left(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() or path.name[0] == ".")
 
@@ -48,42 +54,37 @@ def left(folder):
 # ---------------------------------------------------------------------------- what comes out
 
 
-def test_the_layout_is_that_of_tensorflow_serving(tmp_path, model):
-    target = export(Level(), model, tmp_path / "saved_models", 7, REQUEST)
-    assert target == tmp_path / "saved_models" / "level" / "7"
-    assert (target / "saved_model.pb").is_file() and (target / "variables" / "variables.index").is_file()
-    assert [path.name for path in target.parent.iterdir()] == ["7"]
+def test_the_layout_is_that_of_tensorflow_serving(exported):
+    assert exported.parts[-3:] == ("saved_models", "level", "7")
+    assert (exported / "saved_model.pb").is_file() and (exported / "variables" / "variables.index").is_file()
+    assert [path.name for path in exported.parent.iterdir()] == ["7"]
+    assert find_traps(exported) == []
 
 
 @pytest.mark.parametrize("batch, time", [(1, 1), (3, 17)])
-def test_it_answers_as_the_model_does_for_any_batch_and_length(tmp_path, model, batch, time):
-    served = tf.saved_model.load(str(export(Level(), model, tmp_path, 1, REQUEST))).signatures["serving_default"]
+def test_it_answers_as_the_model_does_for_any_batch_and_length(exported, model, batch, time):
+    served = tf.saved_model.load(str(exported)).signatures["serving_default"]
     x = signals(batch, time)
     np.testing.assert_allclose(served(signal=x)["level"], model(x, training=False), rtol=1e-5)
 
 
-FRESH = """
-import sys
-import numpy as np
-import tensorflow as tf
-served = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
-(_, inputs), = [served.structured_input_signature]
-print({name: (spec.shape.as_list(), spec.dtype.name) for name, spec in inputs.items()})
-np.save(sys.argv[3], served(signal=tf.constant(np.load(sys.argv[2])))["level"])
-assert not [name for name in sys.modules if name.startswith("keras_dl")]
-"""
+def test_what_could_be_better_is_told(tmp_path, model, capsys):
+    export(Level(), model, tmp_path, 1, REQUEST)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(
+        "note   serving_default: requests of different lengths are not run together: zeros behind axis 1 of signal "
+        "change level by up to "
+    )
+    assert "mask the raw input (keras.layers.Masking as the first layer)" in line
 
 
-def test_a_process_without_keras_dl_loads_it(tmp_path, model):
-    target = export(Level(), model, tmp_path / "saved_models", 1, REQUEST)
-    np.save(tmp_path / "x.npy", signals(2, 9))
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    files = [str(target), str(tmp_path / "x.npy"), str(tmp_path / "y.npy")]
-    command = [sys.executable, "-c", FRESH, *files]
-    answer = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
-    assert answer.returncode == 0, answer.stderr
-    assert answer.stdout.strip() == "{'signal': ([None, None, 2], 'float32')}"
-    np.testing.assert_allclose(np.load(tmp_path / "y.npy"), model(signals(2, 9), training=False), rtol=1e-5)
+def test_nothing_is_told_of_a_masked_one(tmp_path, capsys):
+    signal = keras.Input((None, 2), name="signal")
+    x = keras.layers.Bidirectional(keras.layers.GRU(2, bias_initializer="ones"))(keras.layers.Masking()(signal))
+    target = export(Level(), keras.Model(signal, x), tmp_path, 1, REQUEST)
+    assert capsys.readouterr().out == ""
+    batching = read_manifest(target)["signatures"]["serving_default"]["batching"]
+    assert (batching["rows_independent"], batching["padded_axes"]) == (True, {"signal": [1]})
 
 
 class TwoWays(Level):
@@ -148,11 +149,11 @@ def test_several_inputs(tmp_path):
 # ---------------------------------------------------------------------------- what is refused, and leaves nothing
 
 
-def test_a_version_is_never_written_twice(tmp_path, model):
-    target = export(Level(), model, tmp_path, 1, REQUEST)
+def test_a_version_is_never_written_twice(exported):
+    target, root = exported, exported.parents[1]
     before = {path: path.read_bytes() for path in target.rglob("*") if path.is_file()}
-    with pytest.raises(UserError, match="level/1 is there already: a version never changes"):
-        export(Level(), build(4), tmp_path, 1, REQUEST)
+    with pytest.raises(UserError, match="level/7 is there already: a version never changes"):
+        export(Level(), build(4), root, 7, REQUEST)
     assert {path: path.read_bytes() for path in target.rglob("*") if path.is_file()} == before
 
 
@@ -228,6 +229,46 @@ def test_other_text_is_another_answer(tmp_path, model):
         export(Counting(), model, tmp_path, 1, REQUEST)
 
 
+def test_without_rows_it_must_answer_too(tmp_path, model):
+    """Keras answers no rows; the graph counts them before."""
+
+    class Counting(Level):
+        def signatures(self, model):
+            def level(signal):
+                if not tf.executing_eagerly():
+                    tf.debugging.assert_greater(tf.shape(signal)[0], 0, "no rows")
+                return {"level": model(signal)}
+
+            return {"serving_default": (level, [tf.TensorSpec([None, None, 2], tf.float32, name="signal")])}
+
+    with pytest.raises(UserError, match=r"cannot answer what the model answers, {'signal': \[0, 5, 2\]}: .*no rows"):
+        export(Counting(), model, tmp_path, 1, REQUEST)
+    assert left(tmp_path) == []
+
+
+def test_threads_that_export_at_once(tmp_path):
+    signal = keras.Input((2,), name="signal")
+    model = keras.Model(signal, keras.layers.Dense(1, name="level")(signal))
+    outcome = {}
+
+    def run(thread, version):
+        try:
+            outcome[thread] = export(Level(), model, tmp_path, version, {"": np.ones((1, 2))}).name
+        except UserError as error:
+            outcome[thread] = str(error)
+
+    threads = [threading.Thread(target=run, args=(n, version)) for n, version in enumerate((1, 2, 3, 3))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert (outcome[0], outcome[1]) == ("1", "2")
+    assert [outcome[2], outcome[3]].count("3") == 1
+    assert [("is there already" in outcome[n]) for n in (2, 3)].count(True) == 1
+    assert sorted(path.name for path in (tmp_path / "level").iterdir()) == ["1", "2", "3"]
+    assert all(find_traps(path) == [] for path in (tmp_path / "level").iterdir())
+
+
 def test_a_file_in_the_place_of_the_folder(tmp_path, model):
     (tmp_path / "level").touch()
     with pytest.raises(UserError, match="cannot write to .*level: "):
@@ -283,12 +324,3 @@ def test_a_limit_on_files_leaves_nothing(tmp_path):
         export(Level(), build(100), tmp_path, 1, REQUEST)
     assert left(tmp_path) == []
     assert export(Level(), build(100), tmp_path, 1, REQUEST).is_dir()
-
-
-def test_check_writable_makes_the_folder_and_leaves_it_empty(tmp_path):
-    check_writable(tmp_path / "a" / "b")
-    assert list((tmp_path / "a" / "b").iterdir()) == []
-    (tmp_path / "file").touch()
-    for folder in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/nowhere")):
-        with pytest.raises(UserError, match=f"cannot write to {folder}: "):
-            check_writable(folder)
