@@ -31,6 +31,7 @@ from keras_dl.serving.server.example_codec import decode_examples, encode_classi
 from keras_dl.serving.server.examples import classifications, example_inputs, regressions
 from keras_dl.serving.server.inference import Inference
 from keras_dl.serving.server.limits import Limits, read_body
+from keras_dl.serving.server.openapi import describe_api
 from keras_dl.serving.server.page import page_routes
 from keras_dl.serving.server.targets import Target, read_target
 
@@ -71,6 +72,9 @@ def create_app(
             raise HTTPException(503, f"not available: {', '.join(names)}")
         return JSONResponse({"status": "ready"})
 
+    async def openapi(request: Request) -> Response:
+        return JSONResponse(describe_api(inference.store, monitoring_path))
+
     async def monitoring(request: Request) -> Response:
         return Response(metrics.render(), media_type="text/plain")
 
@@ -80,6 +84,7 @@ def create_app(
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             Route(monitoring_path, monitoring),
+            Route("/openapi.json", openapi),
             *page_routes(inference),
         ],
         exception_handlers={
