@@ -57,7 +57,7 @@ def _try(folder: Path, expected) -> list[Trap]:
             try:
                 check_answers(process, expected)
             except UserError as error:
-                return [Trap("error", "signature 'serving_default'", str(error), "export it again")]
+                return [Trap("error", "signature 'serving_default'", " ".join(str(error).split()), "export it again")]
             print("answers as the Keras model does: " + ", ".join(_shapes(inputs) for inputs, _ in expected))
         measured = measure_signatures(process, graph.signature_def, request)
     return [trap for name, each in sorted(measured.items()) for trap in _judged(name, each, manifest)]

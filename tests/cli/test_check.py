@@ -1,0 +1,25 @@
+"""keras-dl export --check: exit status 0, 1 or 2, with and without a pipeline."""
+
+import shutil
+
+from keras_dl.cli import main
+
+
+def test_a_folder_alone(halves, run, error, capfd):
+    run("train", "pipelines/halves.py")
+    folder = halves.saved_models / "halves" / "1"
+    assert "loads in a process without keras_dl" in run("export", "--check", str(folder))
+    compared = run("export", "pipelines/halves.py", "--model", "1", "--check", str(folder))
+    assert compared.startswith("compared with halves version 1\n")
+    assert "answers as the Keras model does: " in compared
+    assert error("export", "--check", str(folder.parent)).endswith("There is one in: 1")
+    shutil.rmtree(folder / "variables")
+    capfd.readouterr()
+    assert main(["export", "--check", str(folder)]) == 1
+    assert "error: variables/: the weights are missing" in capfd.readouterr().out
+
+
+def test_what_must_be_given(halves, error):
+    assert error("export") == "export takes a pipeline FILE, or --check DIR"
+    assert error("export", "--check", "nowhere").startswith("no folder nowhere: --check takes the folder of a version")
+    assert error("export", "pipelines/halves.py", "--check", "mlflow.db").startswith("no folder mlflow.db")
