@@ -14,15 +14,17 @@ export function show(outputs, inputs) {
   const [count] = counts;
   const element = make("div");
   for (let row = 0; row < Math.min(count, MOST_ROWS); row++) {
-    const of = (values) =>
-      Object.fromEntries(
-        Object.entries(values).flatMap(([name, value]) => (Array.isArray(value) && row in value ? [[name, value[row]]] : [])),
-      );
-    element.append(make("article", {}, ...pieces(of(batched), of(inputs), count > 1)));
+    element.append(make("article", {}, ...pieces(rowOf(batched, row), rowOf(inputs, row), count > 1)));
   }
   if (count > MOST_ROWS) element.append(make("p", { className: "note" }, `… ${count - MOST_ROWS} more rows`));
   for (const [name, value] of Object.entries(outputs)) if (!(name in batched)) element.append(fact(name, value));
   return element;
+}
+
+/** What a row has of `{name: [rows]}`. */
+function rowOf(values, row) {
+  const present = Object.entries(values).filter(([, value]) => Array.isArray(value) && row in value);
+  return Object.fromEntries(present.map(([name, value]) => [name, value[row]]));
 }
 
 function pieces(outputs, inputs, several) {
@@ -37,14 +39,17 @@ function pieces(outputs, inputs, several) {
   if (main) {
     take(main[0]);
     const big = make("p", { className: "text" }, make("output", {}, main[1] || "(nothing)"));
-    const score = rest.get("score");
-    if (typeof score === "number") big.append(make("span", { className: "note" }, ` score ${readable(score)}`, take("score") && ""));
+    if (typeof rest.get("score") === "number") {
+      big.append(make("span", { className: "note" }, ` score ${readable(take("score")[0])}`));
+    }
     made.push(big);
   }
-  if (isRow(rest.get("words"), "string") && isRow(rest.get("weights"), "number")) made.push(weighted(...take("words", "weights")));
+  if (isRow(rest.get("words"), "string") && isRow(rest.get("weights"), "number")) {
+    made.push(weighted(...take("words", "weights")));
+  }
   if (isRow(rest.get("alternatives"), "string")) made.push(best(...take("alternatives", "alternative_scores")));
   if (isMatrix(rest.get("alignment"))) {
-    const [weights] = take("alignment");
+    const weights = unpadded(take("alignment")[0]);
     made.push(alignment(weights, symbols(main?.[1], weights.length), symbols(asked, weights[0].length)));
   }
   const columns = [...rest].filter(([, value]) => isRow(value));
@@ -66,7 +71,8 @@ const isRow = (value, type) =>
   Array.isArray(value) && value.every((item) => (type ? typeof item === type : typeof item !== "object"));
 const isMatrix = (value) => {
   const lengths = shape(value);
-  return lengths?.length === 2 && lengths[0] * lengths[1] > 0 && lengths[0] * lengths[1] <= MOST_CELLS && isRow(value[0], "number");
+  const cells = lengths?.length === 2 ? lengths[0] * lengths[1] : 0;
+  return cells > 0 && cells <= MOST_CELLS && isRow(value[0], "number");
 };
 
 function fact(name, value) {
@@ -91,6 +97,13 @@ function best(texts, scores = []) {
   return make("ol", {}, ...items);
 }
 
+/** Without the zeros behind the last weight: a batch is as wide as its longest row. */
+function unpadded(weights) {
+  const rows = weights.slice(0, weights.findLastIndex((row) => row.some(Boolean)) + 1);
+  const columns = Math.max(...rows.map((row) => row.findLastIndex(Boolean))) + 1;
+  return rows.length ? rows.map((row) => row.slice(0, columns)) : weights;
+}
+
 /** The symbols of a text that stand along an axis of so many, as far as one can tell: letters, words, or numbers. */
 function symbols(text, count) {
   const numbers = Array.from({ length: count }, (_, index) => String(index));
@@ -104,21 +117,23 @@ function symbols(text, count) {
 
 function table(columns, sound) {
   const order = (name) => (isRow(columns[name], "string") ? 0 : ({ start: 1, end: 2 })[name] ?? 3);
-  const names = Object.keys(columns).sort((first, second) => order(first) - order(second));
-  const filled = columns[names[0]].map((_, index) => index).filter((index) => columns[names[0]][index] !== ""); // "" is padding
+  const names = Object.keys(columns).sort((one, other) => order(one) - order(other));
+  const first = columns[names[0]];
+  const filled = first.map((_, index) => index).filter((index) => first[index] !== ""); // "" is padding
   const cell = (name, value) => {
     if (typeof value !== "number") return String(value);
     if (name === "start" || name === "end") return `${value.toFixed(2)} s`;
     return name === "confidence" ? `${Math.round(100 * value)} %` : readable(value);
   };
   const head = make("tr", {}, ...names.map((name) => make("th", { scope: "col" }, name)));
-  const rows = filled.map((index) => make("tr", {}, ...names.map((name) => make("td", {}, cell(name, columns[name][index])))));
+  const row = (index) => names.map((name) => make("td", {}, cell(name, columns[name][index])));
+  const rows = filled.map((index) => make("tr", {}, ...row(index)));
   const made = [make("div", { className: "scroll" }, make("table", {}, head, ...rows))];
   if (sound && "start" in columns && "end" in columns) {
     const marks = filled.map((index) => ({
       start: columns.start[index],
       end: columns.end[index],
-      text: String(columns[names[0]][index]),
+      text: String(first[index]),
     }));
     made.unshift(waveform(sound, marks));
   }

@@ -4,6 +4,8 @@ import { blank, make, parse, write } from "./data.js";
 import { pad } from "./pad.js";
 import { sound } from "./sound.js";
 
+const HEIGHT = 32; // of an image that neither an example nor the signature tells the height of
+
 /**
  * The fields that hold `values`, `{input: value}`; `read()` gives such an object, and throws an Error that says which
  * field holds no JSON.
@@ -28,7 +30,8 @@ export function fields(inputs, values) {
 export function start(inputs, example, exampleInputs) {
   const form = (tensor) => JSON.stringify(tensor);
   const value = ([name, tensor]) => {
-    const other = Object.keys(exampleInputs).find((key) => tensor.shape?.length > 1 && form(exampleInputs[key]) === form(tensor));
+    const alike = (key) => tensor.shape?.length > 1 && form(exampleInputs[key]) === form(tensor);
+    const other = Object.keys(exampleInputs).find(alike);
     return [name, structuredClone(example[name] ?? example[other] ?? blank(tensor))];
   };
   return Object.fromEntries(Object.entries(inputs).map(value));
@@ -37,7 +40,9 @@ export function start(inputs, example, exampleInputs) {
 function field(name, tensor, value) {
   switch (kind(tensor)) {
     case "float 3":
-      if (name === "image" && Array.isArray(value?.[0])) return pad(name, value, value[0].length > 1 ? value[0].length : tensor.shape[1] ?? 32);
+      if (name === "image" && Array.isArray(value?.[0])) {
+        return pad(name, value, value[0].length > 1 ? value[0].length : tensor.shape[1] ?? HEIGHT);
+      }
       break;
     case "string 1":
       if (Array.isArray(value) && value.every((text) => typeof text === "string")) return texts(name, value);

@@ -11,8 +11,8 @@ const FINE = 8; // rows drawn for each row that is sent
 const SMALLEST = 20; // pixels of the pad: what is lower, such as a dot, is not blown up
 
 /**
- * The field of an image: `read()` gives `[1, height, width]`, 0 = background. It starts with an example, an image of the
- * same form, whose greatest value is that of ink; without one ink is 255.
+ * The field of an image: `read()` gives `[1, height, width]`, 0 = background. It starts with an example, an image of
+ * the same form, whose greatest value is that of ink; without one ink is 255.
  */
 export function pad(name, example, height) {
   const full = Math.max(0, ...example.flat(2)) || 255;
@@ -63,7 +63,8 @@ export function pad(name, example, height) {
     paint();
   }
 
-  const inInk = (pixels) => pixels.map((row) => Array.from(row, (value) => Number(((value * full) / 255).toPrecision(3))));
+  const scaled = (value) => Number(((value * full) / 255).toPrecision(3));
+  const inInk = (pixels) => pixels.map((row) => Array.from(row, scaled));
   const read = () => [given ?? inInk(rasterise(strokes, height))];
 
   const point = (event) => [event.offsetX, event.offsetY];

@@ -30,7 +30,10 @@ async function refresh() {
   } catch {
     trouble("The server does not answer.");
   }
-  setTimeout(() => (document.hidden ? addEventListener("visibilitychange", refresh, { once: true }) : refresh()), 1000 * SECONDS);
+  setTimeout(() => {
+    if (document.hidden) addEventListener("visibilitychange", refresh, { once: true });
+    else refresh();
+  }, 1000 * SECONDS);
 }
 
 function trouble(text) {
@@ -45,8 +48,8 @@ function state({ state, error }) {
 
 function showModels() {
   if (!model()) {
-    const { name } = models.find(({ name }) => `#${encodeURIComponent(name)}` === location.hash) ?? models[0] ?? { name: null };
-    chosen = { name, version: null, signature: null };
+    const named = models.find(({ name }) => `#${encodeURIComponent(name)}` === location.hash);
+    chosen = { name: (named ?? models[0])?.name ?? null, version: null, signature: null };
   }
   const links = models.map(({ name, versions }) => {
     const ready = versions.some(({ state }) => state === "AVAILABLE");
@@ -63,7 +66,8 @@ function showModel() {
   document.title = chosen.name;
   $("name").textContent = chosen.name;
   const rows = model().versions.map((one) => {
-    const choice = make("input", { type: "radio", name: "version", checked: one === version(), disabled: !one.signatures });
+    const checked = one === version();
+    const choice = make("input", { type: "radio", name: "version", checked, disabled: !one.signatures });
     choice.setAttribute("aria-label", `ask version ${one.version}`);
     choice.onchange = () => choose({ version: one.version });
     const labels = one.labels.flatMap((label) => [make("span", { className: "label" }, label), " "]);
@@ -72,7 +76,8 @@ function showModel() {
   });
   $("versions").replaceChildren(...rows);
   const { signatures = {}, origin, git_commit: commit } = version() ?? {};
-  const names = Object.keys(signatures).sort((first, second) => (second === "serving_default") - (first === "serving_default"));
+  const later = (name) => name !== "serving_default";
+  const names = Object.keys(signatures).sort((first, second) => later(first) - later(second));
   if (!(chosen.signature in signatures)) chosen.signature = names[0] ?? null;
   $("signatures").hidden = names.length < 2;
   $("signature").replaceChildren(...names.map((name) => make("option", {}, name)));
@@ -80,14 +85,18 @@ function showModel() {
   $("tensors").replaceChildren(...names.flatMap((name) => tensors(name, signatures[name])));
   const told = Object.entries({ ...origin, ...(commit ? { git_commit: commit } : {}) });
   $("history").hidden = !told.length;
-  const text = (value) =>
-    typeof value === "object" && value ? Object.entries(value).map(([key, item]) => `${key} ${text(item)}`).join(", ") : String(value);
-  $("origin").replaceChildren(...told.flatMap(([key, value]) => [make("dt", {}, key.replaceAll("_", " ")), make("dd", {}, text(value))]));
+  const pair = ([key, value]) => [make("dt", {}, key.replaceAll("_", " ")), make("dd", {}, inWords(value))];
+  $("origin").replaceChildren(...told.flatMap(pair));
   // What somebody has typed or drawn stays while only states change.
   const key = JSON.stringify([chosen.name, chosen.signature, signatures[chosen.signature]]);
   if (form?.key === key) return;
   $("raw").checked = false;
   showForm(key);
+}
+
+function inWords(value) {
+  if (value === null || typeof value !== "object") return String(value);
+  return Object.entries(value).map(([key, item]) => `${key} ${inWords(item)}`).join(", ");
 }
 
 function tensors(signature, { inputs, outputs }) {
@@ -114,9 +123,9 @@ function showForm(key, request) {
   if (!version()) return refuse("", "No version is available.");
   const { inputs, method } = version().signatures[chosen.signature];
   const body = request ?? exampleRequest();
-  const simple = method === "predict" && body.inputs !== null && typeof body.inputs === "object" && !Array.isArray(body.inputs);
+  const whole = isObject(body.inputs) && Object.keys(inputs).every((name) => name in body.inputs);
   $("raw").disabled = method !== "predict";
-  if ($("raw").checked || !simple || Object.keys(inputs).some((name) => !(name in body.inputs))) {
+  if ($("raw").checked || method !== "predict" || !whole) {
     $("raw").checked = true;
     const area = make("textarea", { className: "code", rows: 14, value: write(body), spellcheck: false });
     area.setAttribute("aria-label", "the request as JSON");
@@ -162,16 +171,19 @@ async function ask(event) {
 }
 
 /** An answer as `{output: [rows]}`: TensorFlow Serving leaves the name of an only output out. */
-function named(answer) {
+function named({ outputs, predictions, results }) {
   const names = Object.keys(version().signatures[chosen.signature].outputs);
-  if (names.length === 1 && "outputs" in answer) return { [names[0]]: answer.outputs };
-  return answer.outputs ?? answer;
+  if (results) return { results };
+  if (names.length === 1) return { [names[0]]: outputs ?? predictions };
+  return outputs ?? Object.fromEntries(names.map((name) => [name, predictions.map((row) => row[name])]));
 }
 
 function given(text) {
   const { inputs } = parse(text);
-  return inputs !== null && typeof inputs === "object" && !Array.isArray(inputs) ? inputs : {};
+  return isObject(inputs) ? inputs : {};
 }
+
+const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
 
 function refuse(status, words) {
   $("answer").replaceChildren(make("p", { className: "refused" }, `${status}${words}`));

@@ -13,7 +13,8 @@ function draw(tag, attributes = {}, ...children) {
 
 function frame(high, words, ...children) {
   const label = { role: "img", "aria-label": words };
-  return draw("svg", { viewBox: `0 0 ${WIDE} ${high}`, preserveAspectRatio: "none", class: "plot", ...label }, ...children);
+  const view = { viewBox: `0 0 ${WIDE} ${high}`, preserveAspectRatio: "none", class: "plot" };
+  return draw("svg", { ...view, ...label }, ...children);
 }
 
 /** Samples from -1 to 1, 8000 a second; marks are `{start, end, text}`, in seconds. */
@@ -27,7 +28,8 @@ export function waveform(samples, marks = [], rate = 8000) {
     return `${index ? "L" : "M"}${x} ${high}L${x} ${low}`;
   });
   const at = (seconds) => (100 * seconds * rate) / Math.max(1, samples.length);
-  const picture = frame(120, `${(samples.length / rate).toFixed(2)} seconds of sound`, draw("path", { d: columns.join("") }));
+  const words = `${(samples.length / rate).toFixed(2)} seconds of sound`;
+  const picture = frame(120, words, draw("path", { d: columns.join("") }));
   const labels = marks.map(({ start, end, text }) => {
     const mark = make("span", { className: "mark", title: `${start.toFixed(2)} s to ${end.toFixed(2)} s` }, text);
     Object.assign(mark.style, { left: `${at(start)}%`, width: `${Math.max(0.3, at(end) - at(start))}%` });
@@ -36,7 +38,7 @@ export function waveform(samples, marks = [], rate = 8000) {
   return make("div", { className: "wave" }, picture, ...labels);
 }
 
-/** Series `[time, variables]`, one line a variable: the one that was given, and the answer, which starts at `offset`. */
+/** Series `[time, variables]`, one line a variable: what was given, and the answer, which starts at `offset`. */
 export function lines(given, answer, offset) {
   const all = [...given.flat(), ...answer.flat()].filter(Number.isFinite);
   const [low, high] = [Math.min(...all), Math.max(...all)];
