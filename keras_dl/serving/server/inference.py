@@ -16,8 +16,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_dl.serving.server.batching import Batching
-from keras_dl.serving.server.buckets import Sharing, sharing
 from keras_dl.serving.server.metrics import Metrics
+from keras_dl.serving.server.sharing import Sharing, sharing
 from keras_dl.serving.server.waiting import Task, WaitingTasks
 
 logger = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class Inference:
         self._batching, limits = batching, batching or _DEFAULT
         self._timeout_seconds = timeout_seconds
         self._most_waiting = limits.max_batch_size * limits.max_enqueued_batches
-        self._waiting = WaitingTasks(limits.max_batch_size, limits.timeout_micros * 1e-6)
+        self._waiting = WaitingTasks(limits.max_batch_size, limits.max_padding, limits.timeout_micros * 1e-6)
         self._unanswered: set[Task] = set()  # who takes a task out of it answers it, and nobody else
         self._sharings: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
         self._closed = False
@@ -90,10 +90,11 @@ class Inference:
         shared = self._sharing(model, signature_name)
         key = shared and shared.key(inputs)
         if key is None:
-            shared, key, rows = None, object(), 1
+            shared, key, rows, length = None, object(), 1, 0
         else:
             key, rows = (model, signature_name, key), next(iter(inputs.values())).shape[0]
-        task = Task(model, signature_name, inputs, shared, key, rows, api, now, deadline, Future())
+            length = shared.length(inputs)
+        task = Task(model, signature_name, inputs, shared, key, rows, length, api, now, deadline, Future())
         with self._work:
             if self._closed:
                 problem = "the server is shutting down"
@@ -130,8 +131,7 @@ class Inference:
             return None
         of_model = self._sharings.setdefault(model, {})
         if signature_name not in of_model:
-            batching = self._batching
-            of_model[signature_name] = sharing(model, signature_name, batching.bucket, batching.every_signature)
+            of_model[signature_name] = sharing(model, signature_name, self._batching.every_signature)
         return of_model[signature_name]
 
     def _run(self) -> None:

@@ -1,5 +1,6 @@
 """The requests that wait for a run, in one queue that is fair to all models."""
 
+import itertools
 from collections import OrderedDict, deque
 from collections.abc import Hashable, Mapping
 from concurrent.futures import Future
@@ -7,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_dl.serving.server.buckets import Sharing
+from keras_dl.serving.server.sharing import Sharing
 
 
 @dataclass(slots=True, eq=False)
@@ -18,7 +19,7 @@ class Task:
         model, signature_name, inputs: what is to be run.
         sharing: how it may share a run, or None.
         key: equal for tasks of one model that may share a run; its own for one that runs alone.
-        rows: that it adds to a batch.
+        rows, length: that it adds to a batch, and needs of it along the axes that may be padded.
         api: under which its runtime is recorded.
         submitted, deadline: of the monotonic clock.
         future: of the outputs.
@@ -30,6 +31,7 @@ class Task:
     sharing: Sharing | None
     key: Hashable
     rows: int
+    length: int
     api: str
     submitted: float
     deadline: float
@@ -38,15 +40,16 @@ class Task:
 
 class WaitingTasks:
     """Tasks by model and by key. Models take turns, and the keys of one model too: neither many requests nor many
-    shapes keep another model's requests waiting. Within a key the oldest is the first. Not thread-safe.
+    shapes keep another model's requests waiting. Within a key the oldest is always taken. Not thread-safe.
 
     Args:
         max_batch_size: rows that are taken at once.
+        max_padding: as in `Batching`.
         wait_seconds: how long a task waits for others of its key while they are fewer. Tasks without sharing never do.
     """
 
-    def __init__(self, max_batch_size: int, wait_seconds: float):
-        self._max_batch_size, self._wait_seconds = max_batch_size, wait_seconds
+    def __init__(self, max_batch_size: int, max_padding: float, wait_seconds: float):
+        self._max_batch_size, self._max_padding, self._wait_seconds = max_batch_size, max_padding, wait_seconds
         self._models: OrderedDict[str, OrderedDict[Hashable, deque[Task]]] = OrderedDict()
         self._size = 0
 
@@ -77,12 +80,10 @@ class WaitingTasks:
 
     def _take(self, name: str, key: Hashable) -> list[Task]:
         keys = self._models[name]
-        tasks = keys[key]
-        taken, rows = [tasks.popleft()], 0
-        while tasks and (rows := rows + taken[-1].rows) + tasks[0].rows <= self._max_batch_size:
-            taken.append(tasks.popleft())
+        taken, left = self._batch(keys[key])
         self._size -= len(taken)
-        if tasks:
+        if left:
+            keys[key] = left
             keys.move_to_end(key)
         else:
             del keys[key]
@@ -91,3 +92,20 @@ class WaitingTasks:
         else:
             del self._models[name]
         return taken
+
+    def _batch(self, tasks: deque[Task]) -> tuple[list[Task], deque[Task]]:
+        """The oldest task with all that fit to it, and those that do not."""
+        taken, left = [tasks[0]], deque()
+        rows, longest, data = tasks[0].rows, tasks[0].length, tasks[0].rows * tasks[0].length
+        for task in itertools.islice(tasks, 1, None):
+            rows_with, longest_with, data_with = (
+                rows + task.rows,
+                max(longest, task.length),
+                data + task.rows * task.length,
+            )
+            if rows_with <= self._max_batch_size and rows_with * longest_with <= (1 + self._max_padding) * data_with:
+                taken.append(task)
+                rows, longest, data = rows_with, longest_with, data_with
+            else:
+                left.append(task)
+        return taken, left

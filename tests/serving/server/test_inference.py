@@ -138,12 +138,22 @@ def check(futures, requests, model):
 def test_ragged_requests_share_runs_and_get_the_answers_of_single_ones(start, gated):
     inference, model = start(), gated(is_open=False)
     first = hold(inference, model)
-    requests = [features(length, rows) for length in (1, 31, 20, 32, 50, 7, 33, 20) for rows in (1, 3)]
+    requests = [features(length, rows) for length in (30, 31, 25, 32, 40, 33, 20, 28) for rows in (1, 3)]
     futures = [ask(inference, model, inputs) for inputs in requests]
     model.gate.set()
     check(futures, requests, model)
     assert first.result(20)["logits"].shape == (100, 1, 2)
-    assert model.runs[1:] == [{"features": (24, 32, 3)}, {"features": (8, 50, 3)}]
+    assert model.runs[1:] == [{"features": (32, 40, 3)}]
+
+
+def test_a_batch_is_padded_by_no_more_than_it_may_be(start, gated):
+    inference, model = start(), gated(is_open=False)
+    hold(inference, model)
+    requests = [features(length) for length in (10, 30, 31, 11, 12, 300)]
+    futures = [ask(inference, model, inputs) for inputs in requests]
+    model.gate.set()
+    check(futures, requests, model)
+    assert [run["features"][:2] for run in model.runs[1:]] == [(4, 31), (1, 11), (1, 300)]
 
 
 def test_neighbours_do_not_see_each_other(start, gated):
@@ -170,13 +180,13 @@ def test_others_run_alone(start, gated, case):
     assert len(model.runs) == 4
 
 
-def test_a_batch_has_at_most_so_many_rows_the_oldest_first(start, gated):
+def test_a_batch_has_at_most_so_many_rows_and_the_oldest_request(start, gated):
     inference, model = start(Batching(num_threads=1, max_batch_size=4)), gated(is_open=False)
     hold(inference, model)
     futures = [ask(inference, model, features(5, rows)) for rows in (1, 2, 2, 1, 1, 4)]
     model.gate.set()
     wait(futures, 20)
-    assert [run["features"][0] for run in model.runs[1:]] == [3, 4, 4]
+    assert [run["features"][0] for run in model.runs[1:]] == [4, 3, 4]
 
 
 def test_batches_are_filled_up_to_allowed_sizes(start, gated):
@@ -230,6 +240,7 @@ def test_many_requests_of_one_model_and_many_shapes_do_not_keep_another_waiting(
 
 def test_many_requests_of_one_shape_do_not_keep_another_shape_waiting(start, gated):
     inference, model = start(Batching(num_threads=1, max_batch_size=4)), gated(is_open=False)
+    model.manifest["signatures"]["serving_default"]["batching"]["padded_axes"] = {}
     hold(inference, model)
     futures = [ask(inference, model, features(length)) for length in [5] * 20 + [50]]
     model.gate.set()

@@ -17,12 +17,10 @@ class Sharing:
     """How requests to one signature share a run.
 
     Attributes:
-        bucket: lengths are compared after rounding up to a multiple of it.
         padded_axes: for an input the axes along which zeros behind the data change no output.
         cropped_axes: for an output the axis along which such zeros lengthen it by as much.
     """
 
-    bucket: int
     padded_axes: Mapping[str, Sequence[int]] = field(default_factory=dict)
     cropped_axes: Mapping[str, int] = field(default_factory=dict)
 
@@ -36,8 +34,12 @@ class Sharing:
         if len(counts) != 1 or () in counts or any(array.size == 0 for array in inputs.values()):
             return None
         # Were two axes padded by different amounts, nobody could say how much of an output is to be cut off.
-        pads = not self.cropped_axes or len(set(self._lengths(inputs))) <= 1
+        pads = len(set(self._lengths(inputs))) == 1
         return tuple((name, inputs[name].dtype.char, self._shape(name, inputs[name], pads)) for name in sorted(inputs))
+
+    def length(self, inputs: Arrays) -> int:
+        """What differs between requests of one `key`: the length along the axes that may be padded, 0 without any."""
+        return max(self._lengths(inputs), default=0)
 
     def join(self, requests: Sequence[Arrays], size: int) -> dict[str, np.ndarray]:
         """The inputs of all requests behind each other, padded with zeros to the longest of them.
@@ -60,7 +62,7 @@ class Sharing:
             ValueError: an output has not as many rows as the inputs had.
         """
         rows = [next(iter(request.values())).shape[0] for request in requests]
-        lengths = [max(self._lengths(request), default=0) for request in requests]
+        lengths = [self.length(request) for request in requests]
         longest, start, answers = max(lengths), 0, []
         if any(array.shape[:1] != (size,) for array in outputs.values()):
             raise ValueError("an output has not as many rows as the inputs")
@@ -78,22 +80,16 @@ class Sharing:
         return [inputs[name].shape[axis] for name, axes in self.padded_axes.items() for axis in axes]
 
     def _shape(self, name: str, array: np.ndarray, pads: bool) -> tuple[int, ...]:
-        if not pads or name not in self.padded_axes:
-            return array.shape[1:]
-        axes = self.padded_axes[name]
-        return tuple(
-            -(-length // self.bucket) * self.bucket if axis in axes else length
-            for axis, length in enumerate(array.shape[1:], start=1)
-        )
+        axes = self.padded_axes.get(name, ()) if pads else ()
+        return tuple(0 if axis in axes else size for axis, size in enumerate(array.shape[1:], start=1))
 
 
-def sharing(model, signature_name: str, bucket: int, every_signature: bool) -> Sharing | None:
+def sharing(model, signature_name: str, every_signature: bool) -> Sharing | None:
     """How requests to a signature share a run, or None where each must run alone.
 
     Args:
         model: `LoadedModel`.
         signature_name: of that model.
-        bucket: as in `Batching`.
         every_signature: as in `Batching`.
     """
     signature = model.signatures[signature_name]
@@ -103,11 +99,11 @@ def sharing(model, signature_name: str, bucket: int, every_signature: bool) -> S
         axes = recorded.get("padded_axes", {})
         padded = {name: axes[name] for name in dtypes if axes.get(name)}
         if any(dtypes[name] == "string" for name in padded):  # nothing is zero there
-            return Sharing(bucket)
-        return Sharing(bucket, padded, recorded.get("cropped_axes", {}))
+            return Sharing()
+        return Sharing(padded, recorded.get("cropped_axes", {}))
     infos = [*signature.inputs.values(), *signature.outputs.values()]
     if every_signature and all(info.tensor_shape.dim and info.tensor_shape.dim[0].size == -1 for info in infos):
-        return Sharing(bucket)
+        return Sharing()
     return None
 
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from keras_dl.serving.server.buckets import Sharing, sharing
 from keras_dl.serving.server.engine import LoadedModel
+from keras_dl.serving.server.sharing import Sharing, sharing
 
-EQUAL_SHAPES = Sharing(32)
-BY_LENGTH = Sharing(32, {"features": [1]}, {"logits": 1})
+EQUAL_SHAPES = Sharing()
+BY_LENGTH = Sharing({"features": [1]}, {"logits": 1})
 
 
 def features(rows, length, width=2, dtype=np.float32):
@@ -19,8 +19,7 @@ def features(rows, length, width=2, dtype=np.float32):
     [
         (features(1, 5), features(3, 5), True, True),
         (features(1, 5), features(1, 6), False, True),
-        (features(1, 32), features(1, 33), False, False),
-        (features(1, 64), features(1, 33), False, True),
+        (features(1, 64), features(1, 3), False, True),
         (features(1, 5), features(1, 5, width=3), False, False),
         (features(1, 5), features(1, 5, dtype=np.float64), False, False),
     ],
@@ -50,10 +49,10 @@ def test_two_lengths_that_nobody_could_tell_apart_in_an_output_are_not_padded():
     padded = {"a": [1], "b": [1]}
     short, long = ({"a": np.ones([1, n, 2]), "b": np.ones([1, m, 2])} for n, m in ((5, 7), (6, 8)))
     equal, longer = ({"a": np.ones([1, n, 2]), "b": np.ones([1, n, 2])} for n in (5, 6))
-    cropped, uncropped = Sharing(32, padded, {"logits": 1}), Sharing(32, padded)
-    assert cropped.key(short) != cropped.key(long)
-    assert uncropped.key(short) == uncropped.key(long)
-    assert cropped.key(equal) == cropped.key(longer)
+    both = Sharing(padded, {"logits": 1})
+    assert both.key(short) != both.key(long)
+    assert both.key(short) == both.key(short)
+    assert both.key(equal) == both.key(longer) != both.key(short)
 
 
 def test_requests_of_one_length_are_joined_behind_each_other_and_split_again():
@@ -128,21 +127,21 @@ def with_manifest(model, **batching):
 def test_only_what_the_manifest_says_is_shared(models):
     model = models["sequences"]
     model.manifest = {}
-    assert sharing(model, "serving_default", 32, every_signature=False) is None
-    assert sharing(with_manifest(model, rows_independent=False), "serving_default", 32, False) is None
-    assert sharing(with_manifest(model, rows_independent=True), "serving_default", 32, False) == Sharing(32)
+    assert sharing(model, "serving_default", every_signature=False) is None
+    assert sharing(with_manifest(model, rows_independent=False), "serving_default", False) is None
+    assert sharing(with_manifest(model, rows_independent=True), "serving_default", False) == Sharing()
     recorded = {
         "rows_independent": True,
         "padded_axes": {"features": [1], "length": [], "none": [1]},
         "cropped_axes": {"total": 1},
     }
-    found = sharing(with_manifest(model, **recorded), "serving_default", 16, False)
-    assert found == Sharing(16, {"features": [1]}, {"total": 1})
+    found = sharing(with_manifest(model, **recorded), "serving_default", False)
+    assert found == Sharing({"features": [1]}, {"total": 1})
 
 
 def test_strings_are_never_padded(models):
     model = with_manifest(models["text"], rows_independent=True, padded_axes={"text": [1]}, cropped_axes={"length": 1})
-    assert sharing(model, "serving_default", 32, False) == Sharing(32)
+    assert sharing(model, "serving_default", False) == Sharing()
 
 
 @pytest.mark.parametrize(
@@ -158,5 +157,5 @@ def test_strings_are_never_padded(models):
 )
 def test_tensorflow_servings_rule(models, name, signature_name, is_batched):
     models[name].manifest = {}
-    found = sharing(models[name], signature_name, 32, every_signature=True)
-    assert found == (Sharing(32) if is_batched else None)
+    found = sharing(models[name], signature_name, every_signature=True)
+    assert found == (Sharing() if is_batched else None)
