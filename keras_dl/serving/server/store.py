@@ -92,6 +92,7 @@ class ModelStore:
         self._statuses: dict[str, dict[int, VersionStatus]] = {}
         self._failures: dict[Path, _Failure] = {}
         self._unloading: list[tuple[str, int, weakref.ref]] = []
+        self._told: dict[str, str] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="model-store", daemon=True)
 
@@ -219,8 +220,10 @@ class ModelStore:
         self._assign_labels(config)
         try:
             wanted = wanted_versions(config)
-        except OSError:  # out of reach for now: that says nothing about what is in memory
+        except OSError as error:  # out of reach for now: that says nothing about what is in memory
+            self._tell(config.name, f"its folder {config.base_path} cannot be read ({error.strerror}); tried again")
             return
+        self._tell(config.name, "" if wanted else f"no version that is asked for is in {config.base_path}")
         tried = set()
         while True:
             loaded = self._loaded.get(config.name, {})
@@ -238,6 +241,12 @@ class ModelStore:
                 self._assign_labels(config)  # before the version that had them goes
             else:
                 break
+
+    def _tell(self, name: str, problem: str) -> None:
+        """Logs what is wrong with a folder once, and not with every look."""
+        if problem and problem != self._told.get(name):
+            logger.warning("model %s: %s", name, problem)
+        self._told[name] = problem
 
     def _assign_labels(self, config: ModelConfig) -> None:
         """Puts the labels whose versions are available into effect; others keep what they stand for."""

@@ -93,7 +93,8 @@ def test_long_calls_hold_up_no_short_one(model_folders):
         thread.start()
     while model._idle_pools.qsize() > idle - 3:  # until all three run
         pass
-    assert model.predict("spin", short)["last"] == pytest.approx(np.sin(np.sin(1.0)))
+    for _ in range(20):  # had the first one waited, the long ones would have ended before the last
+        assert model.predict("spin", short)["last"] == pytest.approx(np.sin(np.sin(1.0)))
     assert not ended
     for thread in threads:
         thread.join()
@@ -203,6 +204,18 @@ def test_a_manifest_is_read_and_a_broken_one_is_none(version, caplog):
         file.write_bytes(content)
         assert LoadedModel("m", 1, version).manifest == {}
         assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+def test_a_link_that_is_turned_while_it_loads_changes_nothing(version, tiny_model, tmp_path, monkeypatch):
+    link = tmp_path / "link"
+    link.symlink_to(version)
+
+    def turn(folder):
+        link.unlink()
+        link.symlink_to(tiny_model(2))
+
+    monkeypatch.setattr("keras_dl.serving.server.engine._refuse_unsafe", turn)
+    assert LoadedModel("m", 1, link).predict("serving_default", X)["y"].tolist() == [2, 3]
 
 
 def test_a_graph_that_reads_files_is_loaded_only_on_ones_own_choice(model_folders):

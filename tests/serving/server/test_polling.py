@@ -143,7 +143,7 @@ def test_links_that_stay_inside_and_a_base_path_that_is_one_are_fine(version, tm
     os.rename(version, base / "..2026_11_22" / "1")
     (base / "..data").symlink_to("..2026_11_22")
     version.symlink_to("..data/1")
-    (base / "..2026_11_22" / "round").symlink_to(".")
+    (base / "..2026_11_22" / "1" / "round").symlink_to("..")
     (tmp_path / "served").symlink_to(base)
     check_links(base, version)
     check_links(tmp_path / "served", tmp_path / "served" / "1")

@@ -52,6 +52,14 @@ def test_new_models_are_available_when_it_returns_and_others_are_gone(base, two,
     assert two.names() == []
 
 
+def test_the_labels_of_a_model_go_with_it(base, two, other):
+    two.reload([ModelConfig("hp", base, BOTH, {"A": 1})])
+    two.reload([ModelConfig("new", other)])
+    assert two.labels("hp") == {}
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Unrecognized servable version label: A"):
+        two.get("hp", label="A")
+
+
 def test_models_that_stay_are_not_loaded_again(base, two, other):
     before = [two.get("hp", 1), two.get("hp", 2)]
     two.reload([ModelConfig("hp", base, BOTH), ModelConfig("new", other)])
@@ -92,6 +100,8 @@ def test_a_new_model_that_does_not_load_is_told_and_the_others_are_served(base, 
     )
     assert "{name: absent}" in caught.value.message and str(tmp_path) not in caught.value.message
     assert (answer(two), answer(two, "new")) == ((2, 2.0), (1, 3.0))
+    two.reload(configs)  # what was not there before is no news
+    assert two.unavailable() == ["broken"]
     (tmp_path / "broken" / "5").rmdir()
     put(5, 4, to=tmp_path / "broken")
     two.poll()
