@@ -120,6 +120,7 @@ function exampleRequest() {
 /** Fields, or JSON, that hold a request: that of the example, or the one given. */
 function showForm(key, request) {
   $("form").hidden = !version();
+  if (!request) $("command").hidden = true;
   if (!version()) return refuse("", "No version is available.");
   const { inputs, method } = version().signatures[chosen.signature];
   const body = request ?? exampleRequest();
@@ -138,7 +139,6 @@ function showForm(key, request) {
     form = { key, method, read, text: () => JSON.stringify(read()) };
   }
   if (!request) for (const id of ["answer", "latency"]) $(id).replaceChildren();
-  if (!request) $("command").hidden = true;
 }
 
 /** Asks with what the form holds. The text goes out as it is written: the server judges it, in its own words. */

@@ -75,6 +75,6 @@ export function alignment(weights, written, read) {
     });
     return make("tr", {}, make("th", { scope: "row" }, written[index]), ...cells);
   });
-  const caption = make("caption", {}, "where it looked: written below each other, read beside each other");
-  return make("div", { className: "scroll" }, make("table", { className: "alignment" }, caption, head, ...rows));
+  const words = make("p", { className: "note" }, "where it looked: written below each other, read beside each other");
+  return make("div", { className: "scroll" }, words, make("table", { className: "alignment" }, head, ...rows));
 }
