@@ -130,6 +130,8 @@ class ModelStore:
                 raise tf.errors.InvalidArgumentError(None, None, f"Unrecognized servable version label: {label}")
         loaded = self._loaded.get(name, {})
         model = loaded.get(max(loaded, default=None) if version is None else version)
+        if model is None and label is not None and self._labels.get(name, {}).get(label) != version:
+            return self.get(name, label=label)  # it moved, and its old version went, between the two looks
         if model is None:
             request = f"Latest({name})" if version is None else f"Specific({name}, {version})"
             raise tf.errors.NotFoundError(None, None, f"Servable not found for request: {request}")
@@ -265,7 +267,11 @@ class ModelStore:
         except Exception as error:  # a broken file can raise anything, and must not end the polling
             code, message = _explain(error, folder, f"{name}/{version}")
             self._failures[folder] = _Failure(files, time.monotonic())
-            self._set_status(name, VersionStatus(version, "END", code, message))
+            still_there = version in self._loaded.get(name, {})  # the one of the base path before
+            status = (
+                VersionStatus(version, "AVAILABLE") if still_there else VersionStatus(version, "END", code, message)
+            )
+            self._set_status(name, status)
             logger.warning("model %s, version %s did not load: %s", name, version, message)
             return
         self._failures.pop(folder, None)

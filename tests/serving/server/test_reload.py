@@ -81,6 +81,7 @@ def test_another_base_path_without_a_version_that_loads_takes_nothing_down(two, 
     (tmp_path / "broken" / "2").mkdir(parents=True)
     two.reload([ModelConfig("hp", tmp_path / "broken")])
     assert answer(two) == (2, 2.0)
+    assert two.status("hp", 2) == [VersionStatus(2, "AVAILABLE")]
 
 
 def test_two_models_of_one_name_change_nothing(base, two, other):
@@ -181,6 +182,18 @@ def test_a_label_moves_before_its_old_version_goes(base, put, open_store, monkey
     store.poll()
     assert seen == [{"champion": 2}]
     assert answer(store, label="champion") == (2, 2.0)
+
+
+def test_a_label_that_moves_while_it_is_looked_up_is_found(base, two, monkeypatch):
+    two.reload([ModelConfig("hp", base, labels={"A": 2})])
+    looks = iter([{"A": 1}])  # what the first look sees
+
+    class Moving(dict):
+        def get(self, name, default=None):
+            return next(looks, super().get(name, default))
+
+    monkeypatch.setattr(two, "_labels", Moving(two._labels))
+    assert two.get("hp", label="A").version == 2
 
 
 def test_reloads_at_once_come_one_after_the_other(base, put, other):
