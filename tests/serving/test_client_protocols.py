@@ -37,7 +37,9 @@ def test_numbers(both, array):
     assert rest.dtype == grpc.dtype == array.dtype and rest.shape == grpc.shape == array.shape
     np.testing.assert_array_equal(grpc, array)
     np.testing.assert_array_equal(rest, array)
-    np.testing.assert_array_equal(np.signbit(rest), np.signbit(array)) if array.dtype.kind == "f" else None
+    if array.dtype.kind == "f":  # of NaN JSON has but one
+        numbers = ~np.isnan(array)
+        np.testing.assert_array_equal(np.signbit(rest[numbers]), np.signbit(array[numbers]))
 
 
 @settings(max_examples=50, deadline=None)

@@ -189,9 +189,24 @@ def test_the_clients_deadline_ends_a_call_and_the_server_goes_on(stub):
     assert stub.Predict(predict_request(), timeout=30)
 
 
-def test_a_call_without_a_deadline(stub):
-    assert stub.Predict(predict_request()).outputs["y"].float_val == [3.0]
-    assert stub.Predict(predict_request(), timeout=1e9)
+def test_the_clients_deadline_is_that_of_the_run_and_without_one_it_is_the_servers(store):
+    allowed = []
+
+    class Watched(Inference):
+        def submit(self, model, signature_name, inputs, timeout_seconds=None, api="Predict"):
+            allowed.append(timeout_seconds)
+            return super().submit(model, signature_name, inputs, timeout_seconds, api)
+
+    inference = Watched(store, Metrics())
+    server, port = create_grpc_server(inference, "127.0.0.1:0")
+    server.start()
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        predict = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict
+        for timeout in (None, 1e9, 60):
+            predict(predict_request(), timeout=timeout)
+    server.stop(None)
+    inference.close(5)
+    assert allowed[:2] == [None, None] and 0 < allowed[2] < 65
 
 
 def test_the_servers_own_deadline(stub):
