@@ -26,7 +26,8 @@ class Batching:
         max_batch_size: rows that are run at once. A request with more runs alone.
         timeout_micros: how long a batch that is not full waits for more requests. Defaults to 0: whatever waits when a
             thread is free is a batch, so that under low load nobody waits.
-        num_threads: threads that run models. Defaults to the number of cores.
+        num_threads: batches of one model that run at once. Defaults to one less than there are cores: one is for
+            connections and JSON, and the fewer run at once the larger they get.
         max_enqueued_batches: as many times max_batch_size requests may wait; further ones are refused.
         allowed_batch_sizes: sizes to which batches are filled up, ascending, the last one max_batch_size. Defaults to
             none: batches are as large as they are.
@@ -39,7 +40,7 @@ class Batching:
 
     max_batch_size: int = 64
     timeout_micros: int = 0
-    num_threads: int = os.cpu_count() or 1
+    num_threads: int = max(1, (os.cpu_count() or 1) - 1)
     max_enqueued_batches: int = 16
     allowed_batch_sizes: tuple[int, ...] = ()
     max_padding: float = 0.5

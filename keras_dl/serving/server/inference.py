@@ -6,6 +6,7 @@ load makes them and a request that comes alone runs at once.
 
 import logging
 import math
+import os
 import threading
 import time
 import weakref
@@ -23,6 +24,7 @@ from keras_dl.serving.server.waiting import Task, WaitingTasks
 logger = logging.getLogger(__name__)
 
 _DEFAULT = Batching()
+_LEAST_THREADS = 4
 # Errors that say nothing about a single request: its neighbours in a batch fail alike, and another run would too.
 _COMMON_ERRORS = (
     tf.errors.AbortedError,
@@ -50,7 +52,9 @@ class Inference:
         self._batching, limits = batching, batching or _DEFAULT
         self._timeout_seconds = timeout_seconds
         self._most_waiting = limits.max_batch_size * limits.max_enqueued_batches
-        self._waiting = WaitingTasks(limits.max_batch_size, limits.max_padding, limits.timeout_micros * 1e-6)
+        self._waiting = WaitingTasks(
+            limits.max_batch_size, limits.max_padding, limits.num_threads, limits.timeout_micros * 1e-6
+        )
         self._unanswered: set[Task] = set()  # who takes a task out of it answers it, and nobody else
         self._sharings: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
         self._closed = False
@@ -60,7 +64,9 @@ class Inference:
         self._deadlines = threading.Condition(lock)
         self._next_deadline = math.inf
         metrics.follow(store.names)
-        for target in [self._run] * limits.num_threads + [self._watch_deadlines]:
+        # More than run batches of one model: what must run alone, and other models, are not to wait for them.
+        threads = max(limits.num_threads + 1, _LEAST_THREADS, os.cpu_count() or 1)
+        for target in [self._run] * threads + [self._watch_deadlines]:
             threading.Thread(target=target, name="inference", daemon=True).start()
 
     def submit(
@@ -106,8 +112,8 @@ class Inference:
             else:
                 problem = None
                 self._unanswered.add(task)
-                self._waiting.add(task)
-                self._work.notify()
+                if self._waiting.add(task):
+                    self._work.notify()  # else a thread that runs the model's batches will come back for it
                 if deadline < self._next_deadline:
                     self._next_deadline = deadline
                     self._deadlines.notify()
@@ -141,6 +147,8 @@ class Inference:
             except Exception as error:  # the thread must outlive whatever a model can do to it
                 logger.exception("a run of model %s failed", tasks[0].model.name)
                 self._fail(tasks, error)
+            with self._work:
+                self._waiting.ended(tasks)
             del tasks  # an unloaded model and the arrays of a request must not live on in an idle thread
 
     def _next_tasks(self) -> list[Task]:
@@ -148,14 +156,15 @@ class Inference:
         with self._work:
             while True:
                 now = time.monotonic()
-                tasks, ripe_at = self._waiting.take(now)
-                if alive := [task for task in tasks if self._start(task)]:
-                    return alive
-                if tasks:
+                if tasks := self._waiting.take(now):
+                    if alive := [task for task in tasks if self._start(task)]:
+                        return alive
+                    self._waiting.ended(tasks)
                     continue
                 if self._closed and not self._unanswered:
                     return []
-                self._work.wait(None if ripe_at is None else ripe_at - now)
+                ripe_at = self._waiting.ripe_at()
+                self._work.wait(None if ripe_at == math.inf else ripe_at - now)
 
     def _start(self, task: Task) -> bool:
         """Whether somebody still waits for the answer of a task that has been taken."""

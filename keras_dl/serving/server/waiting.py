@@ -1,8 +1,9 @@
 """The requests that wait for a run, in one queue that is fair to all models."""
 
 import itertools
-from collections import OrderedDict, deque
-from collections.abc import Hashable, Mapping
+import math
+from collections import Counter, OrderedDict, deque
+from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -45,42 +46,63 @@ class WaitingTasks:
     Args:
         max_batch_size: rows that are taken at once.
         max_padding: as in `Batching`.
+        max_running: batches of one model that run at once; what comes meanwhile gathers. Tasks without sharing are not
+            limited.
         wait_seconds: how long a task waits for others of its key while they are fewer. Tasks without sharing never do.
     """
 
-    def __init__(self, max_batch_size: int, max_padding: float, wait_seconds: float):
-        self._max_batch_size, self._max_padding, self._wait_seconds = max_batch_size, max_padding, wait_seconds
+    def __init__(self, max_batch_size: int, max_padding: float, max_running: int, wait_seconds: float):
+        self._max_batch_size, self._max_padding = max_batch_size, max_padding
+        self._max_running, self._wait_seconds = max_running, wait_seconds
+        self._running: Counter[str] = Counter()
         self._models: OrderedDict[str, OrderedDict[Hashable, deque[Task]]] = OrderedDict()
         self._size = 0
 
     def __len__(self) -> int:
         return self._size
 
-    def add(self, task: Task) -> None:
+    def add(self, task: Task) -> bool:
+        """Whether it may be taken now, as far as its model's running batches go."""
         keys = self._models.setdefault(task.model.name, OrderedDict())
         keys.setdefault(task.key, deque()).append(task)
         self._size += 1
+        return task.sharing is None or self._running[task.model.name] < self._max_running
 
-    def take(self, now: float) -> tuple[list[Task], float | None]:
-        """The tasks of the next run, taken out; or none and the time when there will be some, None if nothing waits."""
-        earliest = None
+    def take(self, now: float) -> list[Task]:
+        """The tasks of the next run, taken out; none if there is nothing to run. `ended` gives them back."""
         for name, keys in self._models.items():
             for key, tasks in keys.items():
-                ripe_at = self._ripe_at(tasks)
-                if ripe_at <= now:
-                    return self._take(name, key), None
-                earliest = ripe_at if earliest is None else min(earliest, ripe_at)
-        return [], earliest
+                if self._ripe_at(name, tasks) <= now:
+                    return self._take(name, key)
+        return []
 
-    def _ripe_at(self, tasks: deque[Task]) -> float:
+    def ended(self, tasks: Sequence[Task]) -> None:
+        """The run of what was taken is over."""
+        if tasks[0].sharing is not None:
+            self._running[tasks[0].model.name] -= 1
+
+    def ripe_at(self) -> float:
+        """When there will be something to take, as far as is known: infinity if nothing is waited for but runs."""
+        return min(
+            (self._ripe_at(name, tasks) for name, keys in self._models.items() for tasks in keys.values()),
+            default=math.inf,
+        )
+
+    def _ripe_at(self, name: str, tasks: deque[Task]) -> float:
         oldest = tasks[0]
-        if not self._wait_seconds or oldest.sharing is None or sum(task.rows for task in tasks) >= self._max_batch_size:
+        if oldest.sharing is None:
+            return oldest.submitted
+        if self._running[name] >= self._max_running:
+            return math.inf
+        if not self._wait_seconds or sum(task.rows for task in tasks) >= self._max_batch_size:
             return oldest.submitted
         return oldest.submitted + self._wait_seconds
 
     def _take(self, name: str, key: Hashable) -> list[Task]:
         keys = self._models[name]
         taken, left = self._batch(keys[key])
+        if taken[0].sharing is not None:
+            self._running[name] += 1
         self._size -= len(taken)
         if left:
             keys[key] = left
