@@ -230,21 +230,28 @@ def test_other_text_is_another_answer(tmp_path, model):
         export(Counting(), model, tmp_path, 1, REQUEST)
 
 
-def test_without_rows_it_must_answer_too(tmp_path, model):
-    """Keras answers no rows; the graph counts them before."""
+def test_what_the_export_refuses_and_the_model_does_not(tmp_path, model):
+    """A row of zeros at the end: refused in the graph alone, as a kernel does that knows no such shape."""
 
-    class Counting(Level):
+    class Refusing(Level):
         def signatures(self, model):
             def level(signal):
                 if not tf.executing_eagerly():
-                    tf.debugging.assert_greater(tf.shape(signal)[0], 0, "no rows")
+                    tf.debugging.assert_none_equal(signal[:, -1], 0.0, message="the last step must not be zero")
                 return {"level": model(signal)}
 
             return {"serving_default": (level, [tf.TensorSpec([None, None, 2], tf.float32, name="signal")])}
 
-    with pytest.raises(UserError, match=r"cannot answer what the model answers, {'signal': \[0, 5, 2\]}: .*no rows"):
-        export(Counting(), model, tmp_path, 1, REQUEST)
+    with pytest.raises(UserError, match=r"cannot answer what the model answers, {'signal': \[3, 5, 2\]}: .*last step"):
+        export(Refusing(), model, tmp_path, 1, REQUEST)
     assert left(tmp_path) == []
+
+
+def test_a_request_without_rows_may_be_refused(tmp_path):
+    """Recurrent layers do, in a graph."""
+    signal = keras.Input((None, 2), name="signal")
+    model = keras.Model(signal, keras.layers.SimpleRNN(3)(signal))
+    assert export(Level(), model, tmp_path, 1, REQUEST).is_dir()
 
 
 def test_threads_that_export_at_once(tmp_path):
