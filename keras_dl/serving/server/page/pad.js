@@ -67,7 +67,10 @@ export function pad(name, example, height) {
   const inInk = (pixels) => pixels.map((row) => Array.from(row, scaled));
   const read = () => [given ?? inInk(rasterise(strokes, height))];
 
-  const point = (event) => [event.offsetX, event.offsetY];
+  const point = ({ clientX, clientY }) => {
+    const { left, top } = canvas.getBoundingClientRect();
+    return [clientX - left, clientY - top];
+  };
   canvas.onpointerdown = (event) => {
     if (event.button !== 0) return;
     canvas.setPointerCapture(event.pointerId);
