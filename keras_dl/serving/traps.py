@@ -114,7 +114,7 @@ def _operations(graph: meta_graph_pb2.MetaGraphDef) -> Iterator[Trap]:
             if operation not in functions and place != reach.ELSEWHERE and op_def_registry.get(operation) is None:
                 yield Trap(
                     "error", place, f"{operation} is no operation of TensorFlow, and a server does not know it",
-                    "write it in TensorFlow's operations, or start a server that has it (--custom_ops)",
+                    "write it in TensorFlow's operations, or build a server with it",
                 )  # fmt: skip
         must = any(node.attr["_XlaMustCompile"].b or compiled & {*reach.called_by(node)} for node in nodes)
         if must and place != reach.ELSEWHERE:
