@@ -12,7 +12,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from keras_dl.serving.server.errors import error_answer
 from keras_dl.serving.server.limits import Limits
 
-_OTHER_FILES = 128
+_OTHER_FILES = 2048 + 256  # asyncio accepts as many connections at once as may wait, before any of them is counted
 _MOST_FILES = 2**16
 
 
@@ -27,7 +27,7 @@ def guarded_protocol(limits: Limits) -> type[asyncio.Protocol]:
         are slow or large, answers what is no HTTP in JSON, and closes the connection that is idle the longest when
         there are too many.
     """
-    most = limits.connections or max(1, _files() - _OTHER_FILES)
+    most = limits.connections or max(_files() // 2, _files() - _OTHER_FILES)
     idle: dict[_GuardedProtocol, None] = {}  # the longest first
 
     class GuardedProtocol(_GuardedProtocol):
@@ -78,7 +78,9 @@ class _GuardedProtocol(HttpToolsProtocol):
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._become_idle()
         if len(self.connections) > self.most:
-            next(iter(self.idle)).transport.abort()  # at least this one is idle
+            longest = next(iter(self.idle))  # this one at least is there
+            del self.idle[longest]
+            longest.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.idle.pop(self, None)

@@ -27,7 +27,7 @@ class Limits:
         idle_seconds: that a connection may stay without a request, before it is closed.
         unread_seconds: that an answer may wait for its reader, before the connection is closed.
         connections: at once; beyond it the one that is idle the longest is closed. Defaults to None: as many as the
-            process may have files, less 128 for others.
+            process may have files, less 2304 or half of them for others.
     """
 
     body_bytes: int = 64 * 2**20
