@@ -27,7 +27,7 @@ _OPTIONS = [
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),  # else 4 MiB
     ("grpc.enable_http_proxy", 0),
-    # A server that restarts is found again at once, and not after minutes.
+    # A server that was away for 10 seconds is found again after 0.7, and not after 6; one away for hours as fast.
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
