@@ -290,6 +290,21 @@ def test_versions_are_followed_and_what_is_typed_stays(visit, served):
     assert page.get_by_label("ask version 1").is_disabled() and page.get_by_label("ask version 2").is_checked()
 
 
+def test_a_server_that_is_gone_is_said(browser, served):
+    page = browser.new_page()
+    page.clock.install()
+    page.goto(f"{served[0]}/")
+    page.get_by_role("heading", name="half_plus_two", exact=True).wait_for()
+    assert not page.get_by_role("alert").is_visible()
+    page.context.set_offline(True)
+    page.clock.fast_forward(4000)
+    page.get_by_role("alert").get_by_text("could not be looked at").wait_for()
+    page.context.set_offline(False)
+    page.clock.fast_forward(4000)
+    page.get_by_role("alert").wait_for(state="hidden")
+    page.close()
+
+
 def test_it_works_on_a_phone_and_by_keyboard(browser, served):
     page = browser.new_page(viewport={"width": 360, "height": 700}, color_scheme="dark")
     page.goto(f"{served[0]}/#translator")

@@ -26,9 +26,9 @@ async function refresh() {
       models = parse(text);
       showModels();
     }
-    trouble("");
-  } catch {
-    trouble("The server does not answer.");
+    trouble(models.length ? "" : "No model is served.");
+  } catch (error) {
+    trouble(`The models could not be looked at: ${error.message}`);
   }
   setTimeout(() => {
     if (document.hidden) addEventListener("visibilitychange", refresh, { once: true });
