@@ -173,6 +173,10 @@ def _parser():
     )  # fmt: skip
     how.add_argument("--no-batching", action="store_true", help="our server runs every request by itself")
     serve.add_argument(
+        "--allow-unsafe", action="store_true", help="our server also takes models that read or write files or run "
+        "Python; such a model is a program: know who made it",
+    )  # fmt: skip
+    serve.add_argument(
         "--write-config", metavar="DIR", help="serve nothing; write all that TensorFlow Serving needs to DIR: its "
         "configuration, a Compose file, Kubernetes and KServe manifests",
     )  # fmt: skip

@@ -178,7 +178,8 @@ def _serve(options):
 
     source = ConfigFile(Path(options.config)) if options.config else SavedModels(folder, options.names)
     batching = batching_of(options.batching, options.no_batching)
-    return serve(source, options.host, options.rest_port, options.grpc_port, options.by, batching)
+    ports = {"rest_port": options.rest_port, "grpc_port": options.grpc_port}
+    return serve(source, options.host, **ports, by=options.by, batching=batching, allow_unsafe=options.allow_unsafe)
 
 
 def _write_deployment(settings, folder):

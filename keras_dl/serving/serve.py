@@ -21,6 +21,7 @@ def serve(
     grpc_port: int | None = None,
     by: str | None = None,
     batching: Batching | None = Batching(),  # noqa: B008
+    allow_unsafe: bool = False,
 ) -> int:
     """Serves until SIGINT or SIGTERM, and returns the exit code.
 
@@ -32,6 +33,7 @@ def serve(
         by: `"embedded"` for our server, `"docker"` for TensorFlow Serving's image, None (default) for
             `tensorflow_model_server` where it is on PATH, else ours.
         batching: how our server puts requests together; None: not at all.
+        allow_unsafe: our server also loads graphs that reach out of themselves, to files or Python. Defaults to False.
 
     Raises:
         UserError: there are no models, a port is taken, or Docker or the extra is missing; no model is loaded then.
@@ -54,7 +56,7 @@ def serve(
     listener = _listen(host, rest_port, "--rest-port")
     if grpc_port is not None:  # gRPC itself would share the port with another server without a word
         _listen(host, grpc_port, "--grpc-port").close()
-    return run_embedded(source, host, listener, grpc_port, batching)
+    return run_embedded(source, host, listener, grpc_port, batching, allow_unsafe)
 
 
 def batching_of(file: str | None, off: bool) -> Batching | None:

@@ -29,7 +29,12 @@ _FOLLOW_SECONDS = 1.0
 
 
 def run_embedded(
-    source: Source, host: str, listener: socket.socket, grpc_port: int | None, batching: Batching | None
+    source: Source,
+    host: str,
+    listener: socket.socket,
+    grpc_port: int | None,
+    batching: Batching | None,
+    allow_unsafe: bool = False,
 ) -> int:
     """Serves the models of a source until SIGINT or SIGTERM, answers what has begun, and returns 0.
 
@@ -39,11 +44,12 @@ def run_embedded(
         listener: the socket of the REST API, which listens already.
         grpc_port: of gRPC, or None.
         batching: how requests are put together; None: not at all.
+        allow_unsafe: also load graphs that reach out of themselves, to files or Python. Defaults to False.
     """
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it calls the loader that TF Serving uses deprecated
     gc.freeze()  # what is imported by now stays: to look through it for garbage would stop all answers for 0.3 s
     configs, stop = source.read(), threading.Event()
-    with ModelStore(configs) as store:
+    with ModelStore(configs, allow_unsafe=allow_unsafe) as store:
         inference = Inference(store, Metrics(), batching)
         app, server = _rest_server(inference)
         grpc_server = None if grpc_port is None else _grpc_server(inference, source, host, grpc_port)
@@ -88,7 +94,7 @@ def follow(source: Source, configs: list[ModelConfig], store: ModelStore, stop: 
         except (UserError, tf.errors.OpError) as error:
             if str(error) != told:
                 told = str(error)
-                logger.warning("the configuration stays as it is: %s", told)
+                logger.warning("the configuration is tried again: %s", told)
 
 
 def _rest_server(inference: Inference) -> tuple[Starlette, uvicorn.Server]:

@@ -64,6 +64,6 @@ def test_what_is_refused_is_tried_again_and_what_cannot_be_read_changes_nothing(
     answers = [["a"], ["b"], UserError("no text"), UserError("no text"), ["b"], ["b"]]
     assert following(answers, refuse=[["b"]]) == [["b"], ["b"]]
     assert [record.getMessage() for record in caplog.records] == [
-        "the configuration stays as it is: not yet",
-        "the configuration stays as it is: no text",
+        "the configuration is tried again: not yet",
+        "the configuration is tried again: no text",
     ]
