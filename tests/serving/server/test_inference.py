@@ -233,16 +233,6 @@ def test_many_requests_of_one_model_do_not_keep_another_waiting(start, gated):
     assert not any(future.done() for future in futures)
 
 
-def test_many_requests_of_one_shape_do_not_keep_another_shape_waiting(start, gated):
-    inference, model = start(Batching(num_threads=1, max_batch_size=4)), gated(is_open=False)
-    model.manifest["signatures"]["serving_default"]["batching"]["padded_axes"] = {}
-    hold(inference, model)
-    futures = [ask(inference, model, features(length)) for length in [5] * 20 + [50]]
-    model.gate.set()
-    wait(futures, 20)
-    assert [run["features"][1] for run in model.runs[1:4]] == [5, 50, 5]
-
-
 def test_a_full_queue_refuses_at_once_and_recovers(start, gated):
     inference = start(Batching(num_threads=1, max_batch_size=2, max_enqueued_batches=2))
     model = gated(is_open=False)
