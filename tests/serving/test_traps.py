@@ -106,6 +106,10 @@ def shout(x):
         return {"y": x + 1}
 
 
+def switched(x):
+    return {"y": tf.switch_case(tf.size(x), [lambda: "", lambda: tf.io.read_file("name"), lambda: "other"])}
+
+
 def deep(x):
     """Inside a function, in a branch, in a loop."""
     inner = tf.function(lambda x: tf.cond(x[0] > 0, lambda: tf.io.read_file("name"), lambda: ""))
@@ -120,6 +124,7 @@ def deep(x):
         (read, "unsafe", "ReadFile"),
         (python, "unsafe", "PyFunc"),
         (deep, "unsafe", "ReadFile"),
+        (switched, "unsafe", "ReadFile"),
         (lambda x: {"y": tf.io.matching_files(tf.strings.as_string(x[0]))}, "unsafe", "MatchingFiles"),
         (lambda x: {"y": tf.raw_ops.RestoreV2(prefix="p", tensor_names=["t"], shape_and_slices=[""],
                                               dtypes=[tf.float32])[0]}, "unsafe", "RestoreV2"),
