@@ -25,7 +25,12 @@ def folder(tmp_path_factory):
         tf.debugging.assert_less(x, 10.0, "x must be below 10")
         return {"y": x}
 
+    def shout(x):
+        with tf.control_dependencies([tf.print("no answer", output_stream=sys.stdout)]):
+            return {"y": x + 1}
+
     functions = {
+        "shout": tf.function(shout, input_signature=[x]),
         "serving_default": tf.function(lambda x: {"y": x * module.weight}, input_signature=[x]),
         "checked": tf.function(checked, input_signature=[ten]),
         "text": tf.function(lambda text: {"text": text, "n": tf.strings.length(text)}, input_signature=[text]),
@@ -75,6 +80,11 @@ def test_an_error_of_the_model_is_told_and_the_process_goes_on(process):
     with pytest.raises(ModelFailed, match="Could not find callback with key=pyfunc"):
         process.answer("python", {"x": np.ones(1, "float32")})
     assert process.answer("checked", {"x": np.array([1], "float32")})["y"] == [1]
+
+
+def test_what_a_model_prints_is_no_answer(process):
+    assert process.answer("shout", {"x": np.float32(1)})["y"] == 2
+    assert process.answer("serving_default", {"x": np.float32(1)})["y"] == 2
 
 
 def test_a_model_that_is_not_there(process, tmp_path, folder):
