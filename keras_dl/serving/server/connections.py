@@ -80,7 +80,7 @@ class _GuardedProtocol(HttpToolsProtocol):
         if len(self.connections) > self.most:
             longest = next(iter(self.idle))  # this one at least is there
             del self.idle[longest]
-            longest.transport.abort()
+            longest.transport.close()  # what it was answered still arrives
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.idle.pop(self, None)

@@ -5,6 +5,7 @@ import re
 import resource
 import socket
 import threading
+import time
 
 import pytest
 import requests
@@ -112,6 +113,21 @@ def test_the_longest_idle_connection_makes_room(strict):
         others[-1].sendall(REQUEST)
         assert read_all(others[-1]).endswith(b'{"outputs":3.0}')
         assert serves(strict)
+
+
+def test_room_is_made_for_each_of_those_that_come_at_once(running):
+    async def app(scope, receive, send):
+        time.sleep(0.5)  # the loop stands still: those that connect meanwhile are accepted in one go
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body"})
+
+    with running(app, Limits(connections=20)) as url, contextlib.ExitStack() as stack:
+        first = stack.enter_context(connect(url))
+        first.sendall(REQUEST)
+        others = [stack.enter_context(connect(url)) for _ in range(40)]
+        assert first.recv(65536)
+        for connection in others[:19]:  # 41 less 20, and a few for the order in which they were accepted
+            assert read_all(connection) == b""
 
 
 def test_an_answer_that_nobody_reads_is_given_up(running):
