@@ -19,17 +19,23 @@ class Sharing:
     Attributes:
         padded_axes: for an input the axes along which zeros behind the data change no output.
         cropped_axes: for an output the axis along which such zeros lengthen it by as much.
+        ranks: of the inputs, where the signature says them.
     """
 
     padded_axes: Mapping[str, Sequence[int]] = field(default_factory=dict)
     cropped_axes: Mapping[str, int] = field(default_factory=dict)
+    ranks: Mapping[str, int] = field(default_factory=dict)
 
     def key(self, inputs: Arrays) -> Hashable | None:
         """What is equal for requests that may share a run; None for one that must run alone.
 
-        Alone are requests of no rows, of different numbers of rows, or with an empty axis: what the graph says to
-        those must not depend on the company.
+        Alone are requests of no rows, of different numbers of rows, of another rank than the signature's, or with an
+        empty axis: what the graph says to those must not depend on the company.
         """
+        for name, array in inputs.items():
+            rank, deepest = array.ndim, max(self.padded_axes.get(name, ()), default=-1)
+            if rank <= deepest or rank != self.ranks.get(name, rank):
+                return None
         counts = {array.shape[:1] for array in inputs.values()}
         if len(counts) != 1 or () in counts or any(array.size == 0 for array in inputs.values()):
             return None
@@ -93,17 +99,19 @@ def sharing(model, signature_name: str, every_signature: bool) -> Sharing | None
         every_signature: as in `Batching`.
     """
     signature = model.signatures[signature_name]
+    shapes = {name: info.tensor_shape for name, info in signature.inputs.items()}
+    ranks = {name: len(shape.dim) for name, shape in shapes.items() if not shape.unknown_rank}
     recorded = model.manifest.get("signatures", {}).get(signature_name, {}).get("batching", {})
     if recorded.get("rows_independent"):
         dtypes = model.input_dtypes[signature_name]
         axes = recorded.get("padded_axes", {})
         padded = {name: axes[name] for name in dtypes if axes.get(name)}
         if any(dtypes[name] == "string" for name in padded):  # nothing is zero there
-            return Sharing()
-        return Sharing(padded, recorded.get("cropped_axes", {}))
+            return Sharing(ranks=ranks)
+        return Sharing(padded, recorded.get("cropped_axes", {}), ranks)
     infos = [*signature.inputs.values(), *signature.outputs.values()]
     if every_signature and all(info.tensor_shape.dim and info.tensor_shape.dim[0].size == -1 for info in infos):
-        return Sharing()
+        return Sharing(ranks=ranks)
     return None
 
 

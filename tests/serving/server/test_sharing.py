@@ -45,6 +45,14 @@ def test_some_requests_run_alone(inputs):
     assert BY_LENGTH.key(inputs) is None
 
 
+@pytest.mark.parametrize("shape", [(3,), (1, 5), (1, 5, 2, 1)])
+def test_a_request_of_another_rank_runs_alone(shape):
+    inputs = {"features": np.ones(shape, np.float32)}
+    assert Sharing({"features": [1]}, {"logits": 1}, {"features": 3}).key(inputs) is None
+    assert Sharing(ranks={"features": 3}).key(inputs) is None
+    assert Sharing({"features": [2]}).key({"features": np.ones([1, 5])}) is None
+
+
 def test_two_lengths_that_nobody_could_tell_apart_in_an_output_are_not_padded():
     padded = {"a": [1], "b": [1]}
     short, long = ({"a": np.ones([1, n, 2]), "b": np.ones([1, m, 2])} for n, m in ((5, 7), (6, 8)))
@@ -125,37 +133,37 @@ def with_manifest(model, **batching):
 
 
 def test_only_what_the_manifest_says_is_shared(models):
-    model = models["sequences"]
+    model, ranks = models["sequences"], {"features": 3, "length": 1}
     model.manifest = {}
     assert sharing(model, "serving_default", every_signature=False) is None
     assert sharing(with_manifest(model, rows_independent=False), "serving_default", False) is None
-    assert sharing(with_manifest(model, rows_independent=True), "serving_default", False) == Sharing()
+    assert sharing(with_manifest(model, rows_independent=True), "serving_default", False) == Sharing(ranks=ranks)
     recorded = {
         "rows_independent": True,
         "padded_axes": {"features": [1], "length": [], "none": [1]},
         "cropped_axes": {"total": 1},
     }
     found = sharing(with_manifest(model, **recorded), "serving_default", False)
-    assert found == Sharing({"features": [1]}, {"total": 1})
+    assert found == Sharing({"features": [1]}, {"total": 1}, ranks)
 
 
 def test_strings_are_never_padded(models):
     model = with_manifest(models["text"], rows_independent=True, padded_axes={"text": [1]}, cropped_axes={"length": 1})
-    assert sharing(model, "serving_default", False) == Sharing()
+    assert sharing(model, "serving_default", False) == Sharing(ranks={"text": 1})
 
 
 @pytest.mark.parametrize(
-    ("name", "signature_name", "is_batched"),
+    ("name", "signature_name", "ranks"),
     [
-        ("sequences", "serving_default", True),
-        ("text", "serving_default", True),
-        ("text", "joined", False),  # a scalar output
-        ("hp2", "serving_default", False),  # of any rank
-        ("hp2", "product", True),
-        ("hp2", "spin", False),
+        ("sequences", "serving_default", {"features": 3, "length": 1}),
+        ("text", "serving_default", {"text": 1}),
+        ("text", "joined", None),  # a scalar output
+        ("hp2", "serving_default", None),  # of any rank
+        ("hp2", "product", {"x": 2}),
+        ("hp2", "spin", None),
     ],
 )
-def test_tensorflow_servings_rule(models, name, signature_name, is_batched):
+def test_tensorflow_servings_rule(models, name, signature_name, ranks):
     models[name].manifest = {}
     found = sharing(models[name], signature_name, every_signature=True)
-    assert found == (Sharing() if is_batched else None)
+    assert found == (ranks and Sharing(ranks=ranks))
