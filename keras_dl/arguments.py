@@ -166,19 +166,19 @@ def _parser():
     by.add_argument(
         "--docker", action="store_const", const="docker", dest="by", help="the image tensorflow/serving, in Docker"
     )
+    by.add_argument(
+        "--write-config", metavar="DIR", help="serve nothing; write all that TensorFlow Serving needs to DIR: its "
+        "configuration, a Compose file, Kubernetes and KServe manifests",
+    )  # fmt: skip
     how = serve.add_mutually_exclusive_group()
     how.add_argument(
-        "--batching", metavar="FILE", help="TensorFlow Serving's batching_parameters.txt for our server. Default: "
+        "--batching", metavar="FILE", help="TensorFlow Serving's batching_parameters.txt, for every model. Default: "
         "requests that wait are run together where the export says that it changes no answer",
     )  # fmt: skip
-    how.add_argument("--no-batching", action="store_true", help="our server runs every request by itself")
+    how.add_argument("--no-batching", action="store_true", help="every request is run by itself")
     serve.add_argument(
         "--allow-unsafe", action="store_true", help="our server also takes models that read or write files or run "
         "Python; such a model is a program: know who made it",
-    )  # fmt: skip
-    serve.add_argument(
-        "--write-config", metavar="DIR", help="serve nothing; write all that TensorFlow Serving needs to DIR: its "
-        "configuration, a Compose file, Kubernetes and KServe manifests",
     )  # fmt: skip
 
     predict = verb("predict", "show what an exported model answers", "predict digits_ctc --example 0")

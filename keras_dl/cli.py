@@ -160,37 +160,45 @@ def _reproduce(options):
 
 
 def _serve(options):
-    if options.config and options.names:
-        raise UserError(f"expected names or --config, and received both: {', '.join(options.names)}; {options.config}")
+    given = {"names": ", ".join(options.names), "--config": options.config, "--write-config": options.write_config}
+    if options.config and (options.names or options.write_config):
+        shown = "; ".join(f"{name} {value}".removeprefix("names ") for name, value in given.items() if value)
+        raise UserError(f"expected --config alone, for its file says what is served. Received: {shown}")
     from keras_dl.tracking.settings import read_settings
 
     settings = read_settings()
-    if options.write_config:
-        return _write_deployment(settings, Path(options.write_config))
     folder = settings.saved_models
     for name in options.names:  # told before the seconds that TensorFlow takes
         there = sorted(path.name for path in folder.glob("*") if path.is_dir())
         if name not in there:
             raise UserError(f"no model {name!r} in {folder}. There is: {', '.join(there) or 'none'}")
+    batching = None if options.no_batching else _text(options.batching) if options.batching else ""
+    ports = {"rest_port": options.rest_port} | ({"grpc_port": options.grpc_port} if options.grpc_port else {})
     import_tensorflow()
-    from keras_dl.serving.serve import batching_of, serve
+    if options.write_config:
+        return _write_deployment(settings, Path(options.write_config), options.names, ports)
+    from keras_dl.serving.serve import serve
     from keras_dl.serving.source import ConfigFile, SavedModels
 
     source = ConfigFile(Path(options.config)) if options.config else SavedModels(folder, options.names)
-    batching = batching_of(options.batching, options.no_batching)
-    ports = {"rest_port": options.rest_port, "grpc_port": options.grpc_port}
     return serve(source, options.host, **ports, by=options.by, batching=batching, allow_unsafe=options.allow_unsafe)
 
 
-def _write_deployment(settings, folder):
-    import_tensorflow()
+def _write_deployment(settings, folder, names, ports):
     from keras_dl.serving.deployment import write_deployment
     from keras_dl.tracking.runs import connect
 
     connect(settings)
-    for path in write_deployment(settings, folder):
+    for path in write_deployment(settings, folder, names, **ports):
         print(path)
     print(f"\nnext   docker compose --file {folder / 'compose.yaml'} up")
+
+
+def _text(file):
+    try:
+        return Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {file}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _predict(options):

@@ -1,8 +1,8 @@
 """Which version is the champion, by hand: the alias in the registry and the folder that a server reads, together."""
 
 from keras_dl.errors import UserError
-from keras_dl.serving.configuration import write_model_config
-from keras_dl.serving.versions import exported_versions, show_champion, withdrawn_versions
+from keras_dl.serving.configuration import show_champion
+from keras_dl.serving.versions import exported_versions, withdrawn_versions
 from keras_dl.tracking import registry
 from keras_dl.tracking.runs import connect
 from keras_dl.tracking.settings import Settings
@@ -69,9 +69,7 @@ def _instead_of(before, version):
 def _serve(settings, name, version):
     """Makes a server take the champion, if it is exported, and says what became of the folder."""
     folder, withdrawn = settings.saved_models, withdrawn_versions(settings.saved_models, name)
-    shown = show_champion(folder, name, version)
-    write_model_config(settings)
-    if not shown:
+    if not show_champion(settings, name, version):
         print(f"export none yet; to serve it: keras-dl export FILE --model {version}, with the pipeline's FILE")
         return
     print(f"export {folder / name / str(version)}")

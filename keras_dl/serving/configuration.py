@@ -10,18 +10,26 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from filelock import FileLock
 from google.protobuf import text_format
 
 from keras_dl.durable import write_bytes
 from keras_dl.errors import UserError
 from keras_dl.serving.messages import BatchingParameters, ModelServerConfig, MonitoringConfig
 from keras_dl.serving.server.config import ModelConfig, VersionPolicy
-from keras_dl.serving.versions import exported_versions
+from keras_dl.serving.versions import bring_back, exported_versions, withdraw_above
 from keras_dl.tracking.settings import Settings
 
 LIVE = "models.config"
+BATCHING = "batching_parameters.txt"
+MONITORING = "monitoring.config"
+# Unpinned: any that is at least as new as the TensorFlow that exported will do.
+IMAGE = "tensorflow/serving:latest"
 CONTAINER_MODELS = "/models"
 METRICS_PATH = "/monitoring/prometheus/metrics"
+_OURS = (
+    "# Written by keras-dl: every export, promote and rollback write it anew. Paths are those inside the container.\n"
+)
 _LARGEST_BATCH = 64
 _MOST_WAITING_BATCHES = 1000
 
@@ -97,6 +105,8 @@ def model_config_text(configs: Iterable[ModelConfig]) -> str:
 def write_model_config(settings: Settings) -> Path:
     """Brings the live file up to date, whole or not at all; asks the registry, which must be connected to.
 
+    One that somebody else wrote is kept as `models.config.before`.
+
     Args:
         settings: for `saved_models/`.
 
@@ -107,18 +117,66 @@ def write_model_config(settings: Settings) -> Path:
         UserError: if it cannot be written; nothing else is lost.
     """
     path = settings.saved_models / LIVE
-    note = (
-        "# Written by keras-dl: promote, rollback and every export write it anew. Paths are those of the container.\n"
-    )
-    content = (note + model_config_text(model_configs(served_models(settings)))).encode()
     try:
-        if not path.is_file() or path.read_bytes() != content:  # an unchanged file gives a server nothing to do
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_bytes(path, content)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Who has asked the registry must write before another asks, or an old answer could be written over a newer.
+        with FileLock(path.parent / f".{LIVE}.lock"):
+            content = (_OURS + model_config_text(model_configs(served_models(settings)))).encode()
+            there = path.read_bytes() if path.exists() else content[:0]
+            if there and not there.startswith(_OURS.encode()):
+                os.replace(path, path.with_name(f"{LIVE}.before"))
+            if there != content:  # an unchanged file gives a server nothing to do
+                write_bytes(path, content)
     except OSError as error:
         problem = f"cannot write {path}: {error.strerror or error}"
         raise UserError(f"{problem}. Servers keep the labels they have; keras-dl promote writes it again") from error
     return path
+
+
+def show_champion(settings: Settings, name: str, champion: int) -> bool:
+    """Makes the champion the highest version that a server sees, and moves the labels with it.
+
+    What is above it is withdrawn, but only after the live file has given its labels to the champion.
+
+    Args:
+        settings: for `saved_models/`; the registry must be connected to.
+        name: of the model.
+        champion: int, its version.
+
+    Returns:
+        Whether the champion is exported; if not, nothing is hidden.
+
+    Raises:
+        UserError: if the live file cannot be written.
+    """
+    shown = bring_back(settings.saved_models, name, champion)
+    write_model_config(settings)
+    if shown:
+        withdraw_above(settings.saved_models, name, champion)
+        write_model_config(settings)
+    return shown
+
+
+def server_flags(config: str, folder: str, batching: bool = True, every_model: bool = False) -> list[str]:
+    """TensorFlow Serving's options for a configuration.
+
+    Args:
+        config: path of the `models.config`, as the server sees it.
+        folder: that holds the two other files, as the server sees it.
+        batching: whether requests are run together. Defaults to True.
+        every_model: those to all models, and not only to those whose export allows it. Defaults to False.
+    """
+    flags = [
+        f"--model_config_file={config}",
+        "--model_config_file_poll_wait_seconds=1",
+        "--allow_version_labels_for_unavailable_models=true",
+        f"--monitoring_config_file={folder}/{MONITORING}",
+    ]
+    if batching:
+        flags += ["--enable_batching=true", f"--batching_parameters_file={folder}/{BATCHING}"]
+        if not every_model:  # a file in each export that allows it, for not every model's rows are independent
+            flags.append("--enable_per_model_batching_parameters=true")
+    return flags
 
 
 def batching_parameters() -> str:

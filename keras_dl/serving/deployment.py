@@ -17,50 +17,61 @@ import yaml
 from keras_dl.durable import write_bytes
 from keras_dl.errors import UserError
 from keras_dl.serving.configuration import (
+    BATCHING,
     CONTAINER_MODELS,
+    IMAGE,
     LIVE,
     METRICS_PATH,
+    MONITORING,
     Served,
     batching_parameters,
     model_config_text,
     model_configs,
     monitoring_config,
     served_models,
+    server_flags,
     write_model_config,
 )
 from keras_dl.tracking.settings import Settings
 
-IMAGE = "tensorflow/serving:latest"
 _APP = "keras-dl-serving"
-_POLL_SECONDS = 5
-_GRPC, _REST = 8500, 8501
+_FOLDER = "/configuration"
+_GRPC, _REST = 8500, 8501  # inside the container
 
 
-def write_deployment(settings: Settings, folder: Path) -> list[Path]:
-    """Writes the files for every exported model, and brings `saved_models/models.config` up to date.
+def write_deployment(
+    settings: Settings, folder: Path, names: Sequence[str] = (), rest_port: int = _REST, grpc_port: int = _GRPC
+) -> list[Path]:
+    """Writes the files for exported models, and brings `saved_models/models.config` up to date.
 
     Args:
         settings: of `mlflow.yaml`; the registry is asked and must be connected to.
         folder: made if missing; files of the same names in it are replaced.
+        names: of the models. Empty (default): all, and those that are exported later.
+        rest_port: of this machine, for Compose.
+        grpc_port: of this machine, for Compose.
 
     Returns:
         The files.
 
     Raises:
-        UserError: if no model is exported, or the folder cannot be written.
+        UserError: if a name or every export is missing, or the folder cannot be written.
     """
     models = served_models(settings)
-    if not models:
-        raise UserError(
-            f"expected an exported model in {settings.saved_models} and found none: keras-dl tune makes one"
-        )
-    snapshot = f"# A copy; {LIVE} in saved_models/ is the one that promote and rollback keep up to date.\n"
+    there = ", ".join(model.name for model in models) or "none: keras-dl tune makes one"
+    missing = sorted(set(names) - {model.name for model in models})
+    if missing or not models:
+        what = f"no export of {', '.join(missing)}" if missing else "no exported model"
+        raise UserError(f"{what} in {settings.saved_models}. There is: {there}")
+    models = [model for model in models if not names or model.name in names]
+    # All models are those of the live file, which promote and rollback keep up to date; some are those of a copy.
+    config = f"{_FOLDER}/{LIVE}" if names else f"{CONTAINER_MODELS}/{LIVE}"
     files = {
-        LIVE: snapshot + model_config_text(model_configs(models)),
-        "batching_parameters.txt": batching_parameters(),
-        "monitoring.config": monitoring_config(),
-        "compose.yaml": _yaml("docker compose up", compose(models, settings, folder)),
-        "kubernetes.yaml": _yaml("kubectl apply -f kubernetes.yaml", *kubernetes(models)),
+        LIVE: f"# A copy: the labels move in {LIVE} of saved_models/.\n" + model_config_text(model_configs(models)),
+        BATCHING: batching_parameters(),
+        MONITORING: monitoring_config(),
+        "compose.yaml": _yaml("docker compose up", compose(models, settings, folder, config, rest_port, grpc_port)),
+        "kubernetes.yaml": _yaml("kubectl apply -f kubernetes.yaml", *kubernetes(models, config)),
         "kserve.yaml": _yaml("kubectl apply -f kserve.yaml, in a cluster with KServe", *kserve(models)),
     }
     try:
@@ -73,65 +84,74 @@ def write_deployment(settings: Settings, folder: Path) -> list[Path]:
     return [folder / name for name in files]
 
 
-def compose(models: Sequence[Served], settings: Settings, folder: Path) -> dict:
-    """A Compose file: TensorFlow Serving on the loopback ports 8500 and 8501, and MLflow's UI on 5000.
+def compose(
+    models: Sequence[Served],
+    settings: Settings,
+    folder: Path,
+    config: str = f"{CONTAINER_MODELS}/{LIVE}",
+    rest_port: int = _REST,
+    grpc_port: int = _GRPC,
+) -> dict:
+    """A Compose file: TensorFlow Serving on loopback ports, and MLflow's UI where the store is an SQLite file.
 
     Args:
         models: from `served_models`.
-        settings: for the project's folder, `saved_models/`, and where the UI listens.
+        settings: for the project's folder, the store, and where the UI listens.
         folder: that holds the other files; paths are relative to it.
+        config: the `models.config`, inside the container. Defaults to the live one.
+        rest_port: of this machine.
+        grpc_port: of this machine.
     """
-    root = _relative(settings.root, folder)
-    mlflow = f"ghcr.io/mlflow/mlflow:v{importlib.metadata.version('mlflow')}"
-    return {
-        "name": _APP,
-        "services": {
-            "serving": {
-                "image": IMAGE,
-                "command": _flags(f"{CONTAINER_MODELS}/{LIVE}", "/configuration"),
-                "ports": [f"127.0.0.1:{_GRPC}:{_GRPC}", f"127.0.0.1:{_REST}:{_REST}"],
-                "volumes": [f"{root}/saved_models:{CONTAINER_MODELS}:ro", "./:/configuration:ro"],
-                # The image has no curl; bash speaks TCP.
-                "healthcheck": {
-                    "test": ["CMD", "bash", "-c", " && ".join(_available(model.name) for model in models)],
-                    "interval": "10s",
-                    "timeout": "5s",
-                    "retries": 6,
-                    "start_period": "60s",
-                },
-                "restart": "unless-stopped",
-                "read_only": True,
-                "security_opt": ["no-new-privileges:true"],
-            },
-            "mlflow": {
-                "image": mlflow,
-                "command": [
-                    *("mlflow", "server", "--host", "0.0.0.0", "--port", "5000"),
-                    *("--backend-store-uri", "sqlite:////project/mlflow.db"),
-                ],
-                "ports": [f"127.0.0.1:{settings.ui.port}:5000"],
-                "volumes": [f"{root}:/project"],
-                "working_dir": "/project",
-                "restart": "unless-stopped",
-            },
+    serving = {
+        "image": IMAGE,
+        "command": server_flags(config, _FOLDER),
+        "ports": [f"127.0.0.1:{grpc_port}:{_GRPC}", f"127.0.0.1:{rest_port}:{_REST}"],
+        "volumes": [f"{_relative(settings.saved_models, folder)}:{CONTAINER_MODELS}:ro", f"./:{_FOLDER}:ro"],
+        "healthcheck": {
+            "test": ["CMD", *_health_command(models)],
+            "interval": "10s",
+            "timeout": "5s",
+            "retries": 6,
+            "start_period": "60s",
         },
+        "restart": "unless-stopped",
+        "read_only": True,
+        "security_opt": ["no-new-privileges:true"],
     }
+    services = {"serving": serving}
+    if settings.tracking_uri.startswith("sqlite:////"):  # a server shows its runs itself
+        root = settings.root.resolve()
+        services["mlflow"] = {
+            "image": f"ghcr.io/mlflow/mlflow:v{importlib.metadata.version('mlflow')}",
+            "command": [
+                *("mlflow", "server", "--host", "0.0.0.0", "--port", "5000"),
+                *("--backend-store-uri", settings.tracking_uri),
+            ],
+            "ports": [f"127.0.0.1:{settings.ui.port}:5000"],
+            # At its own path, by which the store knows its artifacts; and as who owns it.
+            "volumes": [f"{root}:{root}"],
+            "working_dir": str(root),
+            "user": f"{os.getuid()}:{os.getgid()}",
+            "restart": "unless-stopped",
+        }
+    return {"name": _APP, "services": services}
 
 
-def kubernetes(models: Sequence[Served]) -> list[dict]:
+def kubernetes(models: Sequence[Served], config: str = f"{CONTAINER_MODELS}/{LIVE}") -> list[dict]:
     """A Deployment of TensorFlow Serving with its ConfigMap and Service.
 
-    The volume claim `saved-models` is yours to make: its root holds what `saved_models/` holds.
+    The volume claim `saved-models` is yours to make: its root holds what `saved_models/` holds, `models.config` too.
 
     Args:
         models: from `served_models`.
+        config: the `models.config`, inside the container. Defaults to that of the claim, whose labels move.
     """
     labels = {"app.kubernetes.io/name": _APP}
-    probe = {"httpGet": {"path": _path(models[0].name), "port": "rest"}, "periodSeconds": 10}
+    probe = {"exec": {"command": _health_command(models)}, "periodSeconds": 10, "timeoutSeconds": 5}
     container = {
         "name": "serving",
         "image": IMAGE,
-        "args": _flags("/configuration/models.config", "/configuration"),
+        "args": server_flags(config, _FOLDER),
         "ports": [{"name": "grpc", "containerPort": _GRPC}, {"name": "rest", "containerPort": _REST}],
         "startupProbe": {**probe, "failureThreshold": 60},
         "readinessProbe": probe,
@@ -140,7 +160,7 @@ def kubernetes(models: Sequence[Served]) -> list[dict]:
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
         "volumeMounts": [
             {"name": "models", "mountPath": CONTAINER_MODELS, "readOnly": True},
-            {"name": "configuration", "mountPath": "/configuration", "readOnly": True},
+            {"name": "configuration", "mountPath": _FOLDER, "readOnly": True},
         ],
     }
     volumes = [
@@ -150,8 +170,8 @@ def kubernetes(models: Sequence[Served]) -> list[dict]:
     metrics = {"prometheus.io/scrape": "true", "prometheus.io/path": METRICS_PATH, "prometheus.io/port": str(_REST)}
     configuration = {
         LIVE: model_config_text(model_configs(models)),
-        "batching_parameters.txt": batching_parameters(),
-        "monitoring.config": monitoring_config(),
+        BATCHING: batching_parameters(),
+        MONITORING: monitoring_config(),
     }
     return [
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": _APP, "labels": labels}, "data": configuration},
@@ -188,46 +208,42 @@ def kserve(models: Sequence[Served]) -> list[dict]:
 
     Args:
         models: from `served_models`.
+
+    Raises:
+        UserError: if two models would have one name in a cluster, where there are small letters, digits and - only.
     """
-    return [
-        {
+    services = {}
+    for model in models:
+        name = "-".join(re.findall("[a-z0-9]+", model.name.lower()))
+        name = name if name[:1].isalpha() else f"model-{name}".rstrip("-")
+        if name in services:
+            raise UserError(f"expected models of different names in a cluster, and two are {name}: {model.name} is one")
+        services[name] = {
             "apiVersion": "serving.kserve.io/v1beta1",
             "kind": "InferenceService",
-            # A name in a cluster has no underscores; clients ask for this one.
-            "metadata": {"name": re.sub("[^a-z0-9]+", "-", model.name.lower()).strip("-")},
+            "metadata": {"name": name},
             "spec": {
                 "predictor": {
                     "model": {
                         "modelFormat": {"name": "tensorflow"},
+                        # KServe's own default is years old.
+                        "runtimeVersion": IMAGE.rpartition(":")[2],
                         "storageUri": f"pvc://saved-models/{model.name}",
                     }
                 }
             },
         }
-        for model in models
-    ]
+    return list(services.values())
 
 
-def _flags(config: str, folder: str) -> list[str]:
-    return [
-        f"--model_config_file={config}",
-        f"--model_config_file_poll_wait_seconds={_POLL_SECONDS}",
-        "--allow_version_labels_for_unavailable_models=true",
-        # Only models whose export says so, in batching_params.pbtxt: not every model's rows are independent.
-        "--enable_batching=true",
-        "--enable_per_model_batching_parameters=true",
-        f"--batching_parameters_file={folder}/batching_parameters.txt",
-        f"--monitoring_config_file={folder}/monitoring.config",
-    ]
-
-
-def _available(name: str) -> str:
-    request = f"printf 'GET %s HTTP/1.0\\r\\n\\r\\n' {shlex.quote(_path(name))}"
-    return f"exec 3<>/dev/tcp/127.0.0.1/{_REST} && {request} >&3 && grep -q AVAILABLE <&3"
-
-
-def _path(name: str) -> str:
-    return f"/v1/models/{quote(name, safe='')}"
+def _health_command(models: Sequence[Served]) -> list[str]:
+    """Asks for each model inside the container, whose image has no curl; bash speaks TCP."""
+    asked = []
+    for model in models:
+        path = shlex.quote(f"/v1/models/{quote(model.name, safe='')}")
+        request = f"printf 'GET %s HTTP/1.0\\r\\n\\r\\n' {path} >&3"
+        asked.append(f"exec 3<>/dev/tcp/127.0.0.1/{_REST} && {request} && grep -q '\"AVAILABLE\"' <&3")
+    return ["bash", "-c", " && ".join(asked)]
 
 
 def _relative(path: Path, start: Path) -> str:

@@ -3,7 +3,6 @@
 import importlib.util
 import shutil
 import socket
-from pathlib import Path
 
 from keras_dl.errors import UserError
 from keras_dl.serving.server.batching import Batching, read_batching
@@ -20,7 +19,7 @@ def serve(
     rest_port: int = 8501,
     grpc_port: int | None = None,
     by: str | None = None,
-    batching: Batching | None = Batching(),  # noqa: B008
+    batching: str | None = "",
     allow_unsafe: bool = False,
 ) -> int:
     """Serves until SIGINT or SIGTERM, and returns the exit code.
@@ -32,23 +31,25 @@ def serve(
         grpc_port: of gRPC. None (default): 8500 where the extra `grpc` is installed, else no gRPC.
         by: `"embedded"` for our server, `"docker"` for TensorFlow Serving's image, None (default) for
             `tensorflow_model_server` where it is on PATH, else ours.
-        batching: how our server puts requests together; None: not at all.
+        batching: TensorFlow Serving's BatchingParameters for all models, in protobuf's text form; "" (default) for
+            ours, for models whose export allows it; None for no batching.
         allow_unsafe: our server also loads graphs that reach out of themselves, to files or Python. Defaults to False.
 
     Raises:
         UserError: there are no models, a port is taken, or Docker or the extra is missing; no model is loaded then.
     """
-    source.read()  # for its errors
+    source.read()  # for its errors, as the next
+    ours = None if batching is None else read_batching(batching) if batching else Batching()
     if by == "docker":
         docker = shutil.which("docker")
         if docker is None:
             raise UserError("expected Docker and found no program docker on PATH: install it, or leave --docker out")
         _listen(host, rest_port, "--rest-port").close()
-        return run_docker(docker, source, host, rest_port, grpc_port)
+        return run_docker(docker, source, host, rest_port, grpc_port, batching)
     binary = None if by == "embedded" else shutil.which(BINARY)
     if binary:
         _listen(host, rest_port, "--rest-port").close()
-        return run_binary(binary, source, rest_port, grpc_port)
+        return run_binary(binary, source, rest_port, grpc_port, batching)
     if grpc_port is None:
         grpc_port = GRPC_PORT if _has_grpc() else None
     elif not _has_grpc():
@@ -56,23 +57,7 @@ def serve(
     listener = _listen(host, rest_port, "--rest-port")
     if grpc_port is not None:  # gRPC itself would share the port with another server without a word
         _listen(host, grpc_port, "--grpc-port").close()
-    return run_embedded(source, host, listener, grpc_port, batching, allow_unsafe)
-
-
-def batching_of(file: str | None, off: bool) -> Batching | None:
-    """What `--batching FILE` and `--no-batching` say.
-
-    Raises:
-        UserError: for a file that cannot be read or understood.
-    """
-    if off:
-        return None
-    if file is None:
-        return Batching()
-    try:
-        return read_batching(Path(file).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {file}: {getattr(error, 'strerror', None) or error}") from error
+    return run_embedded(source, host, listener, grpc_port, ours, allow_unsafe)
 
 
 def _has_grpc() -> bool:

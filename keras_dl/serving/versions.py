@@ -31,12 +31,8 @@ def _numbers(folder, prefix):
     return sorted((int(number) for number in numbers if number.isascii() and number.isdigit()), reverse=True)
 
 
-def show_champion(saved_models: Path, name: str, champion: int) -> bool:
-    """Makes the champion the highest version that a server sees: what is above it is withdrawn, the rest comes back.
-
-    Each step is one rename, and the champion comes first: stopped at any moment, a server still has a version, and the
-    same call does the rest. Without the champion's export nothing is changed, for a server would lose a newer model to
-    an older one.
+def bring_back(saved_models: Path, name: str, champion: int) -> bool:
+    """Lets a server see the champion and what is below it again: the first half of making it the highest version.
 
     Args:
         saved_models: the folder of all models.
@@ -44,7 +40,8 @@ def show_champion(saved_models: Path, name: str, champion: int) -> bool:
         champion: int, its version.
 
     Returns:
-        Whether the champion is exported.
+        Whether the champion is exported. Without its export nothing is changed, for a server would lose a newer model
+        to an older one.
     """
     folder, withdrawn = saved_models / name, withdrawn_versions(saved_models, name)
     if champion not in withdrawn + exported_versions(saved_models, name):
@@ -52,11 +49,24 @@ def show_champion(saved_models: Path, name: str, champion: int) -> bool:
     for version in withdrawn:
         if version <= champion and not (folder / str(version)).exists():
             rename(withdrawn_folder(saved_models, name, version), folder / str(version))
+    return True
+
+
+def withdraw_above(saved_models: Path, name: str, champion: int) -> None:
+    """Hides the versions above the champion from a server: the second half.
+
+    Each step is one rename, and the champion is there before: stopped at any moment, a server still has a version, and
+    the same calls do the rest.
+
+    Args:
+        saved_models: the folder of all models.
+        name: of the model.
+        champion: int, its version, which is exported.
+    """
     # Upwards, so that a server goes to the champion at once, and not over the versions in between.
     for version in reversed(exported_versions(saved_models, name)):
         if version > champion:
-            rename(folder / str(version), withdrawn_folder(saved_models, name, version))
-    return True
+            rename(saved_models / name / str(version), withdrawn_folder(saved_models, name, version))
 
 
 def rename(source: Path, target: Path) -> None:

@@ -7,10 +7,10 @@ import keras
 from keras_dl.errors import UserError
 from keras_dl.pipeline import Pipeline, space
 from keras_dl.serving.check import check
-from keras_dl.serving.configuration import write_model_config
+from keras_dl.serving.configuration import show_champion, write_model_config
 from keras_dl.serving.endpoints import endpoints_of
 from keras_dl.serving.expected import expected_answers, request_arrays
-from keras_dl.serving.versions import show_champion
+from keras_dl.serving.versions import exported_versions
 from keras_dl.tracking import registry
 from keras_dl.tracking.models import load_version
 from keras_dl.tracking.runs import connect
@@ -105,6 +105,12 @@ def export_version(pipeline: Pipeline, which: str, values: dict, settings: Setti
     print(f"exported {what} to {target}")
     champion = registry.find_version(pipeline.name, settings.registry.champion)
     if champion is not None and version == int(champion.version):
-        show_champion(settings.saved_models, pipeline.name, version)  # a server takes the highest version it sees
+        show_champion(settings, pipeline.name, version)  # a server takes the highest version it sees
+        return target
     write_model_config(settings)
+    if version == max(exported_versions(settings.saved_models, pipeline.name)):
+        print(
+            f"       who asks a server for no version gets it from now on; to have the champion there: "
+            f"keras-dl promote {pipeline.name} {'VERSION' if champion is None else champion.version}"
+        )
     return target

@@ -11,10 +11,10 @@ from matplotlib.ticker import MaxNLocator
 from keras_dl.data import fingerprint
 from keras_dl.errors import UserError
 from keras_dl.pipeline import Pipeline
-from keras_dl.serving.configuration import write_model_config
+from keras_dl.serving.configuration import show_champion, write_model_config
 from keras_dl.serving.export import export
 from keras_dl.serving.retention import retire
-from keras_dl.serving.versions import exported_versions, show_champion
+from keras_dl.serving.versions import exported_versions
 from keras_dl.tracking import registry
 from keras_dl.tracking.models import log_model
 from keras_dl.tracking.settings import Settings
@@ -97,6 +97,7 @@ def export_champion(
     """
     again = f"keras-dl export {_shown(pipeline.file)} --model {version.version}"
     if version.alias != settings.registry.champion:
+        write_model_config(settings)  # the challenger is another one
         print(f"export no, for the champion stays; to serve this one: {again}")
         return
     if version.version not in exported_versions(settings.saved_models, pipeline.name):
@@ -105,10 +106,9 @@ def export_champion(
         except UserError as error:
             raise UserError(f"{error}. The model is safe in the registry; when that is mended: {again}") from error
         print(f"export {target}")
-    show_champion(settings.saved_models, pipeline.name, version.version)
-    if keep is not None:
-        retire(settings, pipeline.name, keep)
-    write_model_config(settings)
+    show_champion(settings, pipeline.name, version.version)
+    if keep is not None and retire(settings, pipeline.name, keep):
+        write_model_config(settings)
     print(f"\nnext   keras-dl predict {pipeline.name} --example 0")
     print(f"       keras-dl serve {pipeline.name}\n       keras-dl ui", flush=True)
 

@@ -7,6 +7,7 @@ import pytest
 from google.protobuf import text_format
 
 from keras_dl.errors import UserError
+from keras_dl.serving import configuration
 from keras_dl.serving.champion import promote
 from keras_dl.serving.configuration import (
     Served,
@@ -100,6 +101,31 @@ def test_an_unchanged_file_is_left_alone(digits):
     before = path.stat().st_mtime_ns
     assert write_model_config(digits) == path
     assert path.stat().st_mtime_ns == before
+
+
+def test_a_file_of_somebody_else_is_kept(digits):
+    (digits.saved_models / "models.config").write_text("model_config_list {}")
+    path = write_model_config(digits)
+    assert read(path.read_text())
+    assert path.with_name("models.config.before").read_text() == "model_config_list {}"
+
+
+def test_the_labels_move_before_what_is_above_the_champion_goes(digits, monkeypatch):
+    """Who asks for a label in between still finds its version."""
+    write_model_config(digits)
+    mlflow.MlflowClient().set_registered_model_alias("digits", "champion", "2")
+    real, seen = configuration.withdraw_above, []
+
+    def withdraw(folder, name, champion):
+        entries = {entry.name: entry for entry in read((folder / "models.config").read_text())}
+        seen.append(dict(entries[name].version_labels))
+        assert (folder / name / "3").exists()
+        real(folder, name, champion)
+
+    monkeypatch.setattr(configuration, "withdraw_above", withdraw)
+    assert configuration.show_champion(digits, "digits", 2)
+    assert seen == [{"champion": 2}]
+    assert not (digits.saved_models / "digits" / "3").exists()
 
 
 def test_a_file_that_cannot_be_written_is_told(digits):

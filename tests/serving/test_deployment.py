@@ -13,6 +13,7 @@ from keras_dl.errors import UserError
 from keras_dl.serving.configuration import Served
 from keras_dl.serving.deployment import compose, kserve, kubernetes, write_deployment
 from keras_dl.serving.messages import BatchingParameters, ModelServerConfig, MonitoringConfig
+from keras_dl.serving.server.config import read_model_config
 from keras_dl.tracking.runs import connect
 
 MODELS = [Served("digits_ctc", (3, 2), {"champion": 3}), Served("it's $HOME/%d", (1,), {})]
@@ -56,6 +57,25 @@ def test_compose_listens_on_this_machine_only(project):
     ports = [port for service in services.values() for port in service["ports"]]
     assert ports == ["127.0.0.1:8500:8500", "127.0.0.1:8501:8501", "127.0.0.1:5000:5000"]
     assert services["serving"]["volumes"][0] == "./saved_models:/models:ro"
+    # The store knows its artifacts by the path of the project.
+    assert services["mlflow"]["volumes"] == [f"{project.root}:{project.root}"]
+    assert services["mlflow"]["command"][-1] == f"sqlite:///{project.root}/mlflow.db"
+
+
+def test_a_store_that_is_a_server_gets_no_second_one(project, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow.example:5000")
+    assert list(compose(MODELS, project, project.root)["services"]) == ["serving"]
+
+
+def test_some_models_on_other_ports(exported):
+    (exported.saved_models / "speech" / "1").mkdir(parents=True)
+    files = write_deployment(exported, exported.root / "deploy", ["digits"], rest_port=9001, grpc_port=9000)
+    assert [config.name for config in read_model_config(files[0].read_text())] == ["digits"]
+    serving = yaml.safe_load((exported.root / "deploy" / "compose.yaml").read_text())["services"]["serving"]
+    assert serving["ports"] == ["127.0.0.1:9000:8500", "127.0.0.1:9001:8501"]
+    assert serving["command"][0] == "--model_config_file=/configuration/models.config"
+    with pytest.raises(UserError, match="no export of other in .*. There is: digits, speech"):
+        write_deployment(exported, exported.root / "deploy", ["digits", "other"])
 
 
 def test_the_health_check_asks_for_every_model(project, free_port, tmp_path):
@@ -82,8 +102,8 @@ def test_the_health_check_asks_for_every_model(project, free_port, tmp_path):
         command[-1] = command[-1].replace("/8501", f"/{server.server_address[1]}")
         assert subprocess.run(command, cwd=tmp_path, timeout=30).returncode == 0
         assert asked == ["/v1/models/digits_ctc", "/v1/models/it%27s%20%24HOME%2F%25d"]
-        state[0] = "LOADING"
-        assert subprocess.run(command, cwd=tmp_path, timeout=30).returncode != 0
+        for state[0] in ("LOADING", "UNAVAILABLE"):
+            assert subprocess.run(command, cwd=tmp_path, timeout=30).returncode != 0
         server.shutdown()
 
 
@@ -93,7 +113,8 @@ def test_a_cluster_gets_the_same_configuration(project):
     assert names["configuration"]["configMap"]["name"] == configuration["metadata"]["name"]
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     flags = dict(flag.removeprefix("--").split("=") for flag in container["args"])
-    for flag in ("model_config_file", "batching_parameters_file", "monitoring_config_file"):
+    assert flags["model_config_file"] == "/models/models.config"  # its labels move
+    for flag in ("batching_parameters_file", "monitoring_config_file"):
         assert flags[flag].removeprefix("/configuration/") in configuration["data"]
     assert service["spec"]["selector"].items() <= deployment["spec"]["template"]["metadata"]["labels"].items()
 
@@ -102,11 +123,15 @@ def test_kserve_names_are_those_of_a_cluster():
     first, second = kserve(MODELS)
     assert (first["metadata"]["name"], second["metadata"]["name"]) == ("digits-ctc", "it-s-home-d")
     assert first["spec"]["predictor"]["model"]["storageUri"] == "pvc://saved-models/digits_ctc"
+    names = [service["metadata"]["name"] for service in kserve([Served("9x", (1,), {}), Served("_", (1,), {})])]
+    assert names == ["model-9x", "model"]
+    with pytest.raises(UserError, match="two are a-b: a__b is one"):
+        kserve([Served("a_b", (1,), {}), Served("a__b", (1,), {})])
 
 
 def test_nothing_exported_is_told(project):
     connect(project)
-    with pytest.raises(UserError, match="expected an exported model in .*saved_models and found none"):
+    with pytest.raises(UserError, match="no exported model in .*saved_models"):
         write_deployment(project, project.root / "deploy")
     assert not (project.root / "deploy").exists()
 

@@ -9,16 +9,15 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 import requests
 
+from keras_dl.cli import main
 from keras_dl.durable import write_bytes
 from keras_dl.errors import UserError
 from keras_dl.serving.configuration import model_config_text
-from keras_dl.serving.serve import batching_of, serve
-from keras_dl.serving.server.batching import Batching
+from keras_dl.serving.serve import serve
 from keras_dl.serving.server.config import ModelConfig, VersionPolicy
 from keras_dl.serving.source import SavedModels
 
@@ -138,11 +137,20 @@ def test_grpc_that_is_not_installed(model_folders, free_port, monkeypatch):
         serve(SavedModels(model_folders["hp2"].parent), grpc_port=free_port(), by="embedded")
 
 
-def test_batching_options(tmp_path):
-    assert batching_of(None, off=True) is None
-    assert batching_of(None, off=False) == Batching()
-    file = tmp_path / "batching_parameters.txt"
-    file.write_text("max_batch_size { value: 8 }")
-    assert batching_of(str(file), off=False).max_batch_size == 8
-    with pytest.raises(UserError, match="cannot read .*none.txt: No such file"):
-        batching_of(str(Path(tmp_path, "none.txt")), off=False)
+def test_batching_parameters_that_are_none(model_folders):
+    with pytest.raises(UserError, match="expected TensorFlow Serving's batching parameters"):
+        serve(SavedModels(model_folders["hp2"].parent), batching="max_batch { value: 8 }")
+
+
+@pytest.mark.parametrize(
+    "arguments, problem",
+    [
+        (["a", "--config", "c"], "expected --config alone, .* Received: a; --config c"),
+        (["--config", "c", "--write-config", "d"], "expected --config alone, .* --write-config d"),
+        (["--batching", "none.txt"], "cannot read none.txt: No such file"),
+        (["nothing"], "no model 'nothing' in .*saved_models. There is: none"),
+    ],
+)
+def test_options_that_cannot_be(project, capsys, arguments, problem):
+    assert main(["serve", *arguments]) == 2
+    assert re.search(problem, capsys.readouterr().err)

@@ -81,9 +81,12 @@ def test_the_program_is_used_where_it_is_and_follows_the_live_file(start, folder
     read_until_started(process)
     arguments = dict(line.split("=", 1) for line in (tmp_path / "arguments.txt").read_text().splitlines())
     assert sorted(arguments) == [
-        *("--allow_version_labels_for_unavailable_models", "--grpc_socket_path", "--model_config_file"),
-        *("--model_config_file_poll_wait_seconds", "--port", "--rest_api_port"),
+        *("--allow_version_labels_for_unavailable_models", "--batching_parameters_file", "--enable_batching"),
+        *("--enable_per_model_batching_parameters", "--grpc_socket_path", "--model_config_file"),
+        *("--model_config_file_poll_wait_seconds", "--monitoring_config_file", "--port", "--rest_api_port"),
     ]
+    for option in ("--batching_parameters_file", "--monitoring_config_file"):
+        assert Path(arguments[option]).read_text()
     assert (arguments["--rest_api_port"], arguments["--port"]) == (str(port), "0")
     config = tmp_path / "config.txt"
     assert eventually(config.exists)
@@ -108,7 +111,8 @@ def test_docker_is_started_with_the_models_and_their_configuration(start, folder
     arguments = (tmp_path / "arguments.txt").read_text().splitlines()
     assert arguments[:5] == ["run", "--rm", "--init", "--publish", f"127.0.0.1:{port}:8501"]
     assert f"type=bind,source={folder}/digits,target=/models/digits,readonly" in arguments
-    assert arguments[arguments.index("tensorflow/serving") + 1] == "--model_config_file=/configuration/models.config"
+    options = arguments[arguments.index("tensorflow/serving:latest") + 1 :]
+    assert options[0] == "--model_config_file=/configuration/models.config"
     configs = read_model_config((tmp_path / "config.txt").read_text())
     assert configs == [ModelConfig("digits", Path("/models/digits"))]
     process.send_signal(signal.SIGTERM)
@@ -122,7 +126,8 @@ def test_a_child_that_a_signal_ends_gives_the_code_of_a_shell(start):
 
 def test_docker_mounts_say_no_comma():
     configs = [ModelConfig("a", Path("/home/me/saved models/a")), ModelConfig("b", Path("/m/it's b"))]
-    command = docker_command("docker", configs, "/tmp/c", "127.0.0.1", 9000, 9001)
+    command = docker_command("docker", configs, "/tmp/c", "localhost", 9000, 9001)
+    assert docker_command("docker", configs, "/tmp/c", "::1", 9000, None)[5] == "[::1]:9000:8501"
     assert command[:8] == [
         *("docker", "run", "--rm", "--init", "--publish", "127.0.0.1:9000:8501"),
         *("--publish", "127.0.0.1:9001:8500"),

@@ -5,7 +5,7 @@ import pytest
 from keras_dl.serving import versions
 from keras_dl.serving.server.config import ModelConfig, VersionPolicy
 from keras_dl.serving.server.polling import wanted_versions
-from keras_dl.serving.versions import exported_versions, show_champion, withdrawn_versions
+from keras_dl.serving.versions import bring_back, exported_versions, withdraw_above, withdrawn_versions
 
 
 def export(folder, *names):
@@ -43,6 +43,14 @@ def test_a_model_or_folder_that_is_not_there_has_none(tmp_path):
     assert exported_versions(tmp_path, "digits") == []
     assert exported_versions(tmp_path / "nowhere", "digits") == []
     assert exported_versions(tmp_path, "file") == []
+
+
+def show_champion(folder, name, champion):
+    """Both halves, as `configuration.show_champion` does them."""
+    shown = bring_back(folder, name, champion)
+    if shown:
+        withdraw_above(folder, name, champion)
+    return shown
 
 
 @pytest.mark.parametrize(
