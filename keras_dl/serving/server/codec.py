@@ -12,7 +12,6 @@ finds the first thing that is wrong.
 """
 
 import base64
-import json
 from array import array as packed
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -140,25 +139,38 @@ def encode_predict(outputs: Mapping[str, np.ndarray], rows: bool) -> bytes:
         _check_first_dimensions(outputs)
     values = {name: _json_form(name, array) for name, array in outputs.items()}
     if len(values) == 1:
-        (answer,) = values.values()
+        (answer,) = map(json_numbers, values.values())
     elif rows:
-        answer = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
+        columns = [value if _is_finite(value) else map(json_numbers, value) for value in values.values()]
+        answer = [dict(zip(values, row, strict=True)) for row in zip(*columns, strict=True)]
     else:
-        answer = values
-    return encode("predictions" if rows else "outputs", answer, outputs.values())
+        answer = {name: json_numbers(value) for name, value in values.items()}
+    return encode("predictions" if rows else "outputs", answer)
 
 
-def encode(key: str, answer: Any, arrays) -> bytes:
+def encode(key: str, answer: Any) -> bytes:
     """``{key: answer}`` as JSON.
 
     Args:
         key: under which the answer stands.
-        answer: Python values, numpy numbers and arrays.
-        arrays: those whose numbers are in the answer: NaN and infinities are written as bare words.
+        answer: Python values and what `json_numbers` gives.
     """
-    if all(np.isfinite(array).all() for array in arrays if array.dtype.kind == "f"):
-        return orjson.dumps({key: answer}, option=orjson.OPT_SERIALIZE_NUMPY)
-    return json.dumps({key: answer}, default=_shortest).encode()
+    return orjson.dumps({key: answer}, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def json_numbers(values: Any) -> Any:
+    """A numpy array or number for `encode`, with NaN and infinities as bare words; all else as it is."""
+    if _is_finite(values):
+        return values
+    odd = np.extract(~np.isfinite(values), values)
+    # In numbers orjson writes null for just these.
+    text = orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)
+    if np.isnan(odd).all():
+        return orjson.Fragment(text.replace(b"null", b"NaN"))
+    parts = [b""] * (2 * len(odd) + 1)
+    parts[::2] = text.split(b"null")
+    parts[1::2] = np.where(np.isnan(odd), b"NaN", np.where(odd > 0, b"Infinity", b"-Infinity")).tolist()
+    return orjson.Fragment(b"".join(parts))
 
 
 def _from_rows(rows: list, dtypes: Mapping[str, tf.DType], booleans: bool) -> dict[str, np.ndarray]:
@@ -264,10 +276,9 @@ def _json_form(name: str, array: np.ndarray) -> Any:
     return np.ascontiguousarray(array) if array.ndim else array[()]
 
 
-def _shortest(array: np.ndarray | np.generic) -> Any:
-    if array.dtype == np.float32:
-        array = array.astype(str).astype(np.float64)  # 0.2 stays 0.2, and does not become 0.20000000298023224
-    return array.tolist()
+def _is_finite(value: Any) -> bool:
+    dtype = getattr(value, "dtype", None)
+    return dtype is None or dtype.kind != "f" or bool(np.isfinite(value).all())
 
 
 def _to_base64(value: bytes) -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_dl.serving.server.codec import encode
+from keras_dl.serving.server.codec import encode, json_numbers
 from keras_dl.serving.server.errors import invalid
 from keras_dl.serving.server.refusals import from_base64, is_object, json_type, shown
 
@@ -41,14 +41,15 @@ def decode_examples(document: Mapping[str, Any]) -> list[bytes]:
 
 def encode_classifications(results: list[list[tuple[bytes, np.float32]]]) -> bytes:
     """The answer to ``:classify``: for each example its ``[label, score]`` pairs."""
-    answer = [[(label.decode(errors="replace"), score) for label, score in classes] for classes in results]
-    scores = np.array([score for classes in results for _, score in classes], np.float32)
-    return encode("results", answer, [scores])
+    answer = [
+        [(label.decode(errors="replace"), json_numbers(score)) for label, score in classes] for classes in results
+    ]
+    return encode("results", answer)
 
 
 def encode_regressions(values: np.ndarray) -> bytes:
     """The answer to ``:regress``: a value for each example."""
-    return encode("results", np.ascontiguousarray(values), [values])
+    return encode("results", json_numbers(np.ascontiguousarray(values)))
 
 
 def _example(value: Any) -> bytes:

@@ -273,10 +273,13 @@ def test_floats_are_written_in_their_own_precision():
 
 
 def test_numbers_that_are_none_are_bare_tokens():
-    answer = encode_predict({"y": np.array([[np.nan, np.inf], [3, -np.inf]], np.float32)}, rows=True)
-    assert answer == b'{"predictions": [[NaN, Infinity], [3.0, -Infinity]]}'
+    answer = encode_predict({"y": np.array([[np.nan, np.inf], [0.2, -np.inf]], np.float32)}, rows=True)
+    assert answer == b'{"predictions":[[NaN,Infinity],[0.2,-Infinity]]}'
     answer = encode_predict({"y": np.array(np.nan, np.float32), "z": np.array([0.2], np.float32)}, rows=False)
-    assert answer == b'{"outputs": {"y": NaN, "z": [0.2]}}'
+    assert answer == b'{"outputs":{"y":NaN,"z":[0.2]}}'
+    outputs = {"s": np.array([b"null", b"NaN"], object), "x": np.array([np.nan, 2]), "y": np.array([[1.0], [-np.inf]])}
+    answer = encode_predict(outputs, rows=True)
+    assert answer == b'{"predictions":[{"s":"null","x":NaN,"y":[1.0]},{"s":"NaN","x":2.0,"y":[-Infinity]}]}'
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.int32, object])

@@ -102,9 +102,9 @@ def test_classifications():
     results = [[(b"a", np.float32(0.2)), (b"b\xff", np.float32(3))], [(b"", np.float32(1e30))]]
     assert encode_classifications(results) == b'{"results":[[["a",0.2],["b\xef\xbf\xbd",3.0]],[["",1e+30]]]}'
     results = [[(b"a", np.float32("nan")), (b"b", np.float32(0.2))]]
-    assert encode_classifications(results) == b'{"results": [[["a", NaN], ["b", 0.2]]]}'
+    assert encode_classifications(results) == b'{"results":[[["a",NaN],["b",0.2]]]}'
 
 
 def test_regressions():
     assert encode_regressions(np.float32([0.2, 3])) == b'{"results":[0.2,3.0]}'
-    assert encode_regressions(np.float32([np.inf, 0.2])) == b'{"results": [Infinity, 0.2]}'
+    assert encode_regressions(np.float32([np.inf, 0.2])) == b'{"results":[Infinity,0.2]}'
