@@ -15,11 +15,15 @@ from keras_dl.serving.server.inference import Inference
 
 _THREADS = 128  # each waits for one run: more than the rows of a batch, or batches would stay small
 _MOST_CALLS = 1024  # above, gRPC answers RESOURCE_EXHAUSTED
-_HEALTH_SECONDS = 1.0
+_HEALTH_SECONDS = 0.5
 
 
 def create_grpc_server(
-    inference: Inference, address: str, largest_message: int = 64 * 2**20, reload_root: Path | None = None
+    inference: Inference,
+    address: str,
+    largest_message: int = 64 * 2**20,
+    reload_root: Path | None = None,
+    draining: threading.Event | None = None,
 ) -> tuple[grpc.Server, int]:
     """A server that listens; starting and stopping it is the caller's.
 
@@ -30,6 +34,8 @@ def create_grpc_server(
             one value for a whole shape may take as many.
         reload_root: the folder that HandleReloadConfigRequest may take models from, asked from this machine. None
             (default): it is refused.
+        draining: from when it is set, nothing is healthy, and those who watch the health are sent away: the server is
+            about to be stopped. None (default): that is not told.
 
     Returns:
         The server and its port.
@@ -55,7 +61,7 @@ def create_grpc_server(
             ("grpc.so_reuseport", 0),  # else two servers could share a port, each with half of the calls
         ],
     )
-    health = Health(inference.store)
+    health = Health(inference.store, draining or threading.Event())
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
         PredictionService(inference, largest_message), server
     )

@@ -1,14 +1,16 @@
 """The embedded server from its start to its end: REST, gRPC, what it follows, its signals and its drain."""
 
+import asyncio
 import gc
 import logging
+import math
 import signal
 import socket
 import threading
+import time
 
 import tensorflow as tf
 import uvicorn
-from starlette.applications import Starlette
 
 from keras_dl.errors import UserError
 from keras_dl.serving.server.app import create_app
@@ -24,7 +26,9 @@ from keras_dl.serving.source import Source
 
 logger = logging.getLogger(__name__)
 
-_DRAIN_SECONDS = 30
+_DRAIN_SECONDS = 25.0  # less than the 30 that Kubernetes gives
+_NOTICE_SECONDS = 1.0
+_REFUSAL_SECONDS = 1.0  # for the answers to what did not end in time
 _FOLLOW_SECONDS = 1.0
 
 
@@ -48,29 +52,85 @@ def run_embedded(
     """
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it calls the loader that TF Serving uses deprecated
     gc.freeze()  # what is imported by now stays: to look through it for garbage would stop all answers for 0.3 s
-    configs, stop = source.read(), threading.Event()
+    configs = source.read()
     with ModelStore(configs, allow_unsafe=allow_unsafe) as store:
         inference = Inference(store, Metrics(), batching)
-        app, server = _rest_server(inference)
-        grpc_server = None if grpc_port is None else _grpc_server(inference, source, host, grpc_port)
-
-        def end(*_) -> None:
-            app.state.draining = True
-            stop.set()
-            server.should_exit = True
-
+        server = Server(inference)
+        if grpc_port is not None:
+            server.grpc_server = _grpc_server(inference, source, host, grpc_port, server.draining)
         # uvicorn sends the signal that stopped it once more; with these handlers that is not the end of the process.
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, end)
+            signal.signal(number, lambda *_: setattr(server, "should_exit", True))
         url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
-        threading.Thread(target=_announce, args=(store, url, grpc_port, stop), daemon=True).start()
-        threading.Thread(target=follow, args=(source, configs, store, stop), daemon=True).start()
+        threading.Thread(target=_announce, args=(store, url, grpc_port, server.draining), daemon=True).start()
+        threading.Thread(target=follow, args=(source, configs, store, server.draining), daemon=True).start()
         server.run(sockets=[listener])
-        stop.set()
-        if grpc_server is not None:
-            grpc_server.stop(_DRAIN_SECONDS).wait()
-        inference.close(_DRAIN_SECONDS)
+        server.finish()
     return 0
+
+
+class Server(uvicorn.Server):
+    """The REST API, and the common end of both APIs.
+
+    A signal begins the end: for a second all is answered while ``/readyz`` and gRPC's health say that it is near; then
+    nothing new is taken, and what has begun is answered until 25 seconds after the signal. What is still under way a
+    second before that is refused in words.
+
+    Args:
+        inference: what runs the models; closed at the end.
+
+    Attributes:
+        grpc_server: that ends with it, or None.
+        draining: set when the end has begun.
+    """
+
+    def __init__(self, inference: Inference):
+        limits = Limits()
+        raise_file_limit()
+        config = uvicorn.Config(
+            create_app(inference, limits),
+            http=guarded_protocol(limits),
+            ws="none",
+            lifespan="off",
+            log_level="warning",
+            access_log=False,
+        )
+        super().__init__(config)
+        self.grpc_server, self.draining = None, threading.Event()
+        self._inference, self._ends_at = inference, math.inf
+        self._grpc_ended = threading.Event()
+
+    async def main_loop(self) -> None:
+        """Serves until a signal, and for the time of notice."""
+        await super().main_loop()
+        self._ends_at = time.monotonic() + _DRAIN_SECONDS
+        self.config.app.state.draining = True
+        self.draining.set()
+        await asyncio.sleep(_NOTICE_SECONDS)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Takes nothing new and waits for what has begun."""
+        self._stop_grpc()
+        self.config.timeout_graceful_shutdown = self._left()
+        refusal = asyncio.get_running_loop().call_later(self._left() - _REFUSAL_SECONDS, self._inference.close, 0)
+        await super().shutdown(sockets)
+        refusal.cancel()
+
+    def finish(self) -> None:
+        """Waits for what came by gRPC, when REST has ended."""
+        self._stop_grpc()
+        self._inference.close(max(0.0, self._left() - _REFUSAL_SECONDS))
+        if self.grpc_server is not None:
+            self._grpc_ended.wait(self._left() + _REFUSAL_SECONDS)
+
+    def _stop_grpc(self) -> None:
+        self.draining.set()
+        if self.grpc_server is not None:
+            self._grpc_ended = self.grpc_server.stop(self._left())
+
+    def _left(self) -> float:
+        """Seconds until the end; none if there was no time of notice, or the user pressed Ctrl+C again."""
+        return 0.0 if self.force_exit or self._ends_at == math.inf else max(0.0, self._ends_at - time.monotonic())
 
 
 def follow(source: Source, configs: list[ModelConfig], store: ModelStore, stop: threading.Event) -> None:
@@ -97,26 +157,11 @@ def follow(source: Source, configs: list[ModelConfig], store: ModelStore, stop: 
                 logger.warning("the configuration is tried again: %s", told)
 
 
-def _rest_server(inference: Inference) -> tuple[Starlette, uvicorn.Server]:
-    limits = Limits()
-    raise_file_limit()
-    app = create_app(inference, limits)
-    config = uvicorn.Config(
-        app,
-        http=guarded_protocol(limits),
-        ws="none",
-        lifespan="off",
-        log_level="warning",
-        access_log=False,
-        timeout_graceful_shutdown=_DRAIN_SECONDS,
-    )
-    return app, uvicorn.Server(config)
-
-
-def _grpc_server(inference: Inference, source: Source, host: str, port: int):
+def _grpc_server(inference: Inference, source: Source, host: str, port: int, draining: threading.Event):
     from keras_dl.serving.server.grpc_server import create_grpc_server  # only where the extra is installed
 
-    server, _ = create_grpc_server(inference, f"{f'[{host}]' if ':' in host else host}:{port}", reload_root=source.root)
+    address = f"{f'[{host}]' if ':' in host else host}:{port}"
+    server, _ = create_grpc_server(inference, address, reload_root=source.root, draining=draining)
     server.start()
     return server
 

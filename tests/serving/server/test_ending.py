@@ -1,0 +1,84 @@
+"""How the embedded server ends: with notice, in words, and within one time for both APIs."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import pytest
+import requests
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from keras_dl.serving.configuration import model_config_text
+from keras_dl.serving.server.config import ModelConfig
+
+States = health_pb2.HealthCheckResponse
+SCRIPT = """
+import socket, sys
+from pathlib import Path
+from keras_dl.serving.server import run
+from keras_dl.serving.source import ConfigFile
+config, rest, grpc, seconds = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
+run._DRAIN_SECONDS = seconds
+listener = socket.create_server(("127.0.0.1", rest))
+sys.exit(run.run_embedded(ConfigFile(config), "127.0.0.1", listener, grpc, None))
+"""
+
+
+@pytest.fixture
+def server(tmp_path, model_folders, free_port, eventually):
+    """server(seconds): a process that serves hp2 and ends within so many seconds; with its ports and its output."""
+    started = []
+
+    def start(seconds):
+        config, output, ports = tmp_path / "models.config", tmp_path / "output.txt", (free_port(), free_port())
+        config.write_text(model_config_text([ModelConfig("hp2", model_folders["hp2"])]))
+        command = [sys.executable, "-c", SCRIPT, config, *ports, seconds]
+        with open(output, "wb") as file:
+            environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+            process = subprocess.Popen(list(map(str, command)), stdout=file, stderr=subprocess.STDOUT, env=environment)
+        started.append(process)
+        assert eventually(lambda: "page:" in output.read_text()), output.read_text()
+        return process, *ports, output
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def test_for_a_second_it_says_that_it_will_end_and_still_answers(server):
+    process, rest, port, output = server(20)
+    url = f"http://127.0.0.1:{rest}"
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        watch = stub.Watch(health_pb2.HealthCheckRequest(service="hp2"), timeout=60)
+        assert next(watch).status == States.SERVING
+        process.terminate()
+        time.sleep(0.3)
+        assert requests.get(f"{url}/readyz", timeout=10).status_code == 503
+        assert requests.post(f"{url}/v1/models/hp2:predict", json={"instances": [2.0]}, timeout=10).json() == {
+            "predictions": [3.0]
+        }
+        assert stub.Check(health_pb2.HealthCheckRequest(service=""), timeout=10).status == States.NOT_SERVING
+        assert next(watch).status == States.NOT_SERVING
+        assert process.wait(15) == 0  # whoever watches does not hold it
+    assert "Traceback" not in output.read_text()
+
+
+@pytest.mark.slow
+def test_what_is_not_done_in_time_is_refused_in_words(server):
+    process, rest, *_ = server(3)
+    url = f"http://127.0.0.1:{rest}/v1/models/hp2:predict"
+    body = {"signature_name": "spin", "inputs": {"steps": 2**31 - 1}}
+    with ThreadPoolExecutor(1) as pool, socket.create_connection(("127.0.0.1", rest)) as slow:
+        slow.sendall(b"POST /v1/models/hp2:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        answer = pool.submit(requests.post, url, json=body, timeout=30)
+        time.sleep(0.3)
+        process.terminate()
+        assert answer.result().status_code == 503
+        assert answer.result().json() == {"error": "the server is shutting down"}
+        assert process.wait(15) == 0
