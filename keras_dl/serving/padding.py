@@ -4,9 +4,12 @@ Rows go into one batch only if the others change nothing of a row's answer, neit
 different lengths go into one batch, padded with zeros, only if zeros behind the data change nothing, or lengthen an
 output by as much: then the server crops it. Most models with a convolution, a normalization or an unmasked recurrent
 layer do not pass, and their padded answers would be silently wrong.
+
+An output that never differs shows nothing, and a label that stays says little of zeros behind the data, for the next
+request may lie nearer to the border: padding needs an output of fractions that differs from row to row and stays.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,14 +24,15 @@ from keras_dl.serving.rows import (
     padded_with_zeros,
     repeated,
     row_of,
-    varied,
 )
+from keras_dl.serving.varied import answered_rows
 
 Answer = Callable[[Arrays], Arrays]
 
 # A sum over a batch or a longer row is rounded otherwise: what may differ, of a value and of the largest one.
 _RELATIVE, _OF_LARGEST = 1e-4, 1e-5
 _PADS = (1, 7, 32)
+_ROWS_ALONE = 8
 
 
 @dataclass(frozen=True)
@@ -48,33 +52,45 @@ class Batching:
     why: str = ""
 
 
-def measure(answer: Answer, shapes: Shapes, request: Arrays) -> Batching:
+def measure(
+    answer: Answer, shapes: Shapes, request: Arrays, shown: Mapping[str, Sequence[int]] | None = None
+) -> Batching:
     """Measures what may be run together.
 
     Args:
         answer: answers a signature's inputs, or raises `ModelFailed`.
         shapes: of the signature's inputs, None for what may have any length.
         request: an example with a row or more.
+        shown: `padded_axes` of another signature of the same inputs and model: what its fractions have shown of the
+            model need not be shown again. Defaults to None: nothing is.
     """
     if not has_rows(shapes):
         return Batching(False, why="an input has no open axis of rows")
     try:
-        rows, together = _answered_rows(answer, shapes, request)
+        rows, together = answered_rows(answer, shapes, request)
     except ModelFailed as error:
         return Batching(False, why=f"rows of other content are refused: {error}")
     count = len(next(iter(rows.values())))
     for name, array in together.items():
         if array.shape[:1] != (count,):
             return Batching(False, why=f"{name} has no axis of rows")
-    for index in range(count):
+    for index in range(min(count, _ROWS_ALONE)):
         difference = _difference(answer(row_of(rows, index)), row_of(together, index))
         if difference:
             return Batching(False, why=f"{difference} when other rows are in the batch")
+    if not any(_differs(array) for array in together.values()):
+        return Batching(False, why="not known whether rows depend on each other: all of them were answered alike")
+    rows, together = ({name: array[:_ROWS_ALONE] for name, array in each.items()} for each in (rows, together))
     padded, cropped, reasons = {}, {}, []
     for name, axis in open_axes(shapes):
         found = _padded_alone(answer, rows, together, name, axis)
         if isinstance(found, str):
             reasons.append(found)
+        elif axis not in (shown or {}).get(name, ()) and not _seen(answer, rows, together, name):
+            reasons.append(
+                f"not known what zeros behind axis {axis} of {name} change: no output of fractions differs with it, "
+                "as a score beside a label would"
+            )
         elif any(cropped.get(output, each) != each for output, each in found.items()):
             reasons.append(f"zeros behind axis {axis} of {name} lengthen another axis of an output than other zeros")
         else:
@@ -96,14 +112,23 @@ def same(before: np.ndarray, after: np.ndarray, relative: float, of_largest: flo
     return np.allclose(before, after, relative, of_largest * finite.max(initial=0.0), equal_nan=True)
 
 
-def _answered_rows(answer, shapes, request):
-    """Rows of one shape and other content, and the answer to them together."""
-    try:
-        rows = varied(request, shapes, whole_numbers=True)
-        return rows, answer(rows)
-    except ModelFailed:  # a whole number may be a length, a class, ... of which not every one is allowed
-        rows = varied(request, shapes, whole_numbers=False)
-        return rows, answer(rows)
+def _seen(answer, rows, together, name):
+    """Whether some fractions among the outputs differ with the content of one input."""
+    if len(rows) > 1:
+        others = {each: np.concatenate([array[:1]] * len(array)) for each, array in rows.items()}
+        try:
+            together = answer({**others, name: rows[name]})
+        except ModelFailed:
+            return False
+    fractions = (array for array in together.values() if array.dtype.kind == "f" and (array != np.trunc(array)).any())
+    return any(_differs(array) for array in fractions)
+
+
+def _differs(array):
+    """Whether two rows are different, those left out that hold no number."""
+    if array.dtype.kind in "fc":
+        array = array[np.isfinite(array).reshape(len(array), -1).all(1)]
+    return any(not same(array[0], row, _RELATIVE, _OF_LARGEST) for row in array[1:])
 
 
 def _padded_alone(answer, rows, expected, name, axis):

@@ -166,10 +166,85 @@ def test_texts():
 def test_words_are_padded_with_empty_texts():
     def answer(inputs):
         assert all(isinstance(each, bytes) for each in inputs["words"].ravel())
-        return {"joined": np.array([b"".join(row) for row in inputs["words"]], object)}
+        joined = [b"".join(row) for row in inputs["words"]]
+        return {"joined": np.array(joined, object), "thirds": np.array([len(each) / 3 for each in joined])}
 
     request = {"words": np.array([[b"a", b"few", b"words"]], object)}
     assert measure(answer, {"words": (None, None)}, request).padded_axes == {"words": [1]}
+
+
+POSITIVE = {"x": np.abs(EXAMPLE["x"])}
+ZEROS = {"x": np.zeros_like(EXAMPLE["x"])}
+
+
+@pytest.mark.parametrize("example", [POSITIVE, {"x": -POSITIVE["x"]}, EXAMPLE, ZEROS])
+@pytest.mark.parametrize("function", [lambda x: x.max(1), lambda x: x.min(1), lambda x: x.mean(1)])
+def test_zeros_that_are_the_largest_of_other_rows_than_the_example(example, function):
+    found = measure(lambda inputs: {"y": function(inputs["x"])}, SEQUENCES, example)
+    assert (found.rows_independent, found.padded_axes) == (True, {})
+    assert found.why.startswith("zeros behind axis 1 of x change y by up to ")
+
+
+@pytest.mark.parametrize("kind", [str, bool, int, float])
+def test_a_label_says_nothing_of_padding(kind):
+    """It stays, until the next row lies nearer to the border."""
+
+    def label(x):
+        return np.array([kind(value > 0) for value in x.sum((1, 2))])
+
+    found = measure(lambda inputs: {"label": label(inputs["x"])}, SEQUENCES, EXAMPLE)
+    assert (found.rows_independent, found.padded_axes) == (True, {})
+    assert found.why.startswith("not known what zeros behind axis 1 of x change")
+    beside_a_score = measure(
+        lambda inputs: {"label": label(inputs["x"]), "score": inputs["x"].sum((1, 2))}, SEQUENCES, EXAMPLE
+    )
+    assert beside_a_score.padded_axes == {"x": [1]}
+    shown = measure(lambda inputs: {"label": label(inputs["x"])}, SEQUENCES, EXAMPLE, shown={"x": [1]})
+    assert shown == Batching(True, {"x": [1]}, {}, "")
+
+
+def test_fractions_that_differ_with_another_input_say_nothing_of_padding():
+    shapes, request = {**SEQUENCES, "level": (None,)}, {**EXAMPLE, "level": np.array([0.3], "float32")}
+
+    def answer(inputs):
+        return {"y": inputs["level"] + (inputs["x"].mean((1, 2)) > 1e6)}
+
+    assert "not known what zeros behind axis 1 of x change" in measure(answer, shapes, request).why
+
+
+def test_answers_that_are_all_alike_say_nothing_of_rows():
+    found = measure(lambda inputs: {"y": np.zeros(len(inputs["x"]))}, SEQUENCES, EXAMPLE)
+    assert not found.rows_independent
+    assert found.why.startswith("not known whether rows depend on each other")
+
+
+@pytest.mark.parametrize(
+    ("shape", "example", "function"),
+    [
+        ((None, None, 2), ZEROS["x"], lambda x: x.mean(1) - x.mean((0, 1))),
+        ((None,), np.array([0], "int32"), lambda speaker: speaker + speaker[0]),
+        ((None,), np.array([False]), lambda flag: np.arange(1) + flag + flag.any()),
+        ((None,), np.array([b"7"], object), lambda text: np.array([len(each) / max(map(len, text)) for each in text])),
+        ((None,), np.array([b""], object), lambda text: np.array([len(each) + max(map(len, text)) for each in text])),
+        ((None,), np.array([b"one"], object), lambda text: np.array([text[0][:1] + each for each in text], object)),
+        ((None, None, 2), EXAMPLE["x"], lambda x: x.sum((1, 2)) * (len(x) < 9)),
+    ],
+    ids=["zeros", "class 0", "false", "a letter", "no text", "a word", "more than eight rows"],
+)
+def test_what_depends_on_other_rows_though_the_example_does_not_show_it(shape, example, function):
+    assert not measure(lambda inputs: {"y": function(inputs["a"])}, {"a": shape}, {"a": example}).rows_independent
+
+
+def test_lengths_that_may_not_be_none():
+    """The sum of each row to the longest length: seen, though no length of 0 is answered."""
+
+    def answer(inputs):
+        if (inputs["length"] < 1).any():
+            raise ModelFailed("a length must be positive")
+        return {"y": inputs["x"][:, : inputs["length"].max()].sum((1, 2))}
+
+    shapes, request = {**SEQUENCES, "length": (None,)}, {**EXAMPLE, "length": np.array([9], "int32")}
+    assert not measure(answer, shapes, request).rows_independent
 
 
 @pytest.mark.parametrize(

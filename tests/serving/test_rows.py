@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from keras_dl.serving.rows import cropped_by, has_rows, open_axes, padded_with_zeros, ragged, repeated, varied
+from keras_dl.serving.rows import cropped_by, has_rows, open_axes, padded_with_zeros, ragged, repeated
 
 IMAGE = {"image": np.arange(1, 13, dtype="float32").reshape(1, 3, 4)}
 
@@ -46,31 +46,6 @@ def test_ragged_texts():
         [b"a", b"b", b""],
         [b"a", b"", b""],
     ]
-
-
-def test_varied_rows():
-    request = {**IMAGE, "n": np.array([5]), "text": np.array([b"a b c d"], object), "on": np.array([True])}
-    shapes = {"image": (None, None, None), "n": (None,), "text": (None,), "on": (None,)}
-    rows = varied(request, shapes, whole_numbers=True)
-    for name, array in request.items():
-        assert (rows[name].shape, rows[name].dtype) == ((8, *array.shape[1:]), array.dtype)
-        np.testing.assert_array_equal(rows[name][0], array[0])  # the example itself is the first
-    assert len({row.tobytes() for row in rows["image"]}) == 8
-    assert (rows["n"] >= 0).all() and (rows["n"] <= 5).all() and len(set(rows["n"])) > 1
-    assert len({*rows["text"]}) > 3
-    kept = varied(request, shapes, whole_numbers=False)
-    assert set(kept["n"]) == {5}
-    np.testing.assert_array_equal(kept["image"], varied(request, shapes, whole_numbers=False)["image"])
-
-
-def test_large_examples_make_fewer_rows():
-    assert len(varied({"x": np.ones((1, 100_000))}, {"x": (None, None)}, True)["x"]) == 4
-    assert len(varied({"x": np.ones((1, 10**6))}, {"x": (None, None)}, True)["x"]) == 3
-
-
-def test_tokens_stay_tokens_of_the_example():
-    tokens = {"tokens": np.array([[3, 9, 4, 9]], "int32")}
-    assert set(varied(tokens, {"tokens": (None, None)}, True)["tokens"].ravel()) <= {0, 3, 4, 9}
 
 
 def test_lengths():
