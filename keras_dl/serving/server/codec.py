@@ -34,6 +34,8 @@ from keras_dl.serving.server.refusals import (
     shown,
 )
 
+_WORDS = np.array([b"NaN", b"Infinity", b"-Infinity"], object)
+
 
 @dataclass(frozen=True)
 class Document:
@@ -66,17 +68,19 @@ class PredictRequest:
     rows: bool
 
 
-def read_document(body: bytes, most_levels: int = 1_000_000) -> Document:
+def read_document(body: bytes, most_levels: int = 1_000_000, seconds: float = 10.0) -> Document:
     """The object in a request's body.
 
     Args:
         body: JSON in UTF-8; bare ``NaN``, ``Infinity`` and ``-Infinity`` are numbers, text after the value is ignored.
         most_levels: lists and objects within each other. Defaults to a million.
+        seconds: that reading may take. Defaults to 10.
 
     Raises:
+        tf.errors.DeadlineExceededError: it took longer.
         tf.errors.InvalidArgumentError: it is no JSON object, or ``signature_name`` is no string.
     """
-    members = parse(body, most_levels)
+    members = parse(body, most_levels, seconds)
     if not isinstance(members, dict):
         raise invalid(f"JSON Value: {shown(members)} Is not object")
     name = members.get("signature_name", "")
@@ -169,7 +173,7 @@ def json_numbers(values: Any) -> Any:
         return orjson.Fragment(text.replace(b"null", b"NaN"))
     parts = [b""] * (2 * len(odd) + 1)
     parts[::2] = text.split(b"null")
-    parts[1::2] = np.where(np.isnan(odd), b"NaN", np.where(odd > 0, b"Infinity", b"-Infinity")).tolist()
+    parts[1::2] = _WORDS[np.where(np.isnan(odd), 0, np.where(odd > 0, 1, 2))].tolist()
     return orjson.Fragment(b"".join(parts))
 
 

@@ -1,20 +1,24 @@
 """JSON text to Python values, accepting and refusing what TensorFlow Serving's parser does.
 
-Nearly every text is read by orjson. What it refuses goes through `_Reader`, written after the behaviour of RapidJSON's
-iterative parser with the flags of ``util/json_tensor.cc`` (https://github.com/tensorflow/serving): ``NaN``, ``Inf`` and
-``Infinity`` are numbers, text behind the first value is ignored, a byte order mark and bytes that are not UTF-8 are let
-through (as surrogate escapes), half a surrogate pair is not, and nothing recurses, so that half a million brackets are
-no problem. Integers beyond 64 bits become floats in both.
+Nearly every text is read by orjson. What it refuses goes through `_Reader`, which is up to a hundred times slower and
+so has a largest size and a deadline. It is written after the behaviour of RapidJSON's iterative parser with the flags
+of ``util/json_tensor.cc`` (https://github.com/tensorflow/serving): ``NaN``, ``Inf`` and ``Infinity`` are numbers, text
+behind the first value is ignored, a byte order mark and bytes that are not UTF-8 are let through (as surrogate
+escapes), half a surrogate pair is not, and nothing recurses, so that half a million brackets are no problem. Integers
+beyond 64 bits become floats in both.
 
-Different on purpose: nesting has a limit, and of two members of one name the last counts instead of the first.
+Different on purpose: nesting has a limit, a text of more than 16 MiB has to be JSON as RFC 8259 has it, and of two
+members of one name the last counts instead of the first.
 """
 
 import json
 import math
 import re
+import time
 from typing import Any
 
 import orjson
+import tensorflow as tf
 
 from keras_dl.serving.server.errors import invalid
 
@@ -26,33 +30,44 @@ _NUMBER = re.compile(rb"-?(?:NaN|Inf(?:inity)?|(?:0|[1-9][0-9]*+)(\.[0-9]++)?([e
 _SHORT_LIST = re.compile(rb'\[[^\[\]{}"]*+\]')
 _CONTROL = re.compile(rb"[\x00-\x1f]")
 _NO_QUOTE = "Missing a closing quotation mark in string."
+# What may be beyond 64 bits, or too large for a double: Python's scanner takes it.
+_LARGE_NUMBER = re.compile(rb"[0-9]{19}|[eE]\+?[0-9]{3}")
+_MOST_BYTES = 16 * 2**20  # of a text that orjson does not read
+_LOOK_AT_CLOCK = 1024  # values
 _WORDS = {b"t": (b"true", True), b"f": (b"false", False), b"n": (b"null", None)}
 
 
-def parse(body: bytes, most_levels: int = 1_000_000) -> Any:
+def parse(body: bytes, most_levels: int = 1_000_000, seconds: float = 10.0) -> Any:
     """Reads the first JSON value of a text.
 
     Args:
         body: JSON in UTF-8.
         most_levels: lists and objects within each other. Defaults to a million.
+        seconds: that it may take. Defaults to 10.
 
     Raises:
-        tf.errors.InvalidArgumentError: it is no JSON; the message has TF Serving's reason and the offset.
+        tf.errors.DeadlineExceededError: it took longer.
+        tf.errors.InvalidArgumentError: it is no JSON; the message has TF Serving's reason and the offset. Or it is
+            long, and not JSON as RFC 8259 has it.
     """
     if not body:
         raise invalid("JSON Parse error: The document is empty")
+    latest = time.monotonic() + seconds
     try:
         return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return _Reader(body, most_levels).document()
+    except orjson.JSONDecodeError as error:
+        if len(body) > _MOST_BYTES:
+            raise invalid(f"JSON Parse error: {error}; beyond {_MOST_BYTES} bytes NaN, too, is none") from None
+    return _Reader(body, most_levels, latest).document()
 
 
 class _Reader:
     """Reads one text, from its beginning to the end of its first value."""
 
-    def __init__(self, body: bytes, most_levels: int):
+    def __init__(self, body: bytes, most_levels: int, latest: float = math.inf):
         self._body = body
         self._most_levels = most_levels
+        self._latest, self._values = latest, 0
         self._position = 3 if body.startswith(b"\xef\xbb\xbf") else 0
 
     def document(self) -> Any:
@@ -61,6 +76,9 @@ class _Reader:
         containers: list[list | dict] = []  # those that are open, the innermost last
         keys: list[str] = []  # what the next value of each open object is called
         while True:
+            self._values += 1
+            if self._values % _LOOK_AT_CLOCK == 0 and time.monotonic() > self._latest:
+                raise tf.errors.DeadlineExceededError(None, None, "JSON Parse error: the text took too long to read.")
             byte = self._peek()
             if byte in (b"[", b"{"):
                 value = self._short_list() if byte == b"[" else None
@@ -173,8 +191,9 @@ class _Reader:
         match = _SHORT_LIST.match(self._body, self._position)
         if match is None:
             return None
+        decoder = _LARGE_NUMBER_DECODER if _LARGE_NUMBER.search(match[0]) else _DECODER
         try:
-            value = _LIST_DECODER.decode(match[0].decode("ascii"))
+            value = decoder.decode(match[0].decode("ascii"))
         except (ValueError, OverflowError):  # read bit by bit, it says where and why
             return None
         self._position = match.end()
@@ -197,4 +216,5 @@ def _whole(text: bytes | str) -> int | float:
     return _decimal(text)
 
 
-_LIST_DECODER = json.JSONDecoder(parse_float=_decimal, parse_int=_whole)
+_LARGE_NUMBER_DECODER = json.JSONDecoder(parse_float=_decimal, parse_int=_whole)
+_DECODER = json.JSONDecoder()

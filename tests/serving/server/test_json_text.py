@@ -88,6 +88,31 @@ def test_nesting_has_a_limit():
         parse(b"[" * 3000 + b"]" * 3000, most_levels=2000)
 
 
+def test_reading_slowly_has_a_deadline():
+    body = b'{"a": [Inf,' + b"{}," * 3000 + b"1]}"
+    with pytest.raises(tf.errors.DeadlineExceededError, match="took too long to read"):
+        parse(body, seconds=0.0)
+    assert len(parse(body)["a"]) == 3002
+
+
+def test_reading_slowly_has_a_largest_size():
+    spaces = b" " * 2**24
+    assert parse(spaces + b"[1]") == [1]
+    with pytest.raises(tf.errors.InvalidArgumentError, match="JSON Parse error: .* beyond 16777216 bytes"):
+        parse(spaces + b"[NaN]")
+
+
+def test_a_list_with_nan_is_read_whole(monkeypatch):
+    monkeypatch.setattr("keras_dl.serving.server.json_text._decimal", None)  # what is called for a single number
+    found = parse(b'{"x": [NaN, 1.5, -Infinity], "y": [[Infinity, 123456789012345678, 1e99]]}')
+    assert repr(found) == repr({"x": [math.nan, 1.5, -math.inf], "y": [[math.inf, 123456789012345678, 1e99]]})
+
+
+@pytest.mark.parametrize("number", [b"1e309", b"-1e+0400", b"9" * 310, b"1" * 300 + b"e99"])
+def test_numbers_beyond_doubles_are_refused_beside_nan(number):
+    assert "Number too big to be stored in double. at offset: 5" in refusal(b"[NaN," + number + b"]")
+
+
 JSON = st.recursive(
     st.none()
     | st.booleans()
