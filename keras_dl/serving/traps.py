@@ -3,6 +3,7 @@
 The files are read, nothing is loaded: any SavedModel may be looked at, of TensorFlow 1 too, whoever made it.
 """
 
+import functools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from tensorflow.python.framework import op_def_registry
 from keras_dl.errors import UserError
 from keras_dl.serving import reach
 from keras_dl.serving.operations import READS_ASSET, RESTORES, rule_of
+from keras_dl.serving.sources import Sources
 from keras_dl.serving.warmup import WARMUP
 
 LEVELS = ("unsafe", "error", "warning")
@@ -101,34 +103,41 @@ def _below(folder):
 def _operations(graph: meta_graph_pb2.MetaGraphDef) -> Iterator[Trap]:
     compiled = {each.signature.name for each in graph.graph_def.library.function if each.attr["_XlaMustCompile"].b}
     functions = {function.signature.name for function in graph.graph_def.library.function}
-    for place, nodes in reach.operations_by_place(graph).items():
+    sources = Sources(graph)
+    for place, steps in reach.operations_by_place(graph).items():
         if place == reach.SAVING:
             continue
-        for operation in sorted({node.op for node in nodes}):
-            rule = rule_of(operation)
-            if rule is not None and not _belongs(operation, place, graph):
+        for step in sorted(steps, key=lambda step: step.node.op):
+            operation = step.node.op
+            rule = rule_of(step.node, functools.partial(sources.constant, step))
+            if rule is not None and not _belongs(step, place, steps, graph, sources):
                 if place != reach.ELSEWHERE:
                     yield Trap(rule.level, place, f"{operation} {rule.what}", rule.fix)
-                elif rule.level == "unsafe":
-                    yield Trap("warning", place, f"{operation} {rule.what}, for whoever calls it", rule.fix)
+                elif rule.level == "unsafe":  # no server runs a node of the main graph that nothing asks for
+                    yield Trap("unsafe" if step.function else "warning", place,
+                               f"{operation} {rule.what}, for whoever calls it", rule.fix)  # fmt: skip
             if operation not in functions and place != reach.ELSEWHERE and op_def_registry.get(operation) is None:
                 yield Trap(
                     "error", place, f"{operation} is no operation of TensorFlow, and a server does not know it",
                     "write it in TensorFlow's operations, or build a server with it",
                 )  # fmt: skip
-        must = any(node.attr["_XlaMustCompile"].b or compiled & {*reach.called_by(node)} for node in nodes)
+        must = any(step.node.attr["_XlaMustCompile"].b or compiled & {*reach.called_by(step.node)} for step in steps)
         if must and place != reach.ELSEWHERE:
             yield Trap("error", place, "a function must be compiled by XLA, which TensorFlow Serving's binary has not",
                        "export a function without jit_compile=True")  # fmt: skip
 
 
-def _belongs(operation, place, graph):
+def _belongs(step, place, steps, graph, sources):
     """Whether an operation reads what belongs to the SavedModel: its weights and vocabularies, on loading."""
-    if place == reach.ELSEWHERE:  # functions to be called from Python: those that load and save among them
-        return RESTORES.fullmatch(operation) or READS_ASSET.fullmatch(operation) or operation.startswith("SaveV2")
-    if place != reach.LOADING:
-        return False
-    return RESTORES.fullmatch(operation) or (READS_ASSET.fullmatch(operation) and graph.asset_file_def)
+    operation = step.node.op
+    if place == reach.LOADING and READS_ASSET.fullmatch(operation):
+        return sources.comes_from(step, 1, reach.assets(graph), steps)
+    if place == reach.RESTORING and RESTORES.fullmatch(operation):
+        return sources.comes_from(step, 0, [graph.saver_def.filename_tensor_name], steps)
+    # A second saver of a model of TensorFlow 1.
+    return place == reach.ELSEWHERE and not step.function and (
+        RESTORES.fullmatch(operation) or operation.startswith("SaveV2")
+    )  # fmt: skip
 
 
 def _signatures(graph: meta_graph_pb2.MetaGraphDef) -> Iterator[Trap]:
@@ -184,7 +193,7 @@ def _paths(graph: meta_graph_pb2.MetaGraphDef) -> Iterator[Trap]:
 
 def _files(folder: Path, graph: meta_graph_pb2.MetaGraphDef) -> Iterator[Trap]:
     again = "export it again, and copy whole folders: beside their place, then rename"
-    for asset in graph.asset_file_def:
+    for asset in reach.asset_files(graph):
         if Path(asset.filename).name != asset.filename:
             yield Trap("unsafe", f"asset {asset.filename}", "it lies outside of assets/", "export it again")
         elif not (folder / "assets" / asset.filename).is_file():

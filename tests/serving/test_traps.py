@@ -101,6 +101,18 @@ def python(x):
     return {"y": tf.numpy_function(lambda x: x, [x], tf.float32)}
 
 
+def log_to_a_file(x):
+    with tf.control_dependencies([tf.print(x, output_stream="file:///tmp/owned")]):
+        return {"y": x + 1}
+
+
+def cache(name):
+    def answer(x):
+        return {"y": tf.data.Dataset.from_tensors(x).cache(name).get_single_element()}
+
+    return answer
+
+
 def shout(x):
     with tf.control_dependencies([tf.print(x)]):
         return {"y": x + 1}
@@ -135,10 +147,16 @@ def deep(x):
         (lambda x: {"y": tf.raw_ops.CudnnRNN(input=x[None, None], input_h=x[None, None], input_c=x[None, None],
                                              params=x)[0]}, "error", "CudnnRNN"),
         (shout, "warning", "PrintV2"),
+        (log_to_a_file, "unsafe", "PrintV2"),
+        (cache("/tmp/owned"), "unsafe", "CacheDatasetV2"),
     ],
 )  # fmt: skip
 def test_an_operation_that_a_server_should_not_run(tmp_path, function, level, operation):
     assert (level, DEFAULT, operation) in found(save(tmp_path / "1", function))
+
+
+def test_what_is_cached_in_memory_is_none(tmp_path):
+    assert found(save(tmp_path / "1", cache(""))) == []
 
 
 def test_only_the_signature_that_holds_it_is_named(tmp_path):
@@ -146,12 +164,12 @@ def test_only_the_signature_that_holds_it_is_named(tmp_path):
     assert found(folder) == [("unsafe", "signature 'other'", "ReadFile")]
 
 
-def test_what_no_signature_reaches_is_a_warning(tmp_path):
+def test_what_no_signature_reaches(tmp_path):
     def add(module):
         module.hidden = tf.function(write, input_signature=[X])
 
     assert found(save(tmp_path / "1", lambda x: {"y": x + 1}, with_module=add)) == [
-        ("warning", "in no signature", "WriteFile")
+        ("unsafe", "in no signature", "WriteFile")
     ]
 
 
@@ -172,7 +190,7 @@ def test_what_runs_while_the_weights_are_restored(copy):
         (restore,) = [each for each in graph.graph_def.library.function if "traced_restore" in each.signature.name]
         restore.node_def.add(name="evil", op="WriteFile")
 
-    assert found(change(copy, edit)) == [("unsafe", "on loading", "WriteFile")]
+    assert found(change(copy, edit)) == [("unsafe", "on restoring the weights", "WriteFile")]
 
 
 def test_what_is_fed_is_not_run(tmp_path):
