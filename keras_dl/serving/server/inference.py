@@ -4,6 +4,7 @@ A thread that is free takes what waits: while one batch runs the next one gather
 load makes them and a request that comes alone runs at once.
 """
 
+import functools
 import logging
 import math
 import os
@@ -25,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 _DEFAULT = Batching()
 _LEAST_THREADS = 4
+_LONGEST_SECONDS = 24 * 3600  # no thread can wait for centuries, which is what a call without a deadline may have
 # Errors that say nothing about a single request: its neighbours in a batch fail alike, and another run would too.
 _COMMON_ERRORS = (
     tf.errors.AbortedError,
@@ -52,8 +54,11 @@ class Inference:
         self._batching, limits = batching, batching or _DEFAULT
         self._timeout_seconds = timeout_seconds
         self._most_waiting = limits.max_batch_size * limits.max_enqueued_batches
+        # More than run batches of one model: what must run alone, and other models, are not to wait for them.
+        threads = max(limits.num_threads + 1, _LEAST_THREADS, os.cpu_count() or 1)
+        seconds = limits.timeout_micros * 1e-6
         self._waiting = WaitingTasks(
-            limits.max_batch_size, limits.max_padding, limits.num_threads, limits.timeout_micros * 1e-6
+            limits.max_batch_size, limits.max_padding, limits.num_threads, threads - 1, seconds
         )
         self._unanswered: set[Task] = set()  # who takes a task out of it answers it, and nobody else
         self._sharings: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
@@ -64,8 +69,6 @@ class Inference:
         self._deadlines = threading.Condition(lock)
         self._next_deadline = math.inf
         metrics.follow(store.names)
-        # More than run batches of one model: what must run alone, and other models, are not to wait for them.
-        threads = max(limits.num_threads + 1, _LEAST_THREADS, os.cpu_count() or 1)
         for target in [self._run] * threads + [self._watch_deadlines]:
             threading.Thread(target=target, name="inference", daemon=True).start()
 
@@ -88,11 +91,12 @@ class Inference:
 
         Returns:
             A future of `{output name: array}`. Cancelling it while it waits takes the request out of the queue. It
-            fails with UnavailableError if the queue is full or the server shuts down, with DeadlineExceededError when
-            the time is up, and with the tf.errors.OpError of the model that refused the input or failed.
+            fails with UnavailableError if the model's queue is full or the server shuts down, with
+            DeadlineExceededError when the time is up, and with the tf.errors.OpError of the model that refused the
+            input or failed.
         """
         now = time.monotonic()
-        deadline = now + (self._timeout_seconds if timeout_seconds is None else timeout_seconds)
+        deadline = now + min(_LONGEST_SECONDS, self._timeout_seconds if timeout_seconds is None else timeout_seconds)
         shared = self._sharing(model, signature_name)
         key = shared and shared.key(inputs)
         if key is None:
@@ -101,13 +105,15 @@ class Inference:
             key, rows = (model, signature_name, key), next(iter(inputs.values())).shape[0]
             length = shared.length(inputs)
         task = Task(model, signature_name, inputs, shared, key, rows, length, api, now, deadline, Future())
+        # Not the task itself: that would be a circle, and its arrays would stay until garbage is collected.
+        task.future.add_done_callback(functools.partial(self._forget, weakref.ref(task)))
         with self._work:
             if self._closed:
                 problem = "the server is shutting down"
-            elif len(self._waiting) >= self._most_waiting:
+            elif self._waiting.count(model.name) >= self._most_waiting:
                 problem = (
                     "The batch scheduling queue to which this task was submitted is full; "
-                    f"currently {len(self._waiting)} requests wait"
+                    f"currently {self._most_waiting} requests wait"
                 )
             else:
                 problem = None
@@ -131,6 +137,15 @@ class Inference:
         with self._work:  # the threads end
             self._work.notify_all()
             self._deadlines.notify()
+
+    def _forget(self, cancelled: weakref.ref[Task], future: Future) -> None:
+        """Takes a request out of the queue if it was cancelled."""
+        task = cancelled() if future.cancelled() else None
+        if task is not None:
+            with self._work:
+                self._waiting.remove(task)
+                self._unanswered.discard(task)
+                self._answered.notify_all()
 
     def _sharing(self, model, signature_name: str) -> Sharing | None:
         if self._batching is None:
@@ -191,10 +206,12 @@ class Inference:
         except Exception as error:
             if len(tasks) == 1 or isinstance(error, _COMMON_ERRORS):
                 self._fail(tasks, error)
-            else:  # one bad request must not fail its neighbours
-                for task in tasks:
-                    if task.deadline > time.monotonic():
-                        self._run_batch([task])
+                return
+            # One bad request must not fail its neighbours, nor make each of them run alone.
+            middle = len(tasks) // 2
+            for half in (tasks[:middle], tasks[middle:]):
+                if alive := [task for task in half if task.deadline > time.monotonic()]:
+                    self._run_batch(alive)
             return
         ended = time.monotonic()
         for task in tasks:
@@ -225,6 +242,8 @@ class Inference:
             with self._deadlines:
                 now = time.monotonic()
                 late = [task for task in self._unanswered if task.deadline <= now]
+                for task in late:
+                    self._waiting.remove(task)
                 if not late:
                     self._next_deadline = min((task.deadline for task in self._unanswered), default=math.inf)
                     self._deadlines.wait(None if self._next_deadline == math.inf else self._next_deadline - now)

@@ -12,7 +12,7 @@ import numpy as np
 from keras_dl.serving.server.sharing import Sharing
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Task:
     """One request.
 
@@ -46,74 +46,92 @@ class WaitingTasks:
     Args:
         max_batch_size: rows that are taken at once.
         max_padding: as in `Batching`.
-        max_running: batches of one model that run at once; what comes meanwhile gathers. Tasks without sharing are not
-            limited.
+        max_batches: batches of one model that run at once; what comes meanwhile gathers.
+        max_runs: batches and tasks without sharing of one model that run at once: fewer than there are threads, or
+            slow ones would leave none to other models.
         wait_seconds: how long a task waits for others of its key while they are fewer. Tasks without sharing never do.
     """
 
-    def __init__(self, max_batch_size: int, max_padding: float, max_running: int, wait_seconds: float):
+    def __init__(self, max_batch_size: int, max_padding: float, max_batches: int, max_runs: int, wait_seconds: float):
         self._max_batch_size, self._max_padding = max_batch_size, max_padding
-        self._max_running, self._wait_seconds = max_running, wait_seconds
-        self._running: Counter[str] = Counter()
+        self._max_batches, self._max_runs, self._wait_seconds = max_batches, max_runs, wait_seconds
+        self._batches: Counter[str] = Counter()
+        self._runs: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter()
         self._models: OrderedDict[str, OrderedDict[Hashable, deque[Task]]] = OrderedDict()
-        self._size = 0
 
-    def __len__(self) -> int:
-        return self._size
+    def count(self, name: str) -> int:
+        """The tasks of a model that wait."""
+        return self._counts[name]
 
     def add(self, task: Task) -> bool:
-        """Whether it may be taken now, as far as its model's running batches go."""
+        """Whether it may be taken now, as far as its model's runs go."""
         keys = self._models.setdefault(task.model.name, OrderedDict())
         keys.setdefault(task.key, deque()).append(task)
-        self._size += 1
-        return task.sharing is None or self._running[task.model.name] < self._max_running
+        self._counts[task.model.name] += 1
+        return self._may_run(task)
+
+    def remove(self, task: Task) -> None:
+        """Takes out a task that nobody waits for any more; nothing happens if it is not here."""
+        name, keys = task.model.name, self._models.get(task.model.name, {})
+        tasks = keys.get(task.key, ())
+        if task in tasks:
+            tasks.remove(task)
+            self._counts[name] -= 1
+            self._clear(name, task.key)
 
     def take(self, now: float) -> list[Task]:
         """The tasks of the next run, taken out; none if there is nothing to run. `ended` gives them back."""
         for name, keys in self._models.items():
             for key, tasks in keys.items():
-                if self._ripe_at(name, tasks) <= now:
+                if self._ripe_at(tasks) <= now:
                     return self._take(name, key)
         return []
 
     def ended(self, tasks: Sequence[Task]) -> None:
         """The run of what was taken is over."""
-        if tasks[0].sharing is not None:
-            self._running[tasks[0].model.name] -= 1
+        self._count_run(tasks[0], -1)
 
     def ripe_at(self) -> float:
         """When there will be something to take, as far as is known: infinity if nothing is waited for but runs."""
         return min(
-            (self._ripe_at(name, tasks) for name, keys in self._models.items() for tasks in keys.values()),
+            (self._ripe_at(tasks) for keys in self._models.values() for tasks in keys.values()),
             default=math.inf,
         )
 
-    def _ripe_at(self, name: str, tasks: deque[Task]) -> float:
+    def _may_run(self, task: Task) -> bool:
+        name = task.model.name
+        is_next = task.sharing is None or self._batches[name] < self._max_batches
+        return is_next and self._runs[name] < self._max_runs
+
+    def _count_run(self, task: Task, change: int) -> None:
+        for counts in [self._runs] if task.sharing is None else [self._runs, self._batches]:
+            counts[task.model.name] += change
+
+    def _ripe_at(self, tasks: deque[Task]) -> float:
         oldest = tasks[0]
-        if oldest.sharing is None:
-            return oldest.submitted
-        if self._running[name] >= self._max_running:
+        if not self._may_run(oldest):
             return math.inf
-        if not self._wait_seconds or sum(task.rows for task in tasks) >= self._max_batch_size:
+        if oldest.sharing is None or not self._wait_seconds or sum(task.rows for task in tasks) >= self._max_batch_size:
             return oldest.submitted
         return oldest.submitted + self._wait_seconds
 
     def _take(self, name: str, key: Hashable) -> list[Task]:
         keys = self._models[name]
-        taken, left = self._batch(keys[key])
-        if taken[0].sharing is not None:
-            self._running[name] += 1
-        self._size -= len(taken)
-        if left:
-            keys[key] = left
-            keys.move_to_end(key)
-        else:
-            del keys[key]
-        if keys:
-            self._models.move_to_end(name)
-        else:
-            del self._models[name]
+        taken, keys[key] = self._batch(keys[key])
+        self._count_run(taken[0], 1)
+        self._counts[name] -= len(taken)
+        keys.move_to_end(key)
+        self._models.move_to_end(name)
+        self._clear(name, key)
         return taken
+
+    def _clear(self, name: str, key: Hashable) -> None:
+        """Forgets a key without tasks, and a model without keys."""
+        if not self._models[name][key]:
+            del self._models[name][key]
+        if not self._models[name]:
+            del self._models[name]
 
     def _batch(self, tasks: deque[Task]) -> tuple[list[Task], deque[Task]]:
         """The oldest task with all that fit to it, and those that do not."""

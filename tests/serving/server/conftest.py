@@ -3,6 +3,7 @@
 import os
 import shutil
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -65,3 +66,39 @@ def open_store(base):
         return store
 
     return make
+
+
+@pytest.fixture(scope="session")
+def run_folders(tmp_path_factory):
+    """A masked recurrent net of random weights, and a model that fails on negative numbers."""
+    import keras
+
+    root = tmp_path_factory.mktemp("inference")
+    features = keras.Input((None, 3), name="features")
+    x = keras.layers.Masking()(features)
+    x = keras.layers.Bidirectional(keras.layers.GRU(4, return_sequences=True))(x)
+    net = keras.Model(features, keras.layers.Dense(2)(x))
+    generator = np.random.default_rng(0)
+    for weight in net.weights:
+        weight.assign(generator.normal(size=weight.shape))
+
+    def default(features):
+        logits = net(features)
+        weights = tf.cast(tf.reduce_any(features != 0, -1, keepdims=True), tf.float32)
+        return {"logits": logits, "score": tf.reduce_sum(logits * weights, [1, 2])}
+
+    archive = keras.export.ExportArchive()
+    archive.track(net)
+    spec = keras.InputSpec(shape=(None, None, 3), dtype="float32", name="features")
+    archive.add_endpoint("serving_default", default, [spec])
+    archive.write_out(str(root / "masked"), verbose=False)
+
+    module = tf.Module()
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 2], name="x")])
+    def checked(x):
+        with tf.control_dependencies([tf.debugging.assert_non_negative(x, "below zero")]):
+            return {"y": tf.sqrt(x)}
+
+    tf.saved_model.save(module, str(root / "checked"), signatures=checked)
+    return root

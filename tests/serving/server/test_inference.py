@@ -33,46 +33,10 @@ class Names:
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    """A masked recurrent net of random weights, and a model that fails on negative numbers."""
-    import keras
-
-    root = tmp_path_factory.mktemp("inference")
-    features = keras.Input((None, 3), name="features")
-    x = keras.layers.Masking()(features)
-    x = keras.layers.Bidirectional(keras.layers.GRU(4, return_sequences=True))(x)
-    net = keras.Model(features, keras.layers.Dense(2)(x))
-    generator = np.random.default_rng(0)
-    for weight in net.weights:
-        weight.assign(generator.normal(size=weight.shape))
-
-    def default(features):
-        logits = net(features)
-        weights = tf.cast(tf.reduce_any(features != 0, -1, keepdims=True), tf.float32)
-        return {"logits": logits, "score": tf.reduce_sum(logits * weights, [1, 2])}
-
-    archive = keras.export.ExportArchive()
-    archive.track(net)
-    spec = keras.InputSpec(shape=(None, None, 3), dtype="float32", name="features")
-    archive.add_endpoint("serving_default", default, [spec])
-    archive.write_out(str(root / "masked"), verbose=False)
-
-    module = tf.Module()
-
-    @tf.function(input_signature=[tf.TensorSpec([None, 2], name="x")])
-    def checked(x):
-        with tf.control_dependencies([tf.debugging.assert_non_negative(x, "below zero")]):
-            return {"y": tf.sqrt(x)}
-
-    tf.saved_model.save(module, str(root / "checked"), signatures=checked)
-    return root
-
-
-@pytest.fixture(scope="module")
-def loaded(folders):
+def loaded(run_folders):
     """The three models, once: what varies is set by `gated`."""
     names = {"masked": "masked", "other": "masked", "checked": "checked"}
-    return {name: Gated(name, 1, folders / folder) for name, folder in names.items()}
+    return {name: Gated(name, 1, run_folders / folder) for name, folder in names.items()}
 
 
 @pytest.fixture
@@ -216,13 +180,13 @@ def test_one_bad_request_fails_alone(start, gated):
     inference, model = start(), gated("checked", is_open=False)
     held = ask(inference, model, {"x": np.ones([1, 2], np.float32)})
     assert model.began.wait(20)
-    rows = [np.full([1, 2], value, np.float32) for value in (4, -1, 9)]
-    futures = [ask(inference, model, {"x": row}) for row in rows]
+    futures = [ask(inference, model, {"x": np.full([1, 2], value, np.float32)}) for value in [4, -1] + [9] * 14]
     model.gate.set()
     assert held.result(20)
-    assert [futures[i].result(20)["y"][0, 0] for i in (0, 2)] == [2, 3]
+    assert [future.result(20)["y"][0, 0] for future in futures[:1] + futures[2:]] == [2] + [3] * 14
     with pytest.raises(tf.errors.InvalidArgumentError, match="below zero"):
         futures[1].result(20)
+    assert len(model.runs) == 1 + 9  # halves of halves, and not sixteen single runs
 
 
 def test_many_requests_of_one_model_do_not_keep_another_waiting(start, gated):
@@ -233,11 +197,22 @@ def test_many_requests_of_one_model_do_not_keep_another_waiting(start, gated):
     assert not any(future.done() for future in futures)
 
 
-def test_a_full_queue_refuses_at_once_and_recovers(start, gated):
+def test_slow_runs_of_one_model_leave_a_thread_to_another(start, gated):
+    inference, slow, other = start(None), gated(is_open=False), gated("other")
+    futures = [ask(inference, slow, features(5)) for _ in range(50)]
+    assert ask(inference, other, features(5)).result(20)
+    assert not any(future.done() for future in futures)
+
+
+def test_a_full_queue_refuses_at_once_and_recovers_and_is_of_one_model(start, gated):
     inference = start(Batching(num_threads=1, max_batch_size=2, max_enqueued_batches=2))
     model = gated(is_open=False)
     hold(inference, model)
+    futures = [ask(inference, model, features(5), timeout_seconds=0.01) for _ in range(4)]
+    assert all(isinstance(future.exception(20), tf.errors.DeadlineExceededError) for future in futures)
+    assert all(ask(inference, model, features(5)).cancel() for _ in range(4))
     futures = [ask(inference, model, features(5)) for _ in range(5)]
+    assert ask(inference, gated("other"), features(5)).result(20)
     text = "The batch scheduling queue to which this task was submitted is full"
     with pytest.raises(tf.errors.UnavailableError, match=text):
         futures[4].result(0)
@@ -265,6 +240,13 @@ def test_what_runs_too_long_is_answered_in_time(start, gated):
     assert not model.runs  # it still waits for its gate
     model.gate.set()
     assert ask(inference, model, features(5), timeout_seconds=20).result(20)
+
+
+def test_centuries_are_time_enough(start, gated):
+    inference, model = start(), gated()
+    assert ask(inference, model, features(5), timeout_seconds=1e10).result(20)
+    with pytest.raises(tf.errors.DeadlineExceededError):  # the thread that looks at deadlines still does
+        ask(inference, gated(is_open=False), features(5), timeout_seconds=0.01).result(20)
 
 
 def test_the_cancelled_are_not_run(start, gated):
@@ -306,8 +288,8 @@ def test_runs_and_batches_are_counted(start, gated):
     assert b":batching_session:wrapped_run_count{} 1" in page
 
 
-def test_a_model_that_was_unloaded_is_let_go(start, folders):
-    inference, model = start(), LoadedModel("masked", 2, folders / "masked")
+def test_a_model_that_was_unloaded_is_let_go(start, run_folders):
+    inference, model = start(), LoadedModel("masked", 2, run_folders / "masked")
     ask(inference, model, features(5)).result(20)
     ended = weakref.ref(model)
     del model

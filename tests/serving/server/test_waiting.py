@@ -14,8 +14,8 @@ from keras_dl.serving.server.waiting import Task, WaitingTasks
 def tasks():
     """tasks(...): a queue; batches of two rows, two of a model at once."""
 
-    def make(max_batch_size=2, max_padding=0.5, max_running=2, wait_seconds=0.0):
-        return WaitingTasks(max_batch_size, max_padding, max_running, wait_seconds)
+    def make(max_batch_size=2, max_padding=0.5, max_batches=2, max_runs=100, wait_seconds=0.0):
+        return WaitingTasks(max_batch_size, max_padding, max_batches, max_runs, wait_seconds)
 
     return make
 
@@ -31,16 +31,16 @@ def names(taken):
 
 
 def test_models_take_turns_and_so_do_their_keys(tasks):
-    waiting = tasks(max_running=100)
+    waiting = tasks(max_batches=100)
     for name, key in [("a", 1)] * 4 + [("a", 2)] * 2 + [("b", 3)] * 3:
         waiting.add(task(name, key))
     taken = [names(waiting.take(0.0)) for _ in range(5)]
     assert taken == [["a1", "a1"], ["b3", "b3"], ["a2", "a2"], ["b3"], ["a1", "a1"]]
-    assert waiting.take(0.0) == [] and len(waiting) == 0 and waiting.ripe_at() == math.inf
+    assert waiting.take(0.0) == [] and waiting.count("a") == waiting.count("b") == 0 and waiting.ripe_at() == math.inf
 
 
-def test_a_model_runs_so_many_batches_and_any_number_of_single_ones(tasks):
-    waiting = tasks(max_running=1)
+def test_a_model_runs_so_many_batches_and_single_ones_beside_them(tasks):
+    waiting = tasks(max_batches=1)
     may_start = [waiting.add(task("a")) for _ in range(4)]
     first = waiting.take(0.0)
     assert may_start == [True] * 4 and len(first) == 2
@@ -52,6 +52,34 @@ def test_a_model_runs_so_many_batches_and_any_number_of_single_ones(tasks):
         assert len(waiting.take(0.0)) == 1
     waiting.ended(first)
     assert len(waiting.take(0.0)) == 2
+
+
+@pytest.mark.parametrize("shares", [True, False])
+def test_a_model_never_has_more_runs_than_it_may_and_leaves_the_rest_to_others(tasks, shares):
+    waiting = tasks(max_batches=1, max_runs=2)
+    for number in range(2):
+        assert waiting.add(task("a", number, shares=False))
+    running = [waiting.take(0.0) for _ in range(2)]
+    assert not waiting.add(task("a", "next", shares=shares))
+    assert waiting.take(0.0) == [] and waiting.ripe_at() == math.inf
+    assert waiting.add(task("b", shares=False)) and names(waiting.take(0.0)) == ["bkey"]
+    waiting.ended(running[0])
+    assert names(waiting.take(0.0)) == ["anext"]
+
+
+def test_what_nobody_waits_for_does_not_count_and_is_not_taken(tasks):
+    waiting = tasks(max_batch_size=1)
+    first, second, alone = task("a"), task("a"), task("a", "alone", shares=False)
+    for one in (first, second, alone):
+        waiting.add(one)
+    assert waiting.count("a") == 3 and waiting.count("b") == 0
+    waiting.remove(first)
+    waiting.remove(first)
+    waiting.remove(alone)
+    assert waiting.count("a") == 1
+    assert waiting.take(0.0) == [second] and waiting.take(0.0) == []
+    waiting.remove(second)
+    assert waiting.count("a") == 0 and waiting.ripe_at() == math.inf
 
 
 def test_what_is_not_full_is_ripe_when_its_oldest_has_waited(tasks):
