@@ -14,6 +14,7 @@ import logging
 import re
 import time
 from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 
 import tensorflow as tf
@@ -30,7 +31,7 @@ from keras_dl.serving.server.errors import code_name, error_answer, operation_an
 from keras_dl.serving.server.example_codec import decode_examples, encode_classifications, encode_regressions
 from keras_dl.serving.server.examples import classifications, example_inputs, regressions
 from keras_dl.serving.server.inference import Inference
-from keras_dl.serving.server.limits import Limits, read_body
+from keras_dl.serving.server.limits import HeldBytes, Limits, read_body
 from keras_dl.serving.server.openapi import describe_api
 from keras_dl.serving.server.page import page_routes
 from keras_dl.serving.server.targets import Target, read_target
@@ -38,6 +39,7 @@ from keras_dl.serving.server.targets import Target, read_target
 logger = logging.getLogger(__name__)
 
 _API = {"predict": "Predict", "classify": "Classify", "regress": "Regress", "metadata": "GetModelMetadata"}
+_LARGE_THREADS = 2  # that read large bodies: each has much memory, and the lock of Python most of the time
 _LARGE = 2**18  # bytes; to read or write more would keep other requests waiting
 _CODES = {408: "DEADLINE_EXCEEDED", 413: "RESOURCE_EXHAUSTED"}
 _DEFAULT_LIMITS = Limits()
@@ -116,6 +118,8 @@ class _Rest:
 
     def __init__(self, inference: Inference, limits: Limits):
         self._inference, self._store, self._limits = inference, inference.store, limits
+        self._held = HeldBytes(limits.held_bytes)
+        self._executor = ThreadPoolExecutor(_LARGE_THREADS, "large-body")
 
     async def answer(self, request: Request) -> Response:
         started, name, api, code = time.perf_counter(), "", "", "OK"
@@ -132,6 +136,12 @@ class _Rest:
         except HTTPException as error:
             code = _CODES.get(error.status_code, "INVALID_ARGUMENT")
             return error_answer(error.status_code, error.detail, error.headers)
+        except asyncio.CancelledError:
+            code = "CANCELLED"
+            if not request.app.state.draining:
+                raise
+            # The time to drain is over. uvicorn would answer with a text of its own.
+            return error_answer(503, "the server is about to end", {"Connection": "close"})
         except ClientDisconnect:
             code = "CANCELLED"
             return error_answer(499, "the client went away")
@@ -148,19 +158,21 @@ class _Rest:
             return JSONResponse({"model_version_status": [_status(status) for status in statuses]})
         if target.action == "metadata":
             return JSONResponse(_metadata(self._get(target)))
-        body = await read_body(request, self._limits)
-        document = await _run(len(body), read_document, body, self._limits.nesting)
-        answer = await (self._predict if target.action == "predict" else self._examples)(target, document, len(body))
-        return Response(answer, media_type="application/json")
+        with self._held.of_request() as take:
+            limits = self._limits
+            body = await read_body(request, limits, take, self._executor)
+            document = await self._read(len(body), read_document, body, limits.nesting, limits.parse_seconds)
+            method = self._predict if target.action == "predict" else self._examples
+            return Response(await method(target, document, len(body)), media_type="application/json")
 
     async def _predict(self, target: Target, document: Document, size: int) -> bytes:
         model = self._get(target)
-        request = await _run(size, decode_predict, document, model.input_dtypes)
+        request = await self._read(size, decode_predict, document, model.input_dtypes)
         outputs = await awaited(self._inference.submit(model, request.signature_name, request.inputs))
         return await _run(_bytes(outputs), encode_predict, outputs, request.rows)
 
     async def _examples(self, target: Target, document: Document, size: int) -> bytes:
-        examples = await _run(size, decode_examples, document.members)
+        examples = await self._read(size, decode_examples, document.members)
         model = self._get(target)
         signature_name, inputs = example_inputs(model, document.signature_name, examples, target.action)
         api = _API[target.action]
@@ -170,14 +182,17 @@ class _Rest:
             return await _run(_bytes(outputs), encode_classifications, results)
         return encode_regressions(regressions(outputs, len(examples)))
 
+    async def _read(self, size: int, function: Callable, *arguments) -> Any:
+        return await _run(size, function, *arguments, executor=self._executor)
+
     def _get(self, target: Target):
         return self._store.get(target.name, target.version, target.label)
 
 
-async def _run(size: int, function: Callable, *arguments) -> Any:
+async def _run(size: int, function: Callable, *arguments, executor: Executor | None = None) -> Any:
     """Calls a function; on another thread if what it works on is large."""
     if size > _LARGE:
-        return await asyncio.to_thread(function, *arguments)
+        return await asyncio.get_running_loop().run_in_executor(executor, function, *arguments)
     return function(*arguments)
 
 

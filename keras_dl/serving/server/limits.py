@@ -1,7 +1,10 @@
 """What a request may cost: the size of its body, plain and inflated, its nesting, and the time to send it."""
 
 import asyncio
+import contextlib
 import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from starlette.exceptions import HTTPException
@@ -10,6 +13,8 @@ from starlette.requests import ClientDisconnect, Request
 from keras_dl.serving.server.errors import invalid
 
 _GZIP = 16 + zlib.MAX_WBITS
+_INLINE_BYTES = 2**18  # to inflate more would keep other requests waiting
+_DRAIN_SECONDS = 3.0  # for what is missing of a body when the server is about to end
 
 
 @dataclass(frozen=True)
@@ -19,7 +24,9 @@ class Limits:
     Attributes:
         body_bytes: of a body as it is sent; more is 413.
         inflated_bytes: of a gzip body when inflated; more is 413.
+        held_bytes: of all bodies that are being read or answered; a request beyond them is 503.
         nesting: lists and objects within each other; more is 400.
+        parse_seconds: that reading unusual JSON may take; longer is 504.
         body_seconds: for a whole body; longer is 408.
         pause_seconds: between two pieces of a body; longer is 408.
         head_bytes: of a request's line and headers; more is 431.
@@ -32,7 +39,9 @@ class Limits:
 
     body_bytes: int = 64 * 2**20
     inflated_bytes: int = 100 * 2**20
+    held_bytes: int = 512 * 2**20
     nesting: int = 1_000_000
+    parse_seconds: float = 10.0
     body_seconds: float = 120.0
     pause_seconds: float = 10.0
     head_bytes: int = 64 * 2**10
@@ -42,16 +51,51 @@ class Limits:
     connections: int | None = None
 
 
-async def read_body(request: Request, limits: Limits) -> bytes:
+class HeldBytes:
+    """Bytes of bodies in memory, of all requests of a server. Used by its event loop alone.
+
+    Args:
+        most: how many there may be.
+    """
+
+    def __init__(self, most: int):
+        self._most, self._held = most, 0
+
+    @contextlib.contextmanager
+    def of_request(self) -> Iterator[Callable[[int], bool]]:
+        """A context in which a function takes bytes, or says False where there are no more; its end gives them back."""
+        taken = 0
+
+        def take(size: int) -> bool:
+            nonlocal taken
+            if self._held + size > self._most:
+                return False
+            self._held += size
+            taken += size
+            return True
+
+        try:
+            yield take
+        finally:
+            self._held -= taken
+
+
+async def read_body(request: Request, limits: Limits, take: Callable[[int], bool], executor: Executor) -> bytes:
     """The body of a request, inflated where it is compressed.
 
     A body that is too large is read to its end but not kept, or its sender would not see the answer.
 
+    Args:
+        request: whose body it is.
+        limits: of bodies.
+        take: of `HeldBytes`.
+        executor: inflates what is large.
+
     Raises:
-        HTTPException: 408 for a slow sender, 413 for a large body.
+        HTTPException: 408 for a slow sender, 413 for a large body, 503 beyond `held_bytes`.
         ClientDisconnect: the sender went away.
     """
-    pieces, size, more = [], 0, True
+    pieces, size, more, has_room = [], 0, True, True
     loop = asyncio.get_running_loop()
     latest = loop.time() + limits.body_seconds
     try:
@@ -63,30 +107,44 @@ async def read_body(request: Request, limits: Limits) -> bytes:
                     raise ClientDisconnect
                 piece, more = message.get("body", b""), message.get("more_body", False)
                 size += len(piece)
-                if size <= limits.body_bytes:
+                has_room = has_room and (size > limits.body_bytes or take(len(piece)))
+                if size <= limits.body_bytes and has_room:
                     pieces.append(piece)
                 else:
                     pieces.clear()
                 if more:
+                    if request.app.state.draining:
+                        latest = min(latest, loop.time() + _DRAIN_SECONDS)
                     timer.reschedule(min(loop.time() + limits.pause_seconds, latest))
     except TimeoutError:
         raise HTTPException(408, "the body did not arrive in time", {"Connection": "close"}) from None
     if size > limits.body_bytes:
         raise HTTPException(413, f"expected a body of at most {limits.body_bytes} bytes and received {size}")
+    if not has_room:
+        raise _full(limits)
     body = b"".join(pieces)
-    if "gzip" in request.headers.get("content-encoding", ""):
-        return await asyncio.to_thread(_inflate, body, limits.inflated_bytes)
-    return body
-
-
-def _inflate(body: bytes, most: int) -> bytes:
-    inflater = zlib.decompressobj(_GZIP)
-    try:
-        inflated = inflater.decompress(body, most + 1)
-    except zlib.error:
-        inflated = b""
+    if "gzip" not in request.headers.get("content-encoding", ""):
+        return body
+    inflater, most = zlib.decompressobj(_GZIP), limits.inflated_bytes
+    inflated = _inflate(inflater, body, min(most, _INLINE_BYTES) + 1)
+    if not inflater.eof and _INLINE_BYTES < len(inflated) <= most:
+        rest = inflater.unconsumed_tail
+        inflated += await loop.run_in_executor(executor, _inflate, inflater, rest, most + 1 - len(inflated))
     if len(inflated) > most:
         raise HTTPException(413, f"expected a body of at most {most} bytes when inflated and received more")
     if not inflater.eof:  # TF Serving, too, takes what is no gzip for nothing
         raise invalid("JSON Parse error: The document is empty")
+    if not take(len(inflated)):
+        raise _full(limits)
     return inflated
+
+
+def _inflate(inflater, content: bytes, most: int) -> bytes:
+    try:
+        return inflater.decompress(content, most)
+    except zlib.error:
+        return b""
+
+
+def _full(limits: Limits) -> HTTPException:
+    return HTTPException(503, f"requests of {limits.held_bytes} bytes are being answered: come again")

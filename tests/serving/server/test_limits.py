@@ -1,13 +1,18 @@
 """Bodies that are too large, compressed, slow, or broken off: the right status, and the server goes on."""
 
+import asyncio
 import gzip
 import json
 import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
 
 from keras_dl.serving.server.app import create_app
+from keras_dl.serving.server.codec import read_document
 from keras_dl.serving.server.limits import Limits
 
 PATH = "/v1/models/hp2:predict"
@@ -106,6 +111,81 @@ def test_a_sender_that_drips_is_408(strict):
             break
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert serves(strict)
+
+
+def test_bodies_beyond_the_memory_for_all_are_503(inference, running):
+    limits = Limits(held_bytes=1000)
+    with running(create_app(inference, limits), limits) as url:
+        with connect(url) as first:
+            first.sendall(head(950) + BODY + b" " * (949 - len(BODY)))
+            for body, headers in ((b" " * 100, {}), (gzip.compress(b" " * 10_000), {"Content-Encoding": "gzip"})):
+                while (response := post(url, body, **headers)).status_code == 400:  # the first is not there yet
+                    pass
+                assert response.status_code == 503 and response.headers["Retry-After"] == "1"
+                assert "1000 bytes are being answered" in response.json()["error"]
+            first.sendall(b" ")
+            assert first.recv(65536).endswith(b'{"outputs":[3.0,3.5]}')
+        for _ in range(3):  # what was held is given back, by those that were refused too
+            assert post(url, BODY + b" " * (900 - len(BODY))).status_code == 200
+
+
+def test_large_bodies_are_read_by_two_threads(inference, running, monkeypatch):
+    threads, at_once, most = threading.Lock(), [], []
+
+    def read(*arguments):
+        with threads:
+            at_once.append(1)
+            most.append(len(at_once))
+        time.sleep(0.05)
+        with threads:
+            at_once.pop()
+        return read_document(*arguments)
+
+    monkeypatch.setattr("keras_dl.serving.server.app.read_document", read)
+    body = gzip.compress(BODY + b" " * 2**19)
+    with running(create_app(inference)) as url, ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: post(url, body, **{"Content-Encoding": "gzip"}).status_code, range(8)))
+    assert answers == [200] * 8 and max(most) <= 2
+
+
+@pytest.mark.parametrize("size", [2**18, 2**18 + 1, 2**20])
+def test_large_gzip_is_inflated_whole(inference, running, size):
+    limits = Limits(inflated_bytes=2**20)
+    with running(create_app(inference, limits), limits) as url:
+        body = gzip.compress(BODY + b" " * (size - len(BODY)))
+        assert post(url, body, **{"Content-Encoding": "gzip"}).json() == {"outputs": [3.0, 3.5]}
+        assert post(url, body[:-1], **{"Content-Encoding": "gzip"}).status_code == 400
+
+
+def test_a_body_has_little_time_while_the_server_ends(inference, running, monkeypatch):
+    monkeypatch.setattr("keras_dl.serving.server.limits._DRAIN_SECONDS", 0.1)
+    app = create_app(inference)
+    with running(app) as url, connect(url) as connection:
+        app.state.draining = True
+        connection.sendall(head(100) + b"{")
+        assert read_all(connection).startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_request_that_is_cut_off_at_the_end_is_told_so_in_json(inference):
+    app = create_app(inference)
+    app.state.draining = True
+    sent = []
+
+    async def ask():
+        async def receive():
+            await asyncio.Event().wait()
+
+        async def send(message):
+            sent.append(message)
+
+        scope = {"type": "http", "method": "POST", "path": PATH, "raw_path": PATH.encode(), "query_string": b""}
+        task = asyncio.create_task(app(scope | {"headers": []}, receive, send))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        await task
+
+    asyncio.run(ask())
+    assert sent[0]["status"] == 503 and json.loads(sent[1]["body"]) == {"error": "the server is about to end"}
 
 
 def test_a_sender_that_goes_away(strict):
