@@ -3,8 +3,10 @@
 The files are read, nothing is loaded: any SavedModel may be looked at, of TensorFlow 1 too, whoever made it.
 """
 
+import contextlib
 import functools
 import re
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,7 +145,7 @@ def _belongs(step, place, steps, graph, sources):
 def _signatures(graph: meta_graph_pb2.MetaGraphDef) -> Iterator[Trap]:
     if "serving_default" not in graph.signature_def:
         there = ", ".join(sorted(graph.signature_def.keys() - {_INIT})) or "none"
-        yield Trap("error", "the signatures", "there is no serving_default, which a request without a name asks",
+        yield Trap("warning", "the signatures", "there is no serving_default, which a request without a name asks",
                    f"register a signature of that name; there is: {there}")  # fmt: skip
     for name, signature in sorted(graph.signature_def.items()):
         if name == _INIT:
@@ -173,10 +175,10 @@ def _tensor(where, key, info, made_up):
 
 def _frozen(where, info):
     sizes = [] if info.tensor_shape.unknown_rank else [each.size for each in info.tensor_shape.dim]
-    frozen = [(0, "batch")] * (len(sizes) > 0) + [(1, "time")] * (len(sizes) == 3)
+    frozen = [(0, "axis of batch")] * (len(sizes) > 0) + [(1, "axis 1")] * (len(sizes) == 3)
     for axis, what in frozen:
         if sizes[axis] >= 0:
-            yield Trap("warning", where, f"its axis of {what} is fixed to {sizes[axis]}",
+            yield Trap("warning", where, f"its {what} is fixed to {sizes[axis]}",
                        "leave it open: None in keras.Input or tf.TensorSpec")  # fmt: skip
 
 
@@ -184,11 +186,18 @@ def _paths(graph: meta_graph_pb2.MetaGraphDef) -> Iterator[Trap]:
     bodies = [graph.graph_def.node, *(function.node_def for function in graph.graph_def.library.function)]
     for node in (node for body in bodies for node in body if node.op == "Const"):
         for value in node.attr["value"].tensor.string_val:
-            if value.startswith(b"/") and value.count(b"/") > 1 and len(value) < 4096 and b"\0" not in value:
-                path = Path(value.decode(errors="replace"))
-                if path.exists() or path.parent.exists():
-                    yield Trap("error", f"constant {node.name}", f"it is a path of this machine, {path}",
-                               "keep the file as an asset (StringLookup, tf.saved_model.Asset)")  # fmt: skip
+            path = Path(value.decode(errors="replace"))
+            if path.is_absolute() and _is_of_this_machine(path):
+                yield Trap("warning", f"constant {node.name}", f"it is a path of this machine, {path}",
+                           "keep the file as an asset (StringLookup, tf.saved_model.Asset)")  # fmt: skip
+
+
+def _is_of_this_machine(path):
+    """Whether a text that could be many things is a file here, or would be one of this user's."""
+    with contextlib.suppress(OSError, ValueError, RuntimeError):  # a long text, one with a zero, a user without a home
+        own = {Path.home(), Path(tempfile.gettempdir())} - {Path("/")}
+        return path.is_file() or not own.isdisjoint(path.parents)
+    return False
 
 
 def _files(folder: Path, graph: meta_graph_pb2.MetaGraphDef) -> Iterator[Trap]:
