@@ -200,6 +200,7 @@ def test_many_requests_of_one_model_do_not_keep_another_waiting(start, gated):
 def test_slow_runs_of_one_model_leave_a_thread_to_another(start, gated):
     inference, slow, other = start(None), gated(is_open=False), gated("other")
     futures = [ask(inference, slow, features(5)) for _ in range(50)]
+    threading.Event().wait(0.2)  # all threads had the time to take one
     assert ask(inference, other, features(5)).result(20)
     assert not any(future.done() for future in futures)
 
