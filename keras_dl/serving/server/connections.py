@@ -69,6 +69,7 @@ class _GuardedProtocol(HttpToolsProtocol):
         super().__init__(*arguments, **options)
         self._head_begun = False
         self._head_bytes = 0
+        self._heads = 0  # that have begun
         self._head_timer: asyncio.TimerHandle | None = None
         self._unread_timer: asyncio.TimerHandle | None = None
 
@@ -89,9 +90,11 @@ class _GuardedProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
 
     def data_received(self, data: bytes) -> None:
+        heads, expected = self._heads, 0 if self._head_begun else 1 if self in self.idle else None
         super().data_received(data)
         if self._head_begun and not self.transport.is_closing():
-            self._head_bytes += len(data)
+            if self._heads - heads == expected:  # else a part of it belongs to what was before the head
+                self._head_bytes += len(data)
             if self._head_bytes > self.limits.head_bytes:
                 self._refuse(431, f"expected a request line and headers of at most {self.limits.head_bytes} bytes")
             elif self._head_timer is None:
@@ -104,6 +107,7 @@ class _GuardedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._head_begun, self._head_bytes = True, 0
+        self._heads += 1
 
     def on_headers_complete(self) -> None:
         self._head_begun = False
@@ -140,6 +144,10 @@ class _GuardedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         self._stop_timers()
+        if self.cycle is not None and not self.cycle.response_complete and not self.cycle.more_body:
+            self.cycle.keep_alive = False  # an answer that stands before this one would be taken for it
+            self.transport.pause_reading()
+            return
         answer = error_answer(status, message, {"Connection": "close"})
         head = [f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}".encode()]
         head += [name + b": " + value for name, value in answer.raw_headers]

@@ -56,7 +56,8 @@ def read_target(http_method: str, path: str) -> Target:
     if match is None:
         raise invalid(f"Malformed request: {http_method} {path}")
     version = match["version"]
-    if version and (len(version.lstrip("0")) > 19 or int(version) > _LARGEST_VERSION):
+    digits = version and (version.lstrip("0") or "0")  # Python reads no more than 4300
+    if version and (len(digits) > 19 or int(digits) > _LARGEST_VERSION):
         raise invalid(f"Failed to convert version: {version} to numeric.")
     action = match["action"] or ""
     if http_method == "GET":
@@ -66,4 +67,4 @@ def read_target(http_method: str, path: str) -> Target:
     if not match["name"]:
         raise invalid("Missing model name in request.")
     label = match["label"]
-    return Target(unquote(match["name"]), int(version) if version else None, label and unquote(label), action)
+    return Target(unquote(match["name"]), int(digits) if version else None, label and unquote(label), action)

@@ -1,5 +1,6 @@
 """Connections that are idle, slow, malformed or many, and a server that goes on."""
 
+import asyncio
 import contextlib
 import re
 import resource
@@ -95,6 +96,39 @@ def test_what_is_no_http_is_400_in_json(strict, text):
     assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
     assert re.search(rb'content-type: application/json\r\n(.*\r\n)*\r\n\{"error": "[^"]+"\}$', answer)
     assert serves(strict)
+
+
+LARGE = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 20000\r\n\r\n".encode() + b'{"inputs": 2}'.ljust(20000)
+
+
+def test_a_body_does_not_count_as_the_head_behind_it(strict):
+    with connect(strict) as connection:
+        connection.sendall(LARGE + REQUEST[:40])
+        time.sleep(0.05)
+        connection.sendall(REQUEST[40:])
+        assert read_all(connection).count(b'{"outputs":3.0}') == 2
+    with connect(strict) as connection:
+        connection.sendall(LARGE[:-10000])
+        time.sleep(0.05)
+        connection.sendall(LARGE[-10000:] + REQUEST[:40])
+        time.sleep(0.05)
+        connection.sendall(REQUEST[40:])
+        assert read_all(connection).count(b'{"outputs":3.0}') == 2
+
+
+@pytest.mark.parametrize("behind", [REQUEST[:40], b"GET / HTTP/1.1\r\n" + b"X: 1234567890\r\n" * 500, b"\x16\x03"])
+def test_what_is_wrong_behind_a_request_does_not_overtake_its_answer(running, behind):
+    async def app(scope, receive, send):
+        await asyncio.sleep(0.3)
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
+        await send({"type": "http.response.body", "body": b"first"})
+
+    with running(app, Limits(head_bytes=5000, head_seconds=0.1)) as url, connect(url) as connection:
+        connection.sendall(REQUEST)
+        time.sleep(0.05)
+        connection.sendall(behind)
+        answer = read_all(connection)
+    assert answer.startswith(b"HTTP/1.1 200 ") and answer.endswith(b"first") and b"connection: close" in answer
 
 
 def test_requests_in_a_row_on_one_connection(strict):

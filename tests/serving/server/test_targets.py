@@ -94,6 +94,11 @@ def test_versions_beyond_64_bits(version):
         assert refusal(method, path) == f"Failed to convert version: {version} to numeric."
 
 
+def test_zeros_before_a_version():
+    assert read_target("GET", f"/v1/models/foo/versions/{'0' * 5000}123").version == 123
+    assert read_target("GET", "/v1/models/foo/versions/000").version == 0
+
+
 @pytest.mark.parametrize("path", ["/v1/models", "/v1/models/versions/1", "/v1/models/labels/a/metadata"])
 def test_a_model_must_be_named(path):
     assert refusal("GET", path) == "Missing model name in request."
