@@ -22,6 +22,7 @@ def wanted_versions(config: ModelConfig) -> dict[int, Path]:
 
     Raises:
         OSError: the folder cannot be read.
+        ValueError: its name has a zero byte.
     """
     versions = {}
     for child in sorted(os.listdir(config.base_path)):
@@ -43,10 +44,14 @@ def version_number(name: str) -> int | None:
 
 
 def check_links(base_path: Path, folder: Path) -> None:
-    """Refuses a version of which a link, in it or to it, leads out of its model's folder, which may be a link itself.
+    """Refuses a version of which a link, in it or to it, leads out of its model's folder, or that holds what is neither
+    a file nor a folder: to read from a pipe would never end.
+
+    The model's folder may be a link itself, also out of the folder of all models: who may write there may serve what
+    he likes.
 
     Raises:
-        PermissionError: one does; the message names no target.
+        PermissionError: it does; the message names no target.
         OSError: the folder cannot be read, or is gone.
     """
     root = os.path.realpath(base_path)
@@ -57,7 +62,9 @@ def check_links(base_path: Path, folder: Path) -> None:
             raise PermissionError("a link in it, or to it, leads out of its base path")
         if real not in seen and os.path.isdir(real):
             with os.scandir(real) as entries:
-                pending += [entry.path for entry in entries if entry.is_symlink() or entry.is_dir()]
+                pending += [entry.path for entry in entries if entry.is_symlink() or not entry.is_file()]
+        elif os.path.exists(real) and not os.path.isdir(real) and not os.path.isfile(real):
+            raise PermissionError("it holds something that is neither a file nor a folder")
         seen.add(real)
 
 

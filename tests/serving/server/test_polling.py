@@ -129,6 +129,16 @@ def test_a_link_out_of_the_base_path_is_refused(version, tmp_path, inside, targe
     assert str(caught.value) == "a link in it, or to it, leads out of its base path"
 
 
+@pytest.mark.parametrize("inside", ["", "saved_model.pb", "assets.extra/pipe"])
+def test_a_pipe_is_refused_and_not_waited_for(version, inside):
+    pipe = version / inside if inside else version.with_name("2")
+    pipe.parent.mkdir(exist_ok=True)
+    pipe.unlink(missing_ok=True)
+    os.mkfifo(pipe)
+    with pytest.raises(PermissionError, match="it holds something that is neither a file nor a folder"):
+        check_links(version.parent, version if inside else pipe)
+
+
 def test_a_link_by_way_of_another_one_is_refused(version, tmp_path):
     (version.parent / "hidden").mkdir()
     (version.parent / "hidden" / "out").symlink_to(tmp_path / "outside")
