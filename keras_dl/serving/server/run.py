@@ -9,10 +9,8 @@ import socket
 import threading
 import time
 
-import tensorflow as tf
 import uvicorn
 
-from keras_dl.errors import UserError
 from keras_dl.serving.server.app import create_app
 from keras_dl.serving.server.batching import Batching
 from keras_dl.serving.server.config import ModelConfig
@@ -151,7 +149,7 @@ def follow(source: Source, configs: list[ModelConfig], store: ModelStore, stop: 
             if found != configs:
                 store.reload(found, labels_wait=True)
             configs, told = found, ""
-        except (UserError, tf.errors.OpError) as error:
+        except Exception as error:  # whatever a file can hold must not end this
             if str(error) != told:
                 told = str(error)
                 logger.warning("the configuration is tried again: %s", told)

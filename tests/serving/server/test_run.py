@@ -67,3 +67,7 @@ def test_what_is_refused_is_tried_again_and_what_cannot_be_read_changes_nothing(
         "the configuration is tried again: not yet",
         "the configuration is tried again: no text",
     ]
+
+
+def test_nothing_that_a_file_can_hold_ends_it(following):
+    assert following([["a"], ValueError("embedded null byte"), RecursionError(), ["b"]]) == [["b"]]
