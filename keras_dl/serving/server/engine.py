@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import queue
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -58,15 +59,23 @@ class LoadedModel:
         folder: the version's folder, with ``saved_model.pb`` and ``variables/``.
         timeout_seconds: the longest a call of ``predict`` may run.
         allow_unsafe: True loads graphs that reach out of themselves, too.
+        stop: gives the warm-up up when it is set. None (default): nothing does.
 
     Raises:
+        tf.errors.CancelledError: the warm-up was given up.
         tf.errors.PermissionDeniedError: the graph reaches out of itself; the message names the operation.
         Exception: whatever the loader raises for a folder that is incomplete or broken, and a warm-up request for not
             being answered (OSError, ValueError, tf.errors.OpError, ...).
     """
 
     def __init__(
-        self, name: str, version: int, folder: Path, timeout_seconds: float = 30.0, allow_unsafe: bool = False
+        self,
+        name: str,
+        version: int,
+        folder: Path,
+        timeout_seconds: float = 30.0,
+        allow_unsafe: bool = False,
+        stop: threading.Event | None = None,
     ):
         self.name, self.version, self.folder = name, version, folder
         self._timeout_seconds = timeout_seconds
@@ -87,7 +96,7 @@ class LoadedModel:
         self._idle_pools: queue.LifoQueue[int] = queue.LifoQueue()
         for pool in reversed(range(_MOST_CALLS)):
             self._idle_pools.put(pool)
-        self._warm_up(real / WARMUP)
+        self._warm_up(real / WARMUP, stop)
 
     def predict(self, signature_name: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Runs one signature.
@@ -133,12 +142,14 @@ class LoadedModel:
         options.run_options.inter_op_thread_pool = pool
         return self._session._make_callable_from_options(options)
 
-    def _warm_up(self, file: Path) -> None:
+    def _warm_up(self, file: Path, stop: threading.Event | None) -> None:
         if not file.is_file():
             return
         passed_over = 0
         try:
             for count, record in enumerate(tf.compat.v1.io.tf_record_iterator(str(file)), start=1):
+                if stop is not None and stop.is_set():
+                    raise tf.errors.CancelledError(None, None, "the server ends")
                 if count > _MOST_WARMUP_RECORDS:
                     raise _invalid(f"Number of warmup records exceeds the maximum ({_MOST_WARMUP_RECORDS})")
                 try:

@@ -7,7 +7,6 @@ that moves to another base path is loaded from there even if the number stays; l
 """
 
 import logging
-import os
 import threading
 import time
 import weakref
@@ -16,13 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tensorflow as tf
-from tensorflow.core.protobuf import error_codes_pb2
 
+from keras_dl.serving.server.broken_versions import explain
 from keras_dl.serving.server.config import ModelConfig, check_names
 from keras_dl.serving.server.engine import LoadedModel
 from keras_dl.serving.server.polling import check_links, fingerprint, wanted_versions
 
 logger = logging.getLogger(__name__)
+
+_LABELLED_SECONDS = 10.0
+_LOADING_SECONDS = 5.0  # that the end waits for what is being loaded
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,9 @@ class ModelStore:
 
     The new is loaded before the old is let go, so a version that is broken or still being copied changes nothing; it is
     tried again when its files have changed, and otherwise once in ``retry_seconds``. An emptied folder unloads its
-    model, one that is out of reach does not. Requests that still run keep the version they started with alive.
+    model, one that is out of reach does not. A version that is withdrawn while a label names it stays until the label
+    has moved, for ten seconds at most: whoever rolls back does both, one after the other. Requests that still run keep
+    the version they started with alive.
 
     Args:
         configs: the models. A name is only ever looked up here, never made into a path. A label waits until its
@@ -91,6 +95,7 @@ class ModelStore:
         self._labels: dict[str, dict[str, int]] = {}
         self._statuses: dict[str, dict[int, VersionStatus]] = {}
         self._failures: dict[Path, _Failure] = {}
+        self._withdrawn: dict[Path, float] = {}  # when it was first seen that a labelled version's folder is gone
         self._unloading: list[tuple[str, int, weakref.ref]] = []
         self._told: dict[str, str] = {}
         self._stop = threading.Event()
@@ -102,7 +107,7 @@ class ModelStore:
 
     def __exit__(self, *_) -> None:
         self._stop.set()
-        self._thread.join()
+        self._thread.join(_LOADING_SECONDS)
         self._loaded = {}
 
     def names(self) -> list[str]:
@@ -157,7 +162,10 @@ class ModelStore:
         with self._lock:
             self._unloading = [entry for entry in self._unloading if not self._has_ended(*entry)]
             for config in self._configs.values():
-                self._follow(config)
+                try:
+                    self._follow(config)
+                except Exception as error:  # whatever a file system can do to one model must not touch the others
+                    self._tell(config.name, f"the look at it failed ({error!r}); tried again")
             self.polled.set()
 
     def reload(self, configs: Iterable[ModelConfig], labels_wait: bool = False) -> None:
@@ -222,17 +230,18 @@ class ModelStore:
         self._assign_labels(config)
         try:
             wanted = wanted_versions(config)
-        except OSError as error:  # out of reach for now: that says nothing about what is in memory
-            self._tell(config.name, f"its folder {config.base_path} cannot be read ({error.strerror}); tried again")
+        except (OSError, ValueError) as error:  # out of reach for now, which says nothing about what is in memory
+            reason = getattr(error, "strerror", None) or error
+            self._tell(config.name, f"its folder {config.base_path} cannot be read ({reason}); tried again")
             return
         self._tell(config.name, "" if wanted else f"no version that is asked for is in {config.base_path}")
         tried = set()
-        while True:
+        while not self._stop.is_set():
             loaded = self._loaded.get(config.name, {})
             current = {
                 number for number in loaded if number in wanted and loaded[number].folder.parent == config.base_path
             }
-            unwanted = loaded.keys() - current
+            unwanted = loaded.keys() - current - self._labelled(config)
             new = wanted.keys() - current - tried
             if unwanted and (current or not wanted or len(unwanted) > 1):
                 self._unload(config.name, min(unwanted))
@@ -256,6 +265,17 @@ class ModelStore:
         labels = {label: number if number in loaded else before.get(label) for label, number in config.labels.items()}
         self._labels[config.name] = {label: number for label, number in labels.items() if number is not None}
 
+    def _labelled(self, config: ModelConfig) -> set[int]:
+        """The versions whose folders have just gone, and which labels still name."""
+        now, loaded, found = time.monotonic(), self._loaded.get(config.name, {}), set()
+        for number in loaded.keys() & self._labels[config.name].values():
+            folder = loaded[number].folder
+            if folder.parent != config.base_path or folder.exists():
+                self._withdrawn.pop(folder, None)
+            elif now < self._withdrawn.setdefault(folder, now) + _LABELLED_SECONDS:
+                found.add(number)
+        return found
+
     def _load(self, config: ModelConfig, version: int, folder: Path) -> None:
         name, files, failure = config.name, fingerprint(folder), self._failures.get(folder)
         if failure and failure.files == files and time.monotonic() - failure.time < self._retry_seconds:
@@ -263,9 +283,9 @@ class ModelStore:
         self._set_status(name, VersionStatus(version, "LOADING"))
         try:
             check_links(config.base_path, folder)
-            model = LoadedModel(name, version, folder, self._timeout_seconds, self._allow_unsafe)
+            model = LoadedModel(name, version, folder, self._timeout_seconds, self._allow_unsafe, self._stop)
         except Exception as error:  # a broken file can raise anything, and must not end the polling
-            code, message = _explain(error, folder, f"{name}/{version}")
+            code, message = explain(error, folder, f"{name}/{version}")
             self._failures[folder] = _Failure(files, time.monotonic())
             still_there = version in self._loaded.get(name, {})  # the one of the base path before
             status = (
@@ -282,6 +302,7 @@ class ModelStore:
     def _unload(self, name: str, version: int) -> None:
         loaded = dict(self._loaded[name])
         self._set_status(name, VersionStatus(version, "UNLOADING"))
+        self._withdrawn.pop(loaded[version].folder, None)
         self._unloading.append((name, version, weakref.ref(loaded.pop(version))))
         self._loaded[name] = loaded
 
@@ -294,17 +315,3 @@ class ModelStore:
 
     def _set_status(self, name: str, status: VersionStatus) -> None:
         self._statuses[name] = {**self._statuses.get(name, {}), status.version: status}
-
-
-def _explain(error: Exception, folder: Path, name: str) -> tuple[str, str]:
-    """The canonical code and the first telling line of a failure to load, with the model's name for its folder."""
-    text = error.message if isinstance(error, tf.errors.OpError) else str(error)
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("Graph execution error")]
-    if isinstance(error, tf.errors.OpError):
-        code = error_codes_pb2.Code.Name(error.error_code)
-    elif isinstance(error, OSError):
-        code = "PERMISSION_DENIED" if isinstance(error, PermissionError) else "NOT_FOUND"
-    else:
-        code = "UNKNOWN"
-    line = lines[0] if lines else type(error).__name__
-    return code, line.replace(os.path.realpath(folder), name).replace(str(folder), name)

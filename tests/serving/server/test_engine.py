@@ -138,6 +138,15 @@ def test_warm_up_requests_are_replayed_before_it_counts_as_loaded(version, name,
     assert model.predict("serving_default", X)["y"].tolist() == [2, 3]
 
 
+def test_a_warm_up_is_given_up_when_the_server_ends(version):
+    write(version, prediction_log("m", "", X))
+    stop = threading.Event()
+    assert LoadedModel("m", 1, version, stop=stop)
+    stop.set()
+    with pytest.raises(tf.errors.CancelledError, match="the server ends"):
+        LoadedModel("m", 1, version, stop=stop)
+
+
 @pytest.mark.parametrize(
     "record, error, told",
     [

@@ -3,12 +3,14 @@
 The cases are those of TensorFlow Serving's server_core_test.cc.
 """
 
+import os
 import threading
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_dl.serving.server import store as store_module
 from keras_dl.serving.server.config import ModelConfig, VersionPolicy
 from keras_dl.serving.server.store import ModelStore, VersionStatus
 
@@ -211,3 +213,25 @@ def test_reloads_at_once_come_one_after_the_other(base, put, other):
         gone = {"hp": "new", "new": "hp"}[name]
         with pytest.raises(tf.errors.NotFoundError):
             store.get(gone)
+
+
+def test_a_withdrawn_version_stays_until_its_label_has_moved(base, two):
+    two.reload([ModelConfig("hp", base, BOTH, {"stable": 2})])
+    os.rename(base / "2", base / ".withdrawn-2")
+    for _ in range(2):
+        two.poll()
+        assert answer(two, label="stable") == (2, 2.0)
+    two.reload([ModelConfig("hp", base, BOTH, {"stable": 1})])
+    assert answer(two, label="stable") == answer(two) == (1, 1.0)
+    with pytest.raises(tf.errors.NotFoundError):
+        two.get("hp", 2)
+
+
+def test_a_withdrawn_version_whose_label_does_not_move_goes_in_the_end(base, two, monkeypatch):
+    two.reload([ModelConfig("hp", base, BOTH, {"stable": 2})])
+    os.rename(base / "2", base / ".withdrawn-2")
+    two.poll()
+    assert answer(two) == (2, 2.0)
+    monkeypatch.setattr(store_module, "_LABELLED_SECONDS", 0.0)
+    two.poll()
+    assert answer(two) == (1, 1.0)

@@ -7,11 +7,13 @@ server_core_test.cc, on real SavedModels; a look at the folders is a call of pol
 import os
 import shutil
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_dl.serving.server import store as store_module
 from keras_dl.serving.server.config import ModelConfig, VersionPolicy
 from keras_dl.serving.server.store import ModelStore, VersionStatus
 
@@ -92,37 +94,33 @@ def test_the_new_is_loaded_before_the_old_is_let_go_and_running_requests_keep_th
 
 
 def test_while_it_loads_the_old_one_answers(put, open_store, monkeypatch):
-    from keras_dl.serving.server import store as module
-
     put(1, 1)
     store = open_store()
     put(2, 2)
-    seen, load = [], module.LoadedModel
+    seen, load = [], store_module.LoadedModel
 
     def look(*arguments):
         seen.append((answer(store), states(store)))
         return load(*arguments)
 
-    monkeypatch.setattr(module, "LoadedModel", look)
+    monkeypatch.setattr(store_module, "LoadedModel", look)
     store.poll()
     assert seen == [((1, 1.0), {2: "LOADING", 1: "AVAILABLE"})]
 
 
 def test_of_two_that_are_not_wanted_one_stays_until_a_wanted_one_is_loaded(base, put, open_store, monkeypatch):
-    from keras_dl.serving.server import store as module
-
     put(1)
     put(2)
     store = open_store(VersionPolicy(latest=2))
     put(3)
     put(4)
-    seen, load = [], module.LoadedModel
+    seen, load = [], store_module.LoadedModel
 
     def look(*arguments):
         seen.append({version for version, state in states(store).items() if state == "AVAILABLE"})
         return load(*arguments)
 
-    monkeypatch.setattr(module, "LoadedModel", look)
+    monkeypatch.setattr(store_module, "LoadedModel", look)
     store.poll()
     # TF Serving's order: the lowest goes first, the highest comes first, and never is there nothing.
     assert seen == [{2}, {4}]
@@ -160,6 +158,43 @@ def test_a_folder_out_of_reach_holds_up_no_other_model(base, put, tmp_path):
     store.poll()
     assert answer(store) == (1, 1.0)
     assert store.unavailable() == ["absent", "file"]
+
+
+def test_what_no_folder_can_be_called_holds_up_no_other_model(base, put, caplog):
+    put(1, 1)
+    store = ModelStore([ModelConfig("odd", Path("zero\0byte")), ModelConfig("hp", base)])
+    for _ in range(2):
+        store.poll()
+    assert answer(store) == (1, 1.0)
+    assert len(caplog.records) == 1 and "cannot be read (embedded null byte)" in caplog.text
+
+
+def test_what_nobody_foresaw_holds_up_no_other_model(base, put, caplog, monkeypatch):
+    put(1, 1)
+    look = store_module.wanted_versions
+    monkeypatch.setattr(store_module, "wanted_versions", lambda config: {}[0] if config.name == "odd" else look(config))
+    store = ModelStore([ModelConfig("odd", base), ModelConfig("hp", base)])
+    for _ in range(2):
+        store.poll()
+    assert answer(store) == (1, 1.0)
+    assert [record.getMessage() for record in caplog.records] == [
+        "model odd: the look at it failed (KeyError(0)); tried again"
+    ]
+
+
+def test_the_end_does_not_wait_for_a_load(base, put, monkeypatch):
+    put(1)
+    loading, told = threading.Event(), []
+
+    def load(*arguments):
+        loading.set()
+        told.append(arguments[-1].wait(20))
+        raise tf.errors.CancelledError(None, None, "the server ends")
+
+    monkeypatch.setattr(store_module, "LoadedModel", load)
+    with ModelStore([ModelConfig("hp", base)]) as store:
+        assert loading.wait(20)
+    assert told == [True] and not store._thread.is_alive()
 
 
 def test_two_models_of_one_name_are_refused(base):
