@@ -11,7 +11,7 @@ def columns(image):
     Pixel values may be on any scale: the brightest of the image becomes 1.
 
     Args:
-        image: number tensor `[..., height, width]`, 0 = background.
+        image: number tensor `[..., height, width]`, 0 = background; what is below is background, too.
 
     Returns:
         float32 tensor `[..., width, height]`, values from 0 to 1; zeros for an image without ink.
@@ -21,7 +21,7 @@ def columns(image):
     >>> columns(tf.constant([[0, 8, 0], [0, 0, 16]], tf.uint8)).numpy().tolist()
     [[0.0, 0.0], [0.5, 0.0], [0.0, 1.0]]
     """
-    image = tf.linalg.matrix_transpose(tf.cast(image, tf.float32))
+    image = tf.maximum(tf.linalg.matrix_transpose(tf.cast(image, tf.float32)), 0)
     return tf.math.divide_no_nan(image, tf.reduce_max(image, axis=(-2, -1), keepdims=True))
 
 

@@ -35,6 +35,12 @@ def test_each_image_of_a_batch_has_its_own_brightest():
     np.testing.assert_array_equal(result[1], both(columns, images[1])[0])
 
 
+def test_what_is_below_the_background_is_background():
+    """Else zeros behind an image would be its brightest, and padding would change what is read."""
+    assert columns(tf.constant([[-2.0, 4.0], [-3.0, 0.0]])).numpy().tolist() == [[0.0, 0.0], [1.0, 0.0]]
+    assert columns(tf.constant([[-2.0, -4.0]])).numpy().tolist() == [[0.0], [0.0]]
+
+
 def test_columns_of_an_image_without_ink_are_zero():
     [result] = both(columns, np.zeros((3, 4), "uint8"))
     np.testing.assert_array_equal(result, np.zeros((4, 3)))
