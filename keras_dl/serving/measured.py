@@ -4,16 +4,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2
 
 from keras_dl.errors import UserError
 from keras_dl.serving.clean import CleanProcess, ModelFailed
+from keras_dl.serving.differing import differing
 from keras_dl.serving.manifest import describe
-from keras_dl.serving.padding import Batching, measure, same
+from keras_dl.serving.padding import Batching, measure
 from keras_dl.serving.rows import Arrays, has_rows, open_axes, ragged
 
-# A graph is optimized before it runs, and rounds otherwise than the model does.
-_RELATIVE, _OF_LARGEST = 1e-3, 1e-4
 _FEW = 4
 _NO_ROWS = "a request without rows"
 
@@ -41,9 +41,12 @@ class Measured:
         if not self.batching.rows_independent:
             return f"requests are not run together: {self.batching.why}"
         if self.open_axes and not self.batching.padded_axes:
+            told = f"requests of different lengths are not run together: {self.batching.why}"
+            if self.batching.why.startswith("not known"):
+                return told
             return (
-                f"requests of different lengths are not run together: {self.batching.why}. To change that, mask the "
-                "raw input (keras.layers.Masking as the first layer), or take a length as a further input"
+                f"{told}. To change that, mask the raw input (keras.layers.Masking as the first layer), or take a "
+                "length as a further input"
             )
         return None
 
@@ -60,15 +63,18 @@ def check_answers(process: CleanProcess, expected: list[tuple[Arrays, Arrays]]) 
         try:
             got = process.answer("serving_default", request)
         except ModelFailed as error:
-            if not all(array.size for array in request.values()):
+            if process.is_running() and not all(array.size for array in request.values()):
                 continue
             rows = {name: list(array.shape) for name, array in request.items()}
             raise UserError(f"the export cannot answer what the model answers, {rows}: {error}") from error
+        if got.keys() != answers.keys():
+            raise UserError(
+                f"the export answers otherwise than the model: its outputs are {', '.join(sorted(got))}, "
+                f"expected {', '.join(sorted(answers))}"
+            )
         for name, before in answers.items():
-            if not same(before, got[name], _RELATIVE, _OF_LARGEST):
-                raise UserError(
-                    f"the export answers otherwise than the model: {name} is {got[name]}, expected {before}"
-                )
+            if difference := differing(before, got[name]):
+                raise UserError(f"the export answers otherwise than the model: {name} {difference}")
 
 
 def measure_signatures(
@@ -81,17 +87,24 @@ def measure_signatures(
         signatures: of its graph.
         request: an example for `serving_default`; `{}` fits none.
     """
-    found = {}
-    for name, signature in signatures.items():
-        described = {key: describe(info) for key, info in signature.inputs.items()}
-        if request and _fits(request, described):
-            found[name] = _measure(process, name, {key: each["shape"] for key, each in described.items()}, request)
-        else:
+    found, shown = {}, {}
+    for name in sorted(signatures, key=lambda name: not _has_fractions(signatures[name])):
+        described = {key: describe(info) for key, info in signatures[name].inputs.items()}
+        if not request or not _fits(request, described):
             found[name] = Measured(Batching(False, why="not measured: the example request is of other inputs"))
-    return found
+            continue
+        shapes = {key: each["shape"] for key, each in described.items()}
+        found[name] = _measure(process, name, shapes, request, shown)
+        for key, axes in found[name].batching.padded_axes.items():  # the labels of the same inputs stand on these
+            shown[key] = sorted({*shown.get(key, ()), *axes})
+    return {name: found[name] for name in signatures}
 
 
-def _measure(process, name, shapes, request):
+def _has_fractions(signature):
+    return any(info.dtype and tf.as_dtype(info.dtype).is_floating for info in signature.outputs.values())
+
+
+def _measure(process, name, shapes, request, shown):
     def answer(inputs):
         return process.answer(name, inputs)
 
@@ -112,7 +125,7 @@ def _measure(process, name, shapes, request):
         batching = Batching(False, why=f"it does not answer {next(iter(refused.values()))}")
     else:
         try:
-            batching = measure(answer, shapes, request)
+            batching = measure(answer, shapes, request, shown)
         except ModelFailed as error:
             batching = Batching(False, why=f"not every row is answered: {error}")
     return Measured(batching, tuple(answered.values()), tuple(refused.values()), bool(open_axes(shapes)))
