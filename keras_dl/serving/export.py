@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras_dl.errors import UserError
 from keras_dl.pipeline import Pipeline
 from keras_dl.serving.clean import ModelFailed, clean_process, start_clean_process
+from keras_dl.serving.configuration import batching_parameters
 from keras_dl.serving.endpoints import endpoints_of, write_archive
 from keras_dl.serving.expected import expected_answers, request_arrays
 from keras_dl.serving.manifest import build_manifest, write_manifest
@@ -17,6 +18,9 @@ from keras_dl.serving.staging import check_free, staged
 from keras_dl.serving.traps import graph_traps, read_graph
 from keras_dl.serving.warmup import write_warmup
 from keras_dl.tracking.environment import git_commit
+
+# Beside saved_model.pb: --enable_per_model_batching_parameters batches only the models that have it.
+BATCHING = "batching_params.pbtxt"
 
 
 def export(
@@ -69,6 +73,8 @@ def export(
             write_manifest(
                 folder, build_manifest(pipeline.name, version, commit, origin, signatures, batching, request)
             )
+            if _may_be_batched(measured, signatures):
+                (folder / BATCHING).write_text(batching_parameters(), encoding="utf-8")
             write_warmup(folder, pipeline.name, [(name, each.answered) for name, each in measured.items()])
     except (OSError, tf.errors.OpError) as error:
         reason = str(getattr(error, "strerror", None) or error).splitlines()[0]
@@ -77,6 +83,12 @@ def export(
     if notes:
         print(f"note   {'; '.join(notes)}")
     return target
+
+
+def _may_be_batched(measured, signatures):
+    """Whether TensorFlow Serving may batch: it does so for all signatures, and fails requests of different lengths."""
+    served = [measured[name] for name in signatures if name != "__saved_model_init_op"]
+    return all(each.batching.rows_independent and not each.open_axes for each in served)
 
 
 def _refuse(traps):
