@@ -86,6 +86,8 @@ class CleanProcess:
         self._process.stdout.close()
 
     def _ask(self, request):
+        if self._process.stdin.closed:
+            raise self._ended()
         watch = threading.Timer(_SECONDS, self._process.kill)
         watch.daemon = True
         watch.start()
@@ -100,13 +102,16 @@ class CleanProcess:
             raise
         finally:
             watch.cancel()
-        if not line:
+        if not line.endswith(b"\n"):  # it died, in the middle of its answer perhaps
             self.close()
-            raise ModelFailed(f"the process that ran it ended with status {self._process.returncode}")
+            raise self._ended()
         answer = json.loads(line)
         if "error" in answer:
             raise ModelFailed(_first_line(answer["error"]))
         return answer
+
+    def _ended(self):
+        return ModelFailed(f"the process that ran it ended with status {self._process.returncode}")
 
 
 def _first_line(text):

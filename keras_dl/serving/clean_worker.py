@@ -33,6 +33,13 @@ def main():
                 signatures, answer = dict(loaded.signature_def), {}
             else:
                 name = request["signature"]
+                if name not in signatures:
+                    raise ValueError(f"there is no signature {name!r}")
+                if set(request["inputs"]) != set(signatures[name].inputs):
+                    expected, received = (
+                        ", ".join(sorted(names)) for names in (signatures[name].inputs, request["inputs"])
+                    )
+                    raise ValueError(f"its inputs are {expected}. Received: {received}")
                 if name not in callables:
                     callables[name] = make_callable(session, signatures[name])
                 inputs = {key: decoded(text) for key, text in request["inputs"].items()}

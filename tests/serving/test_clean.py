@@ -82,6 +82,13 @@ def test_an_error_of_the_model_is_told_and_the_process_goes_on(process):
     assert process.answer("checked", {"x": np.array([1], "float32")})["y"] == [1]
 
 
+def test_names_that_it_has_not(process):
+    with pytest.raises(ModelFailed, match="there is no signature 'other'"):
+        process.answer("other", {"x": np.float32(1)})
+    with pytest.raises(ModelFailed, match="its inputs are x. Received: x, z"):
+        process.answer("serving_default", {"x": np.float32(1), "z": np.float32(1)})
+
+
 def test_what_a_model_prints_is_no_answer(process):
     assert process.answer("shout", {"x": np.float32(1)})["y"] == 2
     assert process.answer("serving_default", {"x": np.float32(1)})["y"] == 2
@@ -140,6 +147,8 @@ def test_when_it_dies_that_is_an_error_and_the_next_one_is_new(folder):
         with pytest.raises(ModelFailed, match="the process that ran it ended with status -9"):
             process.answer("serving_default", {"x": np.float32(1)})
         assert not process.is_running()
+        with pytest.raises(ModelFailed, match="the process that ran it ended with status -9"):
+            process.answer("serving_default", {"x": np.float32(1)})
     with clean_process() as other:
         assert other is not process
         other.load(folder)
