@@ -15,7 +15,8 @@ def check(folder: Path, expected: list[tuple[Arrays, Arrays]] | None = None) -> 
     """Prints the traps of a SavedModel with their fixes, and what was measured.
 
     One that reaches out of its graph is read, and never run. Any other is loaded in a process without keras_dl and
-    answers the example request of its manifest, in rows of different lengths and without rows.
+    answers the example request of its manifest, in rows of different lengths and without rows; where that has none, the
+    first of `expected`.
 
     Args:
         folder: of a version, with `saved_model.pb`; of keras-dl or anybody's.
@@ -49,25 +50,31 @@ def _try(folder: Path, expected) -> list[Trap]:
         except ModelFailed as error:
             return [Trap("error", "the SavedModel", f"it cannot be loaded: {error}", "export it again")]
         print("loads in a process without keras_dl")
-        request = _example(manifest)
-        if not request:
-            print("not asked anything: it has no example request")
-            return []
         if expected is not None:
             try:
                 check_answers(process, expected)
             except UserError as error:
                 return [Trap("error", "signature 'serving_default'", " ".join(str(error).split()), "export it again")]
             print("answers as the Keras model does: " + ", ".join(_shapes(inputs) for inputs, _ in expected))
+        request = _example(manifest) or (expected[0][0] if expected else {})
+        if not request:
+            print("not asked anything: it has no example request")
+            return []
         measured = measure_signatures(process, graph.signature_def, request)
-    return [trap for name, each in sorted(measured.items()) for trap in _judged(name, each, manifest)]
+        ended = not process.is_running()
+    found = [trap for name, each in sorted(measured.items()) for trap in _judged(name, each, manifest)]
+    if ended:
+        found.append(Trap("error", "the SavedModel", "a request to it ended the process that ran it, as it would end a "
+                          "server", "see the request above, and what the graph does with it"))  # fmt: skip
+    return found
 
 
 def _example(manifest) -> Arrays:
     """The manifest's example request, if it has one that can be read."""
     try:
         inputs = manifest["signatures"]["serving_default"]["inputs"]
-        return {name: from_json(value, inputs[name]["dtype"]) for name, value in manifest["request"].items()}
+        request = {name: from_json(value, inputs[name]["dtype"]) for name, value in manifest["request"].items()}
+        return {} if any(array.shape[:1] == (0,) for array in request.values()) else request
     except (KeyError, TypeError, ValueError, AttributeError):
         return {}
 
@@ -84,13 +91,21 @@ def _judged(name, measured: Measured, manifest):
         yield Trap("warning", where, f"it does not answer {refused}", "a client must not send that")
     if note := measured.note():
         yield Trap("warning", where, note, "see what it says; served as it is, each request runs by itself")
-    recorded = manifest["signatures"].get(name, {}).get("batching", {})
-    now = measured.batching
-    if recorded and (recorded.get("rows_independent"), recorded.get("padded_axes"), recorded.get("cropped_axes")) != (
-        now.rows_independent, now.padded_axes, now.cropped_axes
+    recorded, now = _recorded(manifest, name), measured.batching
+    known = ("rows_independent", "padded_axes", "cropped_axes")
+    if recorded and (
+        not isinstance(recorded, dict) or any(recorded.get(each) != getattr(now, each) for each in known)
     ):  # fmt: skip
         yield Trap("error", where, f"its manifest says otherwise of running requests together: {recorded}",
                    "export it again")  # fmt: skip
+
+
+def _recorded(manifest, name):
+    """What a manifest, that anybody may have written, says of running requests together."""
+    try:
+        return manifest["signatures"][name]["batching"]
+    except (KeyError, TypeError):
+        return {}
 
 
 def _said(batching: Batching) -> str:

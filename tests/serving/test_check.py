@@ -14,6 +14,7 @@ from keras_dl.pipeline import Pipeline
 from keras_dl.serving.check import check
 from keras_dl.serving.export import export
 from keras_dl.serving.manifest import MANIFEST
+from keras_dl.serving.measured import measure_signatures
 
 REQUEST = {"signal": np.random.default_rng(0).normal(size=(1, 6, 2)).astype("float32")}
 
@@ -71,6 +72,30 @@ def test_what_it_should_have_answered(exported, said):
     assert lines[-1].startswith("error: signature 'serving_default': the export answers otherwise than the model")
 
 
+def test_it_is_compared_without_an_example_of_its_own(copy, said):
+    shutil.rmtree(copy / MANIFEST.parent)
+    good, lines = said(copy, [(REQUEST, {"level": np.zeros((1, 6, 1), "float32")})])
+    assert not good
+    assert "the export answers otherwise than the model: level is " in lines[-1]
+    kernel, bias = (variable.numpy() for variable in tf.saved_model.load(str(copy))._all_variables)
+    good, lines = said(copy, [(REQUEST, {"level": REQUEST["signal"] @ kernel + bias})])
+    assert good
+    assert any(line.startswith("signature 'serving_default' answers signal [1, 6, 2]") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("request_", "answers", "words"),
+    [
+        (REQUEST, {"other": np.zeros((1, 6, 1))}, "its outputs are level, expected other"),
+        ({"other": REQUEST["signal"]}, {}, "its inputs are signal. Received: other"),
+    ],
+)
+def test_it_has_other_names(exported, said, request_, answers, words):
+    good, lines = said(exported, [(request_, answers)])
+    assert not good
+    assert words in lines[-1]
+
+
 def test_a_foreign_model(save_model, tmp_path, said):
     folder = save_model(tmp_path / "1", "sequences")
     good, lines = said(folder)
@@ -122,6 +147,16 @@ def test_a_manifest_that_says_what_is_not_so(copy, said):
     assert lines[-1].startswith("error: signature 'serving_default': its manifest says otherwise of running requests")
 
 
+@pytest.mark.parametrize("batching", ["yes", ["x"], 3])
+def test_a_manifest_whose_batching_is_no_object(copy, said, batching):
+    signatures = json.loads((copy / MANIFEST).read_text())["signatures"]
+    signatures["serving_default"]["batching"] = batching
+    change_manifest(copy, signatures=signatures)
+    good, lines = said(copy)
+    assert not good
+    assert "its manifest says otherwise of running requests together" in lines[-1]
+
+
 def test_an_example_that_it_does_not_answer(copy, said):
     change_manifest(copy, request={"signal": [[[1.0, 2.0, 3.0]]]})
     good, lines = said(copy)
@@ -129,7 +164,9 @@ def test_an_example_that_it_does_not_answer(copy, said):
     assert lines[-1].startswith("error: signature 'serving_default': not measured: the example request is of other")
 
 
-@pytest.mark.parametrize("request_", [{}, {"other": 3}, {"signal": "x"}, None, [1], {"signal": [[1], [1, 2]]}])
+@pytest.mark.parametrize(
+    "request_", [{}, {"signal": []}, {"other": 3}, {"signal": "x"}, None, [1], {"signal": [[1], [1, 2]]}]
+)
 def test_an_example_that_is_none(copy, said, request_):
     change_manifest(copy, request=request_)
     good, lines = said(copy)
@@ -144,3 +181,17 @@ def test_it_leaves_the_folder_as_it_is(exported, said):
     assert before == {
         path: (path.stat().st_mtime_ns, path.is_file() and path.read_bytes()) for path in exported.rglob("*")
     }
+
+
+def test_a_request_that_ends_its_process(exported, said, monkeypatch):
+    """Last, for the next process takes seconds to begin."""
+
+    def measured_once_it_died(process, *arguments):
+        process._process.kill()
+        return measure_signatures(process, *arguments)
+
+    monkeypatch.setattr("keras_dl.serving.check.measure_signatures", measured_once_it_died)
+    good, lines = said(exported)
+    assert not good
+    assert "not measured" in lines[-2] or "ended with status -9" in lines[-2]
+    assert lines[-1].startswith("error: the SavedModel: a request to it ended the process that ran it")
