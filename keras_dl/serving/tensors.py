@@ -41,7 +41,8 @@ def to_array(proto: tensor_pb2.TensorProto, largest: int | None = None) -> np.nd
 
     Args:
         proto: of any dtype but references, resources, variants and quantized numbers.
-        largest: bytes that an array may take which its message does not hold, but for one value. None: any number.
+        largest: bytes that an array may take which its message does not hold, but for one value. An empty one counts as
+            if its empty axes had the length 1: a graph may make as much of it. None: any number.
 
     Raises:
         ValueError: the content does not fit the shape or the dtype; the message says how.
@@ -58,9 +59,11 @@ def to_array(proto: tensor_pb2.TensorProto, largest: int | None = None) -> np.nd
     values = _values(proto, dtype)
     if len(values) > count or len(values) == 0 < count:
         raise ValueError(f"expected {count} values in {_FIELDS[dtype]}. Received: {len(values)}")
+    if len(values) < count or count == 0:
+        size = math.prod(max(size, 1) for size in sizes) * values.itemsize
+        if largest is not None and size > largest:
+            raise ValueError(f"expected at most {largest} bytes. Its shape takes {size}")
     if len(values) < count:
-        if largest is not None and count * values.itemsize > largest:
-            raise ValueError(f"expected at most {largest} bytes. Its shape takes {count * values.itemsize}")
         values = np.concatenate([values, np.repeat(values[-1:], count - len(values))])
     return values.reshape(sizes)
 
