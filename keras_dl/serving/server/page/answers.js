@@ -5,6 +5,7 @@ import { alignment, lines, waveform } from "./plots.js";
 
 const MOST_ROWS = 20;
 const MOST_CELLS = 10000;
+const MOST_ITEMS = 1000; // of a list, a table or a text
 
 /** An element that shows `outputs`, `{name: value}`, of a request with `inputs`. */
 export function show(outputs, inputs) {
@@ -80,22 +81,24 @@ function fact(name, value) {
 }
 
 function weighted(words, weights) {
-  const most = Math.max(1e-9, ...weights);
-  const shown = words.flatMap((word, index) => {
+  const most = weights.reduce((one, other) => Math.max(one, other), 1e-9);
+  const shown = words.slice(0, MOST_ITEMS).flatMap((word, index) => {
     const element = make("span", { className: "word", title: `weight ${readable(weights[index])}` }, word);
     element.style.setProperty("--weight", weights[index] / most);
     return word ? [element, " "] : []; // "" is padding
   });
-  return make("p", {}, ...shown);
+  return make("p", {}, ...shown, more(words.length));
 }
 
 function best(texts, scores = []) {
-  const items = texts.map((text, index) => {
+  const items = texts.slice(0, MOST_ITEMS).map((text, index) => {
     const score = index in scores ? ` ${readable(scores[index])}` : "";
     return make("li", {}, text, make("span", { className: "note" }, score));
   });
-  return make("ol", {}, ...items);
+  return make("div", {}, make("ol", {}, ...items), more(texts.length));
 }
+
+const more = (count) => (count > MOST_ITEMS ? `… ${count - MOST_ITEMS} more` : "");
 
 /** Without the zeros behind the last weight: a batch is as wide as its longest row. */
 function unpadded(weights) {
@@ -127,10 +130,10 @@ function table(columns, sound) {
   };
   const head = make("tr", {}, ...names.map((name) => make("th", { scope: "col" }, name)));
   const row = (index) => names.map((name) => make("td", {}, cell(name, columns[name][index])));
-  const rows = filled.map((index) => make("tr", {}, ...row(index)));
-  const made = [make("div", { className: "scroll" }, make("table", {}, head, ...rows))];
+  const rows = filled.slice(0, MOST_ITEMS).map((index) => make("tr", {}, ...row(index)));
+  const made = [make("div", { className: "scroll" }, make("table", {}, head, ...rows), more(filled.length))];
   if (sound && "start" in columns && "end" in columns) {
-    const marks = filled.map((index) => ({
+    const marks = filled.slice(0, MOST_ITEMS).map((index) => ({
       start: columns.start[index],
       end: columns.end[index],
       text: String(first[index]),

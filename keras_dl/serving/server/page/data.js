@@ -7,11 +7,25 @@ export function make(tag, properties = {}, ...children) {
   return element;
 }
 
-/** JSON in which NaN and Infinity may stand bare, as TensorFlow Serving writes them; here they become texts. */
-export function parse(text) {
-  const bare = /"(?:[^"\\]|\\.)*"|-?\bInfinity\b|\bNaN\b/g;
-  return JSON.parse(text.replace(bare, (part) => (part[0] === '"' ? part : `"${part}"`)));
+/** JSON whose numbers that a browser has none for, NaN, infinities and integers beyond 2^53, are texts. */
+function quote(text) {
+  const special = /"(?:[^"\\]|\\.)*"|-?\bInfinity\b|\bNaN\b|-?\b\d{16,}\b(?![.eE])/g;
+  const plain = (part) => part[0] === '"' || Number.isSafeInteger(Number(part));
+  // The digits behind a point are a part of a number that is none of these.
+  return text.replace(special, (part, at) => (plain(part) || text[at - 1] === "." ? part : `"${part}"`));
 }
+
+/** JSON in which NaN and Infinity may stand bare, as TensorFlow Serving writes them; they and long integers: texts. */
+export const parse = (text) => JSON.parse(quote(text));
+
+/** Whether `parse` gives all numbers of a text as numbers. */
+export const exact = (text) => quote(text) === text;
+
+/** JSON of numbers that came out of `parse`, with those that became texts bare again. */
+export const bare = (text) => text.replace(/"(NaN|-?Infinity|-?\d{16,})"/g, "$1");
+
+/** A member of an object, with its value as it is written. */
+export const member = (name, text) => `${JSON.stringify(name)}:${text}`;
 
 /** JSON with a line for each row of numbers. */
 export function write(value, indent = "") {

@@ -1,14 +1,14 @@
 // The form of a signature: a field for each input, of the kind that its name, type and rank tell.
 
-import { blank, make, parse, write } from "./data.js";
+import { bare, blank, make, member, parse, write } from "./data.js";
 import { pad } from "./pad.js";
 import { sound } from "./sound.js";
 
 const HEIGHT = 32; // of an image that neither an example nor the signature tells the height of
 
 /**
- * The fields that hold `values`, `{input: value}`; `read()` gives such an object, and throws an Error that says which
- * field holds no JSON.
+ * The fields that hold `values`, `{input: value}`; `text()` gives such an object as JSON, numbers as they were typed, and
+ * throws an Error that says which field holds no JSON.
  */
 export function fields(inputs, values) {
   const rest = { ...inputs };
@@ -22,9 +22,13 @@ export function fields(inputs, values) {
   for (const [name, tensor] of Object.entries(rest)) made.push(field(name, tensor, values[name]));
   return {
     elements: made.map(({ element }) => element),
-    read: () => Object.assign({}, ...made.map(({ read }) => read())),
+    text: () => `{${made.flatMap(members).join(",")}}`,
   };
 }
+
+/** The members of the JSON object that a field holds: its own texts, or what its values are in JSON. */
+const members = ({ texts, read }) =>
+  Object.entries(texts?.() ?? read()).map(([name, value]) => member(name, texts ? value : JSON.stringify(value)));
 
 /** Values to start with: those of the example, by name or else of the same form, and others made up. */
 export function start(inputs, example, exampleInputs) {
@@ -54,9 +58,9 @@ function field(name, tensor, value) {
       return single(name, { type: "checkbox", checked: value }, (input) => input.checked);
     case "int 0":
     case "float 0":
-      return single(name, { type: "number", step: "any", value, required: true }, (input) => input.valueAsNumber);
+      return number(name, value);
   }
-  return json(name, value);
+  return json(name, tensor, value);
 }
 
 /** "int 1": the kind of number and the rank. */
@@ -74,6 +78,12 @@ function single(name, properties, value) {
   return { element: labelled(name, input), read: () => ({ [name]: value(input) }) };
 }
 
+function number(name, value) {
+  const input = make("input", { type: "number", step: "any", value, required: true });
+  const text = () => (/^-?(0|[1-9]\d*)$/.test(input.value) ? input.value : JSON.stringify(input.valueAsNumber));
+  return { element: labelled(name, input), texts: () => ({ [name]: text() }) };
+}
+
 function texts(name, value) {
   const area = make("textarea", { rows: Math.max(2, Math.min(8, value.length + 1)), value: value.join("\n") });
   const lines = make("input", { type: "checkbox", checked: value.every((text) => !text.includes("\n")) });
@@ -81,14 +91,16 @@ function texts(name, value) {
   return { element: labelled(name, area, make("label", { className: "note" }, lines, " each line is a row")), read };
 }
 
-function json(name, value) {
-  const area = make("textarea", { className: "code", rows: 6, value: write(value), spellcheck: false });
-  const read = () => {
+function json(name, { dtype }, value) {
+  const shown = dtype === "string" ? write(value) : bare(write(value));
+  const area = make("textarea", { className: "code", rows: 6, value: shown, spellcheck: false });
+  const texts = () => {
     try {
-      return { [name]: parse(area.value) };
+      parse(area.value);
     } catch (error) {
       throw new Error(`${name} is no JSON: ${error.message}`);
     }
+    return { [name]: area.value.trim() };
   };
-  return { element: labelled(name, area), read };
+  return { element: labelled(name, area), texts };
 }

@@ -1,7 +1,7 @@
 // The page: models and versions, which it looks at again every few seconds, and the question to one of them.
 
 import { show } from "./answers.js";
-import { make, parse, write } from "./data.js";
+import { exact, make, member, parse, write } from "./data.js";
 import { fields, start } from "./fields.js";
 
 const SECONDS = 3;
@@ -117,33 +117,40 @@ function exampleRequest() {
   return { ...named, inputs: start(inputs, request ?? {}, signatures.serving_default?.inputs ?? {}) };
 }
 
-/** Fields, or JSON, that hold a request: that of the example, or the one given. */
-function showForm(key, request) {
+/** Fields, or JSON, that hold a request: that of the example, or the text given. */
+function showForm(key, text) {
+  const given = text !== undefined;
   $("form").hidden = !version();
-  if (!request) $("command").hidden = true;
-  if (!version()) return refuse("", "No version is available.");
+  if (!given) $("command").hidden = true;
+  if (!version()) {
+    form = null; // that of a version that comes back is made anew
+    return refuse("", "No version is available.");
+  }
   const { inputs, method } = version().signatures[chosen.signature];
-  const body = request ?? exampleRequest();
-  const whole = isObject(body.inputs) && Object.keys(inputs).every((name) => name in body.inputs);
+  const body = given ? parse(text) : exampleRequest();
+  const kept = given && !exact(text); // fields would change its numbers
+  const whole = !kept && isObject(body.inputs) && Object.keys(inputs).every((name) => name in body.inputs);
   $("raw").disabled = method !== "predict";
   if ($("raw").checked || method !== "predict" || !whole) {
     $("raw").checked = true;
-    const area = make("textarea", { className: "code", rows: 14, value: write(body), spellcheck: false });
+    const area = make("textarea", { className: "code", rows: 14, value: kept ? text : write(body), spellcheck: false });
     area.setAttribute("aria-label", "the request as JSON");
     $("fields").replaceChildren(area);
-    form = { key, method, read: () => parse(area.value), text: () => area.value };
+    form = { key, method, text: () => area.value };
   } else {
     const made = fields(inputs, body.inputs);
-    const read = () => ({ ...body, inputs: made.read() });
+    const { inputs: _, ...others } = body;
+    const before = Object.entries(others).map(([name, value]) => member(name, JSON.stringify(value)));
     $("fields").replaceChildren(...made.elements);
-    form = { key, method, read, text: () => JSON.stringify(read()) };
+    form = { key, method, text: () => `{${[...before, member("inputs", made.text())].join(",")}}` };
   }
-  if (!request) for (const id of ["answer", "latency"]) $(id).replaceChildren();
+  if (!given) for (const id of ["answer", "latency"]) $(id).replaceChildren();
 }
 
 /** Asks with what the form holds. The text goes out as it is written: the server judges it, in its own words. */
 async function ask(event) {
   event.preventDefault();
+  if (!form) return;
   let text;
   try {
     text = form.text();
@@ -209,7 +216,7 @@ $("example").onclick = () => showForm(form.key);
 $("signature").onchange = () => choose({ signature: $("signature").value });
 $("raw").onchange = () => {
   try {
-    showForm(form.key, form.read());
+    showForm(form.key, form.text());
   } catch (error) {
     $("raw").checked = !$("raw").checked; // what is no JSON fits into no field
     refuse("", error.message);
