@@ -74,7 +74,7 @@ def test_a_body_that_inflates_beyond_the_limit_is_413(strict):
         assert response.json() == {"error": "expected a body of at most 2000 bytes when inflated and received more"}
 
 
-@pytest.mark.parametrize("body", [b"", BODY, gzip.compress(BODY)[:-4], b"\x1f\x8b" + b"x" * 40])
+@pytest.mark.parametrize("body", [b"", BODY, gzip.compress(BODY, mtime=0)[:-4], b"\x1f\x8b" + b"x" * 40])
 def test_what_is_no_gzip_is_no_body(strict, body):
     response = post(strict, body, **{"Content-Encoding": "gzip"})
     assert (response.status_code, response.json()) == (400, {"error": "JSON Parse error: The document is empty"})
