@@ -5,10 +5,13 @@ Serving names its two services, which are as healthy as the whole.
 """
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 from grpc_health.v1 import health, health_pb2
 
+# Of whoever asks for the state of things: the others may all be waiting for slow models. gRPC looks for them by name.
+THREADS = ThreadPoolExecutor(4, "grpc-state")
 _EVERYTHING = ("", "ModelService", "PredictionService")
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -24,7 +27,7 @@ class Health(health.HealthServicer):
     """
 
     def __init__(self, store, draining: threading.Event):
-        super().__init__()
+        super().__init__(experimental_thread_pool=THREADS)
         self._store, self._draining = store, draining
         self._told: dict[str, int] = {}
         self._watches: set[grpc.ServicerContext] = set()
@@ -49,6 +52,8 @@ class Health(health.HealthServicer):
         if status is None:
             context.abort(grpc.StatusCode.NOT_FOUND, f"unknown service {request.service}")
         return health_pb2.HealthCheckResponse(status=status)
+
+    Check.experimental_thread_pool = THREADS
 
     def Watch(self, request, context, send_response_callback=None):  # noqa: N802
         """The state of a name, and each that follows it."""

@@ -15,6 +15,7 @@ from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2, 
 
 from keras_dl.serving.server.config import ModelConfig, model_configs
 from keras_dl.serving.server.grpc_calls import answered, check_model_spec
+from keras_dl.serving.server.grpc_health import THREADS
 
 
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):
@@ -43,6 +44,8 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
             added.status.error_code = error_codes_pb2.Code.Value(status.error_code)
             added.status.error_message = status.error_message
         return response
+
+    GetModelStatus.experimental_thread_pool = THREADS
 
     @answered
     def HandleReloadConfigRequest(self, request, context):  # noqa: N802

@@ -5,21 +5,30 @@ import sys
 import threading
 
 import grpc
+import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tensorflow_serving.apis import (
+    get_model_status_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
 
 from keras_dl.errors import UserError
+from keras_dl.serving.server import grpc_server
 from keras_dl.serving.server.config import ModelConfig
 from keras_dl.serving.server.grpc_server import create_grpc_server
 from keras_dl.serving.server.inference import Inference
 from keras_dl.serving.server.metrics import Metrics
 from keras_dl.serving.server.store import ModelStore
+from keras_dl.serving.tensors import to_proto
 
 States = health_pb2.HealthCheckResponse
 
 
-def check(stub, service):
-    return States.ServingStatus.Name(stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=30).status)
+def check(stub, service, timeout=30):
+    return States.ServingStatus.Name(stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=timeout).status)
 
 
 @pytest.fixture
@@ -72,16 +81,39 @@ def test_watchers_take_no_threads(half_there):
         watch.cancel()
 
 
+def test_slow_calls_keep_nobody_waiting_who_asks_for_the_state(store, monkeypatch):
+    monkeypatch.setattr(grpc_server, "_THREADS", 1)
+    inference = Inference(store, Metrics())
+    server, port = create_grpc_server(inference, "127.0.0.1:0")
+    server.start()
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name, request.model_spec.signature_name = "hp2", "spin"
+    request.inputs["steps"].CopyFrom(to_proto(np.int32(2**31 - 1)))
+    status = get_model_status_pb2.GetModelStatusRequest()
+    status.model_spec.name = "hp2"
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        predict = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict
+        slow = [predict.future(request, timeout=60) for _ in range(20)]  # a second each
+        assert check(health_pb2_grpc.HealthStub(channel), "hp2", timeout=10) == "SERVING"
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service="hp2"), timeout=10)
+        assert next(watch).status == States.SERVING
+        models = model_service_pb2_grpc.ModelServiceStub(channel)
+        assert models.GetModelStatus(status, timeout=10).model_version_status[0].version == 123
+        assert not slow[-1].done()
+    server.stop(None).wait()
+    inference.close(0)
+
+
 def test_the_health_thread_ends_with_the_server(model_folders, eventually):
     def threads():
-        return [thread for thread in threading.enumerate() if thread.name == "grpc-health"]
+        return {thread for thread in threading.enumerate() if thread.name == "grpc-health"}
 
     before = threads()
     server, _ = create_grpc_server(Inference(ModelStore([]), Metrics()), "127.0.0.1:0")
     server.start()
-    assert len(threads()) == len(before) + 1
+    (own,) = threads() - before
     server.stop(None)
-    assert eventually(lambda: len(threads()) == len(before))
+    assert eventually(lambda: not own.is_alive())
 
 
 def test_an_address_that_is_taken():
