@@ -21,6 +21,7 @@ from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
 
 from keras_dl.errors import UserError
 from keras_dl.serving.messages import PredictionLog
+from keras_dl.serving.server.recorded import Signatures, checked
 from keras_dl.serving.traps import find_traps
 from keras_dl.serving.warmup import WARMUP
 
@@ -53,7 +54,7 @@ class LoadedModel:
         signatures: the SignatureDefs of the file, by name.
         input_dtypes: for each signature its inputs' names and dtypes.
         folder: where it was loaded from.
-        manifest: what its export says of it (``assets.extra/manifest.json``), or {}.
+        manifest: what its export says of it (``assets.extra/manifest.json``) that can be true of it, or {}.
 
     Args:
         folder: the version's folder, with ``saved_model.pb`` and ``variables/``.
@@ -90,7 +91,7 @@ class LoadedModel:
             signature_name: {key: tf.as_dtype(info.dtype) for key, info in signature.inputs.items()}
             for signature_name, signature in self.signatures.items()
         }
-        self.manifest = _read_manifest(real)
+        self.manifest = _read_manifest(real, self.signatures)
         self._callables: dict = {}
         # The pool used last is taken first: what few callers need stays warm, the others' callables are made at need.
         self._idle_pools: queue.LifoQueue[int] = queue.LifoQueue()
@@ -199,7 +200,7 @@ def _refuse_unsafe(folder: Path) -> None:
         raise tf.errors.PermissionDeniedError(None, None, f"{unsafe[0].where}: {unsafe[0].what}")
 
 
-def _read_manifest(folder: Path) -> dict:
+def _read_manifest(folder: Path, signatures: Signatures) -> dict:
     file = folder / "assets.extra" / "manifest.json"
     try:
         manifest = json.loads(file.read_bytes())
@@ -211,6 +212,9 @@ def _read_manifest(folder: Path) -> dict:
     if not isinstance(manifest, dict):
         logger.warning("%s is ignored: expected an object and received %s", file, type(manifest).__name__)
         return {}
+    manifest, problems = checked(manifest, signatures)
+    if problems:
+        logger.warning("%s is ignored in part: %s", file, "; ".join(problems))
     return manifest
 
 
