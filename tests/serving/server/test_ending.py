@@ -71,7 +71,7 @@ def test_for_a_second_it_says_that_it_will_end_and_still_answers(server):
 
 @pytest.mark.slow
 def test_what_is_not_done_in_time_is_refused_in_words(server):
-    process, rest, *_ = server(3)
+    process, rest, _, output = server(4)
     url = f"http://127.0.0.1:{rest}/v1/models/hp2:predict"
     body = {"signature_name": "spin", "inputs": {"steps": 2**31 - 1}}
     with ThreadPoolExecutor(1) as pool, socket.create_connection(("127.0.0.1", rest)) as slow:
@@ -82,3 +82,5 @@ def test_what_is_not_done_in_time_is_refused_in_words(server):
         assert answer.result().status_code == 503
         assert answer.result().json() == {"error": "the server is shutting down"}
         assert process.wait(15) == 0
+        assert b"HTTP/1.1 503 " in slow.recv(4096)
+    assert "Traceback" not in output.read_text()
