@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_dl.errors import UserError
-from keras_dl.serving.client_errors import Unavailable
+from keras_dl.serving.client_errors import ClosedWithoutAnswer, Unavailable
 from keras_dl.serving.client_rest import RestTransport
 from keras_dl.serving.client_values import (
     Signature,
@@ -27,7 +27,8 @@ class Client:
     """Asks a model server, over REST or gRPC, and answers the same over both.
 
     Thread-safe; connections are kept open. A server that is not there for the moment (503, UNAVAILABLE, connection
-    refused or closed) is asked again, after the time it says or after 0.25, 0.5, 1, ... seconds; nothing else is.
+    refused) is asked again, after the time it says or after 0.25, 0.5, 1, ... seconds; nothing else is. One that closes
+    the connection without an answer is asked once more: it may have died of the request.
 
     Arrays and lists are sent in the dtype that the signature tells; what does not fit into it is refused. Strings may
     be str or bytes. Outputs are arrays of the signature's dtypes; strings are object arrays of str, but of bytes where
@@ -191,10 +192,14 @@ class Client:
         return signatures.get(signature_name)
 
     def _ask(self, ask: Callable, *arguments) -> Any:
+        closed = False
         for attempt in range(self._retries):
             try:
                 return ask(*arguments)
             except Unavailable as error:
+                if closed and isinstance(error, ClosedWithoutAnswer):
+                    raise
+                closed = closed or isinstance(error, ClosedWithoutAnswer)
                 wait = _FIRST_WAIT_SECONDS * 2**attempt * random.uniform(0.8, 1.2)
                 time.sleep(min(wait if error.retry_after is None else error.retry_after, self._timeout))
         return ask(*arguments)

@@ -15,6 +15,10 @@ class Unavailable(UserError):
         self.retry_after = retry_after
 
 
+class ClosedWithoutAnswer(Unavailable):
+    """A connection that ended behind the request: a server that restarts, or one that died of it."""
+
+
 def refused(model: str, words: str) -> str:
     """How the refusal of a request is told, with the server's own words."""
     return f"{model}: the server refused the request: {words}"

@@ -19,7 +19,7 @@ from tensorflow_serving.apis import (
 )
 
 from keras_dl.errors import UserError
-from keras_dl.serving.client_errors import Unavailable, nobody_answers, refused, too_slow
+from keras_dl.serving.client_errors import ClosedWithoutAnswer, Unavailable, nobody_answers, refused, too_slow
 from keras_dl.serving.client_values import Signature, VersionStatus, read_signatures
 from keras_dl.serving.tensors import to_array, to_proto
 
@@ -128,7 +128,8 @@ class GrpcTransport:
             code, words = error.code(), error.details() or ""
         if code is grpc.StatusCode.UNAVAILABLE:
             unreachable = words.startswith("failed to connect")
-            raise Unavailable(nobody_answers(self._url, name) if unreachable else refused(name, words))
+            kind = ClosedWithoutAnswer if words == "Socket closed" or "Connection reset" in words else Unavailable
+            raise kind(nobody_answers(self._url, name) if unreachable else refused(name, words))
         if code is grpc.StatusCode.DEADLINE_EXCEEDED and words == "Deadline Exceeded":
             raise UserError(too_slow(self._url, timeout))
         raise UserError(refused(name, words))

@@ -11,7 +11,7 @@ import orjson
 import urllib3
 
 from keras_dl.errors import UserError
-from keras_dl.serving.client_errors import Unavailable, nobody_answers, refused, too_slow
+from keras_dl.serving.client_errors import ClosedWithoutAnswer, Unavailable, nobody_answers, refused, too_slow
 from keras_dl.serving.client_values import Signature, VersionStatus, read_signatures
 
 _CONNECTIONS = 64  # kept open; more are made when more threads ask at once
@@ -109,9 +109,10 @@ class RestTransport:
         method, headers = "GET" if body is None else "POST", {"Content-Type": "application/json"}
         try:
             response = self._pool.request(method, self._url + path, body=body, headers=headers, timeout=timeout)
-        # The second comes of a connection that is closed while we ask, as by a server that restarts.
-        except (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ProtocolError):
+        except urllib3.exceptions.NewConnectionError:
             raise Unavailable(nobody_answers(self._url, name)) from None
+        except urllib3.exceptions.ProtocolError:
+            raise ClosedWithoutAnswer(nobody_answers(self._url, name)) from None
         except urllib3.exceptions.TimeoutError:
             raise UserError(too_slow(self._url, timeout)) from None
         except urllib3.exceptions.HTTPError as error:

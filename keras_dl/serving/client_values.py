@@ -119,6 +119,9 @@ def _as_array(where: str, value: Any, dtype: str | None) -> np.ndarray:
         converted = array.astype(target)
     if target.kind in "iu" and (converted != array).any():
         raise UserError(f"{where}: expected {dtype}. Received: {array.min()} to {array.max()}")
+    lost = array[np.isfinite(array) & ~np.isfinite(converted)]
+    if lost.size:
+        raise UserError(f"{where}: expected {dtype}. Received: {lost.flat[0]}, which is beyond it")
     return converted
 
 

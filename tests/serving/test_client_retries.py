@@ -215,6 +215,29 @@ def test_a_server_that_closes_without_an_answer(waits):
     assert len(waits) == 1
 
 
+def test_what_a_server_dies_of_is_sent_twice_at_most(waits):
+    asked = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def die():
+            with contextlib.suppress(OSError):  # the listener's end
+                while True:
+                    connection, _ = listener.accept()
+                    asked.append(connection.recv(65536))
+                    connection.close()
+
+        thread = threading.Thread(target=die)
+        thread.start()
+        with (
+            Client(f"http://127.0.0.1:{listener.getsockname()[1]}") as client,
+            pytest.raises(UserError, match="no serv"),
+        ):
+            client.status("m")
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(30)
+    assert len(asked) == 2 and len(waits) == 1
+
+
 def test_the_packages_of_grpc_are_missed_in_words(monkeypatch):
     monkeypatch.delitem(sys.modules, "keras_dl.serving.client_grpc", raising=False)
     monkeypatch.setitem(sys.modules, "tensorflow_serving.apis", None)
