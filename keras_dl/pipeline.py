@@ -3,6 +3,8 @@
 import hashlib
 import importlib.util
 import inspect
+import itertools
+import re
 import sys
 import traceback
 from pathlib import Path
@@ -86,6 +88,8 @@ class Pipeline:
 
         `inputs` is a list of named `tf.TensorSpec`; the function takes tensors in that order and returns a dictionary
         of named, dense tensors. The default is one signature `serving_default` with the model's own inputs and outputs.
+        A name that Keras made up, such as `dense_7`, counts the layers of the process: there it is `output` instead, or
+        `output_1`, `output_2` for several, and `input` for inputs.
 
         Raises:
             UserError: by the default, for a model that does not know its inputs, such as a subclass.
@@ -99,12 +103,16 @@ class Pipeline:
             )
         structure = model.input if hasattr(model, "input") else model.inputs[0]  # a Sequential has only `inputs`
         named = {id(tensor): name for name, tensor in structure.items()} if isinstance(structure, dict) else {}
+        input_names = [named.get(id(tensor), tensor.name) for tensor in model.inputs]
+        input_names = _lasting(input_names, "input", [_MADE_UP_INPUT.fullmatch(name) for name in input_names])
         inputs = [
-            tf.TensorSpec(tensor.shape, tensor.dtype, name=named.get(id(tensor), tensor.name))
-            for tensor in model.inputs
+            tf.TensorSpec(tensor.shape, tensor.dtype, name=name)
+            for tensor, name in zip(model.inputs, input_names, strict=True)
         ]
         # A Sequential model has no names of outputs: its one output is that of its last layer.
         names = getattr(model, "output_names", None) or [model.layers[-1].name]
+        operations = {each.name: each for each in getattr(model, "operations", model.layers)}
+        names = _lasting(names, "output", [_is_made_up(operations.get(name)) for name in names])
 
         def call(*tensors):
             outputs = model(keras.tree.pack_sequence_as(structure, list(tensors)), training=False)
@@ -154,6 +162,23 @@ class Pipeline:
         if self.direction not in (None, "min", "max"):
             raise UserError(f"direction must be 'min', 'max' or None. Received: {self.direction!r}")
         return parse_objective(self.objective, self.direction)
+
+
+_MADE_UP_INPUT = re.compile(r"(keras_tensor|input_layer)(_\d+)?")
+
+
+def _is_made_up(operation) -> bool:
+    """Whether Keras named a layer itself: its class in small letters, and how many there were in this process."""
+    plain = re.sub(r"_\d+$", "", operation.name) if operation is not None else ""
+    return plain.replace("_", "") == type(operation).__name__.replace("_", "").lower()
+
+
+def _lasting(names: list[str], kind: str, made_up: list) -> list[str]:
+    """The names, but for those that are made up: these say what they are, numbered if there are several."""
+    several = sum(map(bool, made_up)) > 1
+    numbered = (f"{kind}_{number}" for number in itertools.count(1))
+    free = (name for name in itertools.chain([] if several else [kind], numbered) if name not in names)
+    return [next(free) if replaced else name for name, replaced in zip(names, made_up, strict=True)]
 
 
 def load_pipeline(path: str | Path) -> Pipeline:

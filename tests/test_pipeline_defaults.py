@@ -46,6 +46,38 @@ def test_several_inputs_and_outputs_keep_their_names():
         np.testing.assert_allclose(found["doubled"], [[2, 4, 6]])
 
 
+def auto_named(kind):
+    row = keras.Input((2,))
+    layer = keras.layers.BatchNormalization()
+    if kind == "sequential":
+        return keras.Sequential([row, layer])
+    if kind == "nested":
+        return keras.Model(row, keras.Sequential([layer])(row))
+    return keras.Model(row, keras.ops.relu(layer(row)) if kind == "operation" else layer(row))
+
+
+@pytest.mark.parametrize("kind", ["functional", "sequential", "nested", "operation"])
+def test_names_do_not_depend_on_the_models_that_were_built_before(kind, tmp_path):
+    for model in (auto_named(kind), auto_named(kind)):
+        names, outputs = served(model, np.ones([3, 2], "float32"))
+        assert (names, list(outputs)) == (["input"], ["output"])
+    model.save(tmp_path / "model.keras")
+    names, outputs = served(keras.models.load_model(tmp_path / "model.keras"), np.ones([3, 2], "float32"))
+    assert (names, list(outputs)) == (["input"], ["output"])
+
+
+def test_several_names_that_keras_made_up_are_numbered():
+    rows = [keras.Input((2,)), keras.Input((2,), name="input_1"), keras.Input((2,))]
+    dense, named = keras.layers.Dense(1), keras.layers.Dense(1, name="dense_level")
+    model = keras.Model(rows, [dense(rows[0]), named(rows[1]), dense(rows[2])])
+    arrays = [np.full([3, 2], value, "float32") for value in (1, 2, 3)]
+    names, outputs = served(model, *arrays)
+    assert names == ["input_2", "input_1", "input_3"]
+    assert list(outputs) == ["output_1", "dense_level", "output_2"]
+    for found, expected in zip(outputs.values(), model(arrays), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
 def test_the_default_signature_does_not_train():
     pair = keras.Input((2,), name="pair")
     _, outputs = served(keras.Model(pair, keras.layers.Dropout(0.9, name="dropped")(pair)), np.ones([5, 2], "float32"))
