@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import inspect
+import keyword
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,8 +13,10 @@ import tensorflow as tf
 
 from keras_dl.errors import UserError
 from keras_dl.pipeline import Pipeline
+from keras_dl.serving.reasons import reason_of
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
+_INPUT = re.compile(r"[A-Za-z][A-Za-z0-9_]*")  # TensorFlow makes it a parameter of Python, and changes any other
 _HALF = (tf.float16, tf.bfloat16)
 _COMPLEX = (tf.complex64, tf.complex128)
 
@@ -44,22 +47,30 @@ def endpoints_of(pipeline: Pipeline, model: keras.Model) -> dict[str, Endpoint]:
     Inputs and outputs of half types become float32, which they fit in; JSON has no half types.
 
     Raises:
-        UserError: if there is no `serving_default`, or an input has no name.
+        UserError: if there is no `serving_default`, a signature is no pair, or an input's name cannot be exported.
     """
     signatures = pipeline.signatures(model)
     if "serving_default" not in signatures:
         raise UserError(f"signatures of {pipeline.name} must have 'serving_default'. Received: {', '.join(signatures)}")
     names = sorted(signatures, key=lambda name: name != "serving_default")
-    return {name: _endpoint(f"signature {name!r} of {pipeline.name}", *signatures[name]) for name in names}
+    return {name: _endpoint(f"signature {name!r} of {pipeline.name}", signatures[name]) for name in names}
 
 
-def _endpoint(where, function, inputs):
-    names = [spec.name for spec in inputs]
+def _endpoint(where, pair):
+    try:
+        function, inputs = pair
+        names = [spec.name for spec in inputs]
+    except (TypeError, ValueError, AttributeError):
+        function, names = None, []
+    if not callable(function):
+        raise UserError(f"{where} must be a pair: a function, and a list of tf.TensorSpec. Received: {pair!r:.100}")
+    lower = [str(name).lower() for name in names]  # the names in the graph
     for name in names:
-        if not name or not _NAME.fullmatch(name) or names.count(name) > 1:
+        if not name or not _INPUT.fullmatch(name) or _is_of_python(name) or lower.count(name.lower()) > 1:
             raise UserError(
-                f"{where}: each input needs a name of its own, of letters, digits, _ . and -, as in "
-                f"tf.TensorSpec(..., name='signal'). Received: {', '.join(map(str, names))}"
+                f"{where}: each input needs a name of its own, of letters, digits and _ behind a letter, no word of "
+                "Python, and not that of another one in capitals; as in tf.TensorSpec(..., name='signal'). "
+                f"Received: {', '.join(map(str, names))}"
             )
     dtypes = [tf.as_dtype(spec.dtype) for spec in inputs]
     given = [tf.float32 if dtype in _HALF else dtype for dtype in dtypes]
@@ -72,9 +83,8 @@ def _endpoint(where, function, inputs):
         except (ValueError, TypeError, NotImplementedError, AttributeError) as error:
             if tf.executing_eagerly():
                 raise
-            reason = str(error).strip().splitlines()[0]
             raise UserError(
-                f"{where} cannot be made a graph: {reason}. It is traced without autograph: "
+                f"{where} cannot be made a graph: {reason_of(error)}. It is traced without autograph: "
                 "loops and conditions on tensors are tf.while_loop and tf.cond"
             ) from error
         if not isinstance(outputs, dict) or not outputs:
@@ -83,6 +93,10 @@ def _endpoint(where, function, inputs):
 
     specs = (tf.TensorSpec(spec.shape, t, name=spec.name) for spec, t in zip(inputs, given, strict=True))
     return Endpoint(answer, tuple(specs), function)
+
+
+def _is_of_python(name):
+    return keyword.iskeyword(name) or name == "self"
 
 
 def _output(where, name, tensor):
@@ -112,11 +126,15 @@ def write_archive(model: keras.Model, endpoints: dict[str, Endpoint], folder: st
     holder = tf.Module()
     holder.found = [each for endpoint in endpoints.values() for each in _referred(endpoint.own, {id(model)})]
     archive.track(holder)
-    for name, endpoint in endpoints.items():
-        archive.add_endpoint(name, endpoint.function, list(endpoint.inputs))
     try:
+        for name, endpoint in endpoints.items():
+            archive.add_endpoint(name, endpoint.function, list(endpoint.inputs))
         with _without_cudnn(model):
             archive.write_out(folder, verbose=False)
+    except UserError:
+        raise
+    except ValueError as error:
+        raise UserError(f"the signatures cannot be exported: {reason_of(error)}") from error
     except AssertionError as error:
         if "untracked" not in str(error):
             raise

@@ -39,16 +39,39 @@ def test_the_default_comes_first(model):
         endpoints_of(pipeline_of(a=(dict, [X]), b=(dict, [X])), model)
 
 
-@pytest.mark.parametrize("name", [None, "", "a/b", "a b", "a:0"])
+@pytest.mark.parametrize("name", [None, "", "a/b", "a b", "a:0", "a.b", "a-b", "_h", "9x", "class", "None", "self"])
 def test_inputs_have_names(model, name):
     specs = [keras.InputSpec(shape=(None, 2), dtype="float32", name=name)]
     with pytest.raises(UserError, match=r"'serving_default' of m: each input needs a name of its own.*Received: "):
         endpoints_of(pipeline_of(serving_default=(dict, specs)), model)
 
 
-def test_names_of_inputs_differ(model):
-    with pytest.raises(UserError, match="each input needs a name of its own.*Received: x, x"):
-        endpoints_of(pipeline_of(serving_default=(dict, [X, X])), model)
+@pytest.mark.parametrize("other", ["x", "X"])
+def test_names_of_inputs_differ(model, other):
+    specs = [X, tf.TensorSpec([None], tf.float32, name=other)]
+    with pytest.raises(UserError, match=f"each input needs a name of its own.*Received: x, {other}"):
+        endpoints_of(pipeline_of(serving_default=(dict, specs)), model)
+
+
+@pytest.mark.parametrize("given", [dict, None, (dict, X), (dict,), ([X], dict), (dict, [X], 3), (dict, None)])
+def test_what_is_no_pair(model, given):
+    with pytest.raises(UserError, match="signature 'serving_default' of m must be a pair: a function, and a list of"):
+        endpoints_of(pipeline_of(serving_default=given), model)
+
+
+def test_names_that_are_allowed(model, tmp_path):
+    """TensorFlow and Keras take them, and change none."""
+    names = ["a_", "a__b", "A_b", "x_1", "cls", "args", "training", "Class"]
+    specs = [tf.TensorSpec([None, 2], tf.float32, name=name) for name in names]
+    served = saved(model, tmp_path / "1", serving_default=(lambda *tensors: {"y": tensors[0]}, specs))
+    assert sorted(served["serving_default"].structured_input_signature[1]) == sorted(names)
+
+
+def test_what_the_archive_refuses(model, tmp_path):
+    endpoint = endpoints_of(pipeline_of(serving_default=(lambda x: {"y": model(x)}, [X])), model)["serving_default"]
+    wrong = type(endpoint)(endpoint.function, (tf.TensorSpec([None, 2], tf.float32, name="class"),), endpoint.own)
+    with pytest.raises(UserError, match="the signatures cannot be exported: 'class' is not a valid parameter name"):
+        write_archive(model, {"serving_default": wrong}, str(tmp_path / "1"))
 
 
 @pytest.mark.parametrize(
