@@ -6,7 +6,9 @@ import tensorflow as tf
 
 from keras_dl.errors import UserError
 from keras_dl.pipeline import Pipeline
+from keras_dl.serving.differing import differing
 from keras_dl.serving.endpoints import Endpoint, endpoints_of
+from keras_dl.serving.reasons import reason_of
 from keras_dl.serving.rows import Arrays, has_rows, ragged
 
 
@@ -58,7 +60,7 @@ def expected_answers(pipeline: Pipeline, endpoint: Endpoint, request: Arrays) ->
         `(request, answer)` each. What the model itself refuses, but for the example, is left out.
 
     Raises:
-        UserError: if it cannot answer the example.
+        UserError: if it cannot answer the example, or answers it otherwise each time.
     """
     asked = [request]
     if has_rows(endpoint.shapes):
@@ -66,13 +68,24 @@ def expected_answers(pipeline: Pipeline, endpoint: Endpoint, request: Arrays) ->
     found = []
     for arrays in asked:
         try:
-            answered = _ask(pipeline, endpoint, arrays)
+            answered = _numbers(_ask(pipeline, endpoint, arrays))
         except UserError:
             if arrays is request:
                 raise
             continue
-        found.append((arrays, {name: tensor.numpy() for name, tensor in answered.items()}))
+        found.append((arrays, answered))
+    again = _numbers(_ask(pipeline, endpoint, request))
+    for name, before in found[0][1].items():
+        if difference := differing(before, again[name]):
+            raise UserError(
+                f"the model of {pipeline.name} answers one request otherwise each time: {name} {difference}. If it "
+                "draws random numbers, take a seed as an input; if it keeps state, take that as in- and output"
+            )
     return found
+
+
+def _numbers(tensors):
+    return {name: tensor.numpy() for name, tensor in tensors.items()}
 
 
 def _ask(pipeline, endpoint, arrays):
@@ -85,5 +98,4 @@ def _ask(pipeline, endpoint, arrays):
 
 
 def _cannot_answer(pipeline, error):
-    reason = str(error).strip().splitlines()[0]
-    return UserError(f"the signature of {pipeline.name} cannot answer its own request: {reason}")
+    return UserError(f"the signature of {pipeline.name} cannot answer its own request: {reason_of(error)}")

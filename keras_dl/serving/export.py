@@ -14,6 +14,7 @@ from keras_dl.serving.endpoints import endpoints_of, write_archive
 from keras_dl.serving.expected import expected_answers, request_arrays
 from keras_dl.serving.manifest import build_manifest, write_manifest
 from keras_dl.serving.measured import check_answers, measure_signatures
+from keras_dl.serving.reasons import reason_of
 from keras_dl.serving.staging import check_free, staged
 from keras_dl.serving.traps import graph_traps, read_graph
 from keras_dl.serving.warmup import write_warmup
@@ -77,8 +78,7 @@ def export(
                 (folder / BATCHING).write_text(batching_parameters(), encoding="utf-8")
             write_warmup(folder, pipeline.name, [(name, each.answered) for name, each in measured.items()])
     except (OSError, tf.errors.OpError) as error:
-        reason = str(getattr(error, "strerror", None) or error).splitlines()[0]
-        raise UserError(f"could not export to {target}: {reason}. Nothing is left behind there") from error
+        raise UserError(f"could not export to {target}: {reason_of(error)}. Nothing is left behind there") from error
     notes = [*map(str, traps), *(f"{name}: {each.note()}" for name, each in measured.items() if each.note())]
     if notes:
         print(f"note   {'; '.join(notes)}")

@@ -74,3 +74,22 @@ def test_an_answer_without_an_export(model):
     assert answer(Level(), model, {"": np.ones((1, 3, 2))})["level"].shape == (1, 3, 1)
     with pytest.raises(UserError, match="the signature of level cannot answer its own request"):
         answer(Level(), model, {"": np.ones((1, 3, 5))})
+
+
+def test_a_model_that_answers_otherwise_each_time(model):
+    count = tf.Variable(0.0)
+
+    class Noisy(Level):
+        def signatures(self, model):
+            noise = keras.layers.GaussianNoise(1.0, seed=0)
+            return {"serving_default": (lambda x: {"y": noise(model(x), training=True)}, [X])}
+
+    class Counting(Level):
+        def signatures(self, model):
+            return {"serving_default": (lambda x: {"y": model(x) + count.assign_add(1.0)}, [X])}
+
+    X = tf.TensorSpec([None, None, 2], name="signal")
+    for pipeline in (Noisy(), Counting()):
+        endpoint = endpoints_of(pipeline, model)["serving_default"]
+        with pytest.raises(UserError, match="otherwise each time: y is .* a seed as an input; if it keeps state"):
+            expected_answers(pipeline, endpoint, {"signal": np.ones((1, 3, 2), "float32")})
