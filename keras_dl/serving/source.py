@@ -31,7 +31,9 @@ class SavedModels:
 
     def read(self) -> list[ModelConfig]:
         """The models as they are configured now."""
-        there = sorted(path.name for path in self._folder.glob("*") if path.is_dir()) if self._folder.is_dir() else []
+        names = [path.name for path in self._folder.glob("*") if path.is_dir()]
+        # One that is no UTF-8 fits into no answer.
+        there = sorted(name for name in names if name.encode(errors="ignore").decode() == name)
         for name in self._names:
             if name not in there:
                 raise UserError(f"no model {name!r} in {self._folder}. There is: {', '.join(there) or 'none'}")

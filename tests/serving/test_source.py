@@ -1,5 +1,6 @@
 """Which models are served: what is exported, with the labels of the live file, or what a models.config says."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,12 @@ def test_every_exported_model_is_served_and_later_ones_too(folder):
     assert source.read() == [ModelConfig("digits", folder / "digits"), ModelConfig("speech", folder / "speech")]
     (folder / "empty" / "1").mkdir()
     assert [config.name for config in source.read()] == ["digits", "empty", "speech"]
+
+
+def test_a_name_that_is_no_utf8_is_left_out(folder):
+    os.makedirs(os.fsencode(folder) + b"/mod\xe8le/1")
+    (folder / "modèle" / "1").mkdir(parents=True)
+    assert [config.name for config in SavedModels(folder).read()] == ["digits", "modèle", "speech"]
 
 
 def test_a_name_that_was_asked_for_may_get_its_export_later(folder):
