@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from urllib.parse import quote
 
 import numpy as np
 
@@ -19,7 +20,7 @@ def curl_example(model, url: str) -> str:
         model: a `LoadedModel`.
         url: of the server.
     """
-    base = f"{url}/v1/models/{model.name}"
+    base = f"{url}/v1/models/{quote(model.name, safe='')}"
     request = _of_manifest(model) or _made_up(model)
     if request is None:
         return f"curl {shlex.quote(base + '/metadata')}"

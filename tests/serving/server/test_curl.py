@@ -44,3 +44,11 @@ def test_the_request_of_the_manifest_is_taken_unless_it_is_long(store):
     model.manifest = {"request": {"x": [0.25] * 1000}}
     *_, body, _ = shlex.split(curl_example(model, "http://host:1"))
     assert json.loads(body) == {"inputs": {"x": [0.0]}}
+
+
+def test_a_name_that_is_no_url_is_encoded(tmp_path):
+    module = tf.Module()
+    module.function = tf.function(lambda x: {"y": x}, input_signature=[tf.TensorSpec([None], tf.float32, "x")])
+    tf.saved_model.save(module, str(tmp_path), signatures={"serving_default": module.function})
+    *_, url = shlex.split(curl_example(LoadedModel("a b/ü?", 1, tmp_path), "http://host:1"))
+    assert url == "http://host:1/v1/models/a%20b%2F%C3%BC%3F:predict"
