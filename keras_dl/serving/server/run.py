@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 import time
+from urllib.parse import quote
 
 import uvicorn
 
@@ -92,6 +93,8 @@ class Server(uvicorn.Server):
             lifespan="off",
             log_level="warning",
             access_log=False,
+            backlog=512,  # asyncio accepts so many at once, before any of them is answered
+            server_header=False,
         )
         super().__init__(config)
         self.grpc_server, self.draining = None, threading.Event()
@@ -174,7 +177,7 @@ def ready_text(store: ModelStore, url: str, grpc_port: int | None) -> str:
     """What is said when the first look at the folders is over: what answers where, and how to ask it."""
     missing = store.unavailable()
     available = [name for name in store.names() if name not in missing]
-    urls = " ".join(f"{url}/v1/models/{name}" for name in available)
+    urls = " ".join(f"{url}/v1/models/{quote(name, safe='')}" for name in available)
     lines = [f"ready: {urls or 'no model could be loaded'}"]
     lines += [curl_example(store.get(name), url) for name in available]
     lines += [f"{name} is not available yet: a complete version of it is awaited" for name in missing]
