@@ -14,7 +14,7 @@ import logging
 import re
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any
 
 import tensorflow as tf
@@ -27,6 +27,7 @@ from starlette.routing import Match, Route
 
 from keras_dl.serving.server.awaiting import awaited
 from keras_dl.serving.server.codec import Document, decode_predict, encode_predict, read_document
+from keras_dl.serving.server.connections import WAITING
 from keras_dl.serving.server.errors import code_name, error_answer, operation_answer
 from keras_dl.serving.server.example_codec import decode_examples, encode_classifications, encode_regressions
 from keras_dl.serving.server.examples import classifications, example_inputs, regressions
@@ -163,20 +164,20 @@ class _Rest:
             body = await read_body(request, limits, take, self._executor)
             document = await self._read(len(body), read_document, body, limits.nesting, limits.parse_seconds)
             method = self._predict if target.action == "predict" else self._examples
-            return Response(await method(target, document, len(body)), media_type="application/json")
+            return Response(await method(request, target, document, len(body)), media_type="application/json")
 
-    async def _predict(self, target: Target, document: Document, size: int) -> bytes:
+    async def _predict(self, request: Request, target: Target, document: Document, size: int) -> bytes:
         model = self._get(target)
-        request = await self._read(size, decode_predict, document, model.input_dtypes)
-        outputs = await awaited(self._inference.submit(model, request.signature_name, request.inputs))
-        return await _run(_bytes(outputs), encode_predict, outputs, request.rows)
+        decoded = await self._read(size, decode_predict, document, model.input_dtypes)
+        outputs = await _answer(request, self._inference.submit(model, decoded.signature_name, decoded.inputs))
+        return await _run(_bytes(outputs), encode_predict, outputs, decoded.rows)
 
-    async def _examples(self, target: Target, document: Document, size: int) -> bytes:
+    async def _examples(self, request: Request, target: Target, document: Document, size: int) -> bytes:
         examples = await self._read(size, decode_examples, document.members)
         model = self._get(target)
         signature_name, inputs = example_inputs(model, document.signature_name, examples, target.action)
         api = _API[target.action]
-        outputs = await awaited(self._inference.submit(model, signature_name, inputs, api=api))
+        outputs = await _answer(request, self._inference.submit(model, signature_name, inputs, api=api))
         if target.action == "classify":
             results = classifications(outputs, len(examples))
             return await _run(_bytes(outputs), encode_classifications, results)
@@ -194,6 +195,20 @@ async def _run(size: int, function: Callable, *arguments, executor: Executor | N
     if size > _LARGE:
         return await asyncio.get_running_loop().run_in_executor(executor, function, *arguments)
     return function(*arguments)
+
+
+async def _answer(request: Request, future: Future) -> dict:
+    """What a model answers; its work is cancelled if the client goes away."""
+    waiting, others = awaited(future), request.scope.get(WAITING, set())
+    others.add(waiting)
+    try:
+        return await waiting
+    except asyncio.CancelledError:
+        if waiting in others:
+            raise
+        raise ClientDisconnect from None
+    finally:
+        others.discard(waiting)
 
 
 def _bytes(outputs: dict) -> int:

@@ -12,6 +12,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from keras_dl.serving.server.errors import error_answer
 from keras_dl.serving.server.limits import Limits
 
+WAITING = "keras_dl.waiting"  # in a request's scope: futures that are cancelled when its client goes away
 _OTHER_FILES = 2048 + 256  # asyncio accepts as many connections at once as may wait, before any of them is counted
 _MOST_FILES = 2**16
 
@@ -70,6 +71,7 @@ class _GuardedProtocol(HttpToolsProtocol):
         self._head_begun = False
         self._head_bytes = 0
         self._heads = 0  # that have begun
+        self._waiting: set[asyncio.Future] = set()  # for the answer of a model
         self._head_timer: asyncio.TimerHandle | None = None
         self._unread_timer: asyncio.TimerHandle | None = None
 
@@ -86,6 +88,8 @@ class _GuardedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.idle.pop(self, None)
         self._stop_timers()
+        while self._waiting:  # nobody is there for what they wait for
+            self._waiting.pop().cancel()
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
 
@@ -106,6 +110,7 @@ class _GuardedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self.scope[WAITING] = self._waiting
         self._head_begun, self._head_bytes = True, 0
         self._heads += 1
 

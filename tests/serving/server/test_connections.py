@@ -7,13 +7,16 @@ import resource
 import socket
 import threading
 import time
+from concurrent.futures import Future
 
 import pytest
 import requests
 
 from keras_dl.serving.server.app import create_app
 from keras_dl.serving.server.connections import raise_file_limit
+from keras_dl.serving.server.inference import Inference
 from keras_dl.serving.server.limits import Limits
+from keras_dl.serving.server.metrics import Metrics
 
 PATH = "/v1/models/hp2:predict"
 REQUEST = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 13\r\n\r\n".encode() + b'{"inputs": 2}'
@@ -141,7 +144,9 @@ def test_the_longest_idle_connection_makes_room(strict):
     with contextlib.ExitStack() as stack:
         first = stack.enter_context(connect(strict))
         first.sendall(REQUEST)
-        assert first.recv(65536)
+        answer = b""
+        while not answer.endswith(b'{"outputs":3.0}'):
+            answer += first.recv(65536)
         others = [stack.enter_context(connect(strict)) for _ in range(40)]
         assert read_all(first) == b""
         others[-1].sendall(REQUEST)
@@ -150,7 +155,10 @@ def test_the_longest_idle_connection_makes_room(strict):
 
 
 def test_room_is_made_for_each_of_those_that_come_at_once(running):
+    busy = threading.Event()
+
     async def app(scope, receive, send):
+        busy.set()
         time.sleep(0.5)  # the loop stands still: those that connect meanwhile are accepted in one go
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
         await send({"type": "http.response.body"})
@@ -158,10 +166,24 @@ def test_room_is_made_for_each_of_those_that_come_at_once(running):
     with running(app, Limits(connections=20)) as url, contextlib.ExitStack() as stack:
         first = stack.enter_context(connect(url))
         first.sendall(REQUEST)
+        assert busy.wait(10)
         others = [stack.enter_context(connect(url)) for _ in range(40)]
         assert first.recv(65536)
         for connection in others[:19]:  # 41 less 20, and a few for the order in which they were accepted
             assert read_all(connection) == b""
+
+
+def test_a_client_that_goes_away_cancels_its_request(store, running, monkeypatch, eventually):
+    inference, answer = Inference(store, Metrics()), Future()
+    monkeypatch.setattr(inference, "submit", lambda *arguments, **options: answer)
+    with running(create_app(inference)) as url:
+        with connect(url) as connection:
+            connection.sendall(REQUEST)
+            time.sleep(0.1)
+            assert not answer.cancelled()
+        assert eventually(answer.cancelled)
+        assert eventually(lambda: b"CANCELLED" in inference.metrics.render())
+    inference.close(5)
 
 
 def test_an_answer_that_nobody_reads_is_given_up(running):
