@@ -120,7 +120,9 @@ class Server(uvicorn.Server):
     def finish(self) -> None:
         """Waits for what came by gRPC, when REST has ended."""
         self._stop_grpc()
-        self._inference.close(max(0.0, self._left() - _REFUSAL_SECONDS))
+        if self.grpc_server is not None:
+            self._grpc_ended.wait(max(0.0, self._left() - _REFUSAL_SECONDS))
+        self._inference.close(0)
         if self.grpc_server is not None:
             self._grpc_ended.wait(self._left() + _REFUSAL_SECONDS)
 

@@ -8,12 +8,15 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
+import numpy as np
 import pytest
 import requests
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from keras_dl.serving.configuration import model_config_text
 from keras_dl.serving.server.config import ModelConfig
+from keras_dl.serving.tensors import to_proto
 
 States = health_pb2.HealthCheckResponse
 SCRIPT = """
@@ -22,7 +25,7 @@ from pathlib import Path
 from keras_dl.serving.server import run
 from keras_dl.serving.source import ConfigFile
 config, rest, grpc, seconds = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
-run._DRAIN_SECONDS = seconds
+run._DRAIN_SECONDS, run._NOTICE_SECONDS = seconds, float(sys.argv[5])
 listener = socket.create_server(("127.0.0.1", rest))
 sys.exit(run.run_embedded(ConfigFile(config), "127.0.0.1", listener, grpc, None))
 """
@@ -30,13 +33,13 @@ sys.exit(run.run_embedded(ConfigFile(config), "127.0.0.1", listener, grpc, None)
 
 @pytest.fixture
 def server(tmp_path, model_folders, free_port, eventually):
-    """server(seconds): a process that serves hp2 and ends within so many seconds; with its ports and its output."""
+    """server(seconds, notice): a process that serves hp2 and ends within so many seconds; its ports and its output."""
     started = []
 
-    def start(seconds):
+    def start(seconds, notice):
         config, output, ports = tmp_path / "models.config", tmp_path / "output.txt", (free_port(), free_port())
         config.write_text(model_config_text([ModelConfig("hp2", model_folders["hp2"])]))
-        command = [sys.executable, "-c", SCRIPT, config, *ports, seconds]
+        command = [sys.executable, "-c", SCRIPT, config, *ports, seconds, notice]
         with open(output, "wb") as file:
             environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
             process = subprocess.Popen(list(map(str, command)), stdout=file, stderr=subprocess.STDOUT, env=environment)
@@ -50,13 +53,14 @@ def server(tmp_path, model_folders, free_port, eventually):
         process.wait()
 
 
-def test_for_a_second_it_says_that_it_will_end_and_still_answers(server):
-    process, rest, port, output = server(20)
+def test_for_a_while_it_says_that_it_will_end_and_still_answers(server):
+    process, rest, port, output = server(20, notice=3)
     url = f"http://127.0.0.1:{rest}"
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         watch = stub.Watch(health_pb2.HealthCheckRequest(service="hp2"), timeout=60)
-        assert next(watch).status == States.SERVING
+        while next(watch).status != States.SERVING:  # it is told within half a second
+            pass
         process.terminate()
         time.sleep(0.3)
         assert requests.get(f"{url}/readyz", timeout=10).status_code == 503
@@ -71,7 +75,7 @@ def test_for_a_second_it_says_that_it_will_end_and_still_answers(server):
 
 @pytest.mark.slow
 def test_what_is_not_done_in_time_is_refused_in_words(server):
-    process, rest, _, output = server(4)
+    process, rest, _, output = server(4, notice=1)
     url = f"http://127.0.0.1:{rest}/v1/models/hp2:predict"
     body = {"signature_name": "spin", "inputs": {"steps": 2**31 - 1}}
     with ThreadPoolExecutor(1) as pool, socket.create_connection(("127.0.0.1", rest)) as slow:
@@ -84,3 +88,18 @@ def test_what_is_not_done_in_time_is_refused_in_words(server):
         assert process.wait(15) == 0
         assert b"HTTP/1.1 503 " in slow.recv(4096)
     assert "Traceback" not in output.read_text()
+
+
+@pytest.mark.slow
+def test_what_waits_by_grpc_is_answered_when_rest_has_ended(server):
+    process, _, port, _ = server(20, notice=0)
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        predict = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict
+        spin = predict_pb2.PredictRequest()
+        spin.model_spec.name, spin.model_spec.signature_name = "hp2", "spin"
+        spin.inputs["steps"].CopyFrom(to_proto(np.int32(10_000)))
+        calls = [predict.future(spin, timeout=60) for _ in range(150)]  # more than there are threads
+        time.sleep(1)
+        process.terminate()
+        assert [call.code() for call in calls] == [grpc.StatusCode.OK] * len(calls)
+        assert process.wait(15) == 0
