@@ -85,6 +85,14 @@ def test_a_variable_that_is_set_to_another_path(graph):
     assert unsafe(graph) == [(LOADING, "InitializeTableFromTextFileV2")]
 
 
+def test_a_variable_that_another_handle_may_set(graph):
+    (assign,) = [node for node in graph.graph_def.node if node.op == "AssignVariableOp" and "asset" in node.input[1]]
+    (variable,) = [node for node in graph.graph_def.node if node.name == assign.input[0]]
+    graph.graph_def.node.add().CopyFrom(variable)
+    graph.graph_def.node[-1].name = "alias"
+    assert unsafe(graph) == [(LOADING, "InitializeTableFromTextFileV2")]
+
+
 def test_an_asset_that_is_another_tensor(graph):
     graph.asset_file_def[0].tensor_info.name = "other:0"
     assert unsafe(graph) == [(LOADING, "InitializeTableFromTextFileV2")]
