@@ -98,7 +98,7 @@ def _export(options):
         if options.check is None:
             raise UserError("export takes a pipeline FILE, or --check DIR")
         import_tensorflow()
-        from keras_dl.serving.check import check
+        from keras_dl.serving.exports.check import check
 
         return 0 if check(Path(options.check)) else 1
     pipeline, values, settings = _pipeline(options)

@@ -8,16 +8,16 @@ import tensorflow as tf
 
 from keras_dl.errors import UserError
 from keras_dl.pipeline import Pipeline
-from keras_dl.serving.clean import ModelFailed, clean_process, start_clean_process
 from keras_dl.serving.configuration import batching_parameters
-from keras_dl.serving.endpoints import endpoints_of, write_archive
-from keras_dl.serving.expected import expected_answers, request_arrays
-from keras_dl.serving.manifest import build_manifest, write_manifest
-from keras_dl.serving.measured import check_answers, measure_signatures
-from keras_dl.serving.reasons import reason_of
-from keras_dl.serving.staging import check_free, staged
-from keras_dl.serving.traps import graph_traps, read_graph
-from keras_dl.serving.warmup import write_warmup
+from keras_dl.serving.exports.clean import ModelFailed, clean_process, start_clean_process
+from keras_dl.serving.exports.endpoints import endpoints_of, write_archive
+from keras_dl.serving.exports.expected import expected_answers, request_arrays
+from keras_dl.serving.exports.manifest import build_manifest, write_manifest
+from keras_dl.serving.exports.measured import check_answers, measure_signatures
+from keras_dl.serving.exports.reasons import reason_of
+from keras_dl.serving.exports.staging import check_free, staged
+from keras_dl.serving.exports.traps import graph_traps, read_graph
+from keras_dl.serving.exports.warmup import write_warmup
 from keras_dl.tracking.environment import git_commit
 
 # Beside saved_model.pb: --enable_per_model_batching_parameters batches only the models that have it.

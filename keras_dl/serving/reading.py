@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_dl.errors import UserError
 from keras_dl.serving.client import Client
-from keras_dl.serving.client_values import output_array
+from keras_dl.serving.client.values import output_array
 from keras_dl.serving.recording import read_recording, table
 from keras_dl.serving.versions import exported_versions
 from keras_dl.startup import import_tensorflow

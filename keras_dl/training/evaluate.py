@@ -6,10 +6,10 @@ import keras
 
 from keras_dl.errors import UserError
 from keras_dl.pipeline import Pipeline, space
-from keras_dl.serving.check import check
 from keras_dl.serving.configuration import show_champion, write_model_config
-from keras_dl.serving.endpoints import endpoints_of
-from keras_dl.serving.expected import expected_answers, request_arrays
+from keras_dl.serving.exports.check import check
+from keras_dl.serving.exports.endpoints import endpoints_of
+from keras_dl.serving.exports.expected import expected_answers, request_arrays
 from keras_dl.serving.versions import exported_versions
 from keras_dl.tracking import registry
 from keras_dl.tracking.models import load_version
@@ -80,7 +80,7 @@ def check_version(pipeline: Pipeline, which: str, values: dict, settings: Settin
         folder: of the export.
 
     Returns:
-        Whether it can be served, see `keras_dl.serving.check.check`.
+        Whether it can be served, see `keras_dl.serving.exports.check.check`.
     """
     model, values, what = load_trained(pipeline, which, values, settings)
     print(f"compared with {what}")

@@ -11,8 +11,8 @@ import mlflow
 from keras_dl.durable import exhausted, remove_folder, write_json
 from keras_dl.errors import UserError
 from keras_dl.pipeline import Pipeline, space
-from keras_dl.serving.expected import answer
-from keras_dl.serving.staging import check_writable
+from keras_dl.serving.exports.expected import answer
+from keras_dl.serving.exports.staging import check_writable
 from keras_dl.tracking.access import check_registry
 from keras_dl.tracking.epochs import EpochLogger
 from keras_dl.tracking.journal import Delivery, Journal

@@ -14,8 +14,8 @@ import tensorflow as tf
 from keras_dl.errors import UserError
 from keras_dl.pipeline import Pipeline
 from keras_dl.serving.export import export
-from keras_dl.serving.manifest import read_manifest
-from keras_dl.serving.traps import find_traps
+from keras_dl.serving.exports.manifest import read_manifest
+from keras_dl.serving.exports.traps import find_traps
 
 
 def build(units=3):

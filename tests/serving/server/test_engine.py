@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_dl.serving.exports.warmup import WARMUP, prediction_log
 from keras_dl.serving.messages import PredictionLog
 from keras_dl.serving.server.engine import LoadedModel
-from keras_dl.serving.warmup import WARMUP, prediction_log
 
 X = {"x": np.array([1.0, 2.0], np.float32)}
 

@@ -1,0 +1,157 @@
+"""TensorFlow Serving's gRPC API from a client's side. Needs the packages of the extra `grpc`, and so TensorFlow."""
+
+from collections.abc import Mapping, Sequence
+
+import grpc
+import numpy as np
+from google.protobuf import json_format
+from tensorflow.core.example import example_pb2
+from tensorflow.core.protobuf import error_codes_pb2
+from tensorflow_serving.apis import (
+    classification_pb2,
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+    regression_pb2,
+)
+
+from keras_dl.errors import UserError
+from keras_dl.serving.client.errors import ClosedWithoutAnswer, Unavailable, nobody_answers, refused, too_slow
+from keras_dl.serving.client.values import Signature, VersionStatus, read_signatures
+from keras_dl.serving.tensors import to_array, to_proto
+
+_OPTIONS = [
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),  # else 4 MiB
+    ("grpc.enable_http_proxy", 0),
+    # A server that was away for 10 seconds is found again after 0.7, and not after 6; one away for hours as fast.
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+]
+
+
+class GrpcTransport:
+    """Requests over one channel. Thread-safe.
+
+    Args:
+        url: such as "grpc://127.0.0.1:8500".
+
+    Raises:
+        UserError: it is no such URL.
+    """
+
+    def __init__(self, url: str):
+        self._url = url.rstrip("/")
+        host, _, port = self._url.removeprefix("grpc://").rpartition(":")
+        if not host or "/" in host or not port.isdigit():
+            raise UserError(f"expected a server's URL such as grpc://127.0.0.1:8500 and received {url}")
+        self._channel = grpc.insecure_channel(f"{host}:{port}", options=_OPTIONS)
+        self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
+        self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
+
+    def close(self) -> None:
+        """Closes the channel."""
+        self._channel.close()
+
+    def predict(
+        self,
+        name: str,
+        inputs: Mapping[str, np.ndarray],
+        signature_name: str,
+        signature: Signature | None,
+        version: int | None,
+        label: str | None,
+        timeout: float,
+    ) -> dict[str, np.ndarray]:
+        """The outputs of a signature; `signature` is not needed here."""
+        request = predict_pb2.PredictRequest(model_spec=_model_spec(name, version, label, signature_name))
+        for key, array in inputs.items():
+            request.inputs[key].CopyFrom(to_proto(array))
+        response = self._ask(self._predictions.Predict, request, name, timeout)
+        return {key: to_array(proto) for key, proto in response.outputs.items()}
+
+    def examples(
+        self,
+        method: str,
+        name: str,
+        examples: Sequence[Mapping[str, np.ndarray]],
+        signature_name: str,
+        version: int | None,
+        label: str | None,
+        timeout: float,
+    ) -> list:
+        """The results of "classify", pairs of label and score, or of "regress", numbers, for each example."""
+        if method == "classify":
+            request, call = classification_pb2.ClassificationRequest(), self._predictions.Classify
+        else:
+            request, call = regression_pb2.RegressionRequest(), self._predictions.Regress
+        request.model_spec.CopyFrom(_model_spec(name, version, label, signature_name))
+        request.input.example_list.examples.extend(_example(features) for features in examples)
+        result = self._ask(call, request, name, timeout).result
+        if method == "classify":
+            return [[(found.label, found.score) for found in row.classes] for row in result.classifications]
+        return [row.value for row in result.regressions]
+
+    def status(self, name: str, timeout: float) -> list[VersionStatus]:
+        """The versions of a model."""
+        request = get_model_status_pb2.GetModelStatusRequest(model_spec=_model_spec(name))
+        states = get_model_status_pb2.ModelVersionStatus.State
+        return [
+            VersionStatus(
+                found.version,
+                states.Name(found.state),
+                error_codes_pb2.Code.Name(found.status.error_code),
+                found.status.error_message,
+            )
+            for found in self._ask(self._models.GetModelStatus, request, name, timeout).model_version_status
+        ]
+
+    def metadata(self, name: str, version: int | None, label: str | None, timeout: float) -> dict[str, Signature]:
+        """The signatures of a version."""
+        request = get_model_metadata_pb2.GetModelMetadataRequest(
+            model_spec=_model_spec(name, version, label), metadata_field=["signature_def"]
+        )
+        response = self._ask(self._predictions.GetModelMetadata, request, name, timeout)
+        signatures = get_model_metadata_pb2.SignatureDefMap()
+        response.metadata["signature_def"].Unpack(signatures)
+        described = json_format.MessageToDict(signatures, preserving_proto_field_name=True)
+        return read_signatures(described.get("signature_def", {}))
+
+    def _ask(self, call, request, name: str, timeout: float):
+        try:
+            return call(request, timeout=timeout)
+        except grpc.RpcError as error:
+            code, words = error.code(), error.details() or ""
+        if code is grpc.StatusCode.UNAVAILABLE:
+            unreachable = words.startswith("failed to connect")
+            kind = ClosedWithoutAnswer if words == "Socket closed" or "Connection reset" in words else Unavailable
+            raise kind(nobody_answers(self._url, name) if unreachable else refused(name, words))
+        if code is grpc.StatusCode.DEADLINE_EXCEEDED and words == "Deadline Exceeded":
+            raise UserError(too_slow(self._url, timeout))
+        raise UserError(refused(name, words))
+
+
+def _model_spec(name: str, version: int | None = None, label: str | None = None, signature_name: str = ""):
+    spec = model_pb2.ModelSpec(name=name, signature_name=signature_name)
+    if version is not None:
+        spec.version.value = version
+    elif label is not None:
+        spec.version_label = label
+    return spec
+
+
+def _example(features: Mapping[str, np.ndarray]) -> example_pb2.Example:
+    example = example_pb2.Example()
+    for name, array in features.items():
+        feature, values = example.features.feature[name], array.ravel().tolist()
+        if array.dtype == object:
+            feature.bytes_list.value.extend(values)
+        elif array.dtype.kind == "f":
+            feature.float_list.value.extend(values)
+        else:
+            feature.int64_list.value.extend(values)
+    return example
