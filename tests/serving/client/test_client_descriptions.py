@@ -58,7 +58,7 @@ def test_a_description_that_is_old_is_asked_for_again(asking, monkeypatch):
     model = Model({"y": ("DT_FLOAT", [-1])}, {"outputs": [1]})
     client = asking(model)
     client.predict("m", {"x": [1]})
-    monkeypatch.setattr("keras_dl.serving.client._METADATA_SECONDS", -1.0)
+    monkeypatch.setattr("keras_dl.serving.client.client._METADATA_SECONDS", -1.0)
     model.outputs = {"z": ("DT_INT64", [-1])}
     assert client.predict("m", {"x": [1]})["z"].dtype == np.int64
 

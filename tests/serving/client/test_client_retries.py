@@ -13,7 +13,7 @@ import uvicorn
 from tensorflow_serving.apis import get_model_status_pb2, model_service_pb2_grpc
 
 from keras_dl.errors import UserError
-from keras_dl.serving import Client, client
+from keras_dl.serving.client import Client, client
 
 STATUS = {"model_version_status": [{"version": "1", "state": "AVAILABLE"}]}
 
