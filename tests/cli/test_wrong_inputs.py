@@ -175,7 +175,7 @@ def test_a_worker_without_a_chief(halves, error):
 
 def test_models_that_are_not_there(halves, error):
     assert error("serve", "digits") == f"no model 'digits' in {halves.saved_models}. There is: none"
-    assert error("serve").startswith("expected a model to serve and received none")
+    assert error("serve").startswith("expected a model to serve and found none")
     (halves.saved_models / "halves").mkdir(parents=True)
     assert error("serve", "halves", "digits").endswith(". There is: halves")
     for what in (["--example", "0"], ["--image", "a.png"], ["--input", "{}"]):

@@ -86,12 +86,15 @@ def _own_folder(parent, prefix):
     while True:
         folder = parent / f"{prefix}{uuid.uuid4().hex[:12]}"
         folder.mkdir()
-        lock = os.open(folder, os.O_RDONLY)
+        try:
+            lock = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:  # another export took it for a leftover already
+            continue
         with contextlib.suppress(OSError):  # a file system without locks: nobody can take it for a leftover either
             fcntl.flock(lock, fcntl.LOCK_EX)
         if folder.exists():
             return folder, lock
-        os.close(lock)  # between the two calls another export took it for a leftover
+        os.close(lock)  # the same, between the last two calls
 
 
 def _remove_if_left(folder):
