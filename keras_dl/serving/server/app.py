@@ -25,6 +25,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route
 
+from keras_dl.serving.configuration import METRICS_PATH
 from keras_dl.serving.server.awaiting import awaited
 from keras_dl.serving.server.codec import Document, decode_predict, encode_predict, read_document
 from keras_dl.serving.server.connections import WAITING
@@ -50,7 +51,7 @@ _INTERNAL = "internal error; the server's log has the details"
 def create_app(
     inference: Inference,
     limits: Limits = _DEFAULT_LIMITS,
-    monitoring_path: str = "/monitoring/prometheus/metrics",
+    monitoring_path: str = METRICS_PATH,
 ) -> Starlette:
     """The application over the models of an `Inference`; starting and stopping that is the caller's.
 
