@@ -137,7 +137,7 @@ def build(folder):
     from mlflow.types import Schema, TensorSpec
 
     from keras_dl.pipeline import Pipeline
-    from keras_dl.serving.export import export
+    from keras_dl.serving.export.export import export
 
     class Bilstm(Pipeline):
         name = "bilstm"

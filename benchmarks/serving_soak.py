@@ -109,7 +109,7 @@ def make_versions(stock: Path, count: int) -> None:
     import keras
     import tensorflow as tf
 
-    from keras_dl.serving.exports.warmup import write_warmup
+    from keras_dl.serving.export.warmup import write_warmup
 
     keras.utils.set_random_seed(0)
     inputs = keras.Input((None, FEATURES))

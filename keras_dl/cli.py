@@ -61,10 +61,10 @@ def _worker(options):
     path = _pipeline_file(options)
     if options.name is None:
         from keras_dl.tracking.settings import read_settings
-        from keras_dl.tuning.workers import run_workers
+        from keras_dl.tuning.distributed.workers import run_workers
 
         return run_workers(options.address, path, read_settings(), options.workers, _source(options.data))
-    from keras_dl.tuning.lifeline import hold
+    from keras_dl.tuning.distributed.lifeline import hold
 
     hold()  # before the seconds that TensorFlow takes
     from keras_dl.tracking.settings import read_settings
@@ -72,7 +72,7 @@ def _worker(options):
     settings = read_settings()
     import_tensorflow()
     from keras_dl.pipeline import load_pipeline
-    from keras_dl.tuning.worker import work
+    from keras_dl.tuning.distributed.worker import work
 
     work(load_pipeline(path), options.address, settings, options.name, _source(options.data))
 
@@ -86,7 +86,7 @@ def _train(options):
 
 def _evaluate(options):
     pipeline, values, settings = _pipeline(options)
-    from keras_dl.training.evaluate import evaluate
+    from keras_dl.release.evaluate import evaluate
 
     evaluate(pipeline, options.model, options.split, values, settings)
 
@@ -98,11 +98,11 @@ def _export(options):
         if options.check is None:
             raise UserError("export takes a pipeline FILE, or --check DIR")
         import_tensorflow()
-        from keras_dl.serving.exports.check import check
+        from keras_dl.serving.export.check import check
 
         return 0 if check(Path(options.check)) else 1
     pipeline, values, settings = _pipeline(options)
-    from keras_dl.training.evaluate import check_version, export_version
+    from keras_dl.release.evaluate import check_version, export_version
 
     if options.check is not None:
         return 0 if check_version(pipeline, options.model, values, settings, Path(options.check)) else 1
@@ -178,7 +178,7 @@ def _serve(options):
     if options.write_config:
         return _write_deployment(settings, Path(options.write_config), options.names, ports)
     from keras_dl.serving.serve import serve
-    from keras_dl.serving.source import ConfigFile, SavedModels
+    from keras_dl.serving.server.source import ConfigFile, SavedModels
 
     source = ConfigFile(Path(options.config)) if options.config else SavedModels(folder, options.names)
     return serve(source, options.host, **ports, by=options.by, batching=batching, allow_unsafe=options.allow_unsafe)
@@ -202,7 +202,7 @@ def _text(file):
 
 
 def _predict(options):
-    from keras_dl.serving.reading import show_prediction
+    from keras_dl.serving.predict import show_prediction
     from keras_dl.tracking.settings import read_settings
 
     show_prediction(
@@ -218,21 +218,21 @@ def _ui(options):
 
 
 def _promote(options):
-    from keras_dl.serving.champion import promote
+    from keras_dl.release.champion import promote
     from keras_dl.tracking.settings import read_settings
 
     promote(read_settings(), options.name, options.version)
 
 
 def _rollback(options):
-    from keras_dl.serving.champion import rollback
+    from keras_dl.release.champion import rollback
     from keras_dl.tracking.settings import read_settings
 
     rollback(read_settings(), options.name)
 
 
 def _compare(options):
-    from keras_dl.serving.comparison import compare
+    from keras_dl.release.comparison import compare
     from keras_dl.tracking.settings import read_settings
 
     compare(read_settings(), options.name, options.first, options.second)

@@ -9,10 +9,10 @@ import rich.console
 import rich.table
 
 from keras_dl.errors import UserError
+from keras_dl.release import registry
 from keras_dl.serving.client import Client
-from keras_dl.serving.reading import DEFAULT_URL
+from keras_dl.serving.predict import DEFAULT_URL
 from keras_dl.serving.versions import exported_versions, withdrawn_versions
-from keras_dl.tracking import registry
 from keras_dl.tracking.runs import connect
 from keras_dl.tracking.settings import FILE, Settings, default_file
 

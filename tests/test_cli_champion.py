@@ -8,7 +8,7 @@ import mlflow
 import pytest
 
 from keras_dl.cli import main
-from keras_dl.tracking import registry
+from keras_dl.release import registry
 from keras_dl.tracking.runs import connect, open_run
 
 COMMAND = """

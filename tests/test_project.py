@@ -18,12 +18,12 @@ from keras_dl import project as project_module
 from keras_dl.errors import UserError
 from keras_dl.pipeline import load_pipeline, space
 from keras_dl.project import show_project, start_project
-from keras_dl.serving.server.app import create_app
+from keras_dl.release import registry
 from keras_dl.serving.server.config import ModelConfig
 from keras_dl.serving.server.inference import Inference
 from keras_dl.serving.server.metrics import Metrics
+from keras_dl.serving.server.rest.app import create_app
 from keras_dl.serving.server.store import ModelStore
-from keras_dl.tracking import registry
 from keras_dl.tracking.runs import connect, open_run
 from keras_dl.tracking.settings import Settings, default_file, read_settings
 

@@ -51,7 +51,7 @@ class Served:
 
 def served_models(settings: Settings) -> list[Served]:
     """The exported models, by name, with the registry's aliases; asks the registry, which must be connected to."""
-    from keras_dl.tracking import registry
+    from keras_dl.release import registry
 
     aliases: dict[str, dict[str, int]] = {}
     for row in registry.list_models():

@@ -7,7 +7,7 @@ import socket
 from keras_dl.errors import UserError
 from keras_dl.serving.server.batching import Batching, read_batching
 from keras_dl.serving.server.run import run_embedded
-from keras_dl.serving.source import Source
+from keras_dl.serving.server.source import Source
 from keras_dl.serving.tensorflow_serving import BINARY, run_binary, run_docker
 
 GRPC_PORT = 8500

@@ -23,7 +23,7 @@ from keras_dl.serving.configuration import (
     server_flags,
 )
 from keras_dl.serving.server.config import ModelConfig
-from keras_dl.serving.source import Source
+from keras_dl.serving.server.source import Source
 
 BINARY = "tensorflow_model_server"
 _FOLDER = "/configuration"

@@ -11,17 +11,17 @@ import mlflow
 from keras_dl.durable import exhausted, remove_folder, write_json
 from keras_dl.errors import UserError
 from keras_dl.pipeline import Pipeline, space
-from keras_dl.serving.exports.expected import answer
-from keras_dl.serving.exports.staging import check_writable
-from keras_dl.tracking.access import check_registry
+from keras_dl.release.permissions import check_registry
+from keras_dl.release.publish import example_request, export_champion, learning_curves, log_picture, publish
+from keras_dl.release.registry import Registered
+from keras_dl.serving.export.expected import answer
+from keras_dl.serving.export.staging import check_writable
 from keras_dl.tracking.epochs import EpochLogger
 from keras_dl.tracking.journal import Delivery, Journal
-from keras_dl.tracking.registry import Registered
 from keras_dl.tracking.runs import close_abandoned, connect, log_origin, open_run, reap
 from keras_dl.tracking.settings import Settings
 from keras_dl.training.configuration import best_model, train_configuration
 from keras_dl.training.hardware import build, hardware
-from keras_dl.training.publish import example_request, export_champion, learning_curves, log_picture, publish
 from keras_dl.training.reuse import CompiledModels
 from keras_dl.training.shared_data import SharedData
 

@@ -6,7 +6,7 @@ import re
 from keras_dl.errors import UserError
 from keras_dl.pipeline import Pipeline, describe
 from keras_dl.tuning import early_stopping, oracles
-from keras_dl.tuning.address import parse_address
+from keras_dl.tuning.distributed.address import parse_address
 
 # A search may go on with these changed: its finished trials stay comparable.
 CHANGEABLE = ("trials", "early_stop", "max_time", "space", "pipeline")

@@ -10,29 +10,29 @@ import mlflow
 from keras_dl.durable import check_space, exhausted, remove_folder, write_json
 from keras_dl.errors import UserError
 from keras_dl.pipeline import Pipeline, space
-from keras_dl.serving.exports.expected import answer
-from keras_dl.serving.exports.staging import check_writable
-from keras_dl.tracking import registry
-from keras_dl.tracking.access import check_registry
+from keras_dl.release import registry
+from keras_dl.release.permissions import check_registry
+from keras_dl.release.publish import example_request, export_champion, publish
+from keras_dl.release.registry import Registered
+from keras_dl.serving.export.expected import answer
+from keras_dl.serving.export.staging import check_writable
 from keras_dl.tracking.journal import Delivery
-from keras_dl.tracking.registry import Registered
 from keras_dl.tracking.runs import connect, log_origin, open_run, reap
 from keras_dl.tracking.settings import Settings
 from keras_dl.tracking.system_metrics import measure
 from keras_dl.training.hardware import build, hardware
-from keras_dl.training.publish import example_request, export_champion, publish
-from keras_dl.tuning.address import check_free, parse_address
-from keras_dl.tuning.client import ChiefClient
-from keras_dl.tuning.distributed import serve_search
-from keras_dl.tuning.exchange import Exchange
+from keras_dl.tuning.distributed.address import check_free, parse_address
+from keras_dl.tuning.distributed.client import ChiefClient
+from keras_dl.tuning.distributed.exchange import Exchange
+from keras_dl.tuning.distributed.serve_search import serve_search
+from keras_dl.tuning.distributed.worker import is_shared
 from keras_dl.tuning.oracles import Watch, make_oracle
-from keras_dl.tuning.outcome import log_outcome, write_report
 from keras_dl.tuning.plan import Plan
-from keras_dl.tuning.progress import SearchTable
+from keras_dl.tuning.report.live_table import SearchTable
+from keras_dl.tuning.report.outcome import log_outcome, write_report
 from keras_dl.tuning.results import last_value
 from keras_dl.tuning.tuner import TrialTuner, discard_checkpoints, run_name
 from keras_dl.tuning.unfinished import throw_away, unfinished
-from keras_dl.tuning.worker import is_shared
 
 # What a search of small models may write before anybody would notice that the disk is full.
 FREE_BYTES = 100_000_000

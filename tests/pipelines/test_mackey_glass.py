@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from keras_dl.errors import UserError
 from keras_dl.pipeline import load_pipeline, space
-from keras_dl.serving.export import export
+from keras_dl.serving.export.export import export
 
 FILE = Path(__file__).parents[2] / "pipelines" / "mackey_glass.py"
 SMALL = {"units": 300, "fan_in": 5}

@@ -15,13 +15,13 @@ import requests
 import tensorflow as tf
 import uvicorn
 
-from keras_dl.serving.server.app import create_app
 from keras_dl.serving.server.config import ModelConfig
-from keras_dl.serving.server.connections import guarded_protocol
-from keras_dl.serving.server.grpc_server import create_grpc_server
+from keras_dl.serving.server.grpc.server import create_grpc_server
 from keras_dl.serving.server.inference import Inference
-from keras_dl.serving.server.limits import Limits
 from keras_dl.serving.server.metrics import Metrics
+from keras_dl.serving.server.rest.app import create_app
+from keras_dl.serving.server.rest.connections import guarded_protocol
+from keras_dl.serving.server.rest.limits import Limits
 from keras_dl.serving.server.store import ModelStore
 
 

@@ -7,8 +7,8 @@ import pytest
 from google.protobuf import text_format
 
 from keras_dl.errors import UserError
+from keras_dl.release.champion import promote
 from keras_dl.serving import configuration
-from keras_dl.serving.champion import promote
 from keras_dl.serving.configuration import (
     Served,
     batching_parameters,

@@ -19,7 +19,7 @@ from keras_dl.errors import UserError
 from keras_dl.serving.configuration import model_config_text
 from keras_dl.serving.serve import serve
 from keras_dl.serving.server.config import ModelConfig, VersionPolicy
-from keras_dl.serving.source import SavedModels
+from keras_dl.serving.server.source import SavedModels
 
 
 @pytest.fixture

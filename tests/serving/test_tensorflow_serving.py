@@ -18,7 +18,7 @@ MAIN = """
 import sys
 from pathlib import Path
 from keras_dl.serving.serve import serve
-from keras_dl.serving.source import SavedModels
+from keras_dl.serving.server.source import SavedModels
 sys.exit(serve(SavedModels(Path(sys.argv[2])), rest_port=int(sys.argv[1]), by=sys.argv[3] or None))
 """
 

@@ -4,7 +4,7 @@ import pytest
 
 from keras_dl.serving import versions
 from keras_dl.serving.server.config import ModelConfig, VersionPolicy
-from keras_dl.serving.server.polling import wanted_versions
+from keras_dl.serving.server.folders import wanted_versions
 from keras_dl.serving.versions import bring_back, exported_versions, withdraw_above, withdrawn_versions
 
 

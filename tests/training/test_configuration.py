@@ -12,7 +12,7 @@ from keras_dl.training.configuration import best_model, give_variables, train_co
 from keras_dl.training.reuse import CompiledModels
 from keras_dl.training.shared_data import SharedData
 
-from .line import write_pipeline
+from ..line import write_pipeline
 from .network import Kill, best_bits, bits, data, interrupt
 
 

@@ -16,7 +16,7 @@ from keras_dl.training.train import train
 from keras_dl.tuning.plan import Plan
 from keras_dl.tuning.search import search
 
-from .line import PIPELINE
+from ..line import PIPELINE
 
 # The first weight is drawn, so that another seed or execution comes to something else.
 DRAWN = PIPELINE.replace('kernel_initializer="zeros"', 'kernel_initializer="glorot_uniform"')

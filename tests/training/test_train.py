@@ -12,11 +12,11 @@ import tensorflow as tf
 
 from keras_dl.errors import UserError
 from keras_dl.pipeline import load_pipeline
-from keras_dl.tracking import registry
-from keras_dl.training.evaluate import evaluate, export_version
+from keras_dl.release import registry
+from keras_dl.release.evaluate import evaluate, export_version
 from keras_dl.training.train import train
 
-from .line import run_of, weight
+from ..line import run_of, weight
 
 
 def test_a_training_is_a_run_with_everything_in_it(trained):

@@ -11,12 +11,12 @@ import pytest
 
 from keras_dl import durable
 from keras_dl.errors import UserError
-from keras_dl.tracking import registry
-from keras_dl.training import publish as publishing
+from keras_dl.release import publish as publishing
+from keras_dl.release import registry
 from keras_dl.training import train as training
 from keras_dl.training.train import train
 
-from .line import weight
+from ..line import weight
 from .network import interrupt
 
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from keras_dl.errors import UserError
 from keras_dl.pipeline import load_pipeline
-from keras_dl.tracking import registry
+from keras_dl.release import registry
 from keras_dl.training.train import train
 from keras_dl.tuning.plan import Plan
 from keras_dl.tuning.search import search

@@ -9,7 +9,8 @@ import pytest
 from mlflow import MlflowClient, MlflowException
 
 from keras_dl.errors import UserError
-from keras_dl.tracking import journal, registry
+from keras_dl.release import registry
+from keras_dl.tracking import journal
 from keras_dl.tracking.outbox import Outbox
 from keras_dl.training import state
 from keras_dl.tuning.plan import Plan

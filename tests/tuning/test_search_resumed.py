@@ -10,7 +10,7 @@ import pytest
 
 from keras_dl.errors import UserError
 from keras_dl.pipeline import load_pipeline
-from keras_dl.tracking import registry
+from keras_dl.release import registry
 from keras_dl.tuning import search as searches
 from keras_dl.tuning.plan import Plan
 from keras_dl.tuning.search import search

@@ -20,8 +20,8 @@ from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
 
 from keras_dl.errors import UserError
-from keras_dl.serving.exports.traps import find_traps
-from keras_dl.serving.exports.warmup import WARMUP
+from keras_dl.serving.export.traps import find_traps
+from keras_dl.serving.export.warmup import WARMUP
 from keras_dl.serving.messages import PredictionLog
 from keras_dl.serving.server.recorded import Signatures, checked
 

@@ -19,8 +19,8 @@ import tensorflow as tf
 
 from keras_dl.serving.server.batching import Batching
 from keras_dl.serving.server.metrics import Metrics
+from keras_dl.serving.server.queue import Task, WaitingTasks
 from keras_dl.serving.server.sharing import Sharing, sharing
-from keras_dl.serving.server.waiting import Task, WaitingTasks
 
 logger = logging.getLogger(__name__)
 

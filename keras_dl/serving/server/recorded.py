@@ -15,7 +15,7 @@ def checked(manifest: dict, signatures: Signatures) -> tuple[dict, list[str]]:
     """The manifest without what cannot be true.
 
     Args:
-        manifest: as it was read; see `keras_dl.serving.exports.manifest`.
+        manifest: as it was read; see `keras_dl.serving.export.manifest`.
         signatures: of the graph.
 
     Returns:

@@ -12,16 +12,16 @@ from urllib.parse import quote
 
 import uvicorn
 
-from keras_dl.serving.server.app import create_app
 from keras_dl.serving.server.batching import Batching
 from keras_dl.serving.server.config import ModelConfig
-from keras_dl.serving.server.connections import guarded_protocol, raise_file_limit
 from keras_dl.serving.server.curl import curl_example
 from keras_dl.serving.server.inference import Inference
-from keras_dl.serving.server.limits import Limits
 from keras_dl.serving.server.metrics import Metrics
+from keras_dl.serving.server.rest.app import create_app
+from keras_dl.serving.server.rest.connections import guarded_protocol, raise_file_limit
+from keras_dl.serving.server.rest.limits import Limits
+from keras_dl.serving.server.source import Source
 from keras_dl.serving.server.store import ModelStore
-from keras_dl.serving.source import Source
 
 logger = logging.getLogger(__name__)
 
@@ -161,7 +161,7 @@ def follow(source: Source, configs: list[ModelConfig], store: ModelStore, stop: 
 
 
 def _grpc_server(inference: Inference, source: Source, host: str, port: int, draining: threading.Event):
-    from keras_dl.serving.server.grpc_server import create_grpc_server  # only where the extra is installed
+    from keras_dl.serving.server.grpc.server import create_grpc_server  # only where the extra is installed
 
     address = f"{f'[{host}]' if ':' in host else host}:{port}"
     server, _ = create_grpc_server(inference, address, reload_root=source.root, draining=draining)

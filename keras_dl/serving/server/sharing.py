@@ -1,7 +1,7 @@
 """Which requests may share a run, how their arrays are joined, and how the outputs are taken apart again.
 
 A request shares a run only where that changes none of its answers: the export measured it, and the manifest says so
-(``rows_independent``, ``padded_axes``, ``cropped_axes``; see `keras_dl.serving.exports.manifest`).
+(``rows_independent``, ``padded_axes``, ``cropped_axes``; see `keras_dl.serving.export.manifest`).
 """
 
 from collections.abc import Hashable, Mapping, Sequence

@@ -19,7 +19,7 @@ import tensorflow as tf
 from keras_dl.serving.server.broken_versions import explain
 from keras_dl.serving.server.config import ModelConfig, check_names
 from keras_dl.serving.server.engine import LoadedModel
-from keras_dl.serving.server.polling import check_links, fingerprint, wanted_versions
+from keras_dl.serving.server.folders import check_links, fingerprint, wanted_versions
 
 logger = logging.getLogger(__name__)
 

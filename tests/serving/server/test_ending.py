@@ -23,7 +23,7 @@ SCRIPT = """
 import socket, sys
 from pathlib import Path
 from keras_dl.serving.server import run
-from keras_dl.serving.source import ConfigFile
+from keras_dl.serving.server.source import ConfigFile
 config, rest, grpc, seconds = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
 run._DRAIN_SECONDS, run._NOTICE_SECONDS = seconds, float(sys.argv[5])
 listener = socket.create_server(("127.0.0.1", rest))

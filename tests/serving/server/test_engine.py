@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_dl.serving.exports.warmup import WARMUP, prediction_log
+from keras_dl.serving.export.warmup import WARMUP, prediction_log
 from keras_dl.serving.messages import PredictionLog
 from keras_dl.serving.server.engine import LoadedModel
 

@@ -10,8 +10,8 @@ import requests
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from keras_dl.serving.server.app import create_app
-from keras_dl.serving.server.limits import Limits
+from keras_dl.serving.server.rest.app import create_app
+from keras_dl.serving.server.rest.limits import Limits
 
 STATUSES = {200, 400, 404, 405, 408, 413, 431, 501, 503, 504}
 FORBIDDEN = ("Traceback", 'File "', "site-packages", ".py", "/tmp", "/home", "/work", "Error:")

@@ -6,10 +6,10 @@ import pytest
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
-from keras_dl.serving.server.app import create_app
 from keras_dl.serving.server.config import ModelConfig
 from keras_dl.serving.server.inference import Inference
 from keras_dl.serving.server.metrics import Metrics
+from keras_dl.serving.server.rest.app import create_app
 from keras_dl.serving.server.store import ModelStore
 
 

@@ -1,0 +1,241 @@
+"""What will not work, or should not be run, in a SavedModel, with what to do about it.
+
+The files are read, nothing is loaded: any SavedModel may be looked at, of TensorFlow 1 too, whoever made it.
+"""
+
+import contextlib
+import functools
+import re
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import tensorflow as tf
+from google.protobuf import text_format
+from google.protobuf.message import DecodeError
+from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
+from tensorflow.python.framework import op_def_registry
+
+from keras_dl.errors import UserError
+from keras_dl.serving.export.file_inputs import Sources
+from keras_dl.serving.export.graph import (
+    ELSEWHERE,
+    LOADING,
+    RESTORING,
+    SAVING,
+    asset_files,
+    assets,
+    called_by,
+    operations_by_place,
+)
+from keras_dl.serving.export.operations import READS_ASSET, RESTORES, rule_of
+from keras_dl.serving.export.warmup import WARMUP
+
+LEVELS = ("unsafe", "error", "warning")
+_NO_JSON = {tf.float16, tf.bfloat16, tf.complex64, tf.complex128}
+_MADE_UP_INPUT = re.compile(r"keras_tensor(_\d+)?|args_\d+|input_\d+|input_layer(_\d+)?")
+_MADE_UP_OUTPUT = re.compile(r"output_\d+")
+_INIT = "__saved_model_init_op"
+_VARIABLES = {"VarHandleOp", "VariableV2", "Variable"}
+
+
+@dataclass(frozen=True)
+class Trap:
+    """Something in a SavedModel that will surprise.
+
+    Attributes:
+        level: "unsafe" (it reaches out of the graph), "error" (it fails in TensorFlow Serving), "warning".
+        where: the signature, the file.
+        what: in words.
+        fix: what to do, in words.
+    """
+
+    level: str
+    where: str
+    what: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"{self.level}: {self.where}: {self.what}. {self.fix[0].upper()}{self.fix[1:]}"
+
+
+def read_graph(folder: Path) -> meta_graph_pb2.MetaGraphDef:
+    """The graph of a SavedModel that a server takes, the one tagged `serve`.
+
+    Raises:
+        UserError: if there is no SavedModel, its file is broken, or no graph in it is for serving.
+    """
+    file = next((path for path in (folder / "saved_model.pb", folder / "saved_model.pbtxt") if path.is_file()), None)
+    if file is None:
+        raise UserError(f"no SavedModel in {folder}: expected a version's folder, with saved_model.pb{_below(folder)}")
+    try:
+        content = file.read_bytes()
+        if file.suffix == ".pb":
+            saved = saved_model_pb2.SavedModel.FromString(content)
+        else:
+            saved = text_format.Parse(content, saved_model_pb2.SavedModel())
+    except (DecodeError, text_format.ParseError, UnicodeDecodeError, OSError) as error:
+        raise UserError(f"{file} is broken: it was cut off, or is no SavedModel ({error})") from error
+    for graph in saved.meta_graphs:
+        if list(graph.meta_info_def.tags) == ["serve"]:
+            return graph
+    tags = ["+".join(graph.meta_info_def.tags) for graph in saved.meta_graphs]
+    raise UserError(f"{file} has no graph with the one tag 'serve'. Received: {', '.join(tags) or 'no graph'}")
+
+
+def find_traps(folder: Path) -> list[Trap]:
+    """All traps of a SavedModel, the worst first.
+
+    Args:
+        folder: of the version, with `saved_model.pb`.
+
+    Raises:
+        UserError: as `read_graph`.
+    """
+    graph = read_graph(folder)
+    return _worst_first([*graph_traps(graph), *_files(folder, graph)])
+
+
+def graph_traps(graph: meta_graph_pb2.MetaGraphDef) -> list[Trap]:
+    """The traps of a graph, the worst first; nothing of the files beside it."""
+    return _worst_first([*_operations(graph), *_signatures(graph), *_paths(graph)])
+
+
+def _worst_first(traps):
+    return sorted(dict.fromkeys(traps), key=lambda trap: LEVELS.index(trap.level))
+
+
+def _below(folder):
+    versions = ", ".join(sorted(path.parent.name for path in folder.glob("*/saved_model.pb")))
+    return versions and f". There is one in: {versions}"
+
+
+def _operations(graph: meta_graph_pb2.MetaGraphDef) -> Iterator[Trap]:
+    compiled = {each.signature.name for each in graph.graph_def.library.function if each.attr["_XlaMustCompile"].b}
+    functions = {function.signature.name for function in graph.graph_def.library.function}
+    file_inputs = Sources(graph)
+    for place, steps in operations_by_place(graph).items():
+        if place == SAVING:
+            continue
+        for step in sorted(steps, key=lambda step: step.node.op):
+            operation = step.node.op
+            rule = rule_of(step.node, functools.partial(file_inputs.constant, step))
+            if rule is not None and not _belongs(step, place, steps, graph, file_inputs):
+                if place != ELSEWHERE:
+                    yield Trap(rule.level, place, f"{operation} {rule.what}", rule.fix)
+                elif rule.level == "unsafe":  # no server runs a node of the main graph that nothing asks for
+                    yield Trap("unsafe" if step.function else "warning", place,
+                               f"{operation} {rule.what}, for whoever calls it", rule.fix)  # fmt: skip
+            if operation not in functions and place != ELSEWHERE and op_def_registry.get(operation) is None:
+                yield Trap(
+                    "error", place, f"{operation} is no operation of TensorFlow, and a server does not know it",
+                    "write it in TensorFlow's operations, or build a server with it",
+                )  # fmt: skip
+        must = any(step.node.attr["_XlaMustCompile"].b or compiled & {*called_by(step.node)} for step in steps)
+        if must and place != ELSEWHERE:
+            yield Trap("error", place, "a function must be compiled by XLA, which TensorFlow Serving's binary has not",
+                       "export a function without jit_compile=True")  # fmt: skip
+
+
+def _belongs(step, place, steps, graph, file_inputs):
+    """Whether an operation reads what belongs to the SavedModel: its weights and vocabularies, on loading."""
+    operation = step.node.op
+    if place == LOADING and READS_ASSET.fullmatch(operation):
+        return file_inputs.comes_from(step, 1, assets(graph), steps)
+    if place == RESTORING and RESTORES.fullmatch(operation):
+        return file_inputs.comes_from(step, 0, [graph.saver_def.filename_tensor_name], steps)
+    # A second saver of a model of TensorFlow 1.
+    return place == ELSEWHERE and not step.function and (
+        RESTORES.fullmatch(operation) or operation.startswith("SaveV2")
+    )  # fmt: skip
+
+
+def _signatures(graph: meta_graph_pb2.MetaGraphDef) -> Iterator[Trap]:
+    if "serving_default" not in graph.signature_def:
+        there = ", ".join(sorted(graph.signature_def.keys() - {_INIT})) or "none"
+        yield Trap("warning", "the signatures", "there is no serving_default, which a request without a name asks",
+                   f"register a signature of that name; there is: {there}")  # fmt: skip
+    for name, signature in sorted(graph.signature_def.items()):
+        if name == _INIT:
+            continue
+        place = f"signature {name!r}"
+        for key, info in sorted(signature.inputs.items()):
+            yield from _tensor(f"input {key} of {place}", key, info, _MADE_UP_INPUT)
+            yield from _frozen(f"input {key} of {place}", info)
+        for key, info in sorted(signature.outputs.items()):
+            yield from _tensor(f"output {key} of {place}", key, info, _MADE_UP_OUTPUT)
+
+
+def _tensor(where, key, info, made_up):
+    if info.WhichOneof("encoding") != "name" or not info.name:
+        yield Trap(
+            "error", where, "it is ragged or sparse, and has no form in a request", "make it dense: .to_tensor()"
+        )
+        return
+    dtype = tf.as_dtype(info.dtype)
+    if dtype in _NO_JSON:
+        yield Trap("error", where, f"it is {dtype.name}, which the REST API cannot say",
+                   "cast it: tf.cast(..., tf.float32); a complex one as its real and imaginary part")  # fmt: skip
+    if made_up.fullmatch(key):
+        yield Trap("warning", where, "its name was made up by the export, and may change with the next",
+                   "name it: keras.Input(name=...), tf.TensorSpec(name=...), a dictionary of outputs")  # fmt: skip
+
+
+def _frozen(where, info):
+    sizes = [] if info.tensor_shape.unknown_rank else [each.size for each in info.tensor_shape.dim]
+    frozen = [(0, "axis of batch")] * (len(sizes) > 0) + [(1, "axis 1")] * (len(sizes) == 3)
+    for axis, what in frozen:
+        if sizes[axis] >= 0:
+            yield Trap("warning", where, f"its {what} is fixed to {sizes[axis]}",
+                       "leave it open: None in keras.Input or tf.TensorSpec")  # fmt: skip
+
+
+def _paths(graph: meta_graph_pb2.MetaGraphDef) -> Iterator[Trap]:
+    bodies = [graph.graph_def.node, *(function.node_def for function in graph.graph_def.library.function)]
+    for node in (node for body in bodies for node in body if node.op == "Const"):
+        for value in node.attr["value"].tensor.string_val:
+            path = Path(value.decode(errors="replace"))
+            if path.is_absolute() and _is_of_this_machine(path):
+                yield Trap("warning", f"constant {node.name}", f"it is a path of this machine, {path}",
+                           "keep the file as an asset (StringLookup, tf.saved_model.Asset)")  # fmt: skip
+
+
+def _is_of_this_machine(path):
+    """Whether a text that could be many things is a file here, or would be one of this user's."""
+    with contextlib.suppress(OSError, ValueError, RuntimeError):  # a long text, one with a zero, a user without a home
+        own = {Path.home(), Path(tempfile.gettempdir())} - {Path("/")}
+        return path.is_file() or not own.isdisjoint(path.parents)
+    return False
+
+
+def _files(folder: Path, graph: meta_graph_pb2.MetaGraphDef) -> Iterator[Trap]:
+    again = "export it again, and copy whole folders: beside their place, then rename"
+    for asset in asset_files(graph):
+        if Path(asset.filename).name != asset.filename:
+            yield Trap("unsafe", f"asset {asset.filename}", "it lies outside of assets/", "export it again")
+        elif not (folder / "assets" / asset.filename).is_file():
+            yield Trap("error", f"assets/{asset.filename}", "the file is missing", again)
+    index = folder / "variables" / "variables.index"
+    if index.is_file():
+        try:
+            reader = tf.train.load_checkpoint(str(index.with_suffix("")))
+            shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
+            needed = sum(_count(shapes[name]) * max(dtypes[name].size, 0) for name in shapes)
+            held = sum(path.stat().st_size for path in index.parent.glob("variables.data-*"))
+            if held < needed:
+                yield Trap("error", "variables/", f"the weights are cut off: {held} bytes of {needed}", again)
+        except (tf.errors.OpError, ValueError, RuntimeError, OSError):
+            yield Trap("error", "variables/variables.index", "it is broken or cut off", again)
+    elif any(node.op in _VARIABLES for node in graph.graph_def.node):
+        yield Trap("error", "variables/", "the weights are missing", again)
+    if not (folder / WARMUP).is_file():
+        yield Trap("warning", str(WARMUP), "there are no warm-up requests, so that the first requests are slow",
+                   "export with keras-dl, which writes them")  # fmt: skip
+
+
+def _count(shape):
+    total = 1
+    for size in shape:
+        total *= size
+    return total

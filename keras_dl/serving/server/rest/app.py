@@ -1,0 +1,247 @@
+"""TensorFlow Serving's REST API (https://www.tensorflow.org/tfx/serving/api_rest) as an ASGI application.
+
+Routes: ``POST /v1/models/<name>[/versions/<v>|/labels/<l>]:predict`` (``:classify``, ``:regress``), ``GET
+/v1/models/<name>[/versions/<v>][/metadata]``; Prometheus' page; for supervisors ``/healthz`` (the process answers) and
+``/readyz`` (every model is available, and the server is not about to end); ``/openapi.json``; ``/`` for people. Every
+error is ``{"error": "..."}``, under ``/v1/`` with TF Serving's text and status; none holds a traceback or a path.
+
+Source of statuses, texts and the order of checks: ``model_servers/http_rest_api_handler.cc`` and ``http_server.cc`` of
+https://github.com/tensorflow/serving.
+"""
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import Any
+
+import tensorflow as tf
+from google.protobuf import json_format
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Match, Route
+
+from keras_dl.serving.configuration import METRICS_PATH
+from keras_dl.serving.server.errors import code_name, error_answer, operation_answer
+from keras_dl.serving.server.examples import classifications, example_inputs, regressions
+from keras_dl.serving.server.inference import Inference
+from keras_dl.serving.server.rest.codec import Document, decode_predict, encode_predict, read_document
+from keras_dl.serving.server.rest.connections import WAITING
+from keras_dl.serving.server.rest.example_codec import decode_examples, encode_classifications, encode_regressions
+from keras_dl.serving.server.rest.limits import HeldBytes, Limits, read_body
+from keras_dl.serving.server.rest.mailbox import awaited
+from keras_dl.serving.server.rest.openapi import describe_api
+from keras_dl.serving.server.rest.page import page_routes
+from keras_dl.serving.server.rest.targets import Target, read_target
+
+logger = logging.getLogger(__name__)
+
+_API = {"predict": "Predict", "classify": "Classify", "regress": "Regress", "metadata": "GetModelMetadata"}
+_LARGE_THREADS = 2  # that read large bodies: each has much memory, and the lock of Python most of the time
+_LARGE = 2**18  # bytes; to read or write more would keep other requests waiting
+_CODES = {408: "DEADLINE_EXCEEDED", 413: "RESOURCE_EXHAUSTED"}
+_DEFAULT_LIMITS = Limits()
+_INTERNAL = "internal error; the server's log has the details"
+
+
+def create_app(
+    inference: Inference,
+    limits: Limits = _DEFAULT_LIMITS,
+    monitoring_path: str = METRICS_PATH,
+) -> Starlette:
+    """The application over the models of an `Inference`; starting and stopping that is the caller's.
+
+    Args:
+        inference: what runs the models, with its store and its metrics.
+        limits: what a request may cost.
+        monitoring_path: where Prometheus finds its page.
+
+    Returns:
+        The application. Whoever is about to stop it sets ``app.state.draining`` to True: ``/readyz`` is 503 from then.
+    """
+    rest = _Rest(inference, limits)
+    metrics = inference.metrics
+
+    async def healthz(request: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def readyz(request: Request) -> Response:
+        if request.app.state.draining:
+            raise HTTPException(503, "the server is about to end")
+        if names := inference.store.unavailable():
+            raise HTTPException(503, f"not available: {', '.join(names)}")
+        return JSONResponse({"status": "ready"})
+
+    async def openapi(request: Request) -> Response:
+        return JSONResponse(describe_api(inference.store, monitoring_path))
+
+    async def monitoring(request: Request) -> Response:
+        return Response(metrics.render(), media_type="text/plain")
+
+    app = Starlette(
+        routes=[
+            _RestRoute("/v1/", rest.answer),
+            Route("/healthz", healthz),
+            Route("/readyz", readyz),
+            Route(monitoring_path, monitoring),
+            Route("/openapi.json", openapi),
+            *page_routes(inference),
+        ],
+        exception_handlers={
+            HTTPException: lambda request, error: error_answer(error.status_code, error.detail, error.headers),
+            # The server's log gets the traceback, the client only this.
+            Exception: lambda request, error: error_answer(500, _INTERNAL),
+        },
+    )
+    app.router.redirect_slashes = False
+    app.state.draining = False
+    return app
+
+
+class _RestRoute(Route):
+    """Whatever begins with /v1/ as it was sent: an encoded slash or line end is no other path."""
+
+    def __init__(self, path: str, endpoint: Callable):
+        super().__init__(path, endpoint)
+        self.methods = None  # what is wrong with a method is for the endpoint to say
+
+    def matches(self, scope) -> tuple[Match, dict]:
+        if scope["type"] == "http" and scope["raw_path"][:4].lower() == b"/v1/":
+            return Match.FULL, {"endpoint": self.endpoint, "path_params": {}}
+        return Match.NONE, {}
+
+
+class _Rest:
+    """Answers everything under /v1/."""
+
+    def __init__(self, inference: Inference, limits: Limits):
+        self._inference, self._store, self._limits = inference, inference.store, limits
+        self._held = HeldBytes(limits.held_bytes)
+        self._executor = ThreadPoolExecutor(_LARGE_THREADS, "large-body")
+
+    async def answer(self, request: Request) -> Response:
+        started, name, api, code = time.perf_counter(), "", "", "OK"
+        try:
+            if request.method == "OPTIONS":
+                _check_preflight(request)
+                return Response()
+            target = read_target(request.method, _path(request))
+            name, api = target.name, _API.get(target.action, "")
+            return await self._dispatch(request, target)
+        except tf.errors.OpError as error:
+            code = code_name(error)
+            return operation_answer(error)
+        except HTTPException as error:
+            code = _CODES.get(error.status_code, "INVALID_ARGUMENT")
+            return error_answer(error.status_code, error.detail, error.headers)
+        except asyncio.CancelledError:
+            code = "CANCELLED"
+            if not request.app.state.draining:
+                raise
+            # The time to drain is over. uvicorn would answer with a text of its own.
+            return error_answer(503, "the server is about to end", {"Connection": "close"})
+        except ClientDisconnect:
+            code = "CANCELLED"
+            return error_answer(499, "the client went away")
+        except Exception:
+            code = "INTERNAL"
+            logger.exception("%s %s failed", request.method, _path(request))
+            return error_answer(500, _INTERNAL)
+        finally:
+            self._inference.metrics.request(name, api, "REST", code, time.perf_counter() - started)
+
+    async def _dispatch(self, request: Request, target: Target) -> Response:
+        if target.action == "status":  # a label is ignored, as in TF Serving
+            statuses = self._store.status(target.name, target.version)
+            return JSONResponse({"model_version_status": [_status(status) for status in statuses]})
+        if target.action == "metadata":
+            return JSONResponse(_metadata(self._get(target)))
+        with self._held.of_request() as take:
+            limits = self._limits
+            body = await read_body(request, limits, take, self._executor)
+            document = await self._read(len(body), read_document, body, limits.nesting, limits.parse_seconds)
+            method = self._predict if target.action == "predict" else self._examples
+            return Response(await method(request, target, document, len(body)), media_type="application/json")
+
+    async def _predict(self, request: Request, target: Target, document: Document, size: int) -> bytes:
+        model = self._get(target)
+        decoded = await self._read(size, decode_predict, document, model.input_dtypes)
+        outputs = await _answer(request, self._inference.submit(model, decoded.signature_name, decoded.inputs))
+        return await _run(_bytes(outputs), encode_predict, outputs, decoded.rows)
+
+    async def _examples(self, request: Request, target: Target, document: Document, size: int) -> bytes:
+        examples = await self._read(size, decode_examples, document.members)
+        model = self._get(target)
+        signature_name, inputs = example_inputs(model, document.signature_name, examples, target.action)
+        api = _API[target.action]
+        outputs = await _answer(request, self._inference.submit(model, signature_name, inputs, api=api))
+        if target.action == "classify":
+            results = classifications(outputs, len(examples))
+            return await _run(_bytes(outputs), encode_classifications, results)
+        return encode_regressions(regressions(outputs, len(examples)))
+
+    async def _read(self, size: int, function: Callable, *arguments) -> Any:
+        return await _run(size, function, *arguments, executor=self._executor)
+
+    def _get(self, target: Target):
+        return self._store.get(target.name, target.version, target.label)
+
+
+async def _run(size: int, function: Callable, *arguments, executor: Executor | None = None) -> Any:
+    """Calls a function; on another thread if what it works on is large."""
+    if size > _LARGE:
+        return await asyncio.get_running_loop().run_in_executor(executor, function, *arguments)
+    return function(*arguments)
+
+
+async def _answer(request: Request, future: Future) -> dict:
+    """What a model answers; its work is cancelled if the client goes away."""
+    waiting, others = awaited(future), request.scope.get(WAITING, set())
+    others.add(waiting)
+    try:
+        return await waiting
+    except asyncio.CancelledError:
+        if waiting in others:
+            raise
+        raise ClientDisconnect from None
+    finally:
+        others.discard(waiting)
+
+
+def _bytes(outputs: dict) -> int:
+    return sum(array.nbytes for array in outputs.values())
+
+
+def _path(request: Request) -> str:
+    query = request.scope["query_string"]
+    return (request.scope["raw_path"] + (b"?" + query if query else b"")).decode("latin-1")
+
+
+def _check_preflight(request: Request) -> None:
+    if not re.search("https?://", request.headers.get("origin", "")):
+        raise tf.errors.FailedPreconditionError(None, None, "Origin header is missing in CORS preflight")
+
+
+def _metadata(model) -> dict:
+    signatures = {
+        name: json_format.MessageToDict(
+            signature, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+        )
+        for name, signature in model.signatures.items()
+    }
+    return {
+        "model_spec": {"name": model.name, "signature_name": "", "version": str(model.version)},
+        "metadata": {"signature_def": {"signature_def": signatures}},
+    }
+
+
+def _status(status) -> dict:
+    return {
+        "version": str(status.version),
+        "state": status.state,
+        "status": {"error_code": status.error_code, "error_message": status.error_message},
+    }

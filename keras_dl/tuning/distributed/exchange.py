@@ -1,0 +1,48 @@
+"""State of trials between machines that share no folder: through the artifact store of their runs."""
+
+from pathlib import Path
+
+import mlflow
+
+from keras_dl.tracking.journal import Journal
+from keras_dl.training.fit import BEST, DONE, STATE
+from keras_dl.tuning.distributed.checkpoints import fetch, put
+
+PATIENCE = 3600.0  # seconds to wait for a store that does not answer, with a finished trial in hand
+
+
+class Exchange:
+    """Brings what a trial left behind to the store, and from there to whom it concerns.
+
+    Args:
+        experiment_id: str, of the search.
+        parent_id: str, its run.
+    """
+
+    def __init__(self, experiment_id: str, parent_id: str):
+        self.experiment_id, self.parent_id = experiment_id, parent_id
+
+    def put(self, journal: Journal, folder: Path) -> None:
+        """Stores the files of a training that has ended with its run."""
+        run_id = journal.run_id(PATIENCE)
+        for name in (BEST, STATE, DONE):
+            if (folder / name).is_file():
+                put(run_id, folder / name)
+
+    def fetch(self, trial_id: str, folder: Path) -> None:
+        """Brings the files of a trial and its executions to its folder, unless they are there already."""
+        for run in self._children(self.parent_id):
+            if run.data.tags.get("trial") != trial_id:
+                continue
+            self._fetch(run, folder)
+            for execution in self._children(run.info.run_id):
+                self._fetch(execution, folder / f"execution_{int(execution.data.tags['execution'])}")
+
+    def _fetch(self, run, folder):
+        for name in (BEST, STATE, DONE):
+            if not (folder / name).is_file():
+                fetch(run.info.run_id, name, folder)
+
+    def _children(self, run_id):
+        filters = f"tags.mlflow.parentRunId = '{run_id}'"
+        return mlflow.search_runs([self.experiment_id], filters, output_format="list")

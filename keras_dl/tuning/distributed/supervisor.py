@@ -1,0 +1,185 @@
+"""Worker processes on one machine: started, kept going, and ended with their supervisor."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from keras_dl.errors import UserError
+from keras_dl.tuning.distributed.lifeline import has_begun
+from keras_dl.tuning.distributed.shares import cores, gpu_variables
+
+CRASHES = 3  # of a worker, in a row, before it asks for a trial: it is given up
+DEATHS = 20  # the same, those counted in that somebody else brought about, such as kill -9
+REFUSED = 2  # exit status for a wrong input: trying again would not help
+LEAVE = 60.0  # seconds for workers that know that the search is over to bring their last results to the store
+STOP = 10.0  # seconds for workers that are told to stop
+
+
+class Supervisor:
+    """Runs worker processes while the context is entered; one that dies is started again under its name.
+
+    They end with it, even if it is killed. How a worker's last process ended, the next one finds in its environment as
+    `KERAS_DL_DIED`.
+
+    Args:
+        command: of a worker; `--name NAME` is added. Its standard input is the line of `lifeline`.
+        names: of the workers; they share cores and GPUs.
+        logs: folder for `<name>.log`, what a worker prints.
+        gone: called with the name of a worker that is given up. Defaults to nothing.
+    """
+
+    def __init__(
+        self, command: list[str], names: list[str], logs: Path, gone: Callable[[str], None] = lambda name: None
+    ):
+        self._gone, self._reasons = gone, {}
+        shares = zip(names, cores(len(names)), gpu_variables(len(names)), strict=True) if names else []
+        self._workers = [_Worker(command, name, logs / f"{name}.log", *share) for name, *share in shares]
+
+    def __enter__(self):
+        try:
+            for worker in self._workers:
+                worker.start()
+        except BaseException:
+            self._end(0, STOP)
+            raise
+        return self
+
+    def __exit__(self, kind, *error):
+        self._end(LEAVE if kind is None else 0, STOP)
+
+    @property
+    def running(self) -> bool:
+        """Whether any worker runs or is started again."""
+        return any(worker.process is not None for worker in self._workers)
+
+    @property
+    def error(self) -> UserError:
+        """Why no worker runs, in the words of the first that gave a reason."""
+        reasons = [f"{name}: {reason}" for name, reason in self._reasons.items()]
+        return UserError(f"no worker is left. {reasons[0]}" if reasons else "no worker is left: all have ended")
+
+    def check(self) -> None:
+        """Starts what has died again; to be called several times a second."""
+        for worker in self._workers:
+            if worker.process is None or (status := worker.poll()) is None:
+                continue
+            if status == 0:
+                worker.process = None
+            elif (reason := worker.given_up(status)) is None:
+                _say(f"{worker.name} died: {worker.died['reason']}. Started again")
+                worker.start()
+            else:
+                worker.process = None
+                self._reasons[worker.name] = reason
+                _say(f"{worker.name} is given up: {reason}")
+                self._gone(worker.name)
+
+    def wait(self) -> None:
+        """Returns when all workers have ended.
+
+        Raises:
+            UserError: if all of them were given up.
+        """
+        while self.running:
+            self.check()
+            time.sleep(0.1)
+        if len(self._reasons) == len(self._workers):
+            raise self.error
+
+    def _end(self, leave, stop):
+        for seconds, send in ((leave, signal.SIGTERM), (stop, signal.SIGKILL)):
+            end = time.monotonic() + seconds
+            while any(worker.alive for worker in self._workers) and time.monotonic() < end:
+                time.sleep(0.05)
+            for worker in self._workers:
+                if worker.alive:
+                    worker.process.send_signal(send)
+        for worker in self._workers:
+            if worker.process is not None:
+                worker.process.wait()
+            worker.close()
+
+
+class _Worker:
+    """One worker and its processes, one after the other."""
+
+    def __init__(self, command, name, log, cores, variables):
+        self.command, self.name, self.log, self.cores = [*command, "--name", name], name, log, cores
+        self.environment = {**os.environ, **variables, "PYTHONUNBUFFERED": "1"}
+        self.process = self.line = self.died = None
+        self.crashes = self.deaths = 0
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_bytes(b"")
+
+    def start(self):
+        self.close()
+        if self.died:
+            self.environment["KERAS_DL_DIED"] = json.dumps(self.died)
+        self.line, theirs = socket.socketpair()
+        self.line.setblocking(False)
+        self.out_of_memory = _out_of_memory()
+        self.written = self.log.stat().st_size
+        with theirs, open(self.log, "ab") as log:
+            # A session of its own: Ctrl-C is for the supervisor, which then stops its workers one by one.
+            self.process = subprocess.Popen(
+                self.command, stdin=theirs, stdout=log, stderr=log, env=self.environment, start_new_session=True
+            )
+        if self.cores:
+            with contextlib.suppress(ProcessLookupError):  # `check` will see that it died
+                os.sched_setaffinity(self.process.pid, self.cores)
+
+    @property
+    def alive(self):
+        return self.process is not None and self.process.poll() is None
+
+    def poll(self):
+        status = self.process.poll()
+        if has_begun(self.line):  # after the status: what it told before it died counts
+            self.crashes = self.deaths = 0
+        return status
+
+    def given_up(self, status):
+        """Why a worker that ended with this status is not started again; None if it is."""
+        told = self.last_lines()
+        if status == REFUSED:
+            return told or "it refused, without a word"
+        killed = status in (-signal.SIGKILL, -signal.SIGTERM, 130)
+        memory = status == -signal.SIGKILL and _out_of_memory() > self.out_of_memory
+        reason = f"signal {-status} ({signal.Signals(-status).name})" if status < 0 else f"exit status {status}"
+        self.died = {"reason": reason + (", out of memory" if memory else ""), "crash": not killed or memory}
+        self.deaths += 1
+        self.crashes += self.died["crash"]
+        if self.crashes < CRASHES and self.deaths < DEATHS:
+            return None
+        return f"it died {self.deaths} times before any trial, the last time of {self.died['reason']}. {told}"
+
+    def last_lines(self):
+        """The end of what the last process printed, in one line."""
+        with open(self.log, "rb") as log:
+            log.seek(max(self.written, self.log.stat().st_size - 2000))
+            lines = log.read().decode(errors="replace").strip().splitlines()
+        return " / ".join(line.strip().removeprefix("keras-dl: ") for line in lines[-3:])
+
+    def close(self):
+        if self.line is not None:
+            self.line.close()
+
+
+def _out_of_memory():
+    """How many processes Linux has killed for memory since it started; 0 where that cannot be told."""
+    try:
+        lines = Path("/proc/vmstat").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
+
+
+def _say(sentence):
+    print(f"keras-dl: {sentence}", file=sys.stderr, flush=True)

@@ -1,0 +1,140 @@
+"""What a search came to: told in the terminal, in its run, and in a report to read without either."""
+
+import keras_tuner as kt
+import mlflow
+
+from keras_dl.durable import write_bytes
+from keras_dl.pipeline import Pipeline
+from keras_dl.release import registry
+from keras_dl.release.publish import learning_curves, log_picture
+from keras_dl.tracking.runs import mark_error
+from keras_dl.tracking.settings import Settings
+from keras_dl.tuning.report.leaderboard import print_leaderboard
+from keras_dl.tuning.report.page import Comparison, report
+from keras_dl.tuning.report.pictures import parallel_coordinates
+from keras_dl.tuning.results import leaderboard, results
+from keras_dl.tuning.tuner import run_name
+
+
+def log_outcome(pipeline: Pipeline, oracle: kt.Oracle, found: kt.HyperParameters, run_id: str):
+    """Prints the leaderboard and logs what the whole search shows to its run, which is the active one.
+
+    Args:
+        pipeline: that was searched.
+        oracle: with every trial.
+        found: the space.
+        run_id: of the search.
+
+    Returns:
+        The best trial; None if every one failed.
+    """
+    runs = trial_runs(run_id)
+    _end_failed(oracle, runs)
+    every, objective = results(oracle, runs), oracle.objective
+    ranked = leaderboard(every, objective.direction)
+    counts = {status: sum(one.status == status for one in every) for status in ("COMPLETED", "FAILED")}
+    seconds = {"search_seconds": oracle.spent, "training_seconds": sum(one.seconds or 0 for one in every)}
+    mlflow.log_metrics({"trials_completed": counts["COMPLETED"], "trials_failed": counts["FAILED"], **seconds})
+    if not ranked:
+        return None
+    print_leaderboard(every, objective.name, objective.direction)
+    best = ranked[0]
+    mlflow.log_metrics({f"best_{name}": value for name, value in {**best.metrics, objective.name: best.score}.items()})
+    mlflow.set_tag("best_trial", run_name(best.trial_id))
+    mlflow.log_params({f"best_{name}": value for name, value in best.values.items()})
+    completed = [one for one in every if one.completed]
+    rows = [{**one.values, objective.name: one.score} for one in completed]
+    columns = list(dict.fromkeys(key for row in rows for key in row))  # some values only some trials have
+    data = [[*(row.get(key) for key in columns), one.number] for row, one in zip(rows, completed, strict=True)]
+    # Not `log_table`, which adds to a table that an interrupted call has logged before.
+    mlflow.log_dict({"columns": [*columns, "trial"], "data": data}, "trials.json")
+    logarithmic = [entry.name for entry in found.space if getattr(entry, "sampling", None) == "log"]
+    log_picture("search", parallel_coordinates(rows, objective.name, objective.direction, logarithmic))
+    curves = {run_name(one.trial_id): list(one.curve) for one in ranked[:10]}
+    log_picture("learning_curves", learning_curves(curves, objective.name))
+    return oracle.trials[best.trial_id]
+
+
+def _end_failed(oracle, runs):
+    """Ends the runs of trials that failed by the chief's word: their workers, dead again and again, could not."""
+    for trial in oracle.trials.values():
+        run_id = runs.get(trial.trial_id)
+        if trial.status == "FAILED" and run_id and mlflow.get_run(run_id).info.status != "FAILED":
+            message = (trial.message or "").strip()
+            mark_error(run_id, message.splitlines()[-1] if message else "failed", message)
+            mlflow.MlflowClient().set_terminated(run_id, "FAILED")
+
+
+def write_report(
+    pipeline: Pipeline, settings: Settings, oracle: kt.Oracle, found: kt.HyperParameters, version, before
+) -> None:
+    """Writes `searches/<name>.html` and logs it to the active run, that of the search.
+
+    Args:
+        pipeline: that was searched.
+        settings: with the folder.
+        oracle: with every trial.
+        found: the space.
+        version: `Registered`, what became of the best one.
+        before: the `ModelVersion` that was the champion; None if there was none.
+    """
+    run = mlflow.get_run(mlflow.active_run().info.run_id)
+    every, objective = results(oracle, trial_runs(run.info.run_id)), pipeline.improves
+    tags = run.data.tags
+    facts = {
+        "run": run.info.run_id,
+        "model": f"version {version.version}, {version.alias}: {version.why}",
+        "test data": tags.get("test_fingerprint", ""),
+        "data": tags.get("data", ""),
+        "command": tags.get("command", ""),
+        "git commit": tags.get("git_commit", "") + (" with changes" if tags.get("git_dirty") == "True" else ""),
+        "devices": tags.get("devices", ""),
+    }
+    comparison = None
+    if before is not None and int(before.version) == version.version:  # registered before an interruption
+        earlier = registry.earlier_champions(pipeline.name)
+        before = registry.find_version(pipeline.name, earlier[-1]) if earlier else None
+    if before is not None:
+        new = registry.get_version(pipeline.name, version.version)
+        comparison = Comparison(
+            new=f"version {new.version}",
+            champion=f"version {before.version}",
+            verdict=version.why,
+            metrics=_side_by_side(_test_metrics(new), _test_metrics(before)),
+            values=_side_by_side(registry.origin(new)[0], registry.origin(before)[0]),
+        )
+    page = report(
+        f"{pipeline.name}: {tags.get('tuner', '')} search",
+        every,
+        found,
+        objective.name,
+        objective.direction,
+        objective.directions,
+        comparison,
+        {name: text for name, text in facts.items() if text},
+    )
+    file = settings.root / "searches" / f"{pipeline.name}.html"
+    write_bytes(file, page.encode())
+    mlflow.log_artifact(str(file))
+    print(f"report {file}")
+
+
+def trial_runs(run_id: str) -> dict[str, str]:
+    """Trial id -> MLflow run, of the search of a run."""
+    experiment = mlflow.get_run(run_id).info.experiment_id
+    client, found, token = mlflow.MlflowClient(), {}, None
+    while True:
+        page = client.search_runs([experiment], f"tags.mlflow.parentRunId = '{run_id}'", page_token=token)
+        found |= {run.data.tags["trial"]: run.info.run_id for run in page if "trial" in run.data.tags}
+        token = page.token
+        if not token:
+            return found
+
+
+def _test_metrics(version):
+    metrics = mlflow.get_run(version.run_id).data.metrics
+    return {name: value for name, value in metrics.items() if name.startswith("test_")}
+
+
+def _side_by_side(new, old):
+    return {name: (new.get(name), old.get(name)) for name in dict.fromkeys([*new, *old])}

@@ -1,0 +1,129 @@
+"""promote and rollback: alias and folder together, however they are stopped."""
+
+import mlflow
+import pytest
+
+from keras_dl.errors import UserError
+from keras_dl.release import champion as champion_module
+from keras_dl.release import registry
+from keras_dl.release.champion import promote, rollback
+from keras_dl.serving.versions import exported_versions, withdrawn_versions
+from keras_dl.tracking.runs import connect
+
+
+@pytest.fixture
+def digits(project):
+    """Versions 1 to 4 of digits, all exported; each was champion in turn, 4 is it now."""
+    connect(project)
+    client = mlflow.MlflowClient()
+    client.create_registered_model("digits")
+    for version in range(1, 5):
+        client.create_model_version("digits", "nowhere")
+        (project.saved_models / "digits" / str(version)).mkdir(parents=True)
+        registry.move_champion(project, "digits", version)
+    return project
+
+
+def state(settings):
+    folder, champion = settings.saved_models, registry.find_version("digits", "champion")
+    return int(champion.version), exported_versions(folder, "digits"), withdrawn_versions(folder, "digits")
+
+
+def test_promote_makes_a_version_the_one_that_is_served(digits, capsys):
+    assert promote(digits, "digits", "2") == 2
+    assert state(digits) == (2, [2, 1], [4, 3])
+    assert capsys.readouterr().out == (
+        "model  digits version 2 is the champion, instead of version 4\n"
+        f"export {digits.saved_models / 'digits' / '2'}\n"
+        "       withdrawn from serving: version 3, 4\n"
+    )
+    assert promote(digits, "digits", "3") == 3
+    assert state(digits) == (3, [3, 2, 1], [4])
+    assert "back in serving: version 3\n" in capsys.readouterr().out
+
+
+def test_promote_takes_an_alias(digits):
+    mlflow.MlflowClient().set_registered_model_alias("digits", "challenger", "1")
+    assert promote(digits, "digits", "challenger") == 1
+    assert registry.find_version("digits", "challenger") is None
+
+
+def test_promote_again_changes_nothing(digits, capsys):
+    promote(digits, "digits", "2")
+    capsys.readouterr()
+    assert promote(digits, "digits", "2") == 2
+    assert capsys.readouterr().out.startswith("model  digits version 2 is the champion\n")
+    assert state(digits) == (2, [2, 1], [4, 3])
+    assert registry.earlier_champions("digits") == [1, 2, 3, 4]
+
+
+def test_a_version_that_is_not_exported_tells_the_command(digits, capsys):
+    (digits.saved_models / "digits" / "2").rmdir()
+    assert promote(digits, "digits", "2") == 2
+    assert state(digits) == (2, [4, 3, 1], [])  # a server has what it had
+    assert "keras-dl export FILE --model 2" in capsys.readouterr().out
+
+
+def test_what_is_not_there_is_told(digits):
+    with pytest.raises(UserError, match="digits has no version '7' in the registry. There is: 4 champion, 3"):
+        promote(digits, "digits", "7")
+    with pytest.raises(UserError, match="no model 'speech' in the registry. There is: digits"):
+        rollback(digits, "speech")
+    assert state(digits) == (4, [4, 3, 2, 1], [])
+
+
+def test_rollback_goes_back_step_by_step(digits, capsys):
+    assert [rollback(digits, "digits") for _ in range(3)] == [3, 2, 1]
+    assert state(digits) == (1, [1], [4, 3, 2])
+    assert "model  digits version 1 is the champion again, instead of version 2\n" in capsys.readouterr().out
+    with pytest.raises(UserError, match="digits version 1 is the first champion: there is none before it"):
+        rollback(digits, "digits")
+    assert state(digits) == (1, [1], [4, 3, 2])
+
+
+def test_rollback_undoes_a_promotion(digits):
+    promote(digits, "digits", "1")
+    assert rollback(digits, "digits") == 4
+    assert state(digits) == (4, [4, 3, 2, 1], [])
+    assert rollback(digits, "digits") == 3
+
+
+def test_rollback_passes_over_deleted_versions(digits):
+    for version in ("2", "3"):
+        mlflow.MlflowClient().delete_model_version("digits", version)
+    assert rollback(digits, "digits") == 1
+
+
+def test_after_a_rollback_a_new_champion_is_served(digits):
+    rollback(digits, "digits")
+    mlflow.MlflowClient().create_model_version("digits", "nowhere")
+    registry.move_champion(digits, "digits", 5)
+    (digits.saved_models / "digits" / "5").mkdir()
+    assert rollback(digits, "digits") == 3
+    assert state(digits) == (3, [3, 2, 1], [5, 4])
+
+
+@pytest.mark.parametrize("step", ["remember_champions", "set_champion", "show_champion"])
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("command, expected", [("promote", 2), ("rollback", 3)])
+def test_stopped_at_any_step_the_same_command_does_the_rest(digits, monkeypatch, command, expected, step, before):
+    module = champion_module if step == "show_champion" else registry
+    real = getattr(module, step)
+
+    def stop(*arguments):
+        if not before:
+            real(*arguments)
+        raise KeyboardInterrupt
+
+    def run():
+        return promote(digits, "digits", "2") if command == "promote" else rollback(digits, "digits")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, step, stop)
+        with pytest.raises(KeyboardInterrupt):
+            run()
+    done = command == "rollback" and step == "remember_champions" and not before
+    assert done or run() == expected
+    assert state(digits)[0] == expected and state(digits)[1][0] == expected
+    # The chain is whole: nothing forgotten, nothing twice.
+    assert registry.earlier_champions("digits") == ([1, 2, 3, 4] if command == "promote" else [1, 2])

@@ -1,0 +1,96 @@
+"""Two versions beside each other, as a person reads them."""
+
+import re
+
+import mlflow
+import pytest
+
+from keras_dl.errors import UserError
+from keras_dl.release import registry
+from keras_dl.release.comparison import compare
+from keras_dl.tracking.runs import connect, open_run
+
+
+@pytest.fixture
+def register(project, monkeypatch):
+    """register(values, test metrics, ...): a version of digits."""
+    monkeypatch.setenv("COLUMNS", "120")
+    connect(project, "digits")
+
+    def run(values, error, spread=None, fingerprint="f" * 64):
+        with open_run(project, "search") as run:
+            mlflow.log_dict(values, "values.json")
+            mlflow.log_metrics({"test_error": error, "test_loss": 2 * error, "best_val_error": error})
+            client = mlflow.MlflowClient()
+            logged = client.create_logged_model(run.info.experiment_id, source_run_id=run.info.run_id)
+            client.finalize_logged_model(logged.model_id, "READY")
+        registry.register(project, "digits", logged.model_uri, "error", error, "min", fingerprint, spread)
+
+    return run
+
+
+def rows(output):
+    """{first cell: the other cells}."""
+    cells = [re.split(r"  +", line.strip()) for line in output.splitlines() if line.strip()]
+    return {first: rest for first, *rest in cells}
+
+
+def test_champion_and_challenger(project, register, capsys):
+    register({"rate": 0.1, "units": 16, "cell": "lstm"}, 0.25)
+    register({"rate": 0.2, "units": 16, "depth": 2}, 0.2, spread=0.125)
+    (project.saved_models / "digits" / "1").mkdir(parents=True)
+    (project.saved_models / "digits" / ".withdrawn-2").mkdir()
+    compare(project, "digits")
+    output = capsys.readouterr().out
+    found = rows(output)
+    assert found["digits"] == ["1 champion", "2 challenger"]
+    assert found["error"] == ["0.25", "0.2", "*"] and found["spread"] == ["-", "0.125", "*"]
+    assert found["test data"] == ["ffffffffffff", "ffffffffffff"]
+    assert found["exported"] == ["yes", "withdrawn", "*"]
+    assert found["rate"] == ["0.1", "0.2", "*"] and found["units"] == ["16", "16"]
+    assert found["cell"] == ["lstm", "-", "*"] and found["depth"] == ["-", "2", "*"]
+    assert found["test_error"] == ["0.25", "0.2", "*"] and found["test_loss"] == ["0.5", "0.4", "*"]
+    assert "best_val_error" not in found
+    assert found["run"][:2] == [registry.get_version("digits", number).run_id for number in (1, 2)]
+    reason = "error 0.2 beats the champion's 0.25 by no more than noise, 0.12"
+    assert output.endswith(f"\nby the rule, 2 does not replace 1: {reason}\n")
+
+
+def test_a_small_difference_shows(project, register, capsys):
+    register({"rate": 0.1}, 0.25)
+    register({"rate": 0.1000001}, 0.25, fingerprint="e" * 64)
+    compare(project, "digits", "2", "1")
+    found = rows(capsys.readouterr().out)
+    assert found["digits"] == ["2 challenger", "1 champion"]
+    assert found["rate"] == ["0.1000001", "0.1", "*"]
+    assert found["error"] == ["0.25", "0.25"]
+    assert found["test data"] == ["eeeeeeeeeeee", "ffffffffffff", "*"]
+
+
+def test_versions_registered_by_others_have_what_they_have(project, register, capsys):
+    register({"rate": 0.1}, 0.25)
+    register({"rate": 0.2}, 0.125)
+    for tag in ("metric", "value", "direction", "fingerprint", "why"):
+        mlflow.MlflowClient().delete_model_version_tag("digits", "1", tag)
+    compare(project, "digits", "1", "2")
+    output = capsys.readouterr().out
+    assert rows(output)["error"] == ["-", "0.125", "*"] and "by the rule" not in output
+
+
+def test_what_is_not_there_is_told(project, register):
+    register({"rate": 0.1}, 0.25)
+    with pytest.raises(UserError, match="^digits has only one version, 1: there is none to compare it with$"):
+        compare(project, "digits")
+    with pytest.raises(UserError, match="^digits has no version '2' in the registry. There is: 1 champion$"):
+        compare(project, "digits", "1", "2")
+    with pytest.raises(UserError, match="^no model 'nosuch' in the registry. There is: digits$"):
+        compare(project, "nosuch")
+
+
+def test_without_a_challenger_the_champion_before_is_shown(project, register, capsys):
+    register({"rate": 0.1}, 0.25)
+    register({"rate": 0.2}, 0.125)
+    compare(project, "digits")
+    output = capsys.readouterr().out
+    assert rows(output)["digits"] == ["2 champion", "1"]
+    assert output.endswith("by the rule, 1 does not replace 2: error 0.25 does not beat the champion's 0.125\n")

@@ -1,0 +1,155 @@
+"""Keras models as MLflow models: what is stored answers as the model does, at any length."""
+
+import json
+import warnings
+from pathlib import Path
+
+import keras
+import mlflow
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_dl.errors import UserError
+from keras_dl.release import registry
+from keras_dl.release.models import load_version, log_model
+from keras_dl.tracking.runs import connect, open_run
+
+
+def sequence_model():
+    signal = keras.Input((None, 2), name="signal")
+    x = keras.layers.GRU(3, return_sequences=True)(signal)
+    return keras.Model(signal, keras.layers.Dense(4, name="classes")(x))
+
+
+def two_inputs_model():
+    signal, speaker = keras.Input((None, 2), name="signal"), keras.Input((3,), name="speaker")
+    x = keras.layers.Concatenate()([keras.layers.GRU(3)(signal), speaker])
+    return keras.Model([signal, speaker], keras.layers.Dense(1, name="pitch")(x))
+
+
+def signals(batch, time, features=2):
+    return np.random.default_rng(time).normal(size=(batch, time, features)).astype("float32")
+
+
+def log(project, model, example):
+    connect(project, "speech")
+    with open_run(project, "one") as run:
+        uri = log_model(model, example)
+    return uri, run
+
+
+def file_of(uri, name):
+    return Path(mlflow.artifacts.download_artifacts(uri), name).read_text()
+
+
+@pytest.mark.parametrize("time", [5, 11])
+def test_keras_and_pyfunc_answer_as_the_model_does(project, time):
+    keras.utils.set_random_seed(1)
+    model = sequence_model()
+    uri, _ = log(project, model, signals(2, 5))
+    x = signals(3, time)
+    expected = model.predict(x, verbose=0)
+    assert expected.shape == (3, time, 4)
+    np.testing.assert_array_equal(mlflow.keras.load_model(uri).predict(x, verbose=0), expected)
+    np.testing.assert_array_equal(mlflow.pyfunc.load_model(uri).predict(x), expected)
+
+
+def test_the_signature_has_free_axes_and_the_right_types(project):
+    uri, _ = log(project, sequence_model(), signals(2, 5))
+    signature = mlflow.models.get_model_info(uri).signature
+    (given,), (made,) = signature.inputs.inputs, signature.outputs.inputs
+    assert (given.type, given.shape) == (np.dtype("float32"), (-1, -1, 2))
+    assert (made.type, made.shape) == (np.dtype("float32"), (-1, -1, 4))
+    with pytest.raises(mlflow.MlflowException, match="shape"):
+        mlflow.pyfunc.load_model(uri).predict(signals(2, 5, features=3))
+
+
+def test_the_input_example_is_stored(project):
+    x = signals(2, 5)
+    uri, run = log(project, sequence_model(), x)
+    np.testing.assert_allclose(mlflow.pyfunc.load_model(uri).input_example, x)
+    assert json.loads(file_of(uri, "serving_input_example.json")).keys() == {"inputs"}
+    (output,) = mlflow.get_run(run.info.run_id).outputs.model_outputs
+    assert uri.endswith(output.model_id)  # the run knows its model
+
+
+def test_the_requirements_are_versions_of_three_packages(project):
+    uri, _ = log(project, sequence_model(), signals(2, 5))
+    lines = file_of(uri, "requirements.txt").split()
+    versions = {f"tensorflow=={tf.__version__}", f"keras=={keras.__version__}", f"numpy=={np.__version__}"}
+    assert versions <= set(lines)
+
+
+def test_several_inputs_by_name(project):
+    keras.utils.set_random_seed(1)
+    model = two_inputs_model()
+    example = {"signal": signals(2, 5), "speaker": np.ones((2, 3), "float32")}
+    uri, _ = log(project, model, example)
+    signature = mlflow.models.get_model_info(uri).signature
+    assert {spec.name: spec.shape for spec in signature.inputs.inputs} == {"signal": (-1, -1, 2), "speaker": (-1, 3)}
+    x = {"signal": signals(4, 9), "speaker": np.full((4, 3), 0.5, "float32")}
+    expected = model.predict(x, verbose=0)
+    np.testing.assert_array_equal(mlflow.keras.load_model(uri).predict(x, verbose=0), expected)
+    served = mlflow.pyfunc.load_model(uri)
+    np.testing.assert_array_equal(served.predict(x), expected)
+    for name, array in example.items():
+        np.testing.assert_allclose(served.input_example[name], array)
+
+
+def test_several_outputs_by_name(project):
+    signal = keras.Input((None, 2), name="signal")
+    x = keras.layers.GRU(3)(signal)
+    outputs = [keras.layers.Dense(1, name="pitch")(x), keras.layers.Dense(2, name="mood")(x)]
+    model = keras.Model(signal, outputs)
+    uri, _ = log(project, model, signals(2, 5))
+    made = mlflow.models.get_model_info(uri).signature.outputs.inputs
+    assert [spec.shape for spec in made] == [(-1, 1), (-1, 2)] and all(spec.name for spec in made)
+    x = signals(3, 7)
+    for got, wanted in zip(mlflow.keras.load_model(uri)(x), model(x), strict=True):
+        np.testing.assert_array_equal(got, wanted)
+
+
+def test_an_example_in_a_tuple_is_left_out(project):
+    model = two_inputs_model()
+    x = (signals(2, 5), np.ones((2, 3), "float32"))
+    uri, _ = log(project, model, x)
+    assert mlflow.pyfunc.load_model(uri).input_example is None
+    np.testing.assert_array_equal(mlflow.keras.load_model(uri)(x), model(x))
+
+
+def test_the_model_of_a_version(project):
+    keras.utils.set_random_seed(1)
+    model = sequence_model()
+    model.compile("adam", "mse")  # its slots are not made yet, as of a model that got its weights from a file
+    connect(project, "speech")
+    with open_run(project, "one"):
+        uri = log_model(model, signals(2, 5))
+        registry.register(project, "speech", uri, "loss", 0.5, "min", "same")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loaded = load_version(registry.get_version("speech", "champion"), {})
+    x = signals(2, 7)
+    np.testing.assert_array_equal(loaded.predict(x, verbose=0), model.predict(x, verbose=0))
+
+
+def test_no_code_is_run_from_a_stored_model(project):
+    signal = keras.Input((2,), name="signal")
+    model = keras.Model(signal, keras.layers.Lambda(lambda x: x * 2)(signal))
+    uri, _ = log(project, model, np.ones((1, 2), "float32"))
+    registry.register(project, "speech", uri, "loss", 0.5, "min", "same")
+    with pytest.raises(UserError, match="speech version 1 cannot be loaded: .*unsafe"):
+        load_version(registry.get_version("speech", "champion"), {})
+
+
+def test_a_model_of_texts_is_stored_and_answers(project):
+    text = keras.Input((), dtype="string", name="text")
+    words = keras.layers.StringLookup(vocabulary=["gut", "größer"])(text)
+    model = keras.Model(text, keras.layers.Embedding(3, 2)(words))
+    texts = tf.constant(["größer", "schlecht", "gut"])
+    uri, run = log(project, model, texts[:2])
+    assert "größer" in json.loads(file_of(uri, "serving_input_example.json"))["inputs"]
+    assert "pyfunc" not in mlflow.get_run(run.info.run_id).data.tags
+    np.testing.assert_array_equal(mlflow.keras.load_model(uri)(texts), model(texts))
+    answer = mlflow.pyfunc.load_model(uri).predict(np.array(["größer", "schlecht", "gut"]))
+    np.testing.assert_allclose(answer, model(texts), rtol=1e-6)

@@ -1,0 +1,329 @@
+"""Exports: whole or not at all, checked against the model, and served by a process that knows nothing of us."""
+
+import contextlib
+import os
+import resource
+import subprocess
+import threading
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_dl.errors import UserError
+from keras_dl.pipeline import Pipeline
+from keras_dl.serving.export.export import export
+from keras_dl.serving.export.manifest import read_manifest
+from keras_dl.serving.export.traps import find_traps
+
+
+def build(units=3):
+    keras.utils.set_random_seed(1)
+    signal = keras.Input((None, 2), name="signal")
+    x = keras.layers.Dropout(0.5)(keras.layers.Dense(units)(keras.layers.Dense(units, activation="tanh")(signal)))
+    x = keras.layers.GlobalAveragePooling1D()(x)
+    return keras.Model(signal, keras.layers.Dense(1, name="level")(x))
+
+
+class Level(Pipeline):
+    name = "level"
+
+
+def signals(batch=2, time=5):
+    return np.random.default_rng(time).normal(size=(batch, time, 2)).astype("float32")
+
+
+REQUEST = {"": signals(1)}
+
+
+@pytest.fixture(scope="module")
+def model():
+    return build()
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory, model):
+    """Version 7 of the model; not to be written to."""
+    return export(Level(), model, tmp_path_factory.mktemp("exported") / "saved_models", 7, REQUEST)
+
+
+def left(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() or path.name[0] == ".")
+
+
+# ---------------------------------------------------------------------------- what comes out
+
+
+def test_the_layout_is_that_of_tensorflow_serving(exported):
+    assert exported.parts[-3:] == ("saved_models", "level", "7")
+    assert (exported / "saved_model.pb").is_file() and (exported / "variables" / "variables.index").is_file()
+    assert [path.name for path in exported.parent.iterdir()] == ["7"]
+    assert find_traps(exported) == []
+
+
+@pytest.mark.parametrize("batch, time", [(1, 1), (3, 17)])
+def test_it_answers_as_the_model_does_for_any_batch_and_length(exported, model, batch, time):
+    served = tf.saved_model.load(str(exported)).signatures["serving_default"]
+    x = signals(batch, time)
+    np.testing.assert_allclose(served(signal=x)["level"], model(x, training=False), rtol=1e-5)
+
+
+def test_what_could_be_better_is_told(tmp_path, model, capsys):
+    export(Level(), model, tmp_path, 1, REQUEST)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(
+        "note   serving_default: requests of different lengths are not run together: zeros behind axis 1 of signal "
+        "change level by up to "
+    )
+    assert "mask the raw input (keras.layers.Masking as the first layer)" in line
+
+
+def test_nothing_is_told_of_a_masked_one(tmp_path, capsys):
+    signal = keras.Input((None, 2), name="signal")
+    x = keras.layers.Bidirectional(keras.layers.GRU(2, bias_initializer="ones"))(keras.layers.Masking()(signal))
+    target = export(Level(), keras.Model(signal, x), tmp_path, 1, REQUEST)
+    assert capsys.readouterr().out == ""
+    batching = read_manifest(target)["signatures"]["serving_default"]["batching"]
+    assert (batching["rows_independent"], batching["padded_axes"]) == (True, {"signal": [1]})
+
+
+class TwoWays(Level):
+    """Two signatures, the default one not first in the dictionary nor by name."""
+
+    def signatures(self, model):
+        spec = [tf.TensorSpec([None, None, 2], tf.float32, name="signal")]
+
+        def level(signal):
+            return {"level": model(signal, training=False), "positive": model(signal, training=False) > 0}
+
+        def a_mean(signal):
+            return {"mean": tf.reduce_mean(signal, axis=1)}
+
+        return {"a_mean": (a_mean, spec), "serving_default": (level, spec)}
+
+
+def test_several_signatures_of_which_the_default_stays_the_default(tmp_path, model):
+    loaded = tf.saved_model.load(str(export(TwoWays(), model, tmp_path, 1, REQUEST)))
+    assert {"serving_default", "a_mean"} <= set(loaded.signatures)
+    x = signals(2, 5)
+    default, mean = loaded.signatures["serving_default"], loaded.signatures["a_mean"]
+    assert set(default(signal=x)) == {"level", "positive"}
+    np.testing.assert_allclose(mean(signal=x)["mean"], x.mean(1), rtol=1e-5)
+    np.testing.assert_allclose(default(signal=x)["level"], model(x, training=False), rtol=1e-5)
+
+
+def test_words_and_tables(tmp_path):
+    """Strings go in and out, and a vocabulary travels with the model."""
+    words = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(["no", "yes"], [0, 1]), -1)
+    number = keras.Input((1,), name="number")
+    model = keras.Model(number, keras.layers.Rescaling(10.0)(number))
+    model.words = words
+
+    class Words(Pipeline):
+        name = "words"
+
+        def signatures(self, model):
+            def look_up(word):
+                found = tf.cast(words.lookup(word), tf.float32)
+                return {"number": model(found[:, None])[:, 0], "again": word}
+
+            return {"serving_default": (look_up, [tf.TensorSpec([None], tf.string, name="word")])}
+
+    target = export(Words(), model, tmp_path, 1, {"word": np.array(["yes", "no"], dtype=object)})
+    served = tf.saved_model.load(str(target)).signatures["serving_default"]
+    answer = served(word=tf.constant(["yes", "perhaps"]))
+    assert answer["number"].numpy().tolist() == [10, -10] and answer["again"].numpy().tolist() == [b"yes", b"perhaps"]
+
+
+def test_several_inputs(tmp_path):
+    a, b = keras.Input((None, 1), name="a"), keras.Input((1,), name="b")
+    model = keras.Model([a, b], keras.layers.Add(name="sum")([keras.layers.GlobalAveragePooling1D()(a), b]))
+    request = {"b": np.ones((1, 1)), "a": np.ones((1, 3, 1))}
+    served = tf.saved_model.load(str(export(Level(), model, tmp_path, 1, request))).signatures["serving_default"]
+    answer = served(a=tf.constant([[[1.0], [3.0]]]), b=tf.constant([[10.0]]))
+    assert answer["sum"].numpy().tolist() == [[12.0]]
+    with pytest.raises(UserError, match=r"request\(example\) must give a, b\. Received: $"):
+        export(Level(), model, tmp_path, 2, {"": np.ones((1, 3, 1))})
+
+
+# ---------------------------------------------------------------------------- what is refused, and leaves nothing
+
+
+def test_a_version_is_never_written_twice(exported):
+    target, root = exported, exported.parents[1]
+    before = {path: path.read_bytes() for path in target.rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match="level/7 is there already: a version never changes"):
+        export(Level(), build(4), root, 7, REQUEST)
+    assert {path: path.read_bytes() for path in target.rglob("*") if path.is_file()} == before
+
+
+def test_without_a_default_signature(tmp_path, model):
+    pipeline = Level()
+    pipeline.signatures = lambda model: {"other": (lambda signal: {"level": model(signal)}, [])}
+    with pytest.raises(UserError, match="signatures of level must have 'serving_default'. Received: other"):
+        export(pipeline, model, tmp_path, 1, REQUEST)
+    assert left(tmp_path) == []
+
+
+def test_a_python_operation_cannot_be_served(tmp_path, model):
+    class PythonLevel(Level):
+        def signatures(self, model):
+            def level(signal):
+                (half,) = tf.numpy_function(lambda x: x / 2, [signal], [tf.float32])
+                return {"level": model(tf.reshape(half, tf.shape(signal)))}
+
+            return {"serving_default": (level, [tf.TensorSpec([None, None, 2], tf.float32, name="signal")])}
+
+    with pytest.raises(UserError, match="signature 'serving_default' cannot be served: (Eager)?PyFunc runs Python"):
+        export(PythonLevel(), model, tmp_path, 1, REQUEST)
+    assert left(tmp_path) == []
+
+
+def test_a_python_operation_inside_another_function_is_found(tmp_path, model):
+    class Hidden(Level):
+        def signatures(self, model):
+            @tf.function
+            def half(signal):
+                return tf.py_function(lambda x: x / 2, [signal], tf.float32)
+
+            def level(signal):
+                doubled = tf.cond(tf.size(signal) > 0, lambda: half(signal), lambda: signal)
+                return {"level": model(tf.reshape(doubled, tf.shape(signal)))}
+
+            return {"serving_default": (level, [tf.TensorSpec([None, None, 2], tf.float32, name="signal")])}
+
+    with pytest.raises(UserError, match="cannot be served: EagerPyFunc runs Python"):
+        export(Hidden(), model, tmp_path, 1, REQUEST)
+
+
+def test_an_export_that_answers_otherwise_is_refused(tmp_path, model):
+    """What Python decides while tracing is frozen in the export."""
+
+    class Drifting(Level):
+        def signatures(self, model):
+            def level(signal):
+                return {"level": model(signal) + (0 if tf.executing_eagerly() else 1)}
+
+            return {"serving_default": (level, [tf.TensorSpec([None, None, 2], tf.float32, name="signal")])}
+
+    with pytest.raises(UserError, match="the export answers otherwise than the model: level is"):
+        export(Drifting(), model, tmp_path, 1, REQUEST)
+    assert left(tmp_path) == []
+
+
+def test_other_text_is_another_answer(tmp_path, model):
+    class Deciding(Level):
+        def signatures(self, model):
+            def level(signal):
+                text = "model" if tf.executing_eagerly() else "graph"
+                return {"text": tf.fill([tf.shape(signal)[0]], text), "level": model(signal)}
+
+            return {"serving_default": (level, [tf.TensorSpec([None, None, 2], tf.float32, name="signal")])}
+
+    with pytest.raises(UserError, match="answers otherwise than the model: text is"):
+        export(Deciding(), model, tmp_path, 1, REQUEST)
+
+
+def test_what_the_export_refuses_and_the_model_does_not(tmp_path, model):
+    """A row of zeros at the end: refused in the graph alone, as a kernel does that knows no such shape."""
+
+    class Refusing(Level):
+        def signatures(self, model):
+            def level(signal):
+                if not tf.executing_eagerly():
+                    tf.debugging.assert_none_equal(signal[:, -1], 0.0, message="the last step must not be zero")
+                return {"level": model(signal)}
+
+            return {"serving_default": (level, [tf.TensorSpec([None, None, 2], tf.float32, name="signal")])}
+
+    with pytest.raises(UserError, match=r"cannot answer what the model answers, {'signal': \[3, 5, 2\]}: .*last step"):
+        export(Refusing(), model, tmp_path, 1, REQUEST)
+    assert left(tmp_path) == []
+
+
+def test_a_request_without_rows_may_be_refused(tmp_path):
+    """Recurrent layers do, in a graph."""
+    signal = keras.Input((None, 2), name="signal")
+    model = keras.Model(signal, keras.layers.SimpleRNN(3)(signal))
+    assert export(Level(), model, tmp_path, 1, REQUEST).is_dir()
+
+
+def test_threads_that_export_at_once(tmp_path):
+    signal = keras.Input((2,), name="signal")
+    model = keras.Model(signal, keras.layers.Dense(1, name="level")(signal))
+    outcome = {}
+
+    def run(thread, version):
+        try:
+            outcome[thread] = export(Level(), model, tmp_path, version, {"": np.ones((1, 2))}).name
+        except UserError as error:
+            outcome[thread] = str(error)
+
+    threads = [threading.Thread(target=run, args=(n, version)) for n, version in enumerate((1, 2, 3, 3))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert (outcome[0], outcome[1]) == ("1", "2")
+    assert [outcome[2], outcome[3]].count("3") == 1
+    assert [("is there already" in outcome[n]) for n in (2, 3)].count(True) == 1
+    assert sorted(path.name for path in (tmp_path / "level").iterdir()) == ["1", "2", "3"]
+    assert all(find_traps(path) == [] for path in (tmp_path / "level").iterdir())
+
+
+def test_a_file_in_the_place_of_the_folder(tmp_path, model):
+    (tmp_path / "level").touch()
+    with pytest.raises(UserError, match="cannot write to .*level: "):
+        export(Level(), model, tmp_path, 1, REQUEST)
+    assert (tmp_path / "level").read_text() == ""
+
+
+@contextlib.contextmanager
+def largest_file(size):
+    """In this context no file of this process can grow beyond `size` bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@contextlib.contextmanager
+def small_disk(folder, size):
+    """A file system of `size` bytes in the folder, or a skip where we may not mount one."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    try:
+        mounted = subprocess.run(mount, capture_output=True, text=True)
+    except OSError as error:
+        pytest.skip(f"no mount: {error}")
+    if mounted.returncode:
+        pytest.skip(f"no mount: {mounted.stderr.strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("units, size", [(3, 16), (200, 64)])
+def test_a_full_disk_leaves_nothing(tmp_path, units, size):
+    """In 16 KB the graph does not fit, in 64 KB the weights do not."""
+    folder = tmp_path / "disk"
+    with small_disk(folder, size * 1024):
+        with pytest.raises(UserError, match=r"could not export to .*level/1: .+\. Nothing is left behind") as caught:
+            export(Level(), build(units), folder, 1, REQUEST)
+        assert "\n" not in str(caught.value)
+        assert left(folder) == []
+        assert os.statvfs(folder).f_bfree >= os.statvfs(folder).f_blocks - 4  # empty folders alone
+
+
+def test_a_limit_on_files_leaves_nothing(tmp_path):
+    with (
+        largest_file(20_000),
+        pytest.raises(UserError, match=r"could not export to .*level/1: .*Nothing is left behind"),
+    ):
+        export(Level(), build(100), tmp_path, 1, REQUEST)
+    assert left(tmp_path) == []
+    assert export(Level(), build(100), tmp_path, 1, REQUEST).is_dir()

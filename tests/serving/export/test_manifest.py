@@ -1,0 +1,132 @@
+"""What an export says of itself: where it comes from, what it takes and gives, an example, what may run together."""
+
+import hashlib
+import json
+import subprocess
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_dl.errors import UserError
+from keras_dl.pipeline import Pipeline
+from keras_dl.serving.export.export import export
+from keras_dl.serving.export.manifest import MANIFEST, from_json, json_value, read_manifest
+from keras_dl.serving.server.engine import LoadedModel
+
+REQUEST = {"": np.array([[[0.2, -1.0], [3.0, 1e-7]]], "float32")}
+LINEAGE = {"name": "level", "version": 3, "run_id": "abc", "values": {"rate": 0.1, "cell": "GRU"}, "value": 0.25}
+
+
+class Level(Pipeline):
+    name = "level"
+
+
+@pytest.fixture(scope="module")
+def model():
+    signal = keras.Input((None, 2), name="signal")
+    return keras.Model(signal, keras.layers.Dense(1, name="level")(signal))
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory):
+    pipeline = Level()
+    pipeline.file = tmp_path_factory.mktemp("project") / "level.py"
+    pipeline.file.write_text("# level\n")
+    return pipeline
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory, pipeline, model):
+    return export(pipeline, model, tmp_path_factory.mktemp("saved_models"), 3, REQUEST, LINEAGE)
+
+
+def test_what_it_says(exported):
+    manifest = json.loads((exported / "assets.extra" / "manifest.json").read_text())
+    assert manifest == read_manifest(exported)
+    assert (manifest["format"], manifest["name"], manifest["version"]) == (1, "level", 3)
+    assert manifest["exported"].endswith("+00:00")
+    assert manifest["origin"] == {**LINEAGE, "pipeline": hashlib.sha256(b"# level\n").hexdigest()}
+    (name, signature), = manifest["signatures"].items()  # fmt: skip
+    assert name == "serving_default"
+    assert signature["inputs"] == {"signal": {"dtype": "float32", "shape": [None, None, 2]}}
+    assert signature["outputs"] == {"level": {"dtype": "float32", "shape": [None, None, 1]}}
+
+
+def test_a_layer_of_each_step_alone_may_be_padded_and_its_output_cropped(exported):
+    batching = read_manifest(exported)["signatures"]["serving_default"]["batching"]
+    assert batching == {
+        "rows_independent": True, "padded_axes": {"signal": [1]}, "cropped_axes": {"level": 1}, "why": ""
+    }  # fmt: skip
+
+
+def test_the_example_is_a_request_as_it_stands(exported, model):
+    request = read_manifest(exported)["request"]
+    assert request == {"signal": [[[0.2, -1.0], [3.0, 1e-7]]]}
+    served = LoadedModel("level", 3, exported)
+    (answer,) = served.predict("serving_default", {"signal": np.array(request["signal"], "float32")}).values()
+    np.testing.assert_allclose(answer, model(REQUEST[""]), rtol=1e-5)
+    assert served.manifest == read_manifest(exported)
+
+
+def test_the_commit_of_the_files(exported, tmp_path, model):
+    assert read_manifest(exported)["git_commit"] is None
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=x", "-c", "user.email=x"]
+    pipeline = Level()
+    pipeline.file = tmp_path / "level.py"
+    pipeline.file.touch()
+    for arguments in (["init", "-q"], ["add", "level.py"], ["commit", "-q", "-m", "x"]):
+        subprocess.run([*git, *arguments], check=True)
+    head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
+    target = export(pipeline, model, tmp_path / "saved_models", 1, REQUEST)
+    manifest = read_manifest(target)
+    assert (manifest["git_commit"], manifest["origin"]) == (head, {})
+
+
+def test_a_withdrawn_version_is_not_exported_again(tmp_path, pipeline, model):
+    (tmp_path / "level" / ".withdrawn-3").mkdir(parents=True)
+    with pytest.raises(
+        UserError, match="level version 3 is exported, but withdrawn .* keras-dl promote level 3 brings"
+    ):
+        export(pipeline, model, tmp_path, 3, REQUEST)
+    assert [path.name for path in (tmp_path / "level").iterdir()] == [".withdrawn-3"]
+
+
+@pytest.mark.parametrize("text", [None, "", "{", "[]", "3", '{"format": 2}', "[" * 100_000, b"\xff"])
+def test_a_foreign_or_broken_manifest_is_none(tmp_path, text):
+    (tmp_path / "assets.extra").mkdir()
+    if text is not None:
+        (tmp_path / MANIFEST).write_bytes(text if isinstance(text, bytes) else text.encode())
+    assert read_manifest(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    ("array", "dtype", "value"),
+    [
+        (np.array([[0.2, 3.0]], "float32"), "float32", [[0.2, 3.0]]),
+        (np.array(7, "int64"), "int64", 7),
+        (np.array([True, False]), "bool", [True, False]),
+        (np.array([b"h\xc3\xa4", b"\xff\x00"], object), "string", ["hä", {"b64": "/wA="}]),
+        (np.array([[b"a"], [b"b"]], object), "string", [["a"], ["b"]]),
+        (np.zeros((0, 3), "float32"), "float32", []),
+    ],
+)
+def test_values_go_to_json_and_back(array, dtype, value):
+    assert json_value(array) == value
+    again = from_json(json.loads(json.dumps(value)), dtype)
+    assert again.dtype == array.dtype
+    np.testing.assert_array_equal(again, array.reshape(again.shape))
+
+
+def test_one_text(tmp_path):
+    one = from_json("ä", "string")
+    assert (one.shape, one.item(), tf.constant(one).dtype) == ((), "ä".encode(), tf.string)
+    assert json_value(one) == "ä"
+
+
+def test_an_example_that_is_too_large_is_left_out(tmp_path, model):
+    big = {"": np.random.default_rng(0).normal(size=(1, 60_000, 2)).astype("float32")}
+    target = export(Level(), model, tmp_path, 1, big)
+    assert read_manifest(target)["request"] == {}
+    assert (target / MANIFEST).stat().st_size < 10_000

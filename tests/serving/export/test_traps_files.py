@@ -1,0 +1,109 @@
+"""Folders that are no SavedModel, or that were cut off while they were copied."""
+
+import shutil
+
+import pytest
+import tensorflow as tf
+from google.protobuf import text_format
+from tensorflow.core.protobuf import saved_model_pb2
+
+from keras_dl.errors import UserError
+from keras_dl.serving.export.traps import find_traps, read_graph
+from keras_dl.serving.export.warmup import WARMUP
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    module = tf.Module()
+    module.weight = tf.Variable(tf.ones([1000]))
+    module.y = tf.function(lambda x: {"y": x * module.weight}, input_signature=[tf.TensorSpec([None, 1000], name="x")])
+    folder = tmp_path_factory.mktemp("plain") / "1"
+    tf.saved_model.save(module, str(folder), signatures={"serving_default": module.y})
+    (folder / WARMUP).parent.mkdir()
+    (folder / WARMUP).touch()
+    return folder
+
+
+@pytest.fixture
+def copy(plain, tmp_path):
+    return shutil.copytree(plain, tmp_path / "copy")
+
+
+def found(folder):
+    return [(trap.level, trap.where) for trap in find_traps(folder)]
+
+
+def cut(path, share):
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+
+
+def test_it_is_whole(plain):
+    assert found(plain) == []
+
+
+def test_no_saved_model(tmp_path, plain):
+    with pytest.raises(UserError, match=r"no SavedModel in .*: expected a version's folder, with saved_model.pb$"):
+        find_traps(tmp_path)
+    with pytest.raises(UserError, match=r"no SavedModel in .* There is one in: 1$"):
+        find_traps(plain.parent)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.999])
+def test_a_graph_that_is_cut_off(copy, share):
+    cut(copy / "saved_model.pb", share)
+    with pytest.raises(UserError, match="saved_model.pb (is broken|has no graph with the one tag 'serve')"):
+        find_traps(copy)
+
+
+def test_bytes_that_are_no_graph(copy):
+    (copy / "saved_model.pb").write_bytes(bytes(range(256)) * 10)
+    with pytest.raises(UserError, match="saved_model.pb is broken"):
+        find_traps(copy)
+
+
+def test_a_graph_that_is_not_for_serving(copy):
+    saved = saved_model_pb2.SavedModel.FromString((copy / "saved_model.pb").read_bytes())
+    saved.meta_graphs[0].meta_info_def.tags[:] = ["train"]
+    (copy / "saved_model.pb").write_bytes(saved.SerializeToString())
+    with pytest.raises(UserError, match="has no graph with the one tag 'serve'. Received: train"):
+        find_traps(copy)
+
+
+def test_a_graph_as_text(copy):
+    graph = read_graph(copy)
+    saved = saved_model_pb2.SavedModel.FromString((copy / "saved_model.pb").read_bytes())
+    (copy / "saved_model.pb").unlink()
+    (copy / "saved_model.pbtxt").write_text(text_format.MessageToString(saved))
+    assert read_graph(copy) == graph
+    assert found(copy) == []
+    cut(copy / "saved_model.pbtxt", 0.5)
+    with pytest.raises(UserError, match="saved_model.pbtxt is broken"):
+        find_traps(copy)
+
+
+@pytest.mark.parametrize(
+    ("name", "share", "where"),
+    [
+        ("variables.index", 0.0, "variables/variables.index"),
+        ("variables.index", 0.5, "variables/variables.index"),
+        ("variables.data-00000-of-00001", 0.0, "variables/"),
+        ("variables.data-00000-of-00001", 0.9, "variables/"),
+    ],
+)
+def test_weights_that_are_cut_off(copy, name, share, where):
+    cut(copy / "variables" / name, share)
+    assert found(copy) == [("error", where)]
+
+
+@pytest.mark.parametrize(
+    ("name", "where"), [("variables.index", "variables/"), ("variables.data-00000-of-00001", "variables/")]
+)
+def test_weights_that_are_missing(copy, name, where):
+    (copy / "variables" / name).unlink()
+    assert found(copy) == [("error", where)]
+
+
+def test_no_warm_up_requests(copy):
+    (copy / WARMUP).unlink()
+    assert found(copy) == [("warning", str(WARMUP))]

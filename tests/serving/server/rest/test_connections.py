@@ -1,0 +1,211 @@
+"""Connections that are idle, slow, malformed or many, and a server that goes on."""
+
+import asyncio
+import contextlib
+import re
+import resource
+import socket
+import threading
+import time
+from concurrent.futures import Future
+
+import pytest
+import requests
+
+from keras_dl.serving.server.inference import Inference
+from keras_dl.serving.server.metrics import Metrics
+from keras_dl.serving.server.rest.app import create_app
+from keras_dl.serving.server.rest.connections import raise_file_limit
+from keras_dl.serving.server.rest.limits import Limits
+
+PATH = "/v1/models/hp2:predict"
+REQUEST = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 13\r\n\r\n".encode() + b'{"inputs": 2}'
+
+
+@pytest.fixture(scope="module")
+def strict(inference, running):
+    """The URL of a server of at most 20 connections that gives heads a fifth of a second, and idle ones half."""
+    limits = Limits(head_bytes=5000, head_seconds=0.2, idle_seconds=0.5, unread_seconds=0.3, connections=20)
+    with running(create_app(inference), limits) as url:
+        yield url
+
+
+def connect(url):
+    host, port = url.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), timeout=10)
+
+
+def read_all(connection):
+    pieces = []
+    with contextlib.suppress(ConnectionResetError):
+        while piece := connection.recv(65536):
+            pieces.append(piece)
+    return b"".join(pieces)
+
+
+def serves(url):
+    return requests.post(url + PATH, json={"inputs": 2}, timeout=30).json() == {"outputs": 3.0}
+
+
+def test_a_connection_without_a_request_is_closed(strict):
+    with connect(strict) as connection:
+        assert read_all(connection) == b""
+    with connect(strict) as connection:
+        connection.sendall(REQUEST)
+        assert read_all(connection).endswith(b'{"outputs":3.0}')  # and closed when no other request follows
+    with connect(strict) as connection:
+        connection.sendall(b"\r\n\r\n")
+        assert read_all(connection) == b""
+
+
+@pytest.mark.parametrize("before", [b"", REQUEST])
+def test_slow_headers_are_408(strict, before):
+    with connect(strict) as connection:
+        connection.sendall(before + b"POST /v1/models/hp2:predict HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+        answer = read_all(connection)
+    assert b"HTTP/1.1 408 Request Timeout\r\n" in answer
+    assert answer.endswith(b'{"error": "the headers did not arrive in time"}')
+    assert serves(strict)
+
+
+def test_endless_headers_are_431(strict):
+    with connect(strict) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\n" + b"X: 1234567890\r\n" * 500)
+        answer = read_all(connection)
+    assert answer.startswith(b"HTTP/1.1 431 ") and b"at most 5000 bytes" in answer
+    assert serves(strict)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # TLS
+        b"GET\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"BREW /pot HTTP/1.1\r\n\r\n",
+        b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"CONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"POST /v1/models/hp2:predict HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"GET / HTTP/1.1\r\nX\x00Y: 1\r\n\r\n",
+    ],
+)
+def test_what_is_no_http_is_400_in_json(strict, text):
+    with connect(strict) as connection:
+        connection.sendall(text)
+        answer = read_all(connection)
+    assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert re.search(rb'content-type: application/json\r\n(.*\r\n)*\r\n\{"error": "[^"]+"\}$', answer)
+    assert serves(strict)
+
+
+LARGE = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 20000\r\n\r\n".encode() + b'{"inputs": 2}'.ljust(20000)
+
+
+def test_a_body_does_not_count_as_the_head_behind_it(strict):
+    with connect(strict) as connection:
+        connection.sendall(LARGE + REQUEST[:40])
+        time.sleep(0.05)
+        connection.sendall(REQUEST[40:])
+        assert read_all(connection).count(b'{"outputs":3.0}') == 2
+    with connect(strict) as connection:
+        connection.sendall(LARGE[:-10000])
+        time.sleep(0.05)
+        connection.sendall(LARGE[-10000:] + REQUEST[:40])
+        time.sleep(0.05)
+        connection.sendall(REQUEST[40:])
+        assert read_all(connection).count(b'{"outputs":3.0}') == 2
+
+
+@pytest.mark.parametrize("behind", [REQUEST[:40], b"GET / HTTP/1.1\r\n" + b"X: 1234567890\r\n" * 500, b"\x16\x03"])
+def test_what_is_wrong_behind_a_request_does_not_overtake_its_answer(running, behind):
+    async def app(scope, receive, send):
+        await asyncio.sleep(0.3)
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
+        await send({"type": "http.response.body", "body": b"first"})
+
+    with running(app, Limits(head_bytes=5000, head_seconds=0.1)) as url, connect(url) as connection:
+        connection.sendall(REQUEST)
+        time.sleep(0.05)
+        connection.sendall(behind)
+        answer = read_all(connection)
+    assert answer.startswith(b"HTTP/1.1 200 ") and answer.endswith(b"first") and b"connection: close" in answer
+
+
+def test_requests_in_a_row_on_one_connection(strict):
+    with connect(strict) as connection:
+        connection.sendall(REQUEST * 5)
+        assert read_all(connection).count(b'{"outputs":3.0}') == 5
+
+
+def test_the_longest_idle_connection_makes_room(strict):
+    with contextlib.ExitStack() as stack:
+        first = stack.enter_context(connect(strict))
+        first.sendall(REQUEST)
+        answer = b""
+        while not answer.endswith(b'{"outputs":3.0}'):
+            answer += first.recv(65536)
+        others = [stack.enter_context(connect(strict)) for _ in range(40)]
+        assert read_all(first) == b""
+        others[-1].sendall(REQUEST)
+        assert read_all(others[-1]).endswith(b'{"outputs":3.0}')
+        assert serves(strict)
+
+
+def test_room_is_made_for_each_of_those_that_come_at_once(running):
+    busy = threading.Event()
+
+    async def app(scope, receive, send):
+        busy.set()
+        time.sleep(0.5)  # the loop stands still: those that connect meanwhile are accepted in one go
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body"})
+
+    with running(app, Limits(connections=20)) as url, contextlib.ExitStack() as stack:
+        first = stack.enter_context(connect(url))
+        first.sendall(REQUEST)
+        assert busy.wait(10)
+        others = [stack.enter_context(connect(url)) for _ in range(40)]
+        assert first.recv(65536)
+        for connection in others[:19]:  # 41 less 20, and a few for the order in which they were accepted
+            assert read_all(connection) == b""
+
+
+def test_a_client_that_goes_away_cancels_its_request(store, running, monkeypatch, eventually):
+    inference, answer = Inference(store, Metrics()), Future()
+    monkeypatch.setattr(inference, "submit", lambda *arguments, **options: answer)
+    with running(create_app(inference)) as url:
+        with connect(url) as connection:
+            connection.sendall(REQUEST)
+            time.sleep(0.1)
+            assert not answer.cancelled()
+        assert eventually(answer.cancelled)
+        assert eventually(lambda: b"CANCELLED" in inference.metrics.render())
+    inference.close(5)
+
+
+def test_an_answer_that_nobody_reads_is_given_up(running):
+    given_up = threading.Event()
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for _ in range(3):
+            await send({"type": "http.response.body", "body": bytes(2**24), "more_body": True})
+        given_up.set()
+
+    with running(app, Limits(unread_seconds=0.2)) as url, connect(url) as connection:
+        connection.sendall(REQUEST)
+        assert given_up.wait(20)
+        assert len(read_all(connection)) < 3 * 2**24
+
+
+def test_the_file_limit_is_raised_as_far_as_allowed():
+    before = soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 1000), hard))
+        raise_file_limit()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == (min(hard, 2**16) if hard > 0 else 2**16)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

@@ -1,0 +1,110 @@
+"""Examples in JSON: what TF Serving's util/json_tensor_test.cc says of classify and regress, restated."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from google.protobuf import text_format
+
+from keras_dl.serving.server.rest.codec import read_document
+from keras_dl.serving.server.rest.example_codec import decode_examples, encode_classifications, encode_regressions
+
+
+def decode(body):
+    members = read_document(body.encode() if isinstance(body, str) else json.dumps(body).encode()).members
+    return [tf.train.Example.FromString(example).features.feature for example in decode_examples(members)]
+
+
+def feature(text):
+    return text_format.Parse(text, tf.train.Feature())
+
+
+def refusal(body):
+    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+        decode(body)
+    return caught.value.message
+
+
+def test_examples():
+    examples = decode(
+        {"examples": [{"names": ["foo", "bar"], "ratings": [8.0, 9.0], "age": 20}, {"names": ["baz"], "ratings": 6.0}]}
+    )
+    assert [dict(example) for example in examples] == [
+        {
+            "names": feature('bytes_list { value: ["foo", "bar"] }'),
+            "ratings": feature("float_list { value: [8, 9] }"),
+            "age": feature("int64_list { value: 20 }"),
+        },
+        {"names": feature('bytes_list { value: "baz" }'), "ratings": feature("float_list { value: 6 }")},
+    ]
+
+
+def test_context_kinds_and_base64():
+    first, second, third = decode(
+        """{
+        "signature_name": "custom", "context": {"query": "pizza", "location": ["sfo"]},
+        "examples": [
+            {"names": ["foo", "bar"], "ratings": [8.0, 9.0, NaN, Infinity], "age": 20},
+            {"names": ["baz", {"b64": "aGVsbG8="}], "ratings": 6.0, "intboolmix": [1, true, false]},
+            {"names": "bar", "ratings": -Infinity, "query": "soup", "empty": []}
+        ]}"""
+    )
+    assert first["query"] == feature('bytes_list { value: "pizza" }')
+    assert first["location"] == feature('bytes_list { value: "sfo" }')
+    np.testing.assert_array_equal(first["ratings"].float_list.value, [8, 9, np.nan, np.inf])
+    assert second["names"] == feature('bytes_list { value: ["baz", "hello"] }')
+    assert second["intboolmix"] == feature("int64_list { value: [1, 1, 0] }")
+    assert third["ratings"] == feature("float_list { value: -inf }")
+    assert third["query"] == feature('bytes_list { value: "soup" }')  # an example goes before the context
+    assert third["empty"] == feature("")
+
+
+def test_the_ends_of_number_types():
+    (example,) = decode(
+        '{"examples": [{"i": [-9223372036854775808, 9223372036854775807], "f": [1e300, -1e300, 1e-300]}]}'
+    )
+    assert list(example["i"].int64_list.value) == [-(2**63), 2**63 - 1]
+    assert list(example["f"].float_list.value) == [np.inf, -np.inf, 0]
+
+
+@pytest.mark.parametrize(
+    "body, message",
+    [
+        ("", "document is empty"),
+        ({"signature_name": [10]}, "must be a string value"),
+        ([{"signature_name": "hello"}], "Is not object"),
+        ({"context": [{"a": 1}]}, "Example must be JSON object but got JSON Array"),
+        ({"signature_name": "hello"}, "When method is classify, key 'examples' is expected and was not found"),
+        ({"examples": {"names": [10, 20]}}, "Expecting 'examples' value to be an list/array"),
+        ({"examples": []}, "'examples' value is an empty array"),
+        ({"examples": [10]}, "Example must be JSON object but got JSON Number"),
+        ({"examples": [{"names": [10, None]}]}, "Feature: names has element with unexpected JSON type: Null"),
+        ({"examples": [{"names": [[10, 20]]}]}, "Feature: names has element with unexpected JSON type: Array"),
+        ({"examples": [{"names": {"a": 1}}]}, "Feature: names has element with unexpected JSON type: Object"),
+        ({"examples": [{"names": {"b64": 1}}]}, "Feature: names has element with unexpected JSON type: Object"),
+        ({"examples": [{"names": {"b64": "$"}}]}, "Unable to base64 decode"),
+        ({"examples": [{"names": [10, "abc"]}]}, "Unexpected element type in feature: names expecting type: int64"),
+        ({"examples": [{"names": ["abc", 10]}]}, "Unexpected element type in feature: names expecting type: bytes"),
+        ({"examples": [{"names": [1.0, 10]}]}, "Unexpected element type in feature: names expecting type: float"),
+        ({"examples": [{"names": [1.5, True]}]}, "Unexpected element type in feature: names expecting type: float"),
+        (
+            '{"examples": [{"names": [20, 18446744073709551603]}]}',
+            "names has uint64_t element. Only int64_t is supported.",
+        ),
+    ],
+)
+def test_refusals_in_tf_servings_words(body, message):
+    assert message in refusal(body)
+
+
+def test_classifications():
+    results = [[(b"a", np.float32(0.2)), (b"b\xff", np.float32(3))], [(b"", np.float32(1e30))]]
+    assert encode_classifications(results) == b'{"results":[[["a",0.2],["b\xef\xbf\xbd",3.0]],[["",1e+30]]]}'
+    results = [[(b"a", np.float32("nan")), (b"b", np.float32(0.2))]]
+    assert encode_classifications(results) == b'{"results":[[["a",NaN],["b",0.2]]]}'
+
+
+def test_regressions():
+    assert encode_regressions(np.float32([0.2, 3])) == b'{"results":[0.2,3.0]}'
+    assert encode_regressions(np.float32([np.inf, 0.2])) == b'{"results":[Infinity,0.2]}'

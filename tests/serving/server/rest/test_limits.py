@@ -1,0 +1,198 @@
+"""Bodies that are too large, compressed, slow, or broken off: the right status, and the server goes on."""
+
+import asyncio
+import gzip
+import json
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import requests
+
+from keras_dl.serving.server.rest.app import create_app
+from keras_dl.serving.server.rest.codec import read_document
+from keras_dl.serving.server.rest.limits import Limits
+
+PATH = "/v1/models/hp2:predict"
+BODY = json.dumps({"inputs": [2.0, 3.0]}).encode()
+
+
+@pytest.fixture(scope="module")
+def strict(inference, running):
+    """The URL of a server that waits a fifth of a second for the next piece of a body and a second for all."""
+    limits = Limits(body_bytes=1000, inflated_bytes=2000, body_seconds=1.0, pause_seconds=0.2)
+    with running(create_app(inference, limits), limits) as url:
+        yield url
+
+
+def post(url, body, **headers):
+    return requests.post(url + PATH, data=body, headers=headers, timeout=30)
+
+
+def serves(url):
+    return post(url, BODY).json() == {"outputs": [3.0, 3.5]}
+
+
+def connect(url):
+    host, port = url.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), timeout=10)
+
+
+def head(length):
+    return f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n".encode()
+
+
+def read_all(connection):
+    """Everything until the server closes the connection."""
+    pieces = []
+    while piece := connection.recv(65536):
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_body_over_the_limit_is_413(strict, chunked):
+    body = b'{"instances": [' + b" " * 10_000 + b"1]}"
+    response = post(strict, iter([body[:5000], body[5000:]]) if chunked else body)
+    assert response.status_code == 413
+    assert response.json() == {"error": f"expected a body of at most 1000 bytes and received {len(body)}"}
+    assert post(strict, body[-10:]).status_code == 400
+
+
+def test_gzip(strict):
+    assert post(strict, gzip.compress(BODY), **{"Content-Encoding": "gzip"}).json() == {"outputs": [3.0, 3.5]}
+    largest = BODY + b" " * (2000 - len(BODY))
+    assert post(strict, gzip.compress(largest), **{"Content-Encoding": "gzip"}).status_code == 200
+
+
+def test_a_body_that_inflates_beyond_the_limit_is_413(strict):
+    for size in (2001, 600_000):  # the larger one is a few hundred bytes on the way
+        response = post(strict, gzip.compress(BODY + b" " * (size - len(BODY))), **{"Content-Encoding": "x-gzip"})
+        assert response.status_code == 413
+        assert response.json() == {"error": "expected a body of at most 2000 bytes when inflated and received more"}
+
+
+@pytest.mark.parametrize("body", [b"", BODY, gzip.compress(BODY, mtime=0)[:-4], b"\x1f\x8b" + b"x" * 40])
+def test_what_is_no_gzip_is_no_body(strict, body):
+    response = post(strict, body, **{"Content-Encoding": "gzip"})
+    assert (response.status_code, response.json()) == (400, {"error": "JSON Parse error: The document is empty"})
+
+
+def test_nesting_over_the_limit_is_400(inference, running):
+    with running(create_app(inference, Limits(nesting=1100))) as url:
+        assert "Missing 'inputs'" in post(url, b'{"a": ' + b"[" * 1090 + b"]" * 1090 + b"}").json()["error"]
+        response = post(url, b'{"a": ' + b"[" * 1200 + b"]" * 1200 + b"}")
+    assert response.status_code == 400 and "Nested deeper than 1100 levels" in response.json()["error"]
+
+
+@pytest.mark.parametrize("sent", [b"", b'{"inputs":'])
+def test_a_sender_that_stops_is_408(strict, sent):
+    with connect(strict) as connection:
+        connection.sendall(head(100) + sent)
+        answer = read_all(connection)
+    assert answer.startswith(b"HTTP/1.1 408 ") and b"connection: close" in answer.lower()
+    assert answer.endswith(b'{"error": "the body did not arrive in time"}')
+    assert serves(strict)
+
+
+def test_a_sender_that_drips_is_408(strict):
+    with connect(strict) as connection:
+        connection.sendall(head(100))
+        connection.settimeout(0.1)
+        answer = b""
+        for _ in range(90):  # a byte in a tenth of a second never pauses too long
+            try:
+                connection.sendall(b" ")
+                answer += connection.recv(65536)
+            except TimeoutError:
+                continue
+            break
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert serves(strict)
+
+
+def test_bodies_beyond_the_memory_for_all_are_503(inference, running):
+    limits = Limits(held_bytes=1000)
+    with running(create_app(inference, limits), limits) as url:
+        with connect(url) as first:
+            first.sendall(head(950) + BODY + b" " * (949 - len(BODY)))
+            for body, headers in ((b" " * 100, {}), (gzip.compress(b" " * 10_000), {"Content-Encoding": "gzip"})):
+                while (response := post(url, body, **headers)).status_code == 400:  # the first is not there yet
+                    pass
+                assert response.status_code == 503 and response.headers["Retry-After"] == "1"
+                assert "1000 bytes are being answered" in response.json()["error"]
+            first.sendall(b" ")
+            answer = b""
+            while not answer.endswith(b'{"outputs":[3.0,3.5]}'):
+                answer += (piece := first.recv(65536))
+                assert piece
+        for _ in range(3):  # what was held is given back, by those that were refused too
+            assert post(url, BODY + b" " * (900 - len(BODY))).status_code == 200
+
+
+def test_large_bodies_are_read_by_two_threads(inference, running, monkeypatch):
+    threads, at_once, most = threading.Lock(), [], []
+
+    def read(*arguments):
+        with threads:
+            at_once.append(1)
+            most.append(len(at_once))
+        time.sleep(0.05)
+        with threads:
+            at_once.pop()
+        return read_document(*arguments)
+
+    monkeypatch.setattr("keras_dl.serving.server.rest.app.read_document", read)
+    body = gzip.compress(BODY + b" " * 2**19)
+    with running(create_app(inference)) as url, ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: post(url, body, **{"Content-Encoding": "gzip"}).status_code, range(8)))
+    assert answers == [200] * 8 and max(most) <= 2
+
+
+@pytest.mark.parametrize("size", [2**18, 2**18 + 1, 2**20])
+def test_large_gzip_is_inflated_whole(inference, running, size):
+    limits = Limits(inflated_bytes=2**20)
+    with running(create_app(inference, limits), limits) as url:
+        body = gzip.compress(BODY + b" " * (size - len(BODY)))
+        assert post(url, body, **{"Content-Encoding": "gzip"}).json() == {"outputs": [3.0, 3.5]}
+        assert post(url, body[:-1], **{"Content-Encoding": "gzip"}).status_code == 400
+
+
+def test_a_body_has_little_time_while_the_server_ends(inference, running, monkeypatch):
+    monkeypatch.setattr("keras_dl.serving.server.rest.limits._DRAIN_SECONDS", 0.1)
+    app = create_app(inference)
+    with running(app) as url, connect(url) as connection:
+        app.state.draining = True
+        connection.sendall(head(100) + b"{")
+        assert read_all(connection).startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_request_that_is_cut_off_at_the_end_is_told_so_in_json(inference):
+    app = create_app(inference)
+    app.state.draining = True
+    sent = []
+
+    async def ask():
+        async def receive():
+            await asyncio.Event().wait()
+
+        async def send(message):
+            sent.append(message)
+
+        scope = {"type": "http", "method": "POST", "path": PATH, "raw_path": PATH.encode(), "query_string": b""}
+        task = asyncio.create_task(app(scope | {"headers": []}, receive, send))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        await task
+
+    asyncio.run(ask())
+    assert sent[0]["status"] == 503 and json.loads(sent[1]["body"]) == {"error": "the server is about to end"}
+
+
+def test_a_sender_that_goes_away(strict):
+    for _ in range(5):
+        with connect(strict) as connection:
+            connection.sendall(head(100) + b"{")
+    assert serves(strict)

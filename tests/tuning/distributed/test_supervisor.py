@@ -1,0 +1,168 @@
+"""The supervisor over real processes, which do not train."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from keras_dl.errors import UserError
+from keras_dl.tuning.distributed.supervisor import Supervisor
+
+# A worker that is well: it holds the line, gets a trial, and runs it for ever.
+STEADY = "lifeline.hold(); lifeline.tell_begun(); print('begun', flush=True); time.sleep(600)"
+
+
+def command(script):
+    return [sys.executable, "-c", f"import os, signal, sys, time; from keras_dl.tuning import lifeline; {script}"]
+
+
+@pytest.fixture
+def start(tmp_path):
+    """start(script): a supervisor of one worker that runs it, not entered yet."""
+    return lambda script, names=("w",), **options: Supervisor(command(script), list(names), tmp_path, **options)
+
+
+def until(condition, supervisor=None, seconds=15):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        if supervisor:
+            supervisor.check()
+        time.sleep(0.02)
+
+
+def alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_workers_that_finish_are_done(start, tmp_path, capfd):
+    with start("print('my name is', sys.argv[2])", ["a", "b"]) as supervisor:
+        supervisor.wait()
+    assert not supervisor.running
+    assert (tmp_path / "a.log").read_text() == "my name is a\n"
+    assert (tmp_path / "b.log").read_text() == "my name is b\n"
+    assert capfd.readouterr() == ("", "")
+
+
+def test_each_worker_is_bound_to_its_cores(start, tmp_path):
+    there = sorted(os.sched_getaffinity(0))
+    script = "time.sleep(0.3); print(sorted(os.sched_getaffinity(0)))"
+    with start(script, ["a", "b"]) as supervisor:
+        supervisor.wait()
+    bound = [json.loads((tmp_path / f"{name}.log").read_text()) for name in "ab"]
+    assert sum(bound, []) == (there if len(there) > 1 else there * 2)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])
+def test_a_worker_that_dies_is_started_again_under_its_name_and_told_why(start, tmp_path, number, capfd):
+    script = "died = os.environ.get('KERAS_DL_DIED'); print(sys.argv[2], died, flush=True); died or time.sleep(600)"
+    with start(script) as supervisor:
+        until(lambda: "w None" in (tmp_path / "w.log").read_text(), supervisor)
+        os.kill(supervisor._workers[0].process.pid, number)
+        supervisor.wait()
+    crash = "true" if number == signal.SIGSEGV else "false"
+    reason = f"signal {int(number)} ({number.name})"
+    assert f'w {{"reason": "{reason}", "crash": {crash}}}' in (tmp_path / "w.log").read_text()
+    assert f"w died: {reason}. Started again" in capfd.readouterr().err
+
+
+def test_a_worker_that_crashes_before_any_trial_is_given_up_with_its_last_lines(start, tmp_path, capfd):
+    gone = []
+    script = "print('loading'); raise ImportError('no module numpyy')"
+    with start(script, gone=gone.append) as supervisor:
+        with pytest.raises(UserError, match="no worker is left. w: it died 3 times .* exit status 1.*no module numpyy"):
+            supervisor.wait()
+    assert gone == ["w"]
+    assert (tmp_path / "w.log").read_text().count("loading") == 3
+
+
+def test_a_worker_that_refuses_is_not_started_again(start, tmp_path):
+    script = "print('keras-dl: the chief has keras_dl 2', file=sys.stderr); sys.exit(2)"
+    with start(script) as supervisor:
+        with pytest.raises(UserError, match="w: the chief has keras_dl 2$"):
+            supervisor.wait()
+    assert (tmp_path / "w.log").read_text().count("keras-dl") == 1
+
+
+def test_a_worker_that_gets_trials_between_its_crashes_goes_on(start, tmp_path):
+    script = "print('again', flush=True); lifeline.tell_begun(); os.abort()"
+    with start(script) as supervisor:
+        until(lambda: (tmp_path / "w.log").read_text().count("again") > 5, supervisor)
+        assert supervisor.running
+
+
+def test_kills_from_outside_are_endured_longer(start, tmp_path):
+    with start("print('again', flush=True); os.kill(os.getpid(), signal.SIGKILL)") as supervisor:
+        with pytest.raises(UserError, match="it died 20 times before any trial, the last time of signal 9"):
+            supervisor.wait()
+
+
+def test_running_out_of_memory_counts_as_a_crash(start, monkeypatch):
+    counts = iter(range(100))
+    monkeypatch.setattr("keras_dl.tuning.distributed.supervisor._out_of_memory", lambda: next(counts))
+    with start("os.kill(os.getpid(), signal.SIGKILL)") as supervisor:
+        with pytest.raises(UserError, match=r"it died 3 times .* signal 9 \(SIGKILL\), out of memory"):
+            supervisor.wait()
+
+
+def test_others_go_on_when_one_is_given_up(start):
+    with start("sys.exit(2 if sys.argv[2] == 'a' else 0)", ["a", "b"]) as supervisor:
+        supervisor.wait()
+
+
+def test_workers_are_stopped_when_the_search_is(start, tmp_path):
+    def handled():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        with start(STEADY, ["a", "b"]) as supervisor:
+            until(lambda: all("begun" in (tmp_path / f"{name}.log").read_text() for name in "ab"), supervisor)
+            pids = [worker.process.pid for worker in supervisor._workers]
+            began = time.monotonic()
+            handled()
+    assert time.monotonic() - began < 8
+    assert not any(alive(pid) for pid in pids)
+
+
+def test_a_worker_that_does_not_stop_is_killed(start, tmp_path, monkeypatch):
+    monkeypatch.setattr("keras_dl.tuning.distributed.supervisor.STOP", 0.3)
+    with pytest.raises(KeyboardInterrupt):
+        with start("signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)") as one:
+            until(lambda: "deaf" in (tmp_path / "w.log").read_text(), one)
+            raise KeyboardInterrupt
+    assert one._workers[0].process.returncode == -signal.SIGKILL
+
+
+def test_workers_end_within_a_second_when_the_supervisor_is_killed(tmp_path):
+    script = f"""
+import sys, time
+from pathlib import Path
+from keras_dl.tuning.distributed.supervisor import Supervisor
+with Supervisor({command(STEADY)!r}, ["a", "b"], Path({str(tmp_path)!r})) as supervisor:
+    print(*(worker.process.pid for worker in supervisor._workers), flush=True)
+    supervisor.wait()
+"""
+    supervisor = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    pids = [int(pid) for pid in supervisor.stdout.readline().split()]
+    until(lambda: all("begun" in (tmp_path / f"{name}.log").read_text() for name in "ab"))
+    assert all(alive(pid) for pid in pids)
+    supervisor.kill()
+    supervisor.wait()
+    until(lambda: not any(running(pid) for pid in pids), seconds=1)
+
+
+def running(pid):
+    """Whether a process lives; one that nobody has asked for its status yet does not."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

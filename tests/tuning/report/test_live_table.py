@@ -1,0 +1,272 @@
+"""What the table of a search knows, and what it writes to a log file."""
+
+import io
+import re
+import threading
+from types import SimpleNamespace
+
+import keras_tuner as kt
+import pytest
+import rich.console
+from keras_tuner.src.engine.trial import Trial
+
+from keras_dl.tuning.report import live_table
+from keras_dl.tuning.report.live_table import SearchTable
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The time in seconds, to be set by hand."""
+    clock = SimpleNamespace(now=100.0)
+    monkeypatch.setattr(live_table, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    return clock
+
+
+def trial(number=1, status="RUNNING", score=None, message=None, curve=(), seconds=None, **values):
+    """A trial of Keras Tuner, which counts from 0."""
+    hp = kt.HyperParameters()
+    hp.values = values or {"units": 16, "rate": 0.01}
+    made = Trial(hp, f"{number - 1:02d}", status, message)
+    made.score = score
+    for step, value in enumerate(curve):
+        made.metrics.update("val_loss", value, step)
+    if seconds is not None:
+        made.metrics.update("seconds", seconds)
+    return made
+
+
+def table(direction="min", trials=3, epochs=2, workers=1):
+    console = rich.console.Console(force_terminal=False, file=io.StringIO(), width=120)
+    return SearchTable("val_loss", direction, trials, epochs, console, workers)
+
+
+def run(table, clock, number, score, seconds, worker=None, **values):
+    """One trial of two epochs; the second one's objective is `score`."""
+    one = trial(number, **values)
+    table.begin(one, worker)
+    clock.now += seconds / 2
+    table.epoch(one.trial_id, 1, 0.9)
+    clock.now += seconds / 2
+    table.epoch(one.trial_id, 2, score)
+    one.status, one.score = "COMPLETED", score
+    table.end(one)
+
+
+def last(table):
+    return list(table.rows.values())[-1]
+
+
+def test_a_row_says_what_became_of_a_trial(clock):
+    shown = table()
+    run(shown, clock, 1, 0.5, seconds=10, units=8, rate=0.1)
+    row = shown.rows["00"]
+    assert (row.number, row.values, row.state) == (1, {"units": 8, "rate": 0.1}, "completed")
+    assert (row.score, row.best, row.seconds) == (0.5, 0.5, 10)
+
+
+@pytest.mark.parametrize("direction, best", [("min", [0.5, 0.5, 0.2]), ("max", [0.5, 0.7, 0.7])])
+def test_the_best_so_far(clock, direction, best):
+    shown = table(direction)
+    for number, score in enumerate((0.5, 0.7, 0.2), start=1):
+        run(shown, clock, number, score, seconds=2)
+    assert [row.best for row in shown.rows.values()] == best and shown.best == best[-1]
+
+
+@pytest.mark.parametrize("direction, best", [("min", [0.9, 0.4, 0.4]), ("max", [0.9, 0.9, 0.9])])
+def test_while_a_trial_runs_its_best_epoch_is_shown(clock, direction, best):
+    shown = table(direction, epochs=3)
+    shown.begin(trial())
+    assert (last(shown).state, last(shown).score) == ("running", None)
+    seen = []
+    for epoch, value in enumerate((0.9, 0.4, 0.6), start=1):
+        shown.epoch("00", epoch, value)
+        seen.append(last(shown).score)
+        assert last(shown).state == f"epoch {epoch}/3"
+    assert seen == best
+    assert shown.best is None  # only finished trials count there
+
+
+def test_no_number_is_never_the_best(clock):
+    shown = table()
+    shown.begin(trial())
+    for epoch, value in enumerate((float("nan"), 0.4, float("nan"), None), start=1):
+        shown.epoch("00", epoch, value)
+    assert last(shown).score == 0.4
+
+
+def test_a_failed_trial_has_no_score_and_its_reason_is_told(clock):
+    shown = table()
+    run(shown, clock, 1, 0.5, seconds=2)
+    shown.begin(trial(2))
+    shown.epoch("01", 1, 0.1)
+    message = "Traceback (most recent call last):\n  ...\nFailedTrialError: [loss] is nan in epoch 2\n"
+    shown.end(trial(2, "FAILED", 0.1, message))
+    assert (last(shown).state, last(shown).score, last(shown).best) == ("failed", None, 0.5)
+    assert shown.console.file.getvalue() == "trial 2 failed: FailedTrialError: [loss] is nan in epoch 2\n"
+
+
+def test_trials_of_several_workers_are_kept_apart(clock):
+    shown = table(trials=4)
+    shown.begin(trial(1), "a")
+    assert not shown.several
+    shown.begin(trial(2), "b")
+    assert shown.several
+    shown.epoch("00", 1, 0.7)
+    shown.epoch("01", 1, 0.6)
+    shown.epoch("00", 2, 0.5)
+    assert [(row.state, row.score) for row in shown.rows.values()] == [("epoch 2/2", 0.5), ("epoch 1/2", 0.6)]
+    shown.end(trial(1, "COMPLETED", 0.5))
+    assert [row.state for row in shown.rows.values()] == ["completed", "epoch 1/2"]
+
+
+def test_a_trial_that_goes_on_begins_at_its_epoch_and_keeps_its_time(clock):
+    shown = table(epochs=5)
+    shown.begin(trial(1, curve=(0.9, 0.4, 0.6), seconds=30.0))
+    assert (last(shown).state, last(shown).score) == ("epoch 3/5", 0.4)
+    clock.now += 20
+    shown.end(trial(1, "COMPLETED", 0.4))
+    assert last(shown).seconds == 50
+
+
+def test_a_worker_that_comes_again_finds_its_row(clock):
+    shown = table()
+    shown.begin(trial(1), "a")
+    clock.now += 7
+    shown.begin(trial(1, curve=(0.9,)), "a")
+    assert len(shown.rows) == 1 and last(shown).state == "epoch 1/2"
+    clock.now += 3
+    shown.end(trial(1, "COMPLETED", 0.4))
+    assert last(shown).seconds == 10
+
+
+def test_the_seconds_of_the_oracle_count_if_it_has_them(clock):
+    shown = table()
+    shown.begin(trial(1))
+    clock.now += 3
+    shown.end(trial(1, "COMPLETED", 0.4, seconds=44.0))
+    assert last(shown).seconds == 44
+
+
+def test_the_epochs_of_hyperband_are_those_of_the_trial(clock):
+    shown = table(epochs=9)
+    shown.begin(trial(1, units=8, **{"tuner/epochs": 3}))
+    shown.epoch("00", 1, 0.5)
+    assert last(shown).state == "epoch 1/3" and last(shown).values == {"units": 8}
+
+
+def test_the_time_left(clock):
+    shown = table(trials=4)
+    assert shown.left() is None
+    run(shown, clock, 1, 0.5, seconds=10)
+    assert shown.left() == 30
+    run(shown, clock, 2, 0.5, seconds=20)
+    assert shown.left() == 30  # two trials of 15 on average
+    shown.begin(trial(3))
+    assert shown.left() == 30
+    clock.now += 6
+    assert shown.left() == 24
+    clock.now += 60  # longer than the mean: never less than what the waiting ones need
+    assert shown.left() == 15
+    clock.now += 12
+    shown.end(trial(3, "COMPLETED", 0.5))
+    assert shown.left() == pytest.approx((10 + 20 + 78) / 3)
+    run(shown, clock, 4, 0.5, seconds=1)
+    assert shown.left() == 0
+
+
+def test_the_time_left_of_several_workers(clock):
+    shown = table(trials=6)
+    shown.begin(trial(1), "a")
+    shown.begin(trial(2), "b")
+    clock.now += 10
+    shown.end(trial(1, "COMPLETED", 0.5))
+    assert shown.left() == 20  # b is about to end; four trials wait for two workers
+    shown.begin(trial(3), "a")
+    shown.end(trial(2, "COMPLETED", 0.5))
+    shown.begin(trial(4), "b")
+    assert shown.left() == 20
+    clock.now += 4
+    assert shown.left() == 16
+
+
+def test_a_worker_that_stays_away_is_counted_out(clock):
+    shown = table(trials=4)
+    shown.begin(trial(1), "a")
+    shown.begin(trial(2), "b")
+    clock.now += 10
+    shown.end(trial(1, "COMPLETED", 0.5))
+    shown.end(trial(2, "COMPLETED", 0.5))
+    clock.now += 6
+    shown.begin(trial(3), "a")
+    clock.now += 1
+    assert shown.left() == 10  # b will take trial 4
+    clock.now += 4
+    assert shown.left() == 15  # or not: it waits for a
+
+
+def test_trials_of_an_earlier_process(clock):
+    shown = table(trials=5)
+    earlier = [trial(1, "COMPLETED", 0.3), trial(2, "FAILED"), trial(3, curve=(0.8,), status="RUNNING")]
+    shown.resume(earlier)
+    assert [row.state for row in shown.rows.values()] == ["completed", "failed", "epoch 1/2"]
+    assert shown.best == 0.3 and shown.left() is None  # nobody knows how long they took
+    shown.epoch("02", 2, 0.2)  # its worker did not notice that this process is another one
+    clock.now += 4
+    shown.end(trial(3, "COMPLETED", 0.2))
+    run(shown, clock, 4, 0.5, seconds=8)
+    assert shown.seconds == [4, 8] and last(shown).number == 4
+
+
+def test_trials_of_an_earlier_process_count_for_the_time_if_theirs_is_known(clock):
+    shown = table(trials=3)
+    shown.resume([trial(1, "COMPLETED", 0.3, seconds=60.0)])
+    assert shown.rows["00"].seconds == 60 and shown.left() == 120
+
+
+def test_many_threads_may_tell_it_at_once():
+    shown = table(trials=400)
+
+    def worker(first):
+        for number in range(first, 401, 8):
+            shown.begin(trial(number), str(first))
+            for epoch in range(1, 6):
+                shown.epoch(f"{number - 1:02d}", epoch, 1 / (number + epoch))
+
+    threads = [threading.Thread(target=worker, args=(first,)) for first in range(1, 9)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(shown.rows) == 400
+    assert all(row.score == 1 / (row.number + 5) and row.state == "epoch 5/2" for row in shown.rows.values())
+
+
+def test_in_a_log_file_there_is_a_line_a_trial(clock, capsys):
+    with table() as shown:
+        run(shown, clock, 1, 0.123456, seconds=70, units=8, rate=0.001, cell="lstm")
+        assert len(capsys.readouterr().out.splitlines()) == 2
+        run(shown, clock, 2, 0.5, seconds=10, units=16, rate=0.012345, cell="gru")
+        (line,) = capsys.readouterr().out.splitlines()
+    assert line.split() == ["2/3", "16", "0.01235", "gru", "0.5", "0.1235", "0:10", "completed", "0:40"]
+    assert "\x1b" not in line and shown.console.file.getvalue() == ""
+
+
+def test_the_columns_of_a_log_file_stand_below_their_names(clock, capsys):
+    with table() as shown:
+        run(shown, clock, 1, 0.5, seconds=3700, units=8)
+    names, line = capsys.readouterr().out.splitlines()
+    assert re.split(r"\s{2,}", names.strip()) == [
+        "trial", "units", "val_loss", "best so far", "time", "state", "time left"
+    ]  # fmt: skip
+    assert line.split() == ["1/3", "8", "0.5", "0.5", "1:01:40", "completed", "2:03:20"]
+    assert [match.end() for match in re.finditer(r"\S+(?: \S+)*", names)] == [
+        match.end() for match in re.finditer(r"\S+", line)
+    ]
+
+
+def test_a_log_file_names_the_workers_if_several_are_expected(clock, capsys):
+    with table(workers=2) as shown:
+        run(shown, clock, 1, 0.5, seconds=10, worker="worker-2", units=8)
+    names, line = capsys.readouterr().out.splitlines()
+    assert names.split()[-4:] == ["state", "worker", "time", "left"]
+    assert line.split() == ["1/3", "8", "0.5", "0.5", "0:10", "completed", "worker-2", "0:20"]
