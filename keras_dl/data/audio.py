@@ -5,7 +5,7 @@ import warnings
 
 import numpy as np
 
-from keras_dl.errors import UserError
+from keras_dl.errors import UserError, reason_of
 
 # From here on the size of a file says that whoever wrote it to a pipe did not know it.
 UNKNOWN = 0x7FFFF000
@@ -36,8 +36,7 @@ def decode_wav(content: bytes, name: str) -> tuple[np.ndarray, int]:
                 warnings.filterwarnings("error", message="Reached EOF prematurely", category=wavfile.WavFileWarning)
             rate, samples = wavfile.read(io.BytesIO(content))
     except Exception as error:  # SciPy raises whatever a broken header leads it to
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"{name} is no WAV file that can be read: {reason}") from error
+        raise UserError(f"{name} is no WAV file that can be read: {reason_of(error)}") from error
     if not samples.size or rate < 1:
         raise UserError(f"{name} holds no sound: {len(samples)} samples at {rate} Hz")
     samples = samples.reshape(len(samples), -1)

@@ -6,7 +6,7 @@ import sys
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download import downloader
 
-from keras_dl.errors import UserError
+from keras_dl.errors import UserError, reason_of
 
 # TFDS' own 10 keep whoever has no network waiting for minutes; these last seconds.
 downloader.MAX_RETRIES = 5
@@ -31,7 +31,7 @@ def find(name: str, **options) -> tfds.core.DatasetBuilder:
     try:
         return tfds.builder(short, **options)
     except (ValueError, AssertionError, ImportError) as error:  # no such set, or version; a set of Hugging Face
-        raise UserError(f"TensorFlow Datasets has no {short!r}: {_first_line(error)}") from error
+        raise UserError(f"TensorFlow Datasets has no {short!r}: {reason_of(error)}") from error
 
 
 def prepare(builder: tfds.core.DatasetBuilder, name: str) -> tfds.core.DatasetBuilder:
@@ -59,7 +59,7 @@ def prepare(builder: tfds.core.DatasetBuilder, name: str) -> tfds.core.DatasetBu
             )
         raise UserError(
             f"the data set {name!r} is not on this machine and could not be prepared "
-            f"({type(error).__name__}: {_first_line(error)}){help}"
+            f"({type(error).__name__}: {reason_of(error)}){help}"
         ) from error
     return builder
 
@@ -98,7 +98,3 @@ def parts(names: set[str]) -> tuple[str, str, str]:
     if "test" in names:
         return "train[:85%]", "train[85%:]", "test"
     return "train[:70%]", "train[70%:85%]", "train[85%:]"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

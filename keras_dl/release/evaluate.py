@@ -4,7 +4,7 @@ from pathlib import Path
 
 import keras
 
-from keras_dl.errors import UserError
+from keras_dl.errors import UserError, reason_of
 from keras_dl.pipeline import Pipeline, space
 from keras_dl.release import registry
 from keras_dl.release.models import load_version
@@ -36,8 +36,7 @@ def load_trained(pipeline: Pipeline, which: str, values: dict, settings: Setting
         try:
             model = keras.saving.load_model(which, custom_objects=pipeline.custom_objects)
         except (TypeError, ValueError, KeyError, OSError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise UserError(f"{which} is no .keras model that can be loaded: {reason}") from error
+            raise UserError(f"{which} is no .keras model that can be loaded: {reason_of(error)}") from error
         return model, space(pipeline, values).values, which
     connect(settings)
     version = registry.get_version(pipeline.name, which)

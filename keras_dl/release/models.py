@@ -12,7 +12,7 @@ import tensorflow as tf
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 
-from keras_dl.errors import UserError
+from keras_dl.errors import UserError, reason_of
 
 # The folder of an MLflow model that holds the graph, an MLflow model in itself, which pyfunc loads.
 GRAPH = "graph"
@@ -82,7 +82,7 @@ def _save_graph(model, path, signature):
         archive.add_endpoint("serve", lambda x: model(x, training=False), [inputs])
         archive.write_out(str(path / GRAPH / "data" / "model"), verbose=False)
     except Exception as error:  # tracing raises whatever the layers raise
-        return f"TensorFlow cannot trace it ({str(error).strip().splitlines()[0]})"
+        return f"TensorFlow cannot trace it ({reason_of(error)})"
     described = Model()
     described.add_flavor("keras", data="data", save_exported_model=True)
     described.save(str(path / GRAPH / "MLmodel"))
@@ -130,5 +130,4 @@ def load_version(version, custom_objects: dict) -> keras.Model:
             warnings.filterwarnings("ignore", "Skipping variable loading for optimizer", UserWarning)
             return mlflow.keras.load_model(f"models:/{version.name}/{version.version}", custom_objects=custom_objects)
     except (TypeError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"{version.name} version {version.version} cannot be loaded: {reason}") from error
+        raise UserError(f"{version.name} version {version.version} cannot be loaded: {reason_of(error)}") from error

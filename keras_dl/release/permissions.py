@@ -3,7 +3,7 @@
 import mlflow
 import sqlalchemy
 
-from keras_dl.errors import UserError
+from keras_dl.errors import UserError, reason_of
 from keras_dl.tracking.settings import Settings
 
 # What registering a version and giving it an alias writes.
@@ -29,7 +29,7 @@ def check_registry(settings: Settings, name: str) -> None:
         elif "://" in uri:
             _ask_database(uri)
     except (mlflow.MlflowException, sqlalchemy.exc.SQLAlchemyError) as error:
-        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+        reason = reason_of(getattr(error, "orig", None) or error)
         where = sqlalchemy.make_url(uri).render_as_string(hide_password=True)
         raise UserError(f"the model registry {where} would not take {name}: {reason}") from error
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_dl.errors import UserError
+from keras_dl.errors import UserError, reason_of
 from keras_dl.serving.client import Client
 from keras_dl.serving.client.values import output_array
 from keras_dl.serving.recording import read_recording, table
@@ -180,7 +180,7 @@ def _ask_folder(folder, inputs):
         tensors = {key: tf.cast(value, wanted[key].dtype) for key, value in inputs.items()}
         outputs = {key: value.numpy() for key, value in signature(**tensors).items()}
     except (tf.errors.OpError, TypeError, ValueError) as error:
-        raise UserError(f"the model refuses these inputs: {str(error).strip().splitlines()[0]}") from error
+        raise UserError(f"the model refuses these inputs: {reason_of(error)}") from error
     objects = {key: np.array(value, object) if isinstance(value, bytes) else value for key, value in outputs.items()}
     return {key: output_array(key, np.asarray(value)) for key, value in objects.items()}
 

@@ -16,7 +16,7 @@ import sqlalchemy
 from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.uri import is_local_uri
 
-from keras_dl.errors import UserError
+from keras_dl.errors import UserError, reason_of
 from keras_dl.tracking.environment import environment, git_diff, is_gone, owner
 from keras_dl.tracking.patience import BRIEF, last_words
 from keras_dl.tracking.settings import Settings
@@ -90,7 +90,7 @@ def _check_database(uri):
 
 
 def _reason(error):
-    text = hide_password(next(iter(str(error).strip().splitlines()), "") or type(error).__name__)
+    text = hide_password(reason_of(error))
     if isinstance(error, ModuleNotFoundError):
         return f"{text}: install the driver of that database"
     if re.search(r"error code (401|403)|PERMISSION_DENIED|UNAUTHENTICATED", text):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
-from keras_dl.errors import UserError
+from keras_dl.errors import UserError, reason_of
 
 SHORTEST = 100
 
@@ -101,7 +101,7 @@ def _read_npy(path):
     try:
         series = np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:
-        raise UserError(f"{path} is no .npy file of numbers: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{path} is no .npy file of numbers: {reason_of(error)}") from error
     if not isinstance(series, np.ndarray) or series.dtype.kind not in "iuf" or series.ndim not in (1, 2):
         found = f"{series.dtype} {series.shape}" if isinstance(series, np.ndarray) else type(series).__name__
         raise UserError(f"{path} must hold numbers of shape [T] or [T, D]. Received: {found}")

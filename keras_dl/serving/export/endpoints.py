@@ -11,9 +11,8 @@ from dataclasses import dataclass
 import keras
 import tensorflow as tf
 
-from keras_dl.errors import UserError
+from keras_dl.errors import UserError, reason_of
 from keras_dl.pipeline import Pipeline
-from keras_dl.serving.export.reasons import reason_of
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
 _INPUT = re.compile(r"[A-Za-z][A-Za-z0-9_]*")  # TensorFlow makes it a parameter of Python, and changes any other

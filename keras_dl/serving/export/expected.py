@@ -4,11 +4,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_dl.errors import UserError
+from keras_dl.errors import UserError, reason_of
 from keras_dl.pipeline import Pipeline
 from keras_dl.serving.export.differing import differing
 from keras_dl.serving.export.endpoints import Endpoint, endpoints_of
-from keras_dl.serving.export.reasons import reason_of
 from keras_dl.serving.export.rows import Arrays, has_rows, ragged
 
 

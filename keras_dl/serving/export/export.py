@@ -6,7 +6,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from keras_dl.errors import UserError
+from keras_dl.errors import UserError, reason_of
 from keras_dl.pipeline import Pipeline
 from keras_dl.serving.configuration import batching_parameters
 from keras_dl.serving.export.clean import ModelFailed, clean_process, start_clean_process
@@ -14,7 +14,6 @@ from keras_dl.serving.export.endpoints import endpoints_of, write_archive
 from keras_dl.serving.export.expected import expected_answers, request_arrays
 from keras_dl.serving.export.manifest import build_manifest, write_manifest
 from keras_dl.serving.export.measured import check_answers, measure_signatures
-from keras_dl.serving.export.reasons import reason_of
 from keras_dl.serving.export.staging import check_free, staged
 from keras_dl.serving.export.traps import graph_traps, read_graph
 from keras_dl.serving.export.warmup import write_warmup

@@ -3,7 +3,8 @@
 import pytest
 import tensorflow as tf
 
-from keras_dl.serving.export.reasons import reason_of
+from keras_dl.errors import reason_of
+
 
 
 @pytest.mark.parametrize(
