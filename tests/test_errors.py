@@ -6,7 +6,6 @@ import tensorflow as tf
 from keras_dl.errors import reason_of
 
 
-
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
