@@ -10,6 +10,7 @@ import bisect
 import threading
 from collections.abc import Callable, Iterable
 
+METRICS_PATH = "/monitoring/prometheus/metrics"
 _PREFIX = ":tensorflow:serving:"
 _REST_APIS = {"Predict": "predict", "Classify": "classify", "Regress": "regress"}
 

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from keras_dl.errors import UserError
-from keras_dl.serving.configuration import LIVE
 from keras_dl.serving.server.config import ModelConfig, read_model_config
 from keras_dl.serving.versions import exported_versions
+
+LIVE = "models.config"
 
 
 class SavedModels:

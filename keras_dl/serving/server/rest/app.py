@@ -25,10 +25,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route
 
-from keras_dl.serving.configuration import METRICS_PATH
 from keras_dl.serving.server.errors import code_name, error_answer, operation_answer
 from keras_dl.serving.server.examples import classifications, example_inputs, regressions
 from keras_dl.serving.server.inference import Inference
+from keras_dl.serving.server.metrics import METRICS_PATH
 from keras_dl.serving.server.rest.codec import Document, decode_predict, encode_predict, read_document
 from keras_dl.serving.server.rest.connections import WAITING
 from keras_dl.serving.server.rest.example_codec import decode_examples, encode_classifications, encode_regressions
