@@ -85,9 +85,10 @@ class Server(uvicorn.Server):
 
     def __init__(self, inference: Inference):
         limits = Limits()
+        self.draining = threading.Event()
         raise_file_limit()
         config = uvicorn.Config(
-            create_app(inference, limits),
+            create_app(inference, limits, draining=self.draining),
             http=guarded_protocol(limits),
             ws="none",
             lifespan="off",
@@ -97,7 +98,7 @@ class Server(uvicorn.Server):
             server_header=False,
         )
         super().__init__(config)
-        self.grpc_server, self.draining = None, threading.Event()
+        self.grpc_server = None
         self._inference, self._ends_at = inference, math.inf
         self._grpc_ended = threading.Event()
 
@@ -105,7 +106,6 @@ class Server(uvicorn.Server):
         """Serves until a signal, and for the time of notice."""
         await super().main_loop()
         self._ends_at = time.monotonic() + _DRAIN_SECONDS
-        self.config.app.state.draining = True
         self.draining.set()
         await asyncio.sleep(_NOTICE_SECONDS)
 

@@ -38,7 +38,7 @@ def test_health_and_readiness(running, server, model_folders):
         shutil.copytree(model_folders["text"], absent)
         store.poll()
         assert get(url, "/readyz") == (200, {"status": "ready"})
-        app.state.draining = True
+        app.state.draining.set()
         response = requests.get(f"{url}/readyz", timeout=30)
         assert (response.status_code, response.json()) == (503, {"error": "the server is about to end"})
         assert response.headers["Retry-After"] == "1"

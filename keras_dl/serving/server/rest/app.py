@@ -12,6 +12,7 @@ https://github.com/tensorflow/serving.
 import asyncio
 import logging
 import re
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -52,16 +53,16 @@ def create_app(
     inference: Inference,
     limits: Limits = _DEFAULT_LIMITS,
     monitoring_path: str = METRICS_PATH,
+    draining: threading.Event | None = None,
 ) -> Starlette:
-    """The application over the models of an `Inference`; starting and stopping that is the caller's.
+    """Builds the application for the models of an `Inference`, which the caller starts and stops.
 
     Args:
         inference: what runs the models, with its store and its metrics.
         limits: what a request may cost.
-        monitoring_path: where Prometheus finds its page.
-
-    Returns:
-        The application. Whoever is about to stop it sets ``app.state.draining`` to True: ``/readyz`` is 503 from then.
+        monitoring_path: the path of the metrics for Prometheus.
+        draining: set by the caller shortly before it stops the server: from then on ``/readyz`` answers 503. None
+            (default): a new event. Available as ``app.state.draining``.
     """
     rest = _Rest(inference, limits)
     metrics = inference.metrics
@@ -70,7 +71,7 @@ def create_app(
         return JSONResponse({"status": "ok"})
 
     async def readyz(request: Request) -> Response:
-        if request.app.state.draining:
+        if request.app.state.draining.is_set():
             raise HTTPException(503, "the server is about to end")
         if names := inference.store.unavailable():
             raise HTTPException(503, f"not available: {', '.join(names)}")
@@ -98,7 +99,7 @@ def create_app(
         },
     )
     app.router.redirect_slashes = False
-    app.state.draining = False
+    app.state.draining = draining or threading.Event()
     return app
 
 
@@ -140,7 +141,7 @@ class _Rest:
             return error_answer(error.status_code, error.detail, error.headers)
         except asyncio.CancelledError:
             code = "CANCELLED"
-            if not request.app.state.draining:
+            if not request.app.state.draining.is_set():
                 raise
             # The time to drain is over. uvicorn would answer with a text of its own.
             return error_answer(503, "the server is about to end", {"Connection": "close"})

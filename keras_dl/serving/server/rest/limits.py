@@ -113,7 +113,7 @@ async def read_body(request: Request, limits: Limits, take: Callable[[int], bool
                 else:
                     pieces.clear()
                 if more:
-                    if request.app.state.draining:
+                    if request.app.state.draining.is_set():
                         latest = min(latest, loop.time() + _DRAIN_SECONDS)
                     timer.reschedule(min(loop.time() + limits.pause_seconds, latest))
     except TimeoutError:

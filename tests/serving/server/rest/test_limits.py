@@ -164,14 +164,14 @@ def test_a_body_has_little_time_while_the_server_ends(inference, running, monkey
     monkeypatch.setattr("keras_dl.serving.server.rest.limits._DRAIN_SECONDS", 0.1)
     app = create_app(inference)
     with running(app) as url, connect(url) as connection:
-        app.state.draining = True
+        app.state.draining.set()
         connection.sendall(head(100) + b"{")
         assert read_all(connection).startswith(b"HTTP/1.1 408 ")
 
 
 def test_a_request_that_is_cut_off_at_the_end_is_told_so_in_json(inference):
     app = create_app(inference)
-    app.state.draining = True
+    app.state.draining.set()
     sent = []
 
     async def ask():
