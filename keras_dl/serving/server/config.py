@@ -15,6 +15,7 @@ from google.protobuf import text_format
 
 from keras_dl.errors import UserError
 from keras_dl.serving.messages import ModelServerConfig
+from keras_dl.serving.server.errors import invalid
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ def model_configs(message) -> list[ModelConfig]:
     """
     if not message.HasField("model_config_list"):
         problem = "ServerModelConfig type not supported by HandleReloadConfigRequest."
-        raise _invalid(f"{problem} Only ModelConfigList is currently supported")
+        raise invalid(f"{problem} Only ModelConfigList is currently supported")
     configs = [_model_config(config) for config in message.model_config_list.config]
     check_names(configs)
     return configs
@@ -90,19 +91,19 @@ def check_names(configs: Iterable[ModelConfig]) -> None:
     names = set()
     for config in configs:
         if config.name in names:
-            raise _invalid(f"Illegal to list model {config.name} multiple times in config list")
+            raise invalid(f"Illegal to list model {config.name} multiple times in config list")
         names.add(config.name)
 
 
 def _model_config(config) -> ModelConfig:
     if not config.name:
-        raise _invalid("Expected every model of the config list to have a name")
+        raise invalid("Expected every model of the config list to have a name")
     if not config.base_path.startswith("/"):
         needed = "a folder of this machine" if "://" in config.base_path else "an absolute path or URI"
-        raise _invalid(f"Expected model {config.name} to have {needed}; got base_path()={config.base_path}")
+        raise invalid(f"Expected model {config.name} to have {needed}; got base_path()={config.base_path}")
     platform = _platform(config)
     if platform != _TENSORFLOW:
-        raise _invalid(f"Model {config.name} requests unsupported platform {platform}")
+        raise invalid(f"Model {config.name} requests unsupported platform {platform}")
     if config.HasField("logging_config"):
         logger.warning("logging_config of model %s is ignored: this server logs no requests", config.name)
     policy = _policy(config.model_version_policy)
@@ -113,13 +114,13 @@ def _platform(config) -> str:
     if not config.model_type:
         if not config.model_platform:
             setting = "neither ModelServerConfig::model_type (deprecated) nor ModelServerConfig::model_platform"
-            raise _invalid(f"Illegal setting {setting}, model name is {config.name}")
+            raise invalid(f"Illegal setting {setting}, model name is {config.name}")
         return config.model_platform
     if config.model_platform:
         setting = "both ModelServerConfig::model_type (deprecated) and ModelServerConfig::model_platform"
-        raise _invalid(f"Illegal setting {setting}, model name is {config.name}")
+        raise invalid(f"Illegal setting {setting}, model name is {config.name}")
     if config.model_type != _MODEL_TYPE_TENSORFLOW:
-        raise _invalid(f"ModelServerConfig::model_type choice {config.model_type} not supported.")
+        raise invalid(f"ModelServerConfig::model_type choice {config.model_type} not supported.")
     return _TENSORFLOW
 
 
@@ -129,7 +130,3 @@ def _policy(policy) -> VersionPolicy:
     if policy.HasField("specific"):
         return VersionPolicy(specific=tuple(policy.specific.versions))
     return VersionPolicy(latest=max(policy.latest.num_versions, 1))
-
-
-def _invalid(message: str) -> tf.errors.InvalidArgumentError:
-    return tf.errors.InvalidArgumentError(None, None, message)

@@ -23,6 +23,7 @@ from keras_dl.errors import UserError
 from keras_dl.serving.export.traps import find_traps
 from keras_dl.serving.export.warmup import WARMUP
 from keras_dl.serving.messages import PredictionLog
+from keras_dl.serving.server.errors import invalid
 from keras_dl.serving.server.recorded import Signatures, checked
 
 logger = logging.getLogger(__name__)
@@ -152,11 +153,11 @@ class LoadedModel:
                 if stop is not None and stop.is_set():
                     raise tf.errors.CancelledError(None, None, "the server ends")
                 if count > _MOST_WARMUP_RECORDS:
-                    raise _invalid(f"Number of warmup records exceeds the maximum ({_MOST_WARMUP_RECORDS})")
+                    raise invalid(f"Number of warmup records exceeds the maximum ({_MOST_WARMUP_RECORDS})")
                 try:
                     log = PredictionLog.FromString(record)
                 except DecodeError:
-                    raise _invalid("Failed to parse warmup record") from None
+                    raise invalid("Failed to parse warmup record") from None
                 if log.HasField("predict_log"):
                     self._replay(log.predict_log.request)
                 else:
@@ -175,9 +176,7 @@ class LoadedModel:
         inputs = {key: tf.make_ndarray(value) for key, value in request.inputs.items()}
         if inputs.keys() != self.input_dtypes[name].keys():
             expected, received = (", ".join(sorted(keys)) or "none" for keys in (self.input_dtypes[name], inputs))
-            raise _invalid(
-                f"warmup request of signature {name}: expected the inputs {expected} and received {received}"
-            )
+            raise invalid(f"warmup request of signature {name}: expected the inputs {expected} and received {received}")
         # A callable takes a tenth of a second to make: as many are made now as calls are likely to run at once.
         for pool in range(1 if (name, 0) in self._callables else _WARM_CALLS):
             self._run(name, inputs, pool)
@@ -216,7 +215,3 @@ def _read_manifest(folder: Path, signatures: Signatures) -> dict:
     if problems:
         logger.warning("%s is ignored in part: %s", file, "; ".join(problems))
     return manifest
-
-
-def _invalid(message: str) -> tf.errors.InvalidArgumentError:
-    return tf.errors.InvalidArgumentError(None, None, message)
