@@ -7,7 +7,10 @@ import os
 import re
 from pathlib import Path
 
+import tensorflow as tf
+
 from keras_dl.serving.server.config import ModelConfig
+from keras_dl.serving.server.errors import code_name
 
 _NUMBER = re.compile(
     r"[ \t\n\v\f\r]*([+-]?[0-9]{1,4000})[ \t\n\v\f\r]*"
@@ -80,3 +83,23 @@ def fingerprint(folder: Path) -> frozenset:
                 continue
             found.add((path, stat.st_size, stat.st_ctime_ns))
     return frozenset(found)
+
+
+def describe_load_failure(error: Exception, folder: Path, name: str) -> tuple[str, str]:
+    """Returns the canonical code and a one-line message of a failure to load a version, for its status.
+
+    Args:
+        error: the exception.
+        folder: the version's folder, which the message must not reveal.
+        name: replaces the folder in the message.
+    """
+    text = error.message if isinstance(error, tf.errors.OpError) else str(error)
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("Graph execution error")]
+    if isinstance(error, tf.errors.OpError):
+        code = code_name(error)
+    elif isinstance(error, OSError):
+        code = "PERMISSION_DENIED" if isinstance(error, PermissionError) else "NOT_FOUND"
+    else:
+        code = "UNKNOWN"
+    line = lines[0] if lines else type(error).__name__
+    return code, line.replace(os.path.realpath(folder), name).replace(str(folder), name)

@@ -1,20 +1,22 @@
-"""The embedded server from its start to its end: REST, gRPC, what it follows, its signals and its drain."""
+"""Runs the embedded server: REST and gRPC, configuration updates, signals and shutdown."""
 
 import asyncio
 import gc
+import json
 import logging
 import math
+import shlex
 import signal
 import socket
 import threading
 import time
 from urllib.parse import quote
 
+import numpy as np
 import uvicorn
 
 from keras_dl.serving.server.batching import Batching
 from keras_dl.serving.server.config import ModelConfig
-from keras_dl.serving.server.curl import curl_example
 from keras_dl.serving.server.inference import Inference
 from keras_dl.serving.server.metrics import Metrics
 from keras_dl.serving.server.rest.app import create_app
@@ -25,10 +27,12 @@ from keras_dl.serving.server.store import ModelStore
 
 logger = logging.getLogger(__name__)
 
-_DRAIN_SECONDS = 25.0  # less than the 30 that Kubernetes gives
+_DRAIN_SECONDS = 25.0  # less than the 30 seconds that Kubernetes grants
 _NOTICE_SECONDS = 1.0
-_REFUSAL_SECONDS = 1.0  # for the answers to what did not end in time
+_REFUSAL_SECONDS = 1.0  # for answering the requests that did not finish in time
 _FOLLOW_SECONDS = 1.0
+_LONGEST_EXAMPLE = 2000  # characters of JSON
+_MOST_EXAMPLE_VALUES = 64
 
 
 def run_embedded(
@@ -39,25 +43,25 @@ def run_embedded(
     batching: Batching | None,
     allow_unsafe: bool = False,
 ) -> int:
-    """Serves the models of a source until SIGINT or SIGTERM, answers what has begun, and returns 0.
+    """Serves the models of a source until SIGINT or SIGTERM, finishes the running requests, and returns 0.
 
     Args:
-        source: the models; followed while it runs.
+        source: the models; changes to it are applied while the server runs.
         host: the address to listen on.
-        listener: the socket of the REST API, which listens already.
-        grpc_port: of gRPC, or None.
-        batching: how requests are put together; None: not at all.
-        allow_unsafe: also load graphs that reach out of themselves, to files or Python. Defaults to False.
+        listener: a listening socket for the REST API.
+        grpc_port: port of the gRPC API, or None.
+        batching: how requests are batched, or None for no batching.
+        allow_unsafe: also load graphs that access files, call Python or contact other machines. Defaults to False.
     """
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it calls the loader that TF Serving uses deprecated
-    gc.freeze()  # what is imported by now stays: to look through it for garbage would stop all answers for 0.3 s
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # hides the deprecation warning of the v1 loader
+    gc.freeze()  # the objects imported so far stay: scanning them would stop all answers for 0.3 s
     configs = source.read()
     with ModelStore(configs, allow_unsafe=allow_unsafe) as store:
         inference = Inference(store, Metrics(), batching)
         server = Server(inference)
         if grpc_port is not None:
             server.grpc_server = _grpc_server(inference, source, host, grpc_port, server.draining)
-        # uvicorn sends the signal that stopped it once more; with these handlers that is not the end of the process.
+        # uvicorn raises the signal again after its shutdown; with these handlers it does not kill the process.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: setattr(server, "should_exit", True))
         url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
@@ -69,18 +73,18 @@ def run_embedded(
 
 
 class Server(uvicorn.Server):
-    """The REST API, and the common end of both APIs.
+    """The REST API, and the shutdown of both APIs.
 
-    A signal begins the end: for a second all is answered while ``/readyz`` and gRPC's health say that it is near; then
-    nothing new is taken, and what has begun is answered until 25 seconds after the signal. What is still under way a
-    second before that is refused in words.
+    A signal starts the shutdown. For one second all requests are still accepted while ``/readyz`` and gRPC's health
+    service report that the server is about to stop. Then no new requests are accepted, and running ones may finish
+    until 25 seconds after the signal. Those still running one second before that are answered with an error.
 
     Args:
-        inference: what runs the models; closed at the end.
+        inference: runs the models; closed at the end.
 
     Attributes:
-        grpc_server: that ends with it, or None.
-        draining: set when the end has begun.
+        grpc_server: the gRPC server to shut down together with this one, or None.
+        draining: an event that is set when the shutdown starts, shared with the REST application and gRPC.
     """
 
     def __init__(self, inference: Inference):
@@ -94,7 +98,7 @@ class Server(uvicorn.Server):
             lifespan="off",
             log_level="warning",
             access_log=False,
-            backlog=512,  # asyncio accepts so many at once, before any of them is answered
+            backlog=512,  # asyncio accepts this many connections at once before answering any
             server_header=False,
         )
         super().__init__(config)
@@ -103,65 +107,65 @@ class Server(uvicorn.Server):
         self._grpc_ended = threading.Event()
 
     async def main_loop(self) -> None:
-        """Serves until a signal, and for the time of notice."""
+        """Serves until a signal, and for the notice period after it."""
         await super().main_loop()
         self._ends_at = time.monotonic() + _DRAIN_SECONDS
         self.draining.set()
         await asyncio.sleep(_NOTICE_SECONDS)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Takes nothing new and waits for what has begun."""
+        """Stops accepting requests and waits for the running ones."""
         self._stop_grpc()
-        self.config.timeout_graceful_shutdown = self._left()
-        refusal = asyncio.get_running_loop().call_later(self._left() - _REFUSAL_SECONDS, self._inference.close, 0)
+        self.config.timeout_graceful_shutdown = self._remaining()
+        refusal = asyncio.get_running_loop().call_later(self._remaining() - _REFUSAL_SECONDS, self._inference.close, 0)
         await super().shutdown(sockets)
         refusal.cancel()
 
     def finish(self) -> None:
-        """Waits for what came by gRPC, when REST has ended."""
+        """Waits for the gRPC calls after REST has ended."""
         self._stop_grpc()
         if self.grpc_server is not None:
-            self._grpc_ended.wait(max(0.0, self._left() - _REFUSAL_SECONDS))
+            self._grpc_ended.wait(max(0.0, self._remaining() - _REFUSAL_SECONDS))
         self._inference.close(0)
         if self.grpc_server is not None:
-            self._grpc_ended.wait(self._left() + _REFUSAL_SECONDS)
+            self._grpc_ended.wait(self._remaining() + _REFUSAL_SECONDS)
 
     def _stop_grpc(self) -> None:
         self.draining.set()
         if self.grpc_server is not None:
-            self._grpc_ended = self.grpc_server.stop(self._left())
+            self._grpc_ended = self.grpc_server.stop(self._remaining())
 
-    def _left(self) -> float:
-        """Seconds until the end; none if there was no time of notice, or the user pressed Ctrl+C again."""
+    def _remaining(self) -> float:
+        """Seconds until the end; 0 without a notice period or after a second Ctrl+C."""
         return 0.0 if self.force_exit or self._ends_at == math.inf else max(0.0, self._ends_at - time.monotonic())
 
 
 def follow(source: Source, configs: list[ModelConfig], store: ModelStore, stop: threading.Event) -> None:
-    """Reloads the configuration of a store whenever that of the source has changed, until `stop` is set.
+    """Reloads the configuration of a store whenever the source changes, until `stop` is set.
 
-    One that cannot be read or is refused changes nothing and is tried again until it is mended.
+    A configuration that cannot be read or applied changes nothing and is retried.
 
     Args:
-        source: looked at once a second.
-        configs: what the store has.
-        store: of the models.
-        stop: ends it.
+        source: read once per second.
+        configs: the current configuration of the store.
+        store: the models.
+        stop: ends the loop.
     """
-    told = ""
+    logged = ""
     while not stop.wait(_FOLLOW_SECONDS):
         try:
             found = source.read()
             if found != configs:
                 store.reload(found, labels_wait=True)
-            configs, told = found, ""
-        except Exception as error:  # whatever a file can hold must not end this
-            if str(error) != told:
-                told = str(error)
-                logger.warning("the configuration is tried again: %s", told)
+            configs, logged = found, ""
+        except Exception as error:  # no content of a file may end this thread
+            if str(error) != logged:
+                logged = str(error)
+                logger.warning("the configuration could not be applied, retrying: %s", logged)
 
 
 def _grpc_server(inference: Inference, source: Source, host: str, port: int, draining: threading.Event):
-    from keras_dl.serving.server.grpc.server import create_grpc_server  # only where the extra is installed
+    from keras_dl.serving.server.grpc.server import create_grpc_server  # needs the extra `grpc`
 
     address = f"{f'[{host}]' if ':' in host else host}:{port}"
     server, _ = create_grpc_server(inference, address, reload_root=source.root, draining=draining)
@@ -176,15 +180,55 @@ def _announce(store: ModelStore, url: str, grpc_port: int | None, stop: threadin
 
 
 def ready_text(store: ModelStore, url: str, grpc_port: int | None) -> str:
-    """What is said when the first look at the folders is over: what answers where, and how to ask it."""
+    """Returns the message printed after the first poll: URLs, an example request per model, and missing models."""
     missing = store.unavailable()
     available = [name for name in store.names() if name not in missing]
     urls = " ".join(f"{url}/v1/models/{quote(name, safe='')}" for name in available)
     lines = [f"ready: {urls or 'no model could be loaded'}"]
     lines += [curl_example(store.get(name), url) for name in available]
-    lines += [f"{name} is not available yet: a complete version of it is awaited" for name in missing]
+    lines += [f"{name} is not available yet: waiting for a complete version" for name in missing]
     lines.append(
         f"page:  {url}/"
         + (f"   gRPC: {url.removeprefix('http://').rpartition(':')[0]}:{grpc_port}" if grpc_port else "")
     )
     return "\n".join(lines)
+
+
+def curl_example(model, url: str) -> str:
+    """Returns a curl command for a loaded model, with the example request of its manifest unless that is long.
+
+    Without an example the request is generated: one element per unknown dimension, with zeros or "text" as values.
+    If it would be long, or the model has no signature with inputs, the command asks for the metadata instead.
+
+    Args:
+        model: a `LoadedModel`.
+        url: base URL of the server.
+    """
+    base = f"{url}/v1/models/{quote(model.name, safe='')}"
+    request = _manifest_request(model) or _generated_request(model)
+    if request is None:
+        return f"curl {shlex.quote(base + '/metadata')}"
+    return f"curl --data {shlex.quote(json.dumps(request))} {shlex.quote(base + ':predict')}"
+
+
+def _manifest_request(model) -> dict | None:
+    request = model.manifest.get("request")
+    request = {"inputs": request} if isinstance(request, dict) and request else None
+    return request if request and len(json.dumps(request)) <= _LONGEST_EXAMPLE else None
+
+
+def _generated_request(model) -> dict | None:
+    callable_names = [name for name, dtypes in model.input_dtypes.items() if dtypes]
+    signature_name = min(callable_names, key=lambda name: (name != "serving_default", name), default=None)
+    if signature_name is None:
+        return None
+    values, count = {}, 0
+    for name, info in model.signatures[signature_name].inputs.items():
+        shape = [1] if info.tensor_shape.unknown_rank else [max(dim.size, 1) for dim in info.tensor_shape.dim]
+        dtype = model.input_dtypes[signature_name][name]
+        count += int(np.prod(shape))
+        if count > _MOST_EXAMPLE_VALUES:
+            return None
+        fill = "text" if dtype == "string" else dtype.as_numpy_dtype(0).item()
+        values[name] = np.full(shape, fill).tolist()
+    return {"inputs": values} | ({} if signature_name == "serving_default" else {"signature_name": signature_name})

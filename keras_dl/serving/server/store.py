@@ -16,10 +16,9 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from keras_dl.serving.server.broken_versions import explain
 from keras_dl.serving.server.config import ModelConfig, check_names
 from keras_dl.serving.server.engine import LoadedModel
-from keras_dl.serving.server.folders import check_links, fingerprint, wanted_versions
+from keras_dl.serving.server.folders import check_links, describe_load_failure, fingerprint, wanted_versions
 
 logger = logging.getLogger(__name__)
 
@@ -285,7 +284,7 @@ class ModelStore:
             check_links(config.base_path, folder)
             model = LoadedModel(name, version, folder, self._timeout_seconds, self._allow_unsafe, self._stop)
         except Exception as error:  # a broken file can raise anything, and must not end the polling
-            code, message = explain(error, folder, f"{name}/{version}")
+            code, message = describe_load_failure(error, folder, f"{name}/{version}")
             self._failures[folder] = _Failure(files, time.monotonic())
             still_there = version in self._loaded.get(name, {})  # the one of the base path before
             status = (
