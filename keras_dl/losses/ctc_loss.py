@@ -3,8 +3,8 @@
 import keras
 from keras import ops
 
-from keras_dl.losses.wide_dtype import wide_dtype
 from keras_dl.ops.ctc import IMPOSSIBLE, certain_blank, ctc_loss
+from keras_dl.ops.precision import loss_dtype
 
 
 @keras.saving.register_keras_serializable("keras_dl")
@@ -57,7 +57,7 @@ class CTCLoss(keras.losses.Loss):
         name="ctc_loss",
         dtype=None,
     ):
-        super().__init__(name=name, reduction=reduction, dtype=wide_dtype(dtype))
+        super().__init__(name=name, reduction=reduction, dtype=loss_dtype(dtype))
         if impossible not in IMPOSSIBLE:
             raise ValueError(f"`impossible` must be one of {', '.join(IMPOSSIBLE)}. Received: {impossible!r}")
         if not 0 <= label_smoothing < 1:

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_dl.losses.wide_dtype import wide_dtype
+from keras_dl.ops.precision import loss_dtype
 
 WEIGHTS = ("all", "last", "ramp")
 
@@ -56,7 +56,7 @@ class FramewiseCrossEntropy(keras.losses.Loss):
         name="framewise_cross_entropy",
         dtype=None,
     ):
-        super().__init__(name=name, reduction=reduction, dtype=wide_dtype(dtype))
+        super().__init__(name=name, reduction=reduction, dtype=loss_dtype(dtype))
         if weights not in WEIGHTS:
             raise ValueError(f"`weights` must be one of {', '.join(WEIGHTS)}. Received: {weights!r}")
         self.weights = weights

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_dl.losses.wide_dtype import wide_dtype
+from keras_dl.ops.precision import loss_dtype
 from keras_dl.ops.special_ids import PADDING
 
 
@@ -46,7 +46,7 @@ class SequenceCrossEntropy(keras.losses.Loss):
     """
 
     def __init__(self, label_smoothing=0.0, reduction="sum_over_batch_size", name="sequence_cross_entropy", dtype=None):
-        super().__init__(name=name, reduction=reduction, dtype=wide_dtype(dtype))
+        super().__init__(name=name, reduction=reduction, dtype=loss_dtype(dtype))
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"`label_smoothing` must be from 0 to below 1. Received: {label_smoothing!r}")
         self.label_smoothing = label_smoothing

@@ -15,6 +15,7 @@ from keras import ops
 
 from keras_dl.ops.peephole_loop import fused_loop
 from keras_dl.ops.peephole_step import hold, peephole_step
+from keras_dl.ops.precision import wide
 
 
 def peephole_lstm(
@@ -71,19 +72,14 @@ def peephole_lstm(
         mask = mask if mask is None else ops.flip(mask, axis=1)
     h, c = state
     bias = ops.zeros((kernel.shape[-1],), dtype=inputs.dtype) if bias is None else bias
-    c = ops.cast(c, _wide(inputs))
-    peepholes = ops.cast(ops.stack(peepholes), _wide(inputs))
+    c = ops.cast(c, wide(inputs.dtype))
+    peepholes = ops.cast(ops.stack(peepholes), wide(inputs.dtype))
     run = fused_loop if keras.backend.backend() == "tensorflow" else _run
     outputs, h, c = run(inputs, h, c, kernel, recurrent_kernel, bias, peepholes, mask, recurrent_dropout_mask)
     if mask is not None:
         shown = mask if zero_output_for_mask else ops.cumsum(ops.cast(mask, "int32"), axis=1) > 0
         outputs = ops.where(shown, outputs, ops.zeros_like(outputs))
     return outputs, h, ops.cast(c, h.dtype)
-
-
-def _wide(tensor):
-    dtype = keras.backend.standardize_dtype(tensor.dtype)
-    return "float32" if dtype in ("float16", "bfloat16") else dtype
 
 
 def _run(x, h, c, kernel, recurrent_kernel, bias, peepholes, mask, dropped):

@@ -1,55 +1,56 @@
-"""Attention by an additive score."""
+"""Attention with an additive score."""
 
 import math
-import numbers
 
 import keras
 from keras import ops
 
 from keras_dl.layers.attention.base import Attention
+from keras_dl.layers.checks import require_count
 from keras_dl.ops.attention import additive_attention, additive_score
-from keras_dl.ops.attention.precision import wide
+from keras_dl.ops.precision import wide
 
 
 @keras.saving.register_keras_serializable("keras_dl")
 class AdditiveAttention(Attention):
-    """Attention by `v . tanh(query W_q + key W_k + b)`, of queries and keys of any numbers of features.
+    """Attention with the score `v . tanh(query W_q + key W_k + b)`.
 
-    Unlike the layer of Keras by this name it has the projections. With `normalize=True` the vector is `g v / |v|` with
-    a learned length g. Masks, heads, causal order and returned weights: see the call arguments.
+    Queries and keys may differ in their number of features. Unlike `keras.layers.AdditiveAttention` it includes the
+    projections. With `normalize=True` the vector is `g v / |v|` with a learned length g.
 
-    `get_weights()` gives `v` (U,), with `normalize` `g` (), with `use_bias` `b` (U,), then `W_q` (Dq, U) and `W_k`
-    (Dk, U): the order of `tensorflow_addons.seq2seq.BahdanauAttention`, which has a bias only if it is normalised.
+    `get_weights()` returns `v` (U,), with `normalize` `g` (), with `use_bias` `b` (U,), then `W_q` (Dq, U) and `W_k`
+    (Dk, U): the order of `tensorflow_addons.seq2seq.BahdanauAttention`, which has a bias only if it is normalized.
 
     Args:
-        units: int > 0, U.
-        normalize: bool, whether the length of `v` is a weight of its own, `sqrt(1 / U)` at first. Defaults to False.
-        use_bias: bool. Defaults to True.
-        num_heads: int > 0, a divisor of U and Dv. Defaults to 1.
-        dropout: float from 0 to below 1, the share of the weights that is dropped in training. Defaults to 0.
-        seed: int, of the dropout. Defaults to None, another one each time.
-        kernel_initializer: initializer of `W_q`, `W_k` and `v`. Defaults to `"glorot_uniform"`.
-        **kwargs: `name`, `dtype`, as for every layer.
+        units: int, U, a multiple of `num_heads`.
+        normalize: bool, whether to learn the length of `v` separately, starting at `sqrt(1 / U)`. Defaults to False.
+        use_bias: bool, whether to add a bias. Defaults to True.
+        num_heads: int, number of heads, a divisor of U and Dv. Defaults to 1.
+        dropout: float in [0, 1), fraction of the attention weights to drop during training. Defaults to 0.
+        seed: int, seed of the dropout. Defaults to None, a random seed.
+        kernel_initializer: initializer for `W_q`, `W_k` and `v`. Defaults to `"glorot_uniform"`.
+        **kwargs: base layer keyword arguments, such as `name` and `dtype`.
 
     Call arguments:
         query: float tensor `[B, T, Dq]`.
         value: float tensor `[B, S, Dv]`.
-        key: float tensor `[B, S, Dk]`. Defaults to the values.
-        query_mask: bool tensor `[B, T]`, False at padding; Keras' mask of `query` by default.
-        value_mask: bool tensor `[B, S]`, False at padding; Keras' mask of `value` by default.
-        use_causal_mask: bool, whether query t sees the keys `s <= t + S - T` only. Defaults to False.
-        return_attention_scores: bool, whether the weights are wanted too. Defaults to False: memory then grows with
-            T + S and not with T times S.
-        training: bool, whether to drop anything.
-        key_mask: bool tensor `[B, S]`, False at padding; Keras' mask of `key` by default. Padding is where it is in
-            either mask.
+        key: float tensor `[B, S, Dk]`. Defaults to `value`.
+        query_mask: bool tensor `[B, T]`, False at padding. Defaults to the Keras mask of `query`.
+        value_mask: bool tensor `[B, S]`, False at padding. Defaults to the Keras mask of `value`.
+        use_causal_mask: bool, whether query t attends only to keys `s <= t + S - T`; the last query then attends to all
+            keys. Defaults to False.
+        return_attention_scores: bool, whether to also return the attention weights. Memory then grows with T times S
+            instead of T + S. Defaults to False.
+        training: bool, whether to apply dropout.
+        key_mask: bool tensor `[B, S]`, False at padding. Defaults to the Keras mask of `key`. A step is padding if
+            either mask says so.
 
     Returns:
-        float tensor `[B, T, Dv]`; with `return_attention_scores=True` also the weights, `[B, T, S]`, or
-        `[B, H, T, S]` with more than one head.
+        float tensor `[B, T, Dv]`; with `return_attention_scores=True` also the weights, `[B, T, S]`, or `[B, H, T, S]`
+        with more than one head.
 
     Raises:
-        ValueError: for shapes that do not fit, heads that do not divide the features, a memory without any step.
+        ValueError: if shapes do not match, `num_heads` does not divide the features, or the memory is empty.
 
     Example:
 
@@ -62,8 +63,8 @@ class AdditiveAttention(Attention):
     >>> weights.shape
     TensorShape([2, 4, 6])
 
-    References: Bahdanau et al. 2015, appendix A.1.2, https://arxiv.org/abs/1409.0473; normalised: Salimans and Kingma
-    2016, https://arxiv.org/abs/1602.07868
+    References: Bahdanau et al. 2015, appendix A.1.2, https://arxiv.org/abs/1409.0473; normalization: Salimans and
+    Kingma 2016, https://arxiv.org/abs/1602.07868
     """
 
     def __init__(
@@ -78,10 +79,9 @@ class AdditiveAttention(Attention):
         **kwargs,
     ):
         super().__init__(num_heads, dropout, seed, **kwargs)
-        if not isinstance(units, numbers.Integral) or isinstance(units, bool) or units < 1 or units % num_heads:
-            expected = f"`units` must be an integer of at least 1 and a multiple of num_heads={num_heads}"
-            raise ValueError(f"{expected}. Received: {units!r}")
-        self.units = int(units)
+        self.units = require_count("units", units)
+        if units % num_heads:
+            raise ValueError(f"`units` must be a multiple of num_heads={num_heads}. Received: {units}")
         self.normalize = normalize
         self.use_bias = use_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
@@ -114,7 +114,7 @@ class AdditiveAttention(Attention):
         return ops.concatenate([additive_attention(*part, **options) for part in parts], axis=-1)
 
     def _parts(self, x):
-        """What each head has of the last axis."""
+        """Splits the last axis into one part per head."""
         return [x] if self.num_heads == 1 else ops.split(x, self.num_heads, axis=-1)
 
     def _vector(self):

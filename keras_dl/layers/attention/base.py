@@ -1,51 +1,53 @@
-"""What the layers of attention have in common: the call, masks, heads, and the single step of a decoder."""
+"""Base class of the attention layers: call, masks, heads, and the single step of a decoder."""
 
 import keras
 from keras import ops
 
-from keras_dl.layers.attention.inputs import require_count, require_dropout, require_shapes, without_padding
+from keras_dl.layers.attention.inputs import require_shapes
+from keras_dl.layers.checks import require_count, require_rate
+from keras_dl.layers.padding import without_padding
 from keras_dl.ops.attention import causal_mask, masked_softmax
-from keras_dl.ops.attention.precision import wide
+from keras_dl.ops.precision import wide
 
 
 class Attention(keras.layers.Layer):
-    """Base of the layers of attention: each query gets the mean of the values, weighted by how well their keys fit.
+    """Base class of attention layers: each query receives the mean of the values, weighted by score.
 
-    A layer of its own says with `project_query` and `project_key` what is compared, with `score` how, and with `attend`
-    how the same is computed without holding all weights.
+    Subclasses define what is compared in `project_query` and `project_key`, the score in `score`, and in `attend` the
+    same result computed without materializing all weights.
 
-    With several heads the features of projected queries, projected keys and values are split evenly; each head attends
-    for itself, and their contexts stand side by side. Nothing more is projected for them.
+    With several heads the features of projected queries, projected keys and values are split evenly. Each head attends
+    on its own and the contexts are concatenated, without another projection.
 
-    Padding never changes a result or a gradient, whatever it holds. A query that is masked, or that has nothing to
-    attend to, gets zeros.
+    Padding never changes a result or a gradient, even if it contains NaN. A query that is masked, or that has no step
+    to attend to, receives zeros.
 
     Args:
-        num_heads: int > 0. Defaults to 1.
-        dropout: float from 0 to below 1, the share of the weights that is dropped in training. Defaults to 0.
-        seed: int, of the dropout. Defaults to None, another one each time.
-        **kwargs: `name`, `dtype`, as for every layer.
+        num_heads: int, number of heads. Defaults to 1.
+        dropout: float in [0, 1), fraction of the attention weights to drop during training. Defaults to 0.
+        seed: int, seed of the dropout. Defaults to None, a random seed.
+        **kwargs: base layer keyword arguments, such as `name` and `dtype`.
 
     Call arguments:
         query: float tensor `[B, T, Dq]`.
         value: float tensor `[B, S, Dv]`.
-        key: float tensor `[B, S, Dk]`. Defaults to the values.
-        query_mask: bool tensor `[B, T]`, False at padding; Keras' mask of `query` by default.
-        value_mask: bool tensor `[B, S]`, False at padding; Keras' mask of `value` by default.
-        use_causal_mask: bool, whether query t sees the keys `s <= t + S - T` only: the last query sees all. Defaults to
-            False.
-        return_attention_scores: bool, whether the weights are wanted too; without them memory grows with T + S and not
-            with T times S. Defaults to False.
-        training: bool, whether to drop anything.
-        key_mask: bool tensor `[B, S]`, False at padding; Keras' mask of `key` by default. Padding is where it is in
-            either mask.
+        key: float tensor `[B, S, Dk]`. Defaults to `value`.
+        query_mask: bool tensor `[B, T]`, False at padding. Defaults to the Keras mask of `query`.
+        value_mask: bool tensor `[B, S]`, False at padding. Defaults to the Keras mask of `value`.
+        use_causal_mask: bool, whether query t attends only to keys `s <= t + S - T`; the last query then attends to all
+            keys. Defaults to False.
+        return_attention_scores: bool, whether to also return the attention weights. Memory then grows with T times S
+            instead of T + S. Defaults to False.
+        training: bool, whether to apply dropout.
+        key_mask: bool tensor `[B, S]`, False at padding. Defaults to the Keras mask of `key`. A step is padding if
+            either mask says so.
 
     Output shape:
-        `[B, T, Dv]`; with `return_attention_scores=True` also the weights, before dropout: `[B, T, S]`, or
+        `[B, T, Dv]`; with `return_attention_scores=True` also the weights before dropout: `[B, T, S]`, or
         `[B, H, T, S]` with more than one head.
 
     Raises:
-        ValueError: for shapes that do not fit, heads that do not divide the features, a memory without any step.
+        ValueError: if shapes do not match, `num_heads` does not divide the features, or the memory is empty.
 
     Example:
 
@@ -57,39 +59,37 @@ class Attention(keras.layers.Layer):
 
     def __init__(self, num_heads=1, dropout=0.0, seed=None, **kwargs):
         super().__init__(**kwargs)
-        require_count("num_heads", num_heads)
-        require_dropout(dropout)
-        self.num_heads = int(num_heads)
-        self.dropout = float(dropout)
+        self.num_heads = require_count("num_heads", num_heads)
+        self.dropout = require_rate("dropout", dropout)
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.supports_masking = True
 
     def project_query(self, query):
-        """`[B, T, Dq]` or `[B, Dq]` -> what `score` compares with keys. Here the query itself."""
+        """Projects queries `[B, T, Dq]` or `[B, Dq]` for `score`. Returns the query itself by default."""
         return ops.cast(query, self.compute_dtype)
 
     def project_key(self, key):
-        """What is computed of the keys once a memory.
+        """Projects the keys, once per memory. Returns the keys themselves by default.
 
         Args:
             key: float tensor `[B, S, Dk]`, finite at padding too.
 
         Returns:
-            float tensor `[B, S, features]`, the `keys` of `step`.
+            float tensor `[B, S, features]`, the `keys` argument of `step`.
         """
         return ops.cast(key, self.compute_dtype)
 
     def score(self, query, keys):
-        """Of projected queries `[B, T, features]` and keys `[B, S, features]`: `[B, H, T, S]`."""
+        """Computes the scores `[B, H, T, S]` of projected queries `[B, T, features]` and keys `[B, S, features]`."""
         raise NotImplementedError
 
     def attend(self, query, keys, value, **options):
-        """As `score`, softmax and the weighted mean, `[B, T, Dv]`; options are those of the kernels of ops."""
+        """Computes the weighted means `[B, T, Dv]`; `options` are those of `keras_dl.ops.attention`."""
         raise NotImplementedError
 
     def initial_alignment(self, value):
-        """The alignment before the first query: nothing has been attended to.
+        """Returns the alignment before the first query: zeros.
 
         Args:
             value: float tensor `[B, S, Dv]`.
@@ -100,31 +100,31 @@ class Attention(keras.layers.Layer):
         return ops.zeros_like(ops.cast(value[..., 0], self.compute_dtype))
 
     def step(self, query, keys, value, value_mask=None, previous=None, training=False):
-        """Attention of one query a row, as a decoder needs it step by step.
+        """Attends with one query per row, for the steps of a decoder.
 
         Args:
             query: float tensor `[B, Dq]`.
-            keys: float tensor `[B, S, features]`, what `project_key` gave.
+            keys: float tensor `[B, S, features]`, the result of `project_key`.
             value: float tensor `[B, S, Dv]`, finite at padding too.
             value_mask: bool tensor `[B, S]`, False at padding, or None.
-            previous: float tensor `[B, S]`, the weights of the step before, which monotonic attention goes on from;
-                or None, `initial_alignment`.
-            training: bool, whether to drop anything.
+            previous: float tensor `[B, S]`, the weights of the previous step, used by monotonic attention; or None for
+                `initial_alignment`.
+            training: bool, whether to apply dropout.
 
         Returns:
-            `(context [B, Dv], weights [B, S])`, the weights before dropout and as the mean of the heads.
+            `(context [B, Dv], weights [B, S])`; the weights are those before dropout, averaged over the heads.
         """
         value = ops.cast(value, self.compute_dtype)
-        seen = None if value_mask is None else ops.cast(value_mask, "bool")[:, None, None]
+        mask = None if value_mask is None else ops.cast(value_mask, "bool")[:, None, None]
         previous = self.initial_alignment(value) if previous is None else previous
-        weights = self.align(self.project_query(query)[:, None], keys, seen, previous, training)
-        context = self._weighted(weights, value, training)
+        weights = self.align(self.project_query(query)[:, None], keys, mask, previous, training)
+        context = self._weighted_mean(weights, value, training)
         return context[:, 0], weights[:, 0, 0] if self.num_heads == 1 else ops.mean(weights[:, :, 0], axis=1)
 
     def align(self, query, keys, mask, previous, training, query_mask=None):
-        """The weights `[B, H, T, S]` of projected queries and keys; `mask` broadcasts to them.
+        """Computes the weights `[B, H, T, S]` of projected queries and keys; `mask` broadcasts to them.
 
-        What `query_mask` leaves out matters only where each query goes on from the one before it.
+        `query_mask` is used only by layers whose queries depend on the previous query.
         """
         exact = wide(self.compute_dtype)
         weights = masked_softmax(self.score(ops.cast(query, exact), ops.cast(keys, exact)), mask)
@@ -155,11 +155,11 @@ class Attention(keras.layers.Layer):
         query, value = without_padding(query, query_mask), without_padding(value, value_mask)
         key = value if key is None else without_padding(key, value_mask)
         projected, keys = self.project_query(query), self.project_key(key)
-        given = projected, keys, value, query_mask, value_mask, use_causal_mask, training
+        arguments = projected, keys, value, query_mask, value_mask, use_causal_mask, training
         if not return_attention_scores:
-            return without_padding(self._context(*given), query_mask)
-        weights = self._weights(*given)
-        context = without_padding(self._weighted(weights, value, training), query_mask)
+            return without_padding(self._context(*arguments), query_mask)
+        weights = self._weights(*arguments)
+        context = without_padding(self._weighted_mean(weights, value, training), query_mask)
         if query_mask is not None:
             weights = ops.where(query_mask[:, None, :, None], weights, ops.zeros_like(weights))
         return context, weights[:, 0] if self.num_heads == 1 else weights
@@ -171,13 +171,13 @@ class Attention(keras.layers.Layer):
         return self.attend(query, keys, value, **options)
 
     def _weights(self, query, keys, value, query_mask, value_mask, causal, training):
-        seen = None if value_mask is None else value_mask[:, None, None]
+        mask = None if value_mask is None else value_mask[:, None, None]
         if causal:
             earlier = causal_mask(ops.shape(query)[1], ops.shape(value)[1])
-            seen = earlier if seen is None else ops.logical_and(seen, earlier)
-        return self.align(query, keys, seen, self.initial_alignment(value), training, query_mask)
+            mask = earlier if mask is None else ops.logical_and(mask, earlier)
+        return self.align(query, keys, mask, self.initial_alignment(value), training, query_mask)
 
-    def _weighted(self, weights, value, training):
+    def _weighted_mean(self, weights, value, training):
         if training and self.dropout:
             weights = keras.random.dropout(weights, self.dropout, seed=self.seed_generator)
         context = ops.matmul(weights, self.split_heads(value))
@@ -187,18 +187,18 @@ class Attention(keras.layers.Layer):
         return ops.reshape(context, (*ops.shape(context)[:2], value.shape[-1]))
 
     def split_heads(self, x):
-        """`[B, T, features]` -> `[B, H, T, features / H]`."""
+        """Reshapes `[B, T, features]` to `[B, H, T, features / H]`."""
         if self.num_heads == 1:
             return ops.expand_dims(x, 1)
         return ops.transpose(self.divided(x), (0, 2, 1, 3))
 
     def divided(self, x):
-        """`[..., features]` -> `[..., H, features / H]`, as the kernels of ops want it."""
+        """Reshapes `[..., features]` to `[..., H, features / H]`, the layout of `keras_dl.ops.attention`."""
         return ops.reshape(x, (*ops.shape(x)[:-1], self.num_heads, x.shape[-1] // self.num_heads))
 
     def _require_heads(self, name, features):
         if features % self.num_heads:
-            expected = f"Expected the features of the {name} to be a multiple of num_heads={self.num_heads}"
+            expected = f"Expected the number of features of the {name} to be a multiple of num_heads={self.num_heads}"
             raise ValueError(f"{expected}. Received: {features}")
 
     def compute_mask(self, query, previous_mask=None):
@@ -235,7 +235,7 @@ class Attention(keras.layers.Layer):
 
 
 def _masks(query, value, key, *masks):
-    """The masks as tensors, also those that are lists; refused with what they do not fit."""
+    """Converts masks to tensors and checks all shapes."""
     masks = [x if x is None or hasattr(x, "shape") else ops.convert_to_tensor(x, "bool") for x in masks]
     require_shapes(*(None if x is None else x.shape for x in (query, value, key, *masks)))
     return masks

@@ -1,29 +1,30 @@
-"""Attention by content: the angle between query and key."""
+"""Attention by the angle between query and key."""
 
 import keras
 from keras import ops
 
 from keras_dl.layers.attention.dot import DotProduct, require_equal_features
-from keras_dl.ops.attention.precision import wide
+from keras_dl.ops.precision import wide
 
 
 @keras.saving.register_keras_serializable("keras_dl")
 class CosineAttention(DotProduct):
-    """Attention by `beta cos(query, key)`, whatever the lengths of the two; a vector of zeros scores 0.
+    """Attention with the score `beta cos(query, key)`.
 
-    The sharpness beta is learned, the only weight, (). Masks, heads, causal order and returned weights: see the call
-    arguments of `AdditiveAttention`.
+    The score does not depend on the lengths of the vectors; a vector of zeros scores 0. The sharpness beta () is
+    learned and the only weight. The call arguments are those of `AdditiveAttention`.
 
     Args:
-        sharpness: float, beta at first. Defaults to 10: with 1 no weight is more than 7.4 times another.
-        num_heads: int > 0, a divisor of the features of query and value; each head has an angle of its own. Defaults
-            to 1.
-        dropout: float from 0 to below 1, the share of the weights that is dropped in training. Defaults to 0.
-        seed: int, of the dropout. Defaults to None, another one each time.
-        **kwargs: `name`, `dtype`, as for every layer.
+        sharpness: float, initial value of beta. Defaults to 10; with 1 no weight could exceed another by more than a
+            factor of 7.4.
+        num_heads: int, number of heads, a divisor of the features of query and value; the angle is computed per head.
+            Defaults to 1.
+        dropout: float in [0, 1), fraction of the attention weights to drop during training. Defaults to 0.
+        seed: int, seed of the dropout. Defaults to None, a random seed.
+        **kwargs: base layer keyword arguments, such as `name` and `dtype`.
 
     Raises:
-        ValueError: for shapes that do not fit, heads that do not divide the features, a memory without any step.
+        ValueError: if shapes do not match, `num_heads` does not divide the features, or the memory is empty.
 
     Example:
 
@@ -48,13 +49,13 @@ class CosineAttention(DotProduct):
         self.sharpness = self.add_weight((), initializer, name="sharpness")
 
     def project_query(self, query):
-        return self._of_length_one(query) * ops.cast(self.sharpness, self.compute_dtype)
+        return self._normalized(query) * ops.cast(self.sharpness, self.compute_dtype)
 
     def project_key(self, key):
-        return self._of_length_one(key)
+        return self._normalized(key)
 
-    def _of_length_one(self, x):
-        heads = self.divided(ops.cast(x, wide(self.compute_dtype)))  # in float16 squares are lost
+    def _normalized(self, x):
+        heads = self.divided(ops.cast(x, wide(self.compute_dtype)))  # squares would underflow in float16
         squares = ops.maximum(ops.sum(heads * heads, axis=-1, keepdims=True), 1e-30)
         return ops.cast(ops.reshape(heads * ops.rsqrt(squares), ops.shape(x)), self.compute_dtype)
 

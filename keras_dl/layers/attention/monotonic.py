@@ -1,4 +1,4 @@
-"""Attention that only moves ahead."""
+"""Monotonic attention."""
 
 import keras
 from keras import ops
@@ -7,40 +7,41 @@ from keras_dl.layers.attention.additive import AdditiveAttention
 from keras_dl.layers.attention.base import Attention
 from keras_dl.layers.attention.dot import GeneralAttention
 from keras_dl.ops.attention import MODES, monotonic_alignment
-from keras_dl.ops.attention.precision import wide
+from keras_dl.ops.precision import wide
 
 SCORES = ("additive", "general")
 
 
 @keras.saving.register_keras_serializable("keras_dl")
 class MonotonicAttention(Attention):
-    """Attention that goes on from where the query before it was, and stops at a key with `sigmoid(score + r)`.
+    """Attention that moves only forward: it continues where the previous query stopped and stops with
+    `sigmoid(score + r)`.
 
-    The alignment is what it is in expectation, and sums to 1 at most; see `keras_dl.ops.attention.monotonic_alignment`.
-    Noise in training keeps the probabilities near 0 or 1. With `mode="hard"` the layer then, outside of training, stops
-    at the first key with a score above 0.
+    The weights are the expected alignment and sum to at most 1; see `keras_dl.ops.attention.monotonic_alignment`. Noise
+    during training pushes the probabilities toward 0 and 1. With `mode="hard"` the layer stops at the first key with a
+    positive score outside of training.
 
-    The T queries of a call follow each other. Masks, causal order and returned weights: see the call arguments of
-    `AdditiveAttention`. The weights are always held: the memory that is needed grows with T times S.
+    The T queries of a call are consecutive. The call arguments are those of `AdditiveAttention`. The weights are always
+    materialized, so memory grows with T times S.
 
-    `get_weights()` gives r (), then those of `AdditiveAttention` without bias, or of `GeneralAttention`.
+    `get_weights()` returns r (), then the weights of `AdditiveAttention` without bias, or of `GeneralAttention`.
 
     Args:
         score: `"additive"` (default) or `"general"`.
-        units: int > 0, of the additive score; None for the general.
-        mode: `"hard"` (default): exact and differentiable in training, hard outside. `"parallel"` and `"recursive"`:
-            expectations always, in a few parallel steps or in S of them.
-        noise: float, the standard deviation of what is added to scores in training. Defaults to 1.
-        score_bias: float, r at first. Defaults to 0; below 0 for long memories.
-        normalize: bool, as in `AdditiveAttention`, where it brings a bias; for the general score `use_scale`. Defaults
-            to False.
-        dropout: float from 0 to below 1, the share of the weights that is dropped in training. Defaults to 0.
-        seed: int, of noise and dropout. Defaults to None, another one each time.
-        kernel_initializer: initializer of the kernels. Defaults to `"glorot_uniform"`.
-        **kwargs: `name`, `dtype`, as for every layer.
+        units: int, units of the additive score; None for the general score.
+        mode: `"hard"` (default), exact expectations in training and hard alignments otherwise; `"parallel"` or
+            `"recursive"`, always expectations, computed in a few parallel steps or in S steps.
+        noise: float, standard deviation of the noise added to scores in training. Defaults to 1.
+        score_bias: float, initial value of r. Defaults to 0; use negative values for long memories.
+        normalize: bool, as in `AdditiveAttention`, where it also adds a bias; `use_scale` of the general score.
+            Defaults to False.
+        dropout: float in [0, 1), fraction of the attention weights to drop during training. Defaults to 0.
+        seed: int, seed of noise and dropout. Defaults to None, a random seed.
+        kernel_initializer: initializer for the kernels. Defaults to `"glorot_uniform"`.
+        **kwargs: base layer keyword arguments, such as `name` and `dtype`.
 
     Raises:
-        ValueError: for arguments out of range, shapes that do not fit, a memory without any step.
+        ValueError: if an argument is out of range, shapes do not match, or the memory is empty.
 
     Example:
 
@@ -72,9 +73,9 @@ class MonotonicAttention(Attention):
             if value not in known:
                 raise ValueError(f"`{name}` must be one of {', '.join(known)}. Received: {value!r}")
         if (units is None) != (score == "general"):
-            raise ValueError(f"`units` are of the additive score, and needed there. Received: {units!r} with {score!r}")
+            raise ValueError(f"`units` must be given for the additive score only. Received: {units!r} with {score!r}")
         if noise < 0:
-            raise ValueError(f"`noise` must not be below 0. Received: {noise!r}")
+            raise ValueError(f"`noise` must be at least 0. Received: {noise!r}")
         options = {"kernel_initializer": kernel_initializer, "dtype": self.dtype_policy, "name": "scoring"}
         if score == "additive":
             self.scoring = AdditiveAttention(units, normalize=normalize, use_bias=normalize, **options)
@@ -94,7 +95,7 @@ class MonotonicAttention(Attention):
         self.scoring.build(query_shape, value_shape, key_shape)
 
     def initial_alignment(self, value):
-        """The alignment before the first query: at the first step of the memory.
+        """Returns the alignment before the first query: the first step of the memory.
 
         Args:
             value: float tensor `[B, S, Dv]`.
@@ -102,8 +103,8 @@ class MonotonicAttention(Attention):
         Returns:
             float tensor `[B, S]`.
         """
-        nowhere = super().initial_alignment(value)
-        return ops.concatenate([ops.ones_like(nowhere[:, :1]), nowhere[:, 1:]], axis=1)
+        zeros = super().initial_alignment(value)
+        return ops.concatenate([ops.ones_like(zeros[:, :1]), zeros[:, 1:]], axis=1)
 
     def project_query(self, query):
         return self.scoring.project_query(query)
@@ -123,14 +124,14 @@ class MonotonicAttention(Attention):
         stops = ops.cast(score > 0, exact) if hard else ops.sigmoid(score)
         if mask is not None:
             stops = ops.where(mask[:, 0] if len(mask.shape) == 4 else mask, stops, ops.zeros_like(stops))
-        if query_mask is not None:  # a query that is none stops wherever the one before it did
+        if query_mask is not None:  # a masked query stops where the previous query did
             stops = ops.where(query_mask[..., None], stops, ops.ones_like(stops))
         mode = "parallel" if self.mode == "hard" and training else self.mode
         return ops.cast(monotonic_alignment(stops, previous, mode), self.compute_dtype)[:, None]
 
     def _context(self, query, keys, value, query_mask, value_mask, causal, training):
         weights = self._weights(query, keys, value, query_mask, value_mask, causal, training)
-        return self._weighted(weights, value, training)
+        return self._weighted_mean(weights, value, training)
 
     def get_config(self):
         config = super().get_config()

@@ -6,7 +6,7 @@ from keras import ops
 from keras_dl.ops.attention.dropout import dropout as drop
 from keras_dl.ops.attention.inputs import cleaned, require_dropout, require_shapes
 from keras_dl.ops.attention.masks import causal_mask, masked_softmax
-from keras_dl.ops.attention.precision import wide
+from keras_dl.ops.precision import wide
 
 
 def dot_product_attention(query, key, value, scale=1.0, mask=None, causal=False, dropout=0.0, seed=None):

@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from keras_dl.ops.attention.precision import wide
+from keras_dl.ops.precision import wide
 
 LOW = -1e30  # a score that nobody attends to; -inf would give NaN where there is no other
 

@@ -7,7 +7,7 @@ to be replaced by the caller even if `masked_softmax` drops its scores.
 
 from keras import ops
 
-from keras_dl.ops.attention.precision import wide
+from keras_dl.ops.precision import wide
 
 
 def additive_score(query, key, scale):

@@ -1,7 +1,7 @@
 import keras
 import pytest
 
-from keras_dl.losses.wide_dtype import wide_dtype
+from keras_dl.ops.precision import loss_dtype
 
 
 @pytest.mark.parametrize(
@@ -17,5 +17,5 @@ from keras_dl.losses.wide_dtype import wide_dtype
         (None, "float32"),
     ],
 )
-def test_is_float32_at_least(dtype, expected):
-    assert wide_dtype(dtype) == expected
+def test_the_loss_dtype_is_at_least_float32(dtype, expected):
+    assert loss_dtype(dtype) == expected
