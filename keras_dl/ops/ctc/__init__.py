@@ -18,9 +18,9 @@ from keras_dl.ops.ctc.edit_distance import word_error_rate as word_error_rate
 from keras_dl.ops.ctc.greedy import BestPath as BestPath
 from keras_dl.ops.ctc.greedy import collapse as collapse
 from keras_dl.ops.ctc.greedy import greedy_decode as greedy_decode
+from keras_dl.ops.ctc.lattice import minimum_frames as minimum_frames
 from keras_dl.ops.ctc.lexicon import Lexicon as Lexicon
 from keras_dl.ops.ctc.loss import IMPOSSIBLE as IMPOSSIBLE
 from keras_dl.ops.ctc.loss import ctc_loss as ctc_loss
-from keras_dl.ops.ctc.minimum_frames import minimum_frames as minimum_frames
 from keras_dl.ops.ctc.streaming import StreamingBeamSearch as StreamingBeamSearch
 from keras_dl.ops.ctc.streaming import StreamingGreedy as StreamingGreedy

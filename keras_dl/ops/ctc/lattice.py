@@ -8,6 +8,7 @@ Reference: Graves et al. 2006, section 4.1. https://www.cs.toronto.edu/~graves/i
 """
 
 import tensorflow as tf
+from keras import ops
 
 
 def interleave(labels, label_length, blank_index=0):
@@ -72,3 +73,32 @@ def valid_states(label_length, count):
            [1, 0, 0, 0, 0]])
     """
     return tf.sequence_mask(2 * label_length + 1, count)
+
+
+def minimum_frames(labels, label_length=None, blank_index=0):
+    """The fewest frames in which CTC can emit the labels: one each, and a blank between equal neighbours.
+
+    A row with fewer frames is impossible: no path collapses to its labels.
+
+    Args:
+        labels: int tensor `[B, L]`, padded at the end with the blank or with negative numbers.
+        label_length: int tensor `[B]`, or None (default) to count the entries that are not padding.
+        blank_index: int, the class of the blank. Defaults to 0.
+
+    Returns:
+        int32 tensor `[B]`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> minimum_frames(np.array([[1, 2, 2], [1, -1, -1], [0, 0, 0]])).numpy().tolist()     # 1 2 - 2; 1; nothing
+    [4, 1, 0]
+    """
+    labels = ops.cast(labels, "int32")
+    if label_length is None:
+        valid = ops.logical_and(labels >= 0, labels != blank_index)
+        label_length = ops.sum(ops.cast(valid, "int32"), axis=1)
+    label_length = ops.cast(label_length, "int32")
+    inside = ops.arange(ops.shape(labels)[1])[1:] < ops.expand_dims(label_length, -1)
+    equal = ops.logical_and(labels[:, 1:] == labels[:, :-1], inside)
+    return label_length + ops.sum(ops.cast(equal, "int32"), axis=1)

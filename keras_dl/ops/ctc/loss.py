@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from keras_dl.ops.ctc.certain_blank import LOW, NOTHING
 from keras_dl.ops.ctc.inputs import checked_inputs, refuse_nan, require
-from keras_dl.ops.ctc.minimum_frames import minimum_frames
+from keras_dl.ops.ctc.lattice import minimum_frames
 
 IMPOSSIBLE = ("zero", "inf", "raise")
 _STEPS = 4  # of one turn of the loop: a turn has costs of its own

@@ -5,11 +5,10 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from keras_dl.ops.decoding.decoded import Decoded
+from keras_dl.ops.decoding.decoded import Decoded, traced
 from keras_dl.ops.decoding.loop import batch_size, bounded, of_length, run
 from keras_dl.ops.decoding.penalties import coverage_penalty as coverage
 from keras_dl.ops.decoding.penalties import length_penalty as penalty
-from keras_dl.ops.decoding.trace import traced
 
 IMPOSSIBLE = float("-inf")
 

@@ -1,8 +1,8 @@
 import numpy as np
 import tensorflow as tf
 
+from keras_dl.ops.decoding.decoded import traced
 from keras_dl.ops.decoding.loop import History
-from keras_dl.ops.decoding.trace import traced
 
 
 def test_steps_that_were_never_run_are_not_gone_through(monkeypatch):
