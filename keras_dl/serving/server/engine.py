@@ -6,7 +6,6 @@ or writes files of the server, calls Python or speaks to other machines is not l
 to do so, and no sandbox: serve only models that you trust.
 """
 
-import json
 import logging
 import os
 import queue
@@ -20,11 +19,11 @@ from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
 
 from keras_dl.errors import UserError
+from keras_dl.serving.export.manifest import read_manifest
 from keras_dl.serving.export.traps import find_traps
 from keras_dl.serving.export.warmup import WARMUP
 from keras_dl.serving.messages import PredictionLog
 from keras_dl.serving.server.errors import invalid
-from keras_dl.serving.server.recorded import Signatures, checked
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +91,7 @@ class LoadedModel:
             signature_name: {key: tf.as_dtype(info.dtype) for key, info in signature.inputs.items()}
             for signature_name, signature in self.signatures.items()
         }
-        self.manifest = _read_manifest(real, self.signatures)
+        self.manifest = read_manifest(real, self.signatures)
         self._callables: dict = {}
         # The pool used last is taken first: what few callers need stays warm, the others' callables are made at need.
         self._idle_pools: queue.LifoQueue[int] = queue.LifoQueue()
@@ -197,21 +196,3 @@ def _refuse_unsafe(folder: Path) -> None:
         return
     if unsafe:
         raise tf.errors.PermissionDeniedError(None, None, f"{unsafe[0].where}: {unsafe[0].what}")
-
-
-def _read_manifest(folder: Path, signatures: Signatures) -> dict:
-    file = folder / "assets.extra" / "manifest.json"
-    try:
-        manifest = json.loads(file.read_bytes())
-    except FileNotFoundError:  # a model from elsewhere
-        return {}
-    except (OSError, ValueError, RecursionError) as error:
-        logger.warning("%s cannot be read and is ignored: %s", file, error)
-        return {}
-    if not isinstance(manifest, dict):
-        logger.warning("%s is ignored: expected an object and received %s", file, type(manifest).__name__)
-        return {}
-    manifest, problems = checked(manifest, signatures)
-    if problems:
-        logger.warning("%s is ignored in part: %s", file, "; ".join(problems))
-    return manifest

@@ -1,4 +1,4 @@
-"""What an export says of itself: where it comes from, what it takes and gives, an example, what may run together."""
+"""The manifest of an export: its content, and the parts that are ignored because they do not match the graph."""
 
 import hashlib
 import json
@@ -8,15 +8,16 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf import meta_graph_pb2
 
 from keras_dl.errors import UserError
 from keras_dl.pipeline import Pipeline
 from keras_dl.serving.export.export import export
-from keras_dl.serving.export.manifest import MANIFEST, from_json, json_value, read_manifest
+from keras_dl.serving.export.manifest import MANIFEST, check_manifest, from_json, json_value, read_manifest
 from keras_dl.serving.server.engine import LoadedModel
 
 REQUEST = {"": np.array([[[0.2, -1.0], [3.0, 1e-7]]], "float32")}
-LINEAGE = {"name": "level", "version": 3, "run_id": "abc", "values": {"rate": 0.1, "cell": "GRU"}, "value": 0.25}
+ORIGIN = {"name": "level", "version": 3, "run_id": "abc", "values": {"rate": 0.1, "cell": "GRU"}, "value": 0.25}
 
 
 class Level(Pipeline):
@@ -39,29 +40,29 @@ def pipeline(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory, pipeline, model):
-    return export(pipeline, model, tmp_path_factory.mktemp("saved_models"), 3, REQUEST, LINEAGE)
+    return export(pipeline, model, tmp_path_factory.mktemp("saved_models"), 3, REQUEST, ORIGIN)
 
 
-def test_what_it_says(exported):
+def test_content(exported):
     manifest = json.loads((exported / "assets.extra" / "manifest.json").read_text())
     assert manifest == read_manifest(exported)
     assert (manifest["format"], manifest["name"], manifest["version"]) == (1, "level", 3)
     assert manifest["exported"].endswith("+00:00")
-    assert manifest["origin"] == {**LINEAGE, "pipeline": hashlib.sha256(b"# level\n").hexdigest()}
+    assert manifest["origin"] == {**ORIGIN, "pipeline": hashlib.sha256(b"# level\n").hexdigest()}
     (name, signature), = manifest["signatures"].items()  # fmt: skip
     assert name == "serving_default"
     assert signature["inputs"] == {"signal": {"dtype": "float32", "shape": [None, None, 2]}}
     assert signature["outputs"] == {"level": {"dtype": "float32", "shape": [None, None, 1]}}
 
 
-def test_a_layer_of_each_step_alone_may_be_padded_and_its_output_cropped(exported):
+def test_a_layer_applied_to_each_step_may_be_padded_and_its_output_cropped(exported):
     batching = read_manifest(exported)["signatures"]["serving_default"]["batching"]
     assert batching == {
         "rows_independent": True, "padded_axes": {"signal": [1]}, "cropped_axes": {"level": 1}, "why": ""
     }  # fmt: skip
 
 
-def test_the_example_is_a_request_as_it_stands(exported, model):
+def test_the_example_is_a_valid_request(exported, model):
     request = read_manifest(exported)["request"]
     assert request == {"signal": [[[0.2, -1.0], [3.0, 1e-7]]]}
     served = LoadedModel("level", 3, exported)
@@ -70,7 +71,7 @@ def test_the_example_is_a_request_as_it_stands(exported, model):
     assert served.manifest == read_manifest(exported)
 
 
-def test_the_commit_of_the_files(exported, tmp_path, model):
+def test_the_git_commit_is_recorded(exported, tmp_path, model):
     assert read_manifest(exported)["git_commit"] is None
     git = ["git", "-C", str(tmp_path), "-c", "user.name=x", "-c", "user.email=x"]
     pipeline = Level()
@@ -94,7 +95,7 @@ def test_a_withdrawn_version_is_not_exported_again(tmp_path, pipeline, model):
 
 
 @pytest.mark.parametrize("text", [None, "", "{", "[]", "3", '{"format": 2}', "[" * 100_000, b"\xff"])
-def test_a_foreign_or_broken_manifest_is_none(tmp_path, text):
+def test_a_foreign_or_invalid_manifest_is_empty(tmp_path, text):
     (tmp_path / "assets.extra").mkdir()
     if text is not None:
         (tmp_path / MANIFEST).write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -112,21 +113,93 @@ def test_a_foreign_or_broken_manifest_is_none(tmp_path, text):
         (np.zeros((0, 3), "float32"), "float32", []),
     ],
 )
-def test_values_go_to_json_and_back(array, dtype, value):
+def test_values_survive_a_round_trip_through_json(array, dtype, value):
     assert json_value(array) == value
     again = from_json(json.loads(json.dumps(value)), dtype)
     assert again.dtype == array.dtype
     np.testing.assert_array_equal(again, array.reshape(again.shape))
 
 
-def test_one_text(tmp_path):
+def test_a_scalar_string():
     one = from_json("ä", "string")
     assert (one.shape, one.item(), tf.constant(one).dtype) == ((), "ä".encode(), tf.string)
     assert json_value(one) == "ä"
 
 
-def test_an_example_that_is_too_large_is_left_out(tmp_path, model):
+def test_an_example_that_is_too_large_is_omitted(tmp_path, model):
     big = {"": np.random.default_rng(0).normal(size=(1, 60_000, 2)).astype("float32")}
     target = export(Level(), model, tmp_path, 1, big)
     assert read_manifest(target)["request"] == {}
     assert (target / MANIFEST).stat().st_size < 10_000
+
+
+BATCHING = {"rows_independent": True, "padded_axes": {"features": [1]}, "cropped_axes": {}, "why": ""}
+
+
+def with_batching(batching):
+    return {"format": 1, "signatures": {"serving_default": {"batching": batching}}}
+
+
+def tensor(dtype, shape):
+    return meta_graph_pb2.TensorInfo(dtype=dtype.as_datatype_enum, tensor_shape=tf.TensorShape(shape).as_proto())
+
+
+SIGNATURES = {
+    "serving_default": meta_graph_pb2.SignatureDef(
+        inputs={"features": tensor(tf.float32, [None, None, 2]), "length": tensor(tf.int64, [None])},
+        outputs={"total": tensor(tf.float32, [None, 2])},
+    )
+}
+
+
+def test_a_valid_manifest_is_unchanged():
+    manifest = with_batching(BATCHING) | {"request": {"features": [], "length": []}, "origin": {}, "git_commit": None}
+    manifest |= {"exported": "2026-01-01", "unknown key": [1]}
+    assert check_manifest(manifest, SIGNATURES) == (manifest, [])
+    assert check_manifest({}, SIGNATURES) == ({}, [])
+    assert check_manifest(with_batching(BATCHING | {"cropped_axes": {"total": 1}}), SIGNATURES)[1] == []
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        {"signatures": []},
+        {"signatures": None},
+        {"signatures": {"serving_default": []}},
+        {"signatures": {"other": {"batching": BATCHING}}},
+        {"request": [1]},
+        {"request": {"features": []}},
+        {"request": {"features": [], "lengths": []}},
+        {"origin": "a run"},
+        {"exported": 5},
+        {"git_commit": {}},
+        with_batching(None),
+        with_batching([]),
+        with_batching(BATCHING | {"rows_independent": "no"}),
+        with_batching(BATCHING | {"rows_independent": 1}),
+        with_batching(BATCHING | {"padded_axes": [1]}),
+        with_batching(BATCHING | {"padded_axes": None}),
+        with_batching(BATCHING | {"padded_axes": {"features": 1}}),
+        with_batching(BATCHING | {"padded_axes": {"features": ["1"]}}),
+        with_batching(BATCHING | {"padded_axes": {"features": [True]}}),
+        with_batching(BATCHING | {"padded_axes": {"features": [1.0]}}),
+        with_batching(BATCHING | {"padded_axes": {"features": [0]}}),
+        with_batching(BATCHING | {"padded_axes": {"features": [-1]}}),
+        with_batching(BATCHING | {"padded_axes": {"features": [2]}}),
+        with_batching(BATCHING | {"padded_axes": {"features": [3]}}),
+        with_batching(BATCHING | {"padded_axes": {"length": [1]}}),
+        with_batching(BATCHING | {"padded_axes": {"other": [1]}}),
+        with_batching(BATCHING | {"cropped_axes": 1}),
+        with_batching(BATCHING | {"cropped_axes": {"total": [1]}}),
+        with_batching(BATCHING | {"cropped_axes": {"total": "1"}}),
+        with_batching(BATCHING | {"cropped_axes": {"total": 0}}),
+        with_batching(BATCHING | {"cropped_axes": {"total": 2}}),
+        with_batching(BATCHING | {"cropped_axes": {"other": 1}}),
+    ],
+    ids=json.dumps,
+)
+def test_an_invalid_part_is_removed(manifest):
+    kept, problems = check_manifest(manifest | {"name": "kept"}, SIGNATURES)
+    assert len(problems) == 1
+    assert kept.pop("name") == "kept" and kept.pop("format", 1) == 1
+    assert kept in ({}, {"signatures": {}})

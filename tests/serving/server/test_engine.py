@@ -1,6 +1,7 @@
 """One loaded version: its answers, its errors, its warm-up, what it refuses to load."""
 
 import gc
+import json
 import shutil
 import threading
 import weakref
@@ -9,9 +10,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_dl.serving.export.manifest import MANIFEST
 from keras_dl.serving.export.warmup import WARMUP, prediction_log
 from keras_dl.serving.messages import PredictionLog
 from keras_dl.serving.server.engine import LoadedModel
+from keras_dl.serving.server.sharing import sharing
 
 X = {"x": np.array([1.0, 2.0], np.float32)}
 
@@ -201,18 +204,26 @@ def test_other_requests_than_predict_are_passed_over_with_a_word(version, caplog
     assert "1 of the warm-up requests of model m, version 1 are no predict requests" in caplog.text
 
 
-def test_a_manifest_is_read_and_a_broken_one_is_none(version, caplog):
+def test_an_invalid_manifest_is_ignored_with_one_warning(version, caplog):
     assert LoadedModel("m", 1, version).manifest == {}
-    file = version / "assets.extra" / "manifest.json"
+    file = version / MANIFEST
     file.parent.mkdir()
     file.write_text('{"format": 1, "name": "m"}')
     assert LoadedModel("m", 1, version).manifest == {"format": 1, "name": "m"}
     assert not caplog.records
-    for content in (b"{", b"\xff", b"[1]", b"[" * 10**5):
+    partial = {"format": 1, "signatures": {"serving_default": {"batching": None}}, "request": 5}
+    for content, kept in (
+        (b"{", {}), (b"\xff", {}), (b"[1]", {}), (b'{"format": 2}', {}), (b"[" * 10**5, {}),
+        (json.dumps(partial).encode(), {"format": 1, "signatures": {}}),
+    ):  # fmt: skip
         caplog.clear()
         file.write_bytes(content)
-        assert LoadedModel("m", 1, version).manifest == {}
+        model = LoadedModel("m", 1, version)
+        assert model.manifest == kept
         assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "is ignored in part" in caplog.text
+    assert sharing(model, "serving_default", False) is None
+    assert model.predict("serving_default", X)["y"].tolist() == [2, 3]
 
 
 def test_a_link_that_is_turned_while_it_loads_changes_nothing(version, tiny_model, tmp_path, monkeypatch):

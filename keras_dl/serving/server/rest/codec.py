@@ -11,7 +11,6 @@ Values of a request are checked list by list and not one by one; what is not reg
 finds the first thing that is wrong.
 """
 
-import base64
 from array import array as packed
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ import numpy as np
 import orjson
 import tensorflow as tf
 
+from keras_dl.serving.json_bytes import to_base64
 from keras_dl.serving.server.errors import dtype_name, invalid
 from keras_dl.serving.server.rest.json_text import parse
 from keras_dl.serving.server.rest.parity_errors import (
@@ -272,7 +272,7 @@ def _json_form(name: str, array: np.ndarray) -> Any:
     """What `encode` writes: nested lists of strings, a contiguous array or, in place of a scalar array, its number."""
     if array.dtype == object:
         # Bytes that are not UTF-8 would make the whole answer unreadable; a name ending in _bytes keeps them.
-        convert = _to_base64 if name.endswith("_bytes") else lambda value: value.decode(errors="replace")
+        convert = to_base64 if name.endswith("_bytes") else lambda value: value.decode(errors="replace")
         return np.vectorize(convert, otypes=[object])(array).tolist()
     dtype = tf.as_dtype(array.dtype)
     if dtype not in PYTHON_TYPES:
@@ -283,7 +283,3 @@ def _json_form(name: str, array: np.ndarray) -> Any:
 def _is_finite(value: Any) -> bool:
     dtype = getattr(value, "dtype", None)
     return dtype is None or dtype.kind != "f" or bool(np.isfinite(value).all())
-
-
-def _to_base64(value: bytes) -> dict[str, str]:
-    return {"b64": base64.b64encode(value).decode()}

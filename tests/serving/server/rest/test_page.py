@@ -21,6 +21,7 @@ def described(tmp_path_factory, save_model, running):
     for version in (2, 10):
         save_model(root / "strange" / str(version), "sequences")
     manifest = {
+        "format": 1,
         "request": {"features": [[[1, float("nan")]]], "length": [1]},
         "origin": {"metric": "loss", "value": 0.5},
         "exported": "2026-01-02T03:04:05+00:00",

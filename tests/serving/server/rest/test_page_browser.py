@@ -85,7 +85,7 @@ def save(folder, signatures, example):
     }
     tf.saved_model.save(module, str(folder), signatures=dict(module.functions))
     (folder / "assets.extra").mkdir()
-    (folder / "assets.extra" / "manifest.json").write_text(json.dumps({"request": example}))
+    (folder / "assets.extra" / "manifest.json").write_text(json.dumps({"format": 1, "request": example}))
 
 
 @pytest.fixture(scope="module")
