@@ -1,4 +1,4 @@
-"""A client of TensorFlow Serving and of our server, over REST or gRPC."""
+"""A client for TensorFlow Serving and for the server of this package, over REST or gRPC."""
 
 from keras_dl.serving.client.client import Client
 

@@ -1,4 +1,4 @@
-"""A client of TensorFlow Serving and of our server: arrays and strings in, arrays and strings out."""
+"""A client for TensorFlow Serving and for the server of this package, with numpy arrays as inputs and outputs."""
 
 import random
 import time
@@ -20,27 +20,28 @@ from keras_dl.serving.client.values import (
 
 _STATUS_SECONDS = 5.0
 _FIRST_WAIT_SECONDS = 0.25
-_METADATA_SECONDS = 5.0  # how long the signatures of a model are taken for known
+_METADATA_SECONDS = 5.0  # how long the signatures of a model are cached
 
 
 class Client:
-    """Asks a model server, over REST or gRPC, and answers the same over both.
+    """Sends requests to a model server over REST or gRPC, with the same results over both.
 
-    Thread-safe; connections are kept open. A server that is not there for the moment (503, UNAVAILABLE, connection
-    refused) is asked again, after the time it says or after 0.25, 0.5, 1, ... seconds; nothing else is. One that closes
-    the connection without an answer is asked once more: it may have died of the request.
+    Thread-safe; connections are kept open. A request is retried only while the server is unavailable (503, UNAVAILABLE,
+    connection refused): after the time given by the server, or after 0.25, 0.5, 1, ... seconds. If the server closes
+    the connection without an answer, the request is retried only once, because it may have crashed the server.
 
-    Arrays and lists are sent in the dtype that the signature tells; what does not fit into it is refused. Strings may
-    be str or bytes. Outputs are arrays of the signature's dtypes; strings are object arrays of str, but of bytes where
-    they are no UTF-8 or the output's name ends in ``_bytes``. (Over REST our own server has replaced what is no UTF-8.)
+    Arrays and lists are converted to the dtypes of the signature; values that do not fit are an error. Strings may be
+    str or bytes. Outputs are arrays of the signature's dtypes. Strings are returned as object arrays of str, or of
+    bytes if they are not UTF-8 or the output's name ends in ``_bytes``. (Over REST, the server of this package replaces
+    invalid UTF-8.)
 
     Args:
-        url: "http://HOST:PORT" or "https://...", for REST; "grpc://HOST:PORT" for gRPC, which needs the extra `grpc`.
-        timeout: seconds to wait for an answer, or over REST for each part of it.
-        retries: how often a request is sent again to a server that is not there for the moment.
+        url: "http://HOST:PORT" or "https://..." for REST; "grpc://HOST:PORT" for gRPC, which requires the extra `grpc`.
+        timeout: seconds to wait for an answer; over REST, for each read from the connection.
+        retries: maximum number of retries while the server is unavailable.
 
     Raises:
-        UserError: the URL is none, or the packages of gRPC are missing.
+        UserError: the URL is invalid, or the gRPC packages are not installed.
 
     Example:
 
@@ -52,10 +53,10 @@ class Client:
 
     def __init__(self, url: str = "http://127.0.0.1:8501", timeout: float = 30.0, retries: int = 3):
         if timeout <= 0 or retries < 0:
-            raise UserError(f"expected a timeout above 0 and retries from 0. Received: {timeout}, {retries}")
+            raise UserError(f"expected timeout > 0 and retries >= 0. Received: timeout={timeout}, retries={retries}")
         self._transport = _grpc_transport(url) if url.startswith("grpc://") else RestTransport(url)
         self._timeout, self._retries = timeout, retries
-        self._known: dict[tuple, tuple[float, dict[str, Signature]]] = {}
+        self._signatures: dict[tuple, tuple[float, dict[str, Signature]]] = {}
 
     def __enter__(self) -> "Client":
         return self
@@ -78,28 +79,29 @@ class Client:
         """Runs a signature of a model.
 
         Args:
-            name: of the model.
-            inputs: for each input an array, a number, a string, or nested lists. The key "" stands for the only input.
-            signature_name: which signature.
-            version: which version. Defaults to None: the one that the server takes.
-            label: of a version, instead of its number.
+            name: model name.
+            inputs: dictionary of arrays, numbers, strings, or nested lists. The key "" stands for the only input.
+            signature_name: name of the signature.
+            version: version number. Defaults to None: the server's choice.
+            label: version label, instead of a number.
 
         Returns:
-            For each output an array.
+            Dictionary of output arrays.
 
         Raises:
-            UserError: no server answers, or it refuses the request, in its own words; or a value does not fit.
+            UserError: no server answers, the request timed out, the server refused it (with the server's message), or a
+                value does not fit the signature.
         """
         _check_choice(version, label)
         for fresh in (False, True):
             signature = self._signature(name, signature_name, version, label, fresh)
             arrays = input_arrays(name, inputs, signature)
-            outputs = self._ask(
+            outputs = self._call(
                 self._transport.predict, name, arrays, signature_name, signature, version, label, self._timeout
             )
             if outputs is not None:
                 return {key: output_array(key, array) for key, array in outputs.items()}
-        raise UserError(f"{name}: the answer has other outputs than the server tells of signature {signature_name}")
+        raise UserError(f"{name}: the outputs of the answer do not match the server's metadata of {signature_name}")
 
     def classify(
         self,
@@ -109,13 +111,13 @@ class Client:
         version: int | None = None,
         label: str | None = None,
     ) -> list[list[tuple[str, float]]]:
-        """Labels and scores of examples, by a signature of TensorFlow Serving's classify API.
+        """Runs a signature of TensorFlow Serving's classify API.
 
         Args:
-            examples: for each example its features: a number, a string, or a list of them.
+            examples: list of dictionaries of features; a feature is a number, a string, or a list of them.
 
         Returns:
-            For each example its pairs of label and score.
+            For each example a list of `(label, score)` pairs.
         """
         found = self._examples("classify", name, examples, signature_name, version, label)
         return [[(text, float(np.float32(score))) for text, score in pairs] for pairs in found]
@@ -128,36 +130,36 @@ class Client:
         version: int | None = None,
         label: str | None = None,
     ) -> np.ndarray:
-        """One number for each example, by a signature of TensorFlow Serving's regress API.
+        """Runs a signature of TensorFlow Serving's regress API.
 
         Args:
             examples: as in `classify`.
 
         Returns:
-            A float32 array `[examples]`.
+            float32 array `[examples]`.
         """
         return np.array(self._examples("regress", name, examples, signature_name, version, label), np.float32)
 
     def status(self, name: str) -> list[VersionStatus]:
-        """The versions of a model that the server has or had, newest first.
+        """Returns the status of the versions that the server has or had, newest first.
 
         Raises:
-            UserError: there is no such model.
+            UserError: the server does not know the model.
         """
-        return self._ask(self._transport.status, name, self._timeout)
+        return self._call(self._transport.status, name, self._timeout)
 
     def metadata(self, name: str, version: int | None = None, label: str | None = None) -> dict[str, Any]:
-        """What a model takes and gives.
+        """Returns the inputs and outputs of a model's signatures.
 
         Returns:
             For each signature `{"inputs": {name: {"dtype": "float32", "shape": [None, 8]}}, "outputs": ...}`; a shape
-            is None where its rank is open.
+            is None if its rank is unknown.
 
         Raises:
-            UserError: there is no such model.
+            UserError: the server does not know the model.
         """
         _check_choice(version, label)
-        signatures = self._ask(self._transport.metadata, name, version, label, self._timeout)
+        signatures = self._call(self._transport.metadata, name, version, label, self._timeout)
 
         def described(tensors):
             return {key: {"dtype": dtype, "shape": shape} for key, (dtype, shape) in tensors.items()}
@@ -168,7 +170,7 @@ class Client:
         }
 
     def is_available(self, name: str) -> bool:
-        """Whether a server answers, within 5 seconds and at the first attempt, and has a version of the model."""
+        """Returns True if a server answers within 5 seconds, without retries, and serves a version of the model."""
         try:
             found = self._transport.status(name, min(self._timeout, _STATUS_SECONDS))
         except UserError:
@@ -178,41 +180,41 @@ class Client:
     def _examples(self, method, name, examples, signature_name, version, label) -> list:
         _check_choice(version, label)
         arrays = example_arrays(name, examples)
-        return self._ask(self._transport.examples, method, name, arrays, signature_name, version, label, self._timeout)
+        return self._call(self._transport.examples, method, name, arrays, signature_name, version, label, self._timeout)
 
     def _signature(
         self, name: str, signature_name: str, version: int | None, label: str | None, fresh: bool
     ) -> Signature | None:
-        """A signature as the server told it not long ago; None if it tells of none with that name."""
+        """Returns a signature from recent metadata of the server, or None if the server reports no such signature."""
         key = (name, version, label)
-        told, signatures = self._known.get(key, (0.0, {}))
-        if fresh or signature_name not in signatures or time.monotonic() > told + _METADATA_SECONDS:
-            signatures = self._ask(self._transport.metadata, name, version, label, self._timeout)
-            self._known[key] = (time.monotonic(), signatures)
+        received, signatures = self._signatures.get(key, (0.0, {}))
+        if fresh or signature_name not in signatures or time.monotonic() > received + _METADATA_SECONDS:
+            signatures = self._call(self._transport.metadata, name, version, label, self._timeout)
+            self._signatures[key] = (time.monotonic(), signatures)
         return signatures.get(signature_name)
 
-    def _ask(self, ask: Callable, *arguments) -> Any:
+    def _call(self, request: Callable, *arguments) -> Any:
         closed = False
         for attempt in range(self._retries):
             try:
-                return ask(*arguments)
+                return request(*arguments)
             except Unavailable as error:
                 if closed and isinstance(error, ClosedWithoutAnswer):
                     raise
                 closed = closed or isinstance(error, ClosedWithoutAnswer)
                 wait = _FIRST_WAIT_SECONDS * 2**attempt * random.uniform(0.8, 1.2)
                 time.sleep(min(wait if error.retry_after is None else error.retry_after, self._timeout))
-        return ask(*arguments)
+        return request(*arguments)
 
 
 def _grpc_transport(url: str):
     try:
         from keras_dl.serving.client.grpc import GrpcTransport
     except ModuleNotFoundError as error:
-        raise UserError(f"expected the packages of gRPC ({error}): pip install 'keras-dl[grpc]'") from None
+        raise UserError(f"gRPC requires the extra grpc ({error}): pip install 'keras-dl[grpc]'") from None
     return GrpcTransport(url)
 
 
 def _check_choice(version: int | None, label: str | None) -> None:
     if version is not None and label is not None:
-        raise UserError(f"expected a version or a label. Received: version {version} and label {label!r}")
+        raise UserError(f"expected a version or a label, not both. Received: version {version} and label {label!r}")

@@ -1,13 +1,13 @@
-"""Why a request to a server came to nothing."""
+"""Errors of requests to a server, and their messages."""
 
 from keras_dl.errors import UserError
 
 
 class Unavailable(UserError):
-    """A server that does not answer for now: the same request may be sent again.
+    """The server cannot answer at the moment; the same request may be sent again.
 
     Attributes:
-        retry_after: seconds that the server asks to wait, or None.
+        retry_after: seconds the server asks to wait, or None.
     """
 
     def __init__(self, message: str, retry_after: float | None = None):
@@ -16,19 +16,19 @@ class Unavailable(UserError):
 
 
 class ClosedWithoutAnswer(Unavailable):
-    """A connection that ended behind the request: a server that restarts, or one that died of it."""
+    """The connection closed after the request was sent: the server restarted, or the request crashed it."""
 
 
-def refused(model: str, words: str) -> str:
-    """How the refusal of a request is told, with the server's own words."""
-    return f"{model}: the server refused the request: {words}"
+def refused(model: str, reason: str) -> str:
+    """Returns the message for a request that the server refused, with the server's reason."""
+    return f"{model}: the server refused the request: {reason}"
 
 
-def nobody_answers(url: str, model: str) -> str:
-    """How it is told that nobody listens."""
+def not_reachable(url: str, model: str) -> str:
+    """Returns the message for a URL where no server listens."""
     return f"no server answers at {url}: start one with `keras-dl serve {model}`"
 
 
-def too_slow(url: str, timeout: float) -> str:
-    """How it is told that the time was up."""
-    return f"expected an answer from {url} within {timeout:g} seconds and received none"
+def timed_out(url: str, timeout: float) -> str:
+    """Returns the message for a request that took too long, by the client's limit or by the server's own."""
+    return f"the request to {url} timed out: the client waits {timeout:g} seconds, the server may allow less"

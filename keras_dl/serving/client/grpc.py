@@ -1,4 +1,4 @@
-"""TensorFlow Serving's gRPC API from a client's side. Needs the packages of the extra `grpc`, and so TensorFlow."""
+"""Client side of TensorFlow Serving's gRPC API. Requires the extra `grpc`, and therefore TensorFlow."""
 
 from collections.abc import Mapping, Sequence
 
@@ -19,36 +19,35 @@ from tensorflow_serving.apis import (
 )
 
 from keras_dl.errors import UserError
-from keras_dl.serving.client.errors import ClosedWithoutAnswer, Unavailable, nobody_answers, refused, too_slow
+from keras_dl.serving.client.errors import ClosedWithoutAnswer, Unavailable, not_reachable, refused, timed_out
 from keras_dl.serving.client.values import Signature, VersionStatus, read_signatures
 from keras_dl.serving.tensors import to_array, to_proto
 
 _OPTIONS = [
     ("grpc.max_send_message_length", -1),
-    ("grpc.max_receive_message_length", -1),  # else 4 MiB
+    ("grpc.max_receive_message_length", -1),  # the default is 4 MiB
     ("grpc.enable_http_proxy", 0),
-    # A server that was away for 10 seconds is found again after 0.7, and not after 6; one away for hours as fast.
-    ("grpc.min_reconnect_backoff_ms", 100),
+    # Reconnects about a second after a server is back from any outage; the defaults take 6 after one of 10 seconds.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
 ]
 
 
 class GrpcTransport:
-    """Requests over one channel. Thread-safe.
+    """Sends requests over one channel. Thread-safe.
 
     Args:
         url: such as "grpc://127.0.0.1:8500".
 
     Raises:
-        UserError: it is no such URL.
+        UserError: the URL is invalid.
     """
 
     def __init__(self, url: str):
         self._url = url.rstrip("/")
         host, _, port = self._url.removeprefix("grpc://").rpartition(":")
         if not host or "/" in host or not port.isdigit():
-            raise UserError(f"expected a server's URL such as grpc://127.0.0.1:8500 and received {url}")
+            raise UserError(f"expected a server's URL such as grpc://127.0.0.1:8500. Received: {url}")
         self._channel = grpc.insecure_channel(f"{host}:{port}", options=_OPTIONS)
         self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
         self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
@@ -67,11 +66,11 @@ class GrpcTransport:
         label: str | None,
         timeout: float,
     ) -> dict[str, np.ndarray]:
-        """The outputs of a signature; `signature` is not needed here."""
+        """Returns the outputs of a signature; `signature` is unused."""
         request = predict_pb2.PredictRequest(model_spec=_model_spec(name, version, label, signature_name))
         for key, array in inputs.items():
             request.inputs[key].CopyFrom(to_proto(array))
-        response = self._ask(self._predictions.Predict, request, name, timeout)
+        response = self._request(self._predictions.Predict, request, name, timeout)
         return {key: to_array(proto) for key, proto in response.outputs.items()}
 
     def examples(
@@ -84,20 +83,20 @@ class GrpcTransport:
         label: str | None,
         timeout: float,
     ) -> list:
-        """The results of "classify", pairs of label and score, or of "regress", numbers, for each example."""
+        """Returns for each example (label, score) pairs for "classify", or a number for "regress"."""
         if method == "classify":
             request, call = classification_pb2.ClassificationRequest(), self._predictions.Classify
         else:
             request, call = regression_pb2.RegressionRequest(), self._predictions.Regress
         request.model_spec.CopyFrom(_model_spec(name, version, label, signature_name))
         request.input.example_list.examples.extend(_example(features) for features in examples)
-        result = self._ask(call, request, name, timeout).result
+        result = self._request(call, request, name, timeout).result
         if method == "classify":
             return [[(found.label, found.score) for found in row.classes] for row in result.classifications]
         return [row.value for row in result.regressions]
 
     def status(self, name: str, timeout: float) -> list[VersionStatus]:
-        """The versions of a model."""
+        """Returns the status of each version of a model."""
         request = get_model_status_pb2.GetModelStatusRequest(model_spec=_model_spec(name))
         states = get_model_status_pb2.ModelVersionStatus.State
         return [
@@ -107,32 +106,32 @@ class GrpcTransport:
                 error_codes_pb2.Code.Name(found.status.error_code),
                 found.status.error_message,
             )
-            for found in self._ask(self._models.GetModelStatus, request, name, timeout).model_version_status
+            for found in self._request(self._models.GetModelStatus, request, name, timeout).model_version_status
         ]
 
     def metadata(self, name: str, version: int | None, label: str | None, timeout: float) -> dict[str, Signature]:
-        """The signatures of a version."""
+        """Returns the signatures of a version."""
         request = get_model_metadata_pb2.GetModelMetadataRequest(
             model_spec=_model_spec(name, version, label), metadata_field=["signature_def"]
         )
-        response = self._ask(self._predictions.GetModelMetadata, request, name, timeout)
+        response = self._request(self._predictions.GetModelMetadata, request, name, timeout)
         signatures = get_model_metadata_pb2.SignatureDefMap()
         response.metadata["signature_def"].Unpack(signatures)
         described = json_format.MessageToDict(signatures, preserving_proto_field_name=True)
         return read_signatures(described.get("signature_def", {}))
 
-    def _ask(self, call, request, name: str, timeout: float):
+    def _request(self, call, request, name: str, timeout: float):
         try:
             return call(request, timeout=timeout)
         except grpc.RpcError as error:
-            code, words = error.code(), error.details() or ""
+            code, details = error.code(), error.details() or ""
         if code is grpc.StatusCode.UNAVAILABLE:
-            unreachable = words.startswith("failed to connect")
-            kind = ClosedWithoutAnswer if words == "Socket closed" or "Connection reset" in words else Unavailable
-            raise kind(nobody_answers(self._url, name) if unreachable else refused(name, words))
-        if code is grpc.StatusCode.DEADLINE_EXCEEDED and words == "Deadline Exceeded":
-            raise UserError(too_slow(self._url, timeout))
-        raise UserError(refused(name, words))
+            unreachable = details.startswith("failed to connect")
+            kind = ClosedWithoutAnswer if details == "Socket closed" or "Connection reset" in details else Unavailable
+            raise kind(not_reachable(self._url, name) if unreachable else refused(name, details))
+        if code is grpc.StatusCode.DEADLINE_EXCEEDED:  # from either side: both know the deadline
+            raise UserError(timed_out(self._url, timeout))
+        raise UserError(refused(name, details))
 
 
 def _model_spec(name: str, version: int | None = None, label: str | None = None, signature_name: str = ""):

@@ -1,6 +1,5 @@
-"""TensorFlow Serving's REST API from a client's side: connections that stay open, JSON that is fast where it can be."""
+"""Client side of TensorFlow Serving's REST API, with persistent connections and fast JSON where possible."""
 
-import base64
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,21 +10,23 @@ import orjson
 import urllib3
 
 from keras_dl.errors import UserError
-from keras_dl.serving.client.errors import ClosedWithoutAnswer, Unavailable, nobody_answers, refused, too_slow
+from keras_dl.serving.client.errors import ClosedWithoutAnswer, Unavailable, not_reachable, refused, timed_out
 from keras_dl.serving.client.values import Signature, VersionStatus, read_signatures
+from keras_dl.serving.json_bytes import from_json, to_json
 
-_CONNECTIONS = 64  # kept open; more are made when more threads ask at once
+_CONNECTIONS = 64  # kept open; more threads open more
+_TIMED_OUT = (408, 504)
 _UNAVAILABLE = 503
 
 
 class RestTransport:
-    """Requests over HTTP. Thread-safe.
+    """Sends requests over HTTP. Thread-safe.
 
     Args:
-        url: such as "http://127.0.0.1:8501"; what follows the port stands before the API's paths.
+        url: such as "http://127.0.0.1:8501"; a path after the port is a prefix of the API's paths.
 
     Raises:
-        UserError: it is no such URL.
+        UserError: the URL is invalid.
     """
 
     def __init__(self, url: str):
@@ -34,7 +35,7 @@ class RestTransport:
         except urllib3.exceptions.LocationParseError:
             parsed = None
         if parsed is None or parsed.scheme not in ("http", "https") or not parsed.host or " " in parsed.host:
-            raise UserError(f"expected a server's URL such as http://127.0.0.1:8501 and received {url}")
+            raise UserError(f"expected a server's URL such as http://127.0.0.1:8501. Received: {url}")
         self._url = url.rstrip("/")
         self._pool = urllib3.PoolManager(maxsize=_CONNECTIONS, retries=False)
 
@@ -52,19 +53,19 @@ class RestTransport:
         label: str | None,
         timeout: float,
     ) -> dict[str, np.ndarray] | None:
-        """The outputs of a signature; None if they are not those that `signature` tells."""
+        """Returns the outputs of a signature, or None if they do not match `signature`."""
         columns = b",".join(orjson.dumps(key) + b":" + _to_json(array) for key, array in inputs.items())
         body = b'{"signature_name":' + orjson.dumps(signature_name) + b',"inputs":{' + columns + b"}}"
-        outputs = self._ask("outputs", f"{_path(name, version, label)}:predict", name, timeout, body)
+        outputs = self._request("outputs", f"{_path(name, version, label)}:predict", name, timeout, body)
         if signature is None:
             return None
-        if len(signature.outputs) == 1:  # a single output comes without its name
+        if len(signature.outputs) == 1:  # a single output is sent without its name
             outputs = {key: outputs for key in signature.outputs}
         elif not isinstance(outputs, dict) or outputs.keys() != signature.outputs.keys():
             return None
         try:
             return {key: _from_json(value, *signature.outputs[key]) for key, value in outputs.items()}
-        except (AttributeError, TypeError, ValueError):  # another dtype
+        except (AttributeError, TypeError, ValueError):  # the dtype differs
             return None
 
     def examples(
@@ -77,17 +78,17 @@ class RestTransport:
         label: str | None,
         timeout: float,
     ) -> list:
-        """The results of "classify", pairs of label and score, or of "regress", numbers, for each example."""
+        """Returns for each example (label, score) pairs for "classify", or a number for "regress"."""
         listed = b",".join(
             b"{" + b",".join(orjson.dumps(key) + b":" + _to_json(array) for key, array in example.items()) + b"}"
             for example in examples
         )
         body = b'{"signature_name":' + orjson.dumps(signature_name) + b',"examples":[' + listed + b"]}"
-        return self._ask("results", f"{_path(name, version, label)}:{method}", name, timeout, body)
+        return self._request("results", f"{_path(name, version, label)}:{method}", name, timeout, body)
 
     def status(self, name: str, timeout: float) -> list[VersionStatus]:
-        """The versions of a model."""
-        found = self._ask("model_version_status", _path(name, None, None), name, timeout)
+        """Returns the status of each version of a model."""
+        found = self._request("model_version_status", _path(name, None, None), name, timeout)
         return [
             VersionStatus(
                 int(version["version"]),
@@ -99,30 +100,32 @@ class RestTransport:
         ]
 
     def metadata(self, name: str, version: int | None, label: str | None, timeout: float) -> dict[str, Signature]:
-        """The signatures of a version."""
+        """Returns the signatures of a version."""
         path = f"{_path(name, version, label)}/metadata"
-        described = self._ask("metadata", path, name, timeout)["signature_def"]["signature_def"]
+        described = self._request("metadata", path, name, timeout)["signature_def"]["signature_def"]
         return read_signatures(described)
 
-    def _ask(self, part: str, path: str, name: str, timeout: float, body: bytes | None = None) -> Any:
-        """A part of the answer to a request; it is a POST if it has a body."""
+    def _request(self, part: str, path: str, name: str, timeout: float, body: bytes | None = None) -> Any:
+        """Sends a request, a POST if it has a body, and returns one part of the answer."""
         method, headers = "GET" if body is None else "POST", {"Content-Type": "application/json"}
         try:
             response = self._pool.request(method, self._url + path, body=body, headers=headers, timeout=timeout)
         except urllib3.exceptions.NewConnectionError:
-            raise Unavailable(nobody_answers(self._url, name)) from None
+            raise Unavailable(not_reachable(self._url, name)) from None
         except urllib3.exceptions.ProtocolError:
-            raise ClosedWithoutAnswer(nobody_answers(self._url, name)) from None
+            raise ClosedWithoutAnswer(not_reachable(self._url, name)) from None
         except urllib3.exceptions.TimeoutError:
-            raise UserError(too_slow(self._url, timeout)) from None
+            raise UserError(timed_out(self._url, timeout)) from None
         except urllib3.exceptions.HTTPError as error:
             raise UserError(f"no answer from {self._url}: {error}") from None
+        if response.status in _TIMED_OUT:
+            raise UserError(timed_out(self._url, timeout))
         answer = _parse(response.data)
         answer = answer if isinstance(answer, dict) else {}
         if response.status < 300 and part in answer:
             return answer[part]
         kind = f"{response.status}, {response.headers.get('Content-Type', 'nothing')}"
-        problem = f"expected TensorFlow Serving's JSON from {self._url} and received {kind}"
+        problem = f"expected TensorFlow Serving's JSON from {self._url}. Received: {kind}"
         if "error" in answer:
             problem = refused(name, answer["error"])
         if response.status == _UNAVAILABLE:
@@ -138,42 +141,33 @@ def _path(name: str, version: int | None, label: str | None) -> str:
 
 
 def _to_json(array: np.ndarray) -> bytes:
-    if 0 in array.shape[:-1]:  # a list ends where nothing is in it
-        raise UserError(f"JSON has no form for the shape {array.shape}: ask with a URL grpc://...")
+    if 0 in array.shape[:-1]:  # an empty list hides the sizes of the axes after it
+        raise UserError(f"JSON cannot represent the shape {array.shape}: use a grpc:// URL")
     if array.dtype == object:
-        return orjson.dumps(_texts(array.tolist()))
+        return orjson.dumps(_strings_to_json(array.tolist()))
     if array.ndim and np.isfinite(array).all():
         try:
             return orjson.dumps(np.ascontiguousarray(array), option=orjson.OPT_SERIALIZE_NUMPY)
-        except TypeError:  # bytes in the other order, long doubles
+        except TypeError:  # swapped byte order, long doubles
             pass
     try:
-        return json.dumps(array.tolist()).encode()  # bare NaN and Infinity, as TensorFlow Serving reads them
+        return json.dumps(array.tolist()).encode()  # bare NaN and Infinity, which TensorFlow Serving accepts
     except TypeError:
-        raise UserError(f"JSON has no form for values of {array.dtype}: ask with a URL grpc://...") from None
+        raise UserError(f"JSON cannot represent {array.dtype} values: use a grpc:// URL") from None
 
 
-def _texts(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_texts(item) for item in value]
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return {"b64": base64.b64encode(value).decode()}
+def _strings_to_json(value: Any) -> Any:
+    return [_strings_to_json(item) for item in value] if isinstance(value, list) else to_json(value)
 
 
 def _from_json(value: Any, dtype: str, shape: list[int | None] | None) -> np.ndarray:
     if dtype == "string":
-        array = np.array(value, dtype=object)
-        content = np.empty(array.shape, dtype=object)
-        content.flat = [
-            base64.b64decode(leaf["b64"]) if isinstance(leaf, dict) else leaf.encode("utf-8", "surrogateescape")
-            for leaf in array.flat
-        ]
-        array = content
+        strings = np.array(value, dtype=object)
+        array = np.empty(strings.shape, dtype=object)
+        array.flat = [from_json(string) for string in strings.flat]
     else:
         array = np.array(value, dtype=dtype)
-    if array.size == 0 and shape is not None and array.ndim < len(shape):  # JSON ends where nothing is in a list
+    if array.size == 0 and shape is not None and array.ndim < len(shape):  # sizes that an empty list hides
         array = array.reshape(*array.shape, *(size or 0 for size in shape[array.ndim :]))
     return array
 
@@ -181,7 +175,7 @@ def _from_json(value: Any, dtype: str, shape: list[int | None] | None) -> np.nda
 def _parse(content: bytes) -> Any:
     try:
         return orjson.loads(content)
-    except orjson.JSONDecodeError:  # NaN, or strings that are no UTF-8, as TensorFlow Serving writes them
+    except orjson.JSONDecodeError:  # NaN or invalid UTF-8, which TensorFlow Serving may write
         try:
             return json.loads(content.decode("utf-8", "surrogateescape"))
         except (ValueError, RecursionError):

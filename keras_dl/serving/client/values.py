@@ -1,7 +1,7 @@
-"""What a client sends and gets over either protocol: arrays of the dtypes that a signature tells. Needs no TensorFlow.
+"""Conversion of inputs and outputs to arrays of a signature's dtypes, for both protocols. Does not need TensorFlow.
 
-Strings are sent as object arrays of bytes. They are received as object arrays of str, but for those that are no UTF-8
-and for outputs whose name ends in ``_bytes``, as TensorFlow Serving's REST API has it: these are bytes.
+Strings are sent as object arrays of bytes. They are returned as object arrays of str, except strings that are not UTF-8
+and outputs whose name ends in ``_bytes`` (the convention of TensorFlow Serving's REST API), which are bytes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,17 +12,17 @@ import numpy as np
 
 from keras_dl.errors import UserError
 
-_TAKES = {"f": "fiu", "i": "iu", "u": "iu", "b": "b", "c": "cfiu"}  # kinds of numbers, as numpy has them
+_TAKES = {"f": "fiu", "i": "iu", "u": "iu", "b": "b", "c": "cfiu"}  # numpy kinds: target -> accepted
 
 
 class VersionStatus(NamedTuple):
-    """One version of a served model.
+    """The status of one version of a served model.
 
     Attributes:
-        version: its number.
+        version: version number.
         state: START, LOADING, AVAILABLE, UNLOADING or END.
-        error_code: OK, or why it did not load, such as NOT_FOUND.
-        error_message: "", or the reason.
+        error_code: OK, or the code of the error on loading, such as NOT_FOUND.
+        error_message: message of that error, or "".
     """
 
     version: int
@@ -33,11 +33,11 @@ class VersionStatus(NamedTuple):
 
 @dataclass(frozen=True)
 class Signature:
-    """Names, dtypes and shapes of one signature.
+    """Names, dtypes and shapes of a signature's inputs and outputs.
 
     Attributes:
-        inputs: for each input `(dtype, shape)`: a name such as "float32" or "string", and a list with None for what is
-            open, or None for an open rank.
+        inputs: `(dtype, shape)` of each input: a name such as "float32" or "string", and a list with None for an
+            unknown size, or None for an unknown rank.
         outputs: the same for outputs.
     """
 
@@ -46,7 +46,7 @@ class Signature:
 
 
 def read_signatures(described: Mapping[str, Any]) -> dict[str, Signature]:
-    """The signatures of a ``signature_def`` in JSON, as REST gives it and `json_format` makes it."""
+    """Returns the signatures of a ``signature_def`` in JSON, as returned by REST or by `json_format`."""
     names = {"FLOAT": "float32", "DOUBLE": "float64", "HALF": "float16"}
 
     def tensors(infos):
@@ -66,10 +66,10 @@ def read_signatures(described: Mapping[str, Any]) -> dict[str, Signature]:
 
 
 def input_arrays(model: str, inputs: Mapping[str, Any], signature: Signature | None) -> dict[str, np.ndarray]:
-    """Each input as an array of its dtype; what the signature does not know stays as it is, for the server to refuse.
+    """Converts each input to an array of its dtype. Unknown inputs are left unchanged, for the server to refuse.
 
     Raises:
-        UserError: values cannot become that dtype without a loss of more than digits.
+        UserError: values do not fit the dtype; rounding is allowed.
     """
     known = signature.inputs if signature else {}
     if set(inputs) == {""} and len(known) == 1:
@@ -80,10 +80,10 @@ def input_arrays(model: str, inputs: Mapping[str, Any], signature: Signature | N
 
 
 def example_arrays(model: str, examples: Sequence[Mapping[str, Any]]) -> list[dict[str, np.ndarray]]:
-    """The features of examples, each an array of rank 0 or 1 of bytes, int64 or float32.
+    """Converts the features of examples to arrays of rank 0 or 1 of bytes, int64 or float32.
 
     Raises:
-        UserError: a value cannot become one.
+        UserError: a value cannot be converted.
     """
     arrays = []
     for position, example in enumerate(examples):
@@ -112,7 +112,7 @@ def _as_array(where: str, value: Any, dtype: str | None) -> np.ndarray:
     if array.dtype == target and array.dtype != object:
         return array
     if array.dtype == object:
-        raise UserError(f"{where}: expected {dtype or 'numbers'}. Received: values that numpy has no type for")
+        raise UserError(f"{where}: expected {dtype or 'numbers'}. Received: values of no numpy dtype")
     if array.size and array.dtype.kind not in _TAKES.get(target.kind, array.dtype.kind):
         raise UserError(f"{where}: expected {dtype or 'numbers'}. Received: {array.dtype} values")
     with np.errstate(over="ignore", invalid="ignore"):
@@ -121,23 +121,23 @@ def _as_array(where: str, value: Any, dtype: str | None) -> np.ndarray:
         raise UserError(f"{where}: expected {dtype}. Received: {array.min()} to {array.max()}")
     lost = array[np.isfinite(array) & ~np.isfinite(converted)]
     if lost.size:
-        raise UserError(f"{where}: expected {dtype}. Received: {lost.flat[0]}, which is beyond it")
+        raise UserError(f"{where}: expected {dtype}. Received: {lost.flat[0]}, which is out of range")
     return converted
 
 
-def _large_integers(value: Any, otherwise: np.ndarray) -> np.ndarray:
-    """Lists of integers below and above 2**63, of which numpy makes floats."""
+def _large_integers(value: Any, default: np.ndarray) -> np.ndarray:
+    """Returns uint64 for lists of integers below and above 2**63, which numpy converts to floats."""
     leaves = np.array(value, dtype=object)
     if all(type(leaf) is int and 0 <= leaf < 2**64 for leaf in leaves.flat):
         return leaves.astype(np.uint64)
-    return otherwise
+    return default
 
 
-def _numpy_dtype(name: str, otherwise: np.dtype) -> np.dtype:
+def _numpy_dtype(name: str, default: np.dtype) -> np.dtype:
     try:
         return np.dtype(name)
-    except TypeError:  # of TensorFlow alone, such as qint8: the server refuses it
-        return otherwise
+    except TypeError:  # a TensorFlow dtype without a numpy one, such as qint8: the server refuses it
+        return default
 
 
 def _is_text(value: Any) -> bool:
@@ -154,7 +154,7 @@ def _as_bytes(where: str, value: Any) -> np.ndarray:
             try:
                 text = text.encode()
             except UnicodeEncodeError:
-                raise UserError(f"{where}: expected text in Unicode. Received: {text!r}") from None
+                raise UserError(f"{where}: expected valid Unicode. Received: {text!r}") from None
         if not isinstance(text, bytes):
             raise UserError(f"{where}: expected str or bytes. Received: {type(text).__name__}")
         encoded.flat[position] = text
@@ -162,7 +162,7 @@ def _as_bytes(where: str, value: Any) -> np.ndarray:
 
 
 def output_array(name: str, array: np.ndarray) -> np.ndarray:
-    """An output as a client's user gets it: an object array of bytes becomes one of str where it can."""
+    """Decodes an object array of bytes to str, except strings that are not UTF-8 and outputs named ``*_bytes``."""
     if array.dtype != object or name.endswith("_bytes"):
         return array
     texts = np.empty(array.shape, dtype=object)

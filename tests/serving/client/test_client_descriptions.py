@@ -1,4 +1,4 @@
-"""What a client makes of a server's description of a model that changes, or of what JSON leaves out."""
+"""The client with metadata that changes, and with shapes and strings that JSON cannot represent."""
 
 import contextlib
 import json
@@ -11,7 +11,7 @@ from keras_dl.serving import Client
 
 
 def metadata(outputs):
-    """The description of a model with the float input x and outputs `{name: (dtype, sizes)}`, None for an open rank."""
+    """Metadata of a model with the float input x and outputs `{name: (dtype, sizes)}`; None for an unknown rank."""
     infos = {
         name: {
             "dtype": dtype,
@@ -25,7 +25,7 @@ def metadata(outputs):
 
 
 class Model:
-    """An application that tells the descriptions and gives the answer that stand in it, and counts what it is asked."""
+    """An ASGI application that sends metadata of `outputs` and the answer, and records the requests."""
 
     def __init__(self, outputs, answer):
         self.outputs, self.answer, self.asked = outputs, answer, []
@@ -41,12 +41,12 @@ class Model:
 
 @pytest.fixture
 def asking(running):
-    """asking(model): a client of a server of the model."""
+    """asking(model): a client connected to a server of the model."""
     with contextlib.ExitStack() as stack:
         yield lambda model: stack.enter_context(Client(stack.enter_context(running(model))))
 
 
-def test_the_description_is_asked_for_once(asking):
+def test_metadata_is_requested_once(asking):
     model = Model({"y": ("DT_FLOAT", [-1])}, {"outputs": [1.0]})
     client = asking(model)
     for _ in range(3):
@@ -54,7 +54,7 @@ def test_the_description_is_asked_for_once(asking):
     assert model.asked == ["metadata", "m:predict", "m:predict", "m:predict"]
 
 
-def test_a_description_that_is_old_is_asked_for_again(asking, monkeypatch):
+def test_old_metadata_is_requested_again(asking, monkeypatch):
     model = Model({"y": ("DT_FLOAT", [-1])}, {"outputs": [1]})
     client = asking(model)
     client.predict("m", {"x": [1]})
@@ -70,7 +70,7 @@ def test_a_description_that_is_old_is_asked_for_again(asking, monkeypatch):
         ({"text": ("DT_STRING", [-1])}, ["a"], {"text": ["a"]}),
     ],
 )
-def test_an_answer_that_does_not_fit_the_description_has_it_asked_for_again(asking, outputs, answer, expected):
+def test_metadata_is_requested_again_for_an_answer_that_does_not_match(asking, outputs, answer, expected):
     model = Model({"y": ("DT_FLOAT", [-1])}, {"outputs": [1.0]})
     client = asking(model)
     client.predict("m", {"x": [1]})
@@ -80,9 +80,9 @@ def test_an_answer_that_does_not_fit_the_description_has_it_asked_for_again(aski
     assert model.asked.count("metadata") == 2
 
 
-def test_an_answer_that_never_fits_is_told(asking):
+def test_an_answer_that_never_matches_is_an_error(asking):
     client = asking(Model({"y": ("DT_FLOAT", [-1]), "z": ("DT_FLOAT", [-1])}, {"outputs": {"y": [1.0]}}))
-    with pytest.raises(UserError, match="m: the answer has other outputs than the server tells of signature serving_d"):
+    with pytest.raises(UserError, match="m: the outputs of the answer do not match the server's metadata of serving_d"):
         client.predict("m", {"x": [1]})
 
 
@@ -99,18 +99,18 @@ def test_an_answer_that_never_fits_is_told(asking):
         ([], 1.0, ()),
     ],
 )
-def test_shapes_of_nothing_are_those_of_the_description(asking, sizes, answer, shape):
+def test_empty_arrays_have_the_shape_of_the_metadata(asking, sizes, answer, shape):
     client = asking(Model({"y": ("DT_FLOAT", sizes)}, {"outputs": answer}))
     found = client.predict("m", {"x": [1]})["y"]
     assert found.shape == shape and found.dtype == np.float32
 
 
-def test_texts_that_are_no_unicode(asking):
-    """TensorFlow Serving writes them into JSON as they are."""
+def test_strings_that_are_not_utf8(asking):
+    """TensorFlow Serving writes them to JSON unchanged."""
     model = Model({"y": ("DT_STRING", [-1])}, b'{"outputs": ["a", "\xff"]}')
     assert asking(model).predict("m", {"x": [1]})["y"].tolist() == ["a", b"\xff"]
 
 
-def test_an_output_of_one_encoded_value(asking):
+def test_a_scalar_output_in_base64(asking):
     model = Model({"raw_bytes": ("DT_STRING", [])}, {"outputs": {"b64": "AP8="}})
     assert asking(model).predict("m", {"x": [1]})["raw_bytes"].item() == b"\0\xff"
