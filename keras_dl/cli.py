@@ -185,11 +185,14 @@ def _serve(options):
 
 
 def _write_deployment(settings, folder, names, ports):
+    from keras_dl.release.served_models import served_models, write_model_config
     from keras_dl.serving.deployment import write_deployment
     from keras_dl.tracking.runs import connect
 
     connect(settings)
-    for path in write_deployment(settings, folder, names, **ports):
+    files = write_deployment(served_models(settings), settings, folder, names, **ports)
+    write_model_config(settings)
+    for path in files:
         print(path)
     print(f"\nnext   docker compose --file {folder / 'compose.yaml'} up")
 

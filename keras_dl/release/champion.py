@@ -2,7 +2,7 @@
 
 from keras_dl.errors import UserError
 from keras_dl.release import registry
-from keras_dl.serving.configuration import show_champion
+from keras_dl.release.served_models import show_champion
 from keras_dl.serving.versions import exported_versions, withdrawn_versions
 from keras_dl.tracking.runs import connect
 from keras_dl.tracking.settings import Settings

@@ -9,7 +9,7 @@ from keras_dl.pipeline import Pipeline, space
 from keras_dl.release import registry
 from keras_dl.release.models import load_version
 from keras_dl.release.publish import example_request, export_registered, splits_of
-from keras_dl.serving.configuration import show_champion, write_model_config
+from keras_dl.release.served_models import show_champion, write_model_config
 from keras_dl.serving.export.check import check
 from keras_dl.serving.export.endpoints import endpoints_of
 from keras_dl.serving.export.expected import expected_answers, request_arrays

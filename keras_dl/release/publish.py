@@ -14,7 +14,7 @@ from keras_dl.pipeline import Pipeline
 from keras_dl.release import registry
 from keras_dl.release.models import log_model
 from keras_dl.release.retention import retire
-from keras_dl.serving.configuration import show_champion, write_model_config
+from keras_dl.release.served_models import show_champion, write_model_config
 from keras_dl.serving.export.export import export
 from keras_dl.serving.versions import exported_versions
 from keras_dl.tracking.settings import Settings

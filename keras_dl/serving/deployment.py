@@ -28,9 +28,7 @@ from keras_dl.serving.configuration import (
     model_config_text,
     model_configs,
     monitoring_config,
-    served_models,
     server_flags,
-    write_model_config,
 )
 from keras_dl.tracking.settings import Settings
 
@@ -40,12 +38,18 @@ _GRPC, _REST = 8500, 8501  # inside the container
 
 
 def write_deployment(
-    settings: Settings, folder: Path, names: Sequence[str] = (), rest_port: int = _REST, grpc_port: int = _GRPC
+    models: Sequence[Served],
+    settings: Settings,
+    folder: Path,
+    names: Sequence[str] = (),
+    rest_port: int = _REST,
+    grpc_port: int = _GRPC,
 ) -> list[Path]:
-    """Writes the files for exported models, and brings `saved_models/models.config` up to date.
+    """Writes the files for exported models.
 
     Args:
-        settings: of `mlflow.yaml`; the registry is asked and must be connected to.
+        models: every exported model.
+        settings: of `mlflow.yaml`.
         folder: made if missing; files of the same names in it are replaced.
         names: of the models. Empty (default): all, and those that are exported later.
         rest_port: of this machine, for Compose.
@@ -57,7 +61,6 @@ def write_deployment(
     Raises:
         UserError: if a name or every export is missing, or the folder cannot be written.
     """
-    models = served_models(settings)
     there = ", ".join(model.name for model in models) or "none: keras-dl tune makes one"
     missing = sorted(set(names) - {model.name for model in models})
     if missing or not models:
@@ -76,7 +79,6 @@ def write_deployment(
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_model_config(settings)
         for name, content in files.items():
             write_bytes(folder / name, content.encode())
     except OSError as error:

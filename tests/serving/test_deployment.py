@@ -10,6 +10,7 @@ import yaml
 from google.protobuf import text_format
 
 from keras_dl.errors import UserError
+from keras_dl.release.served_models import served_models
 from keras_dl.serving.configuration import Served
 from keras_dl.serving.deployment import compose, kserve, kubernetes, write_deployment
 from keras_dl.serving.messages import BatchingParameters, ModelServerConfig, MonitoringConfig
@@ -31,7 +32,10 @@ def exported(project):
 
 
 def test_every_file_is_written_and_valid(exported):
-    files = {path.name: path for path in write_deployment(exported, exported.root / "deploy" / "here")}
+    files = {
+        path.name: path
+        for path in write_deployment(served_models(exported), exported, exported.root / "deploy" / "here")
+    }
     assert sorted(files) == [
         *("batching_parameters.txt", "compose.yaml", "kserve.yaml", "kubernetes.yaml"),
         *("models.config", "monitoring.config"),
@@ -49,7 +53,6 @@ def test_every_file_is_written_and_valid(exported):
     compose_spec.PyCompose.from_yaml(files["compose.yaml"].read_text())
     for document in yaml.safe_load_all(files["kubernetes.yaml"].read_text()):
         kubernetes_validate.validate(document, "1.31", strict=True)
-    assert (exported.saved_models / "models.config").is_file()  # what the compose file serves
 
 
 def test_compose_listens_on_this_machine_only(project):
@@ -69,13 +72,15 @@ def test_a_store_that_is_a_server_gets_no_second_one(project, monkeypatch):
 
 def test_some_models_on_other_ports(exported):
     (exported.saved_models / "speech" / "1").mkdir(parents=True)
-    files = write_deployment(exported, exported.root / "deploy", ["digits"], rest_port=9001, grpc_port=9000)
+    files = write_deployment(
+        served_models(exported), exported, exported.root / "deploy", ["digits"], rest_port=9001, grpc_port=9000
+    )
     assert [config.name for config in read_model_config(files[0].read_text())] == ["digits"]
     serving = yaml.safe_load((exported.root / "deploy" / "compose.yaml").read_text())["services"]["serving"]
     assert serving["ports"] == ["127.0.0.1:9000:8500", "127.0.0.1:9001:8501"]
     assert serving["command"][0] == "--model_config_file=/configuration/models.config"
     with pytest.raises(UserError, match="no export of other in .*. There is: digits, speech"):
-        write_deployment(exported, exported.root / "deploy", ["digits", "other"])
+        write_deployment(served_models(exported), exported, exported.root / "deploy", ["digits", "other"])
 
 
 def test_the_health_check_asks_for_every_model(project, free_port, tmp_path):
@@ -130,13 +135,12 @@ def test_kserve_names_are_those_of_a_cluster():
 
 
 def test_nothing_exported_is_told(project):
-    connect(project)
     with pytest.raises(UserError, match="no exported model in .*saved_models"):
-        write_deployment(project, project.root / "deploy")
+        write_deployment([], project, project.root / "deploy")
     assert not (project.root / "deploy").exists()
 
 
 def test_a_folder_that_cannot_be_written_is_told(exported):
     (exported.root / "file").write_text("")
     with pytest.raises(UserError, match="cannot write to .*file"):
-        write_deployment(exported, exported.root / "file")
+        write_deployment(served_models(exported), exported, exported.root / "file")

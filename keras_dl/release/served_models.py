@@ -1,0 +1,95 @@
+"""What servers read: `saved_models/models.config`, kept up to date with the exports and the registry's aliases.
+
+`promote`, `rollback` and every export rewrite the file. The embedded server follows it, and TensorFlow Serving does
+with `--model_config_file_poll_wait_seconds`.
+"""
+
+import os
+from pathlib import Path
+
+from filelock import FileLock
+
+from keras_dl.durable import write_bytes
+from keras_dl.errors import UserError
+from keras_dl.release import registry
+from keras_dl.serving.configuration import LIVE, Served, model_config_text, model_configs
+from keras_dl.serving.versions import bring_back, exported_versions, withdraw_above
+from keras_dl.tracking.settings import Settings
+
+_OURS = "# Written by keras-dl: every export, promote and rollback replaces it. Paths are those inside the container.\n"
+
+
+def served_models(settings: Settings) -> list[Served]:
+    """Returns the exported models, sorted by name, with the registry's aliases as labels.
+
+    Args:
+        settings: of `mlflow.yaml`; MLflow must be connected.
+    """
+    aliases: dict[str, dict[str, int]] = {}
+    for row in registry.list_models():
+        aliases.setdefault(row["name"], {}).update(dict.fromkeys(row["aliases"], row["version"]))
+    folder = settings.saved_models
+    names = sorted(path.name for path in folder.glob("*") if path.is_dir()) if folder.is_dir() else []
+    found = []
+    for name in names:
+        if versions := exported_versions(folder, name):
+            labels = {alias: version for alias, version in sorted(aliases.get(name, {}).items()) if version in versions}
+            found.append(Served(name, tuple(versions), labels))
+    return found
+
+
+def write_model_config(settings: Settings) -> Path:
+    """Updates `saved_models/models.config` atomically.
+
+    A file that was not written by keras-dl is kept as `models.config.before`.
+
+    Args:
+        settings: of `mlflow.yaml`; MLflow must be connected.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        UserError: if the file cannot be written.
+    """
+    path = settings.saved_models / LIVE
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # The lock covers the registry query too, so that an older answer never overwrites a newer one.
+        with FileLock(path.parent / f".{LIVE}.lock"):
+            content = (_OURS + model_config_text(model_configs(served_models(settings)))).encode()
+            there = path.read_bytes() if path.exists() else content[:0]
+            if there and not there.startswith(_OURS.encode()):
+                os.replace(path, path.with_name(f"{LIVE}.before"))
+            if there != content:  # servers reload a file that has changed
+                write_bytes(path, content)
+    except OSError as error:
+        problem = f"cannot write {path}: {error.strerror or error}"
+        raise UserError(
+            f"{problem}. Servers keep their present labels; keras-dl promote writes the file again"
+        ) from error
+    return path
+
+
+def show_champion(settings: Settings, name: str, champion: int) -> bool:
+    """Makes the champion the highest version that a server sees, and moves the labels to it.
+
+    Higher versions are withdrawn after `models.config` has moved their labels to the champion.
+
+    Args:
+        settings: of `mlflow.yaml`; MLflow must be connected.
+        name: str, the model.
+        champion: int, the champion's version.
+
+    Returns:
+        bool, whether the champion is exported; if it is not, no version is withdrawn.
+
+    Raises:
+        UserError: if `models.config` cannot be written.
+    """
+    shown = bring_back(settings.saved_models, name, champion)
+    write_model_config(settings)
+    if shown:
+        withdraw_above(settings.saved_models, name, champion)
+        write_model_config(settings)
+    return shown
