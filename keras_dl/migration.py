@@ -1,7 +1,7 @@
-"""Carries trained layers and models of TensorFlow Addons and Keras 2 over to Keras 3, with exact outputs.
+"""Conversion of trained layers and models of TensorFlow Addons and Keras 2 to Keras 3, with identical outputs.
 
-Neither `tensorflow_addons` nor `tf_keras` is imported here: a layer is known by the name of its class, what it is made
-of by `get_config()` and what it learned by `get_weights()`, so that it may come from any version of either.
+The module imports neither `tensorflow_addons` nor `tf_keras`. It identifies layers by the name of their class and reads
+`get_config()` and `get_weights()`, so it works with any version of either.
 """
 
 import re
@@ -19,8 +19,8 @@ from keras_dl.layers import (
     PeepholeLSTMCell,
 )
 
-# What Keras 3 has by the same name with the same weights, whose shapes are checked all the same.
-_SAME = """
+# Layers with the same name and weights in Keras 3; the shapes of the weights are checked anyway.
+_SAME_IN_KERAS_3 = """
 Activation Add Average AveragePooling1D AveragePooling2D BatchNormalization Concatenate Conv1D Conv2D Cropping1D Dense
 DepthwiseConv1D Dot Dropout ELU Embedding Flatten GRU GRUCell GaussianDropout GaussianNoise GlobalAveragePooling1D
 GlobalAveragePooling2D GlobalMaxPooling1D GlobalMaxPooling2D InputLayer LSTM LSTMCell LayerNormalization LeakyReLU
@@ -28,7 +28,7 @@ Masking MaxPooling1D MaxPooling2D Maximum Minimum Multiply PReLU Permute ReLU Re
 SimpleRNN SimpleRNNCell Softmax SpatialDropout1D Subtract UpSampling1D ZeroPadding1D
 """.split()
 _LOOP = ("return_sequences", "return_state", "go_backwards", "stateful", "unroll", "zero_output_for_mask")
-# What the weights of an attention mechanism are, in the order of Addons and in ours; those in brackets are optional.
+# Our names of the weights of each attention mechanism, in the order of Addons; those in brackets are optional.
 _MECHANISMS = {
     "BahdanauAttention": "scale [gain bias] query_kernel key_kernel",
     "LuongAttention": "[scale] key_kernel",
@@ -43,23 +43,23 @@ _PEEPHOLE += tuple(
 
 
 def convert_layer(layer):
-    """A layer of Keras 3 that computes what a layer of TensorFlow Addons or Keras 2 computes.
+    """Converts a layer of TensorFlow Addons or Keras 2 to a layer of Keras 3 that computes the same.
 
     `RNN(PeepholeLSTMCell)` becomes `keras_dl.layers.PeepholeLSTM`; `ESN`, `ESNCell` and `RNN(ESNCell)` become
-    `keras_dl.layers.ESN`; `PeepholeLSTMCell`, `RNN` and `Bidirectional` around supported layers, and the usual layers
-    of Keras 2 become those of their name. `BahdanauAttention` becomes `AdditiveAttention`, `LuongAttention`
-    `GeneralAttention`, and `AttentionWrapper` around a supported cell `AttentionCell`; the memory that Addons keeps in
-    the layer is an input here. The monotonic two become `MonotonicAttention`, whose noise is of training alone, and
-    whose parallel mode is exact where that of Addons divides by what underflows.
+    `keras_dl.layers.ESN`; `PeepholeLSTMCell`, `RNN` and `Bidirectional` around supported layers, and the common layers
+    of Keras 2 become the layers of the same name. `BahdanauAttention` becomes `AdditiveAttention`, `LuongAttention`
+    becomes `GeneralAttention`, and `AttentionWrapper` around a supported cell becomes `AttentionCell`; Addons stores
+    the memory in the layer, here it is an input. The two monotonic mechanisms become `MonotonicAttention`, which adds
+    noise only in training and whose parallel mode is exact where that of Addons divides by values that underflow.
 
     Args:
-        layer: a layer of `tensorflow_addons` 0.23 or `tf_keras`; its weights are carried over if it is built.
+        layer: a layer of `tensorflow_addons` 0.23 or `tf_keras`; its weights are copied if it is built.
 
     Returns:
-        A layer of Keras 3 of the same name and dtype policy.
+        A Keras 3 layer with the same name and dtype policy.
 
     Raises:
-        ValueError: if the layer has no counterpart, or its weights are not of the shapes that the counterpart has.
+        ValueError: if the layer has no equivalent, or its weights do not have the shapes of the equivalent.
 
     Example:
 
@@ -77,27 +77,28 @@ def convert_layer(layer):
         return _attention(layer)
     if type(layer).__name__ == "AttentionWrapper":
         return _attention_cell(layer)
-    converted, weights = _fresh(layer), layer.get_weights()
+    converted, weights = _without_weights(layer), layer.get_weights()
     if weights:
         converted.build(_input_shape(layer, converted, weights))
         shapes = [[tuple(each.shape) for each in some] for some in (converted.weights, weights)]
         if shapes[0] != shapes[1]:
-            raise ValueError(f"Expected weights of shapes {shapes[0]} in {_named(layer)}. Received: {shapes[1]}")
+            raise ValueError(f"Expected weights of shapes {shapes[0]} in {_described(layer)}. Received: {shapes[1]}")
         converted.set_weights(weights)
     return converted
 
 
 def convert_model(model):
-    """A Sequential or functional model of Keras 3 that computes what one of Keras 2 computes.
+    """Converts a Sequential or functional model of Keras 2 to a model of Keras 3 that computes the same.
 
     Args:
-        model: a `tf_keras.Sequential` or functional `tf_keras.Model`, built; each layer goes by `convert_layer`.
+        model: a built `tf_keras.Sequential` or functional `tf_keras.Model`; its layers are converted by
+            `convert_layer`.
 
     Returns:
-        A `keras.Sequential` or `keras.Model` of the same name; not compiled.
+        A `keras.Sequential` or `keras.Model` with the same name, not compiled.
 
     Raises:
-        ValueError: if a layer has no counterpart, or the model is neither Sequential nor functional.
+        ValueError: if a layer has no equivalent, or the model is neither Sequential nor functional.
 
     Example:
 
@@ -109,15 +110,17 @@ def convert_model(model):
     kind = type(model).__name__
     if kind == "Sequential":
         start = keras.Input(batch_shape=model.input_shape, dtype=_first_dtype(model))
-        return keras.Sequential([start, *(_any(layer) for layer in model.layers)], name=model.name)
+        return keras.Sequential([start, *(_convert(layer) for layer in model.layers)], name=model.name)
     if kind != "Functional":
-        raise ValueError(f"Expected a Sequential or functional model of Keras 2. Received: {model.name!r}, a {kind}")
+        raise ValueError(
+            f"Expected a Sequential or functional model of Keras 2. Received: {model.name!r} of type {kind}"
+        )
     return _functional(model)
 
 
 @keras.saving.register_keras_serializable("keras_dl")
 def hard_sigmoid(x):
-    """That of Keras 2, `0.2 x + 0.5` from 0 to 1; in Keras 3 the name stands for another function.
+    """Hard sigmoid of Keras 2, `0.2 x + 0.5` clipped to [0, 1]; the function of this name in Keras 3 has another slope.
 
     Example:
 
@@ -127,7 +130,7 @@ def hard_sigmoid(x):
     return keras.ops.clip(0.2 * keras.ops.convert_to_tensor(x) + 0.5, 0.0, 1.0)
 
 
-def _any(layer):
+def _convert(layer):
     return convert_model(layer) if hasattr(layer, "layers") else convert_layer(layer)
 
 
@@ -137,61 +140,61 @@ def _first_dtype(model):
 
 
 def _functional(model):
-    """Calls the converted layers as the configuration says: `[name, node, index, arguments]` for each tensor."""
-    config, layers, found, waiting = model.get_config(), {}, {}, []
+    """Calls the converted layers as in the config, which refers to tensors by `[name, node, index, arguments]`."""
+    config, layers, tensors, pending = model.get_config(), {}, {}, []
 
     def tensor(reference):
         name, node, index = reference[:3]
-        return keras.tree.flatten(found[name, node])[index]
+        return keras.tree.flatten(tensors[name, node])[index]
 
     for entry in config["layers"]:
         name, old = entry["name"], model.get_layer(entry["name"])
         if type(old).__name__ == "InputLayer":
             shape = {**entry["config"]}.get("batch_input_shape") or entry["config"]["batch_shape"]
-            found[name, 0] = keras.Input(batch_shape=shape, dtype=_policy(entry["config"]), name=name)
+            tensors[name, 0] = keras.Input(batch_shape=shape, dtype=_policy(entry["config"]), name=name)
             continue
-        layers[name] = _any(old)
-        waiting += [(name, node, call) for node, call in enumerate(entry["inbound_nodes"])]
-    while waiting:
-        name, node, call = waiting.pop(0)
-        if not all((part[0], part[1]) in found for part in call):
-            waiting.append((name, node, call))  # inputs come first somewhere: the model is a graph without cycles
+        layers[name] = _convert(old)
+        pending += [(name, node, call) for node, call in enumerate(entry["inbound_nodes"])]
+    while pending:
+        name, node, call = pending.pop(0)
+        if not all((part[0], part[1]) in tensors for part in call):
+            pending.append((name, node, call))  # terminates, because the graph of layers has no cycles
             continue
         arguments = {key: value for key, value in (call[0][3] if len(call[0]) > 3 else {}).items() if value is not None}
         if any(isinstance(value, list | tuple | dict) for value in arguments.values()):
-            raise ValueError(f"Expected calls with tensors as inputs alone. Received: {name!r} with {arguments}")
+            raise ValueError(f"Expected calls whose only tensors are the inputs. Received: {name!r} with {arguments}")
         first, *rest = inputs = [tensor(part) for part in call]
         if rest and isinstance(layers[name], keras.layers.RNN):
-            found[name, node] = layers[name](first, initial_state=rest, **arguments)
+            tensors[name, node] = layers[name](first, initial_state=rest, **arguments)
         else:
-            found[name, node] = layers[name](inputs if rest else first, **arguments)
+            tensors[name, node] = layers[name](inputs if rest else first, **arguments)
     ends = [config["input_layers"], config["output_layers"]]
     ends = [tensor(end) if isinstance(end[0], str) else [tensor(part) for part in end] for end in ends]
     return keras.Model(*ends, name=model.name)
 
 
-def _fresh(layer):
-    """The layer of Keras 3 without weights."""
-    kind, config = type(layer).__name__, _plain(layer.get_config())
+def _without_weights(layer):
+    """Returns the Keras 3 layer without weights."""
+    kind, config = type(layer).__name__, _portable(layer.get_config())
     common = {"name": config.get("name"), "dtype": _policy(config), "trainable": config.get("trainable", True)}
     if kind == "PeepholeLSTMCell":
         return PeepholeLSTMCell(**_peephole(config), **common)
     if kind == "RNN":
         loop = {key: config[key] for key in _LOOP if key in config}
         if type(layer.cell).__name__ == "PeepholeLSTMCell":
-            return PeepholeLSTM(**_peephole(_plain(layer.cell.get_config())), **loop, **common)
-        cells = [_fresh(cell) for cell in getattr(layer.cell, "cells", [layer.cell])]
+            return PeepholeLSTM(**_peephole(_portable(layer.cell.get_config())), **loop, **common)
+        cells = [_without_weights(cell) for cell in getattr(layer.cell, "cells", [layer.cell])]
         return keras.layers.RNN(cells if len(cells) > 1 else cells[0], **loop, **common)
     if kind == "Bidirectional":
-        there, back = _fresh(layer.forward_layer), _fresh(layer.backward_layer)
+        there, back = _without_weights(layer.forward_layer), _without_weights(layer.backward_layer)
         return keras.layers.Bidirectional(there, config["merge_mode"], backward_layer=back, **common)
-    if kind not in _SAME:
+    if kind not in _SAME_IN_KERAS_3:
         raise ValueError(
-            "Expected a layer that has a counterpart: RNN, PeepholeLSTMCell, ESN, ESNCell, Bidirectional, "
-            f"AttentionWrapper, {', '.join([*_MECHANISMS, *_SAME])}. Received: {_named(layer)}"
+            "Expected a layer with an equivalent in Keras 3: RNN, PeepholeLSTMCell, ESN, ESNCell, Bidirectional, "
+            f"AttentionWrapper, {', '.join([*_MECHANISMS, *_SAME_IN_KERAS_3])}. Received: {_described(layer)}"
         )
     if config.pop("time_major", False) or config.pop("ragged", False) or config.pop("sparse", False):
-        raise ValueError(f"Expected dense, batch-major inputs. Received: {_named(layer)} with {layer.get_config()}")
+        raise ValueError(f"Expected dense, batch-major inputs. Received: {_described(layer)} with {layer.get_config()}")
     for unknown in ("batch_input_shape", "implementation", "input_length"):
         config.pop(unknown, None)
     if kind == "BatchNormalization" and isinstance(config["axis"], list | tuple):
@@ -200,15 +203,15 @@ def _fresh(layer):
 
 
 def _peephole(config):
-    """The arguments of our cell; Addons draws the peepholes with the initializer of the kernel."""
-    found = {key: config[key] for key in _PEEPHOLE if key in config}
-    return {**found, "peephole_initializer": config.get("kernel_initializer", "glorot_uniform")}
+    """Returns the arguments of our cell; Addons initializes peepholes with the kernel initializer."""
+    arguments = {key: config[key] for key in _PEEPHOLE if key in config}
+    return {**arguments, "peephole_initializer": config.get("kernel_initializer", "glorot_uniform")}
 
 
 def _esn(layer, inner):
-    config, loop, weights = _plain(inner.get_config()), _plain(layer.get_config()), layer.get_weights()
+    config, loop, weights = _portable(inner.get_config()), _portable(layer.get_config()), layer.get_weights()
     if not weights:
-        raise ValueError(f"Expected a layer that is built, whose weights are given. Received: {_named(layer)}")
+        raise ValueError(f"Expected a layer with weights. Received: {_described(layer)}, which is not built")
     return ESN.from_weights(
         *weights,
         leak_rate=config["leaky"],
@@ -220,7 +223,7 @@ def _esn(layer, inner):
 
 
 def _attention(mechanism):
-    kind, config, weights = type(mechanism).__name__, _plain(mechanism.get_config()), mechanism.get_weights()
+    kind, config, weights = type(mechanism).__name__, _portable(mechanism.get_config()), mechanism.get_weights()
     if config.get("probability_fn", "softmax") != "softmax":
         raise ValueError(f"Expected softmax as `probability_fn`. Received: {config['probability_fn']!r}")
     chosen = config.get("normalize" if "Bahdanau" in kind else "scale", False)
@@ -237,28 +240,28 @@ def _attention(mechanism):
         converted = GeneralAttention(use_scale=chosen, **common)
     if len(weights) != len(names):
         raise ValueError(
-            f"Expected a mechanism that has been called, of weights {', '.join(names)}. "
-            f"Received: {len(weights)} weights in {_named(mechanism)}"
+            f"Expected a mechanism that has been called, with the weights {', '.join(names)}. "
+            f"Received: {len(weights)} weights in {_described(mechanism)}"
         )
-    found = dict(zip(names, weights, strict=True))
-    features = np.shape(found["query_kernel"])[0] if "query_kernel" in found else config["units"]
-    converted.build((None, None, features), (None, None, np.shape(found["key_kernel"])[0]))
-    converted.set_weights([found[weight.name] for weight in converted.weights])
+    weights = dict(zip(names, weights, strict=True))
+    features = np.shape(weights["query_kernel"])[0] if "query_kernel" in weights else config["units"]
+    converted.build((None, None, features), (None, None, np.shape(weights["key_kernel"])[0]))
+    converted.set_weights([weights[weight.name] for weight in converted.weights])
     return converted
 
 
 def _attention_cell(wrapper):
-    """Addons' wrapper has no configuration: its attributes say what it is made of."""
-    own = [getattr(wrapper, name).__qualname__ for name in ("_cell_input_fn", "_attention_fn")]
+    """Converts a wrapper of Addons, which has no config, from its attributes."""
+    functions = [getattr(wrapper, name).__qualname__ for name in ("_cell_input_fn", "_attention_fn")]
     dense, mechanisms = wrapper._attention_layers or [None], wrapper._attention_mechanisms
     expected = ["AttentionWrapper.__init__.<locals>.cell_input_fn", "_compute_attention"]
-    if len(mechanisms) != 1 or own != expected or (dense[0] and len(dense[0].get_weights()) != 1):
+    if len(mechanisms) != 1 or functions != expected or (dense[0] and len(dense[0].get_weights()) != 1):
         raise ValueError(
-            "Expected one mechanism, functions that are not one's own, and a built attention layer without bias. "
-            f"Received: {_named(wrapper)} with {len(mechanisms)} mechanisms and {', '.join(own)}"
+            "Expected one mechanism, no custom functions, and a built attention layer without bias. "
+            f"Received: {_described(wrapper)} with {len(mechanisms)} mechanisms and {', '.join(functions)}"
         )
     cells = [convert_layer(cell) for cell in getattr(wrapper._cell, "cells", [wrapper._cell])]
-    cells = [getattr(cell, "cell", cell) for cell in cells]  # of an ESN that was one
+    cells = [getattr(cell, "cell", cell) for cell in cells]  # ESN cells become ESN layers
     attention = _attention(mechanisms[0])
     common = {"name": wrapper.name, "trainable": wrapper.trainable, "dtype": attention.dtype_policy}
     converted = AttentionCell(
@@ -270,8 +273,8 @@ def _attention_cell(wrapper):
         **common,
     )
     memory_features = np.shape(mechanisms[0].get_weights()[-1])[0]
-    fed = converted.attention_units or memory_features
-    inputs = cells[0].get_build_config()["input_shape"][-1] - fed
+    feedback = converted.attention_units or memory_features
+    inputs = cells[0].get_build_config()["input_shape"][-1] - feedback
     converted.build((None, inputs), (None, None, memory_features))
     if dense[0]:
         converted.kernel.assign(dense[0].get_weights()[0])
@@ -282,28 +285,28 @@ def _input_shape(layer, converted, weights):
     shape = (getattr(layer, "get_build_config", dict)() or {}).get("input_shape")
     if shape is not None:
         return tuple(shape)
-    # A cell inside a loop of Keras 2 is never told; the kernel of every cell comes first.
+    # Keras 2 does not record the shape for a cell inside a loop; the first weight of a cell is its kernel.
     steps = (None,) if isinstance(converted, keras.layers.RNN) else ()
     return (None, *steps, np.shape(weights[0])[0])
 
 
 def _policy(config):
-    """The name of the dtype policy, which Keras 2 writes as a string or as an object."""
+    """Returns the name of the dtype policy, which Keras 2 stores as a string or as an object."""
     dtype = config.get("dtype")
     return dtype["config"]["name"] if isinstance(dtype, dict) else dtype
 
 
-def _plain(config):
-    """A configuration without the modules of Keras 2 that objects in it come from: Keras 3 has them elsewhere."""
+def _portable(config):
+    """Removes module paths of Keras 2 objects from a config, since Keras 3 stores them elsewhere."""
     if isinstance(config, dict):
-        gone = ("module", "registered_name", "shared_object_id") if "class_name" in config else ()
+        dropped = ("module", "registered_name", "shared_object_id") if "class_name" in config else ()
         return {
-            key: hard_sigmoid if "activation" in key and value == "hard_sigmoid" else _plain(value)
+            key: hard_sigmoid if "activation" in key and value == "hard_sigmoid" else _portable(value)
             for key, value in config.items()
-            if key not in gone
+            if key not in dropped
         }
-    return [_plain(value) for value in config] if isinstance(config, list | tuple) else config
+    return [_portable(value) for value in config] if isinstance(config, list | tuple) else config
 
 
-def _named(layer):
-    return f"{getattr(layer, 'name', None)!r}, a {type(layer).__name__}"
+def _described(layer):
+    return f"{getattr(layer, 'name', None)!r} of type {type(layer).__name__}"

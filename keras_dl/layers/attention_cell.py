@@ -1,12 +1,12 @@
 """A recurrent cell that attends to a memory at each step."""
 
-import numbers
-
 import keras
 from keras import ops
-from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell  # what keras.layers.RNN knows such cells by
+from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell  # the type that keras.layers.RNN checks for
 
-from keras_dl.layers.attention.inputs import require_attention, require_shapes, without_padding
+from keras_dl.layers.attention.inputs import require_attention, require_shapes
+from keras_dl.layers.checks import require_count
+from keras_dl.layers.padding import without_padding
 from keras_dl.layers.recurrent_cell import (
     cells_of,
     draw_dropout,
@@ -18,7 +18,7 @@ from keras_dl.layers.recurrent_cell import (
     state_sizes,
 )
 
-MEMORY_WANTED = (
+MEMORY_REQUIRED = (
     "Expected a memory: RNN(cell)(inputs, initial_state=cell.get_initial_state(memory=...)), or its shape: "
     "build(input_shape, memory_shape)"
 )
@@ -26,51 +26,51 @@ MEMORY_WANTED = (
 
 @keras.saving.register_keras_serializable("keras_dl")
 class AttentionCell(keras.layers.Layer, DropoutRNNCell):
-    """Any recurrent cell, with attention over a memory: `tensorflow_addons.seq2seq.AttentionWrapper` for Keras 3.
+    """A recurrent cell with attention over a memory: `tensorflow_addons.seq2seq.AttentionWrapper` for Keras 3.
 
-    With x the inputs, h the output and s the states of the cell, ' for the step before:
+    With inputs x, output h and states s of the cell, and ' for the previous step:
 
         query="new" (Luong et al. 2015)             query="previous" (Bahdanau et al. 2015)
         h, s      = cell([x ; attention'], s')      context   = attend(h')
         context   = attend(h)                       h, s      = cell([x ; context], s')
         attention = f([h ; context] W)              attention = f([h ; context] W)
 
-    Without `attention_units` the attention is the context itself. For many steps at once take `AttentionRNN`, which
+    Without `attention_units` the attention is the context itself. For whole sequences use `AttentionRNN`, which
     projects the memory once. A decoder does the same with `prepare`, `start` and `step`:
 
         prepared = cell.prepare(memory, memory_mask)
         states = cell.start(prepared)
         output, states = cell.step(inputs, states, prepared)
 
-    It also runs in `keras.layers.RNN`, where the memory is a state that never changes, and is projected in each step:
+    The cell also runs in `keras.layers.RNN`, where the memory is a constant state that is projected in every step:
 
         keras.layers.RNN(cell)(inputs, initial_state=cell.get_initial_state(memory=memory))
 
-    There, a mask over time needs a memory whose number of steps is known beforehand.
+    A mask over time then requires a memory with a statically known number of steps.
 
-    `get_weights()` gives W (N + Dm, A) if there is one, the weights of the cell, then those of the attention: the order
-    of Addons.
+    `get_weights()` returns W (N + Dm, A) if there is one, the weights of the cell, then those of the attention: the
+    order of Addons.
 
     Args:
-        cell: a recurrent cell, also `keras.layers.StackedRNNCells`, whose query is the output of the last.
+        cell: a recurrent cell or `keras.layers.StackedRNNCells`; in a stack the last cell queries the memory.
         attention: a layer of `keras_dl.layers` such as `AdditiveAttention`.
-        attention_units: int > 0, A; or None (default), the attention is the context.
-        attention_activation: activation f. Defaults to None, linear; Luong et al. have `"tanh"`.
+        attention_units: int, A. Defaults to None: the attention is the context.
+        attention_activation: activation f. Defaults to None, linear; Luong et al. use `"tanh"`.
         query: `"new"` (default) or `"previous"`, the state of the cell that queries the memory. The previous one is the
-            first state of the last cell, which has to be its output: so it is in LSTM, GRU, SimpleRNN and ESN cells.
-        input_feeding: bool, whether the cell gets the attention of the step before. Defaults to True; False with
-            `query="new"` only.
-        output: `"attention"` (default) or `"cell"`, what the output is.
-        **kwargs: `name`, `dtype`, as for every layer.
+            first state of the last cell and must be its output, as in LSTM, GRU, SimpleRNN and ESN cells.
+        input_feeding: bool, whether the cell receives the attention of the previous step. Defaults to True; False
+            requires `query="new"`.
+        output: `"attention"` (default) or `"cell"`, which of the two to return.
+        **kwargs: base layer keyword arguments, such as `name` and `dtype`.
 
     Call arguments:
         inputs: float tensor `[B, D]`.
         states: list of `[*cell states, attention [B, A], alignment [B, S], memory [B, S, Dm], mask [B, S]]`.
-        training: bool, whether to drop anything.
+        training: bool, whether to apply dropout.
 
     Raises:
-        ValueError: if an argument is out of range, `cell` is no cell or `attention` no attention, or the memory is not
-            given, or has other features than the cell was built for.
+        ValueError: if an argument is out of range, `cell` is not a cell or `attention` not an attention layer, or the
+            memory is missing or differs in its features from the memory that the cell was built for.
 
     Example:
 
@@ -104,40 +104,38 @@ class AttentionCell(keras.layers.Layer, DropoutRNNCell):
         super().__init__(**kwargs)
         require_cell(cell)
         require_attention(attention)
-        if attention_units is not None and (not isinstance(attention_units, numbers.Integral) or attention_units < 1):
-            raise ValueError(
-                f"`attention_units` must be None or an integer of at least 1. Received: {attention_units!r}"
-            )
+        if attention_units is not None:
+            attention_units = require_count("attention_units", attention_units)
         for name, value, known in (("query", query, ("new", "previous")), ("output", output, ("attention", "cell"))):
             if value not in known:
                 raise ValueError(f"`{name}` must be {known[0]!r} or {known[1]!r}. Received: {value!r}")
         if query == "previous" and not input_feeding:
-            raise ValueError("`input_feeding=False` needs `query='new'`: else the attention would be of no use")
+            raise ValueError("`input_feeding=False` requires `query='new'`. Received: query='previous'")
         self.cell = cell
         self.attention = attention
-        self.attention_units = None if attention_units is None else int(attention_units)
+        self.attention_units = attention_units
         self.attention_activation = keras.activations.get(attention_activation)
         self.query = query
         self.input_feeding = input_feeding
-        self.output_kind = output  # `output` itself is of every layer of Keras
+        self.output_kind = output  # `output` is a property of Keras layers
         self.memory_features = None
 
     def build(self, input_shape, memory_shape=None):
-        """Makes the weights.
+        """Creates the weights.
 
         Args:
             input_shape: `(B, D)`.
-            memory_shape: `(B, S, Dm)`. Defaults to that of the memory that `get_initial_state` was given.
+            memory_shape: `(B, S, Dm)`. Defaults to the shape of the memory passed to `get_initial_state`.
         """
         if memory_shape is not None:
             self.memory_features = memory_shape[-1]
         features = self._require_memory_features()
-        units, fed = output_size(self.cell), 0
+        units, feedback = output_size(self.cell), 0
         if self.query == "previous":
-            fed = features
+            feedback = features
         elif self.input_feeding:
-            fed = self.attention_size
-        self.input_features, self.cell_features = input_shape[-1], input_shape[-1] + fed
+            feedback = self.attention_size
+        self.input_features, self.cell_features = input_shape[-1], input_shape[-1] + feedback
         self.kernel = None
         if self.attention_units:
             self.kernel = self.add_weight((units + features, self.attention_units), name="attention_kernel")
@@ -155,26 +153,26 @@ class AttentionCell(keras.layers.Layer, DropoutRNNCell):
         self.build(config["input_shape"], config["memory_shape"])
 
     def prepare(self, memory, memory_mask=None):
-        """What is computed once a memory.
+        """Computes everything that depends on the memory alone.
 
         Args:
             memory: float tensor `[B, S, Dm]`.
-            memory_mask: bool tensor `[B, S]`, False at padding, whose content is without effect; or None.
+            memory_mask: bool tensor `[B, S]`, False at padding, whose content has no effect; or None.
 
         Returns:
             dict of `keys` `[B, S, features]`, `values` `[B, S, Dm]` and `mask`, bool `[B, S]`.
         """
-        values, mask = self._clean(memory, memory_mask)
+        values, mask = self._checked_memory(memory, memory_mask)
         return {"keys": self.attention.project_key(values), "values": values, "mask": mask}
 
     def start(self, prepared, cell_states=None, training=False):
-        """The states before the first step; to be called once a sequence, outside the loop over steps.
+        """Returns the states before the first step. Call it once per sequence, outside the loop over steps.
 
         Args:
-            prepared: what `prepare` gave.
-            cell_states: the states that the cell starts from, as a list or nested as they are in the cell. Defaults to
-                those that it has itself.
-            training: bool. Dropout of the cell is drawn here, once for all steps.
+            prepared: dict, the result of `prepare`.
+            cell_states: initial states of the inner cell, as a list or nested as in the cell. Defaults to those of the
+                cell.
+            training: bool, whether to draw the dropout masks of the cell, one for all steps.
 
         Returns:
             list of `[*cell states, attention [B, A], alignment [B, S]]`.
@@ -185,16 +183,16 @@ class AttentionCell(keras.layers.Layer, DropoutRNNCell):
         return self._first_states(prepared["values"], cell_states)
 
     def step(self, inputs, states, prepared, training=False):
-        """One step.
+        """Computes one step.
 
         Args:
             inputs: float tensor `[B, D]`.
-            states: list of tensors, what `start` or the step before gave.
-            prepared: what `prepare` gave.
-            training: bool, whether to drop anything.
+            states: list of tensors, the result of `start` or of the previous step.
+            prepared: dict, the result of `prepare`.
+            training: bool, whether to apply dropout.
 
         Returns:
-            `(output [B, A or N], states)`; `states[-1]`, `[B, S]`, says what this step attended to.
+            `(output [B, A or N], states)`; `states[-1]`, `[B, S]`, is the alignment of this step.
         """
         *cell_states, attention, previous = states
         inputs, features = ops.cast(inputs, self.compute_dtype), []
@@ -208,8 +206,8 @@ class AttentionCell(keras.layers.Layer, DropoutRNNCell):
             features = [context]
         elif self.input_feeding:
             features = [attention]
-        fed = ops.concatenate([inputs, *features], axis=-1)
-        hidden, cell_states = run_cell(self.cell, fed, cell_states, training)
+        inputs = ops.concatenate([inputs, *features], axis=-1)
+        hidden, cell_states = run_cell(self.cell, inputs, cell_states, training)
         if self.query == "new":
             context, alignment = attend(hidden)
         attention = ops.cast(context, self.compute_dtype)
@@ -226,50 +224,52 @@ class AttentionCell(keras.layers.Layer, DropoutRNNCell):
         return output, [*states, memory, mask]
 
     def get_initial_state(self, batch_size=None, memory=None, memory_mask=None, cell_states=None):
-        """The `initial_state` of `keras.layers.RNN`.
+        """Returns the `initial_state` for `keras.layers.RNN`.
 
         Args:
-            batch_size: what Keras gives where no state is given; ignored, for the memory is needed.
-            memory: float tensor `[B, S, Dm]`, also of the functional API.
-            memory_mask: bool tensor `[B, S]`, False at padding; Keras' mask of `memory` by default.
+            batch_size: passed by Keras if there is no initial state; ignored, because the memory is required.
+            memory: float tensor `[B, S, Dm]`, also symbolic.
+            memory_mask: bool tensor `[B, S]`, False at padding. Defaults to the Keras mask of `memory`.
             cell_states: as in `start`.
 
         Returns:
-            list of `[*cell states, attention [B, A], alignment [B, S], memory [B, S, Dm], mask [B, S]]`, the mask as
-            float.
+            list of `[*cell states, attention [B, A], alignment [B, S], memory [B, S, Dm], mask [B, S]]`; the mask is a
+            float tensor.
         """
         if memory is None:
-            raise ValueError(f"{MEMORY_WANTED}. Received: none")
-        memory, mask = self._clean(memory, getattr(memory, "_keras_mask", None) if memory_mask is None else memory_mask)
-        if not self.built:  # `build` is called by Keras, which knows nothing of the memory
+            raise ValueError(f"{MEMORY_REQUIRED}. Received: none")
+        memory, mask = self._checked_memory(
+            memory, getattr(memory, "_keras_mask", None) if memory_mask is None else memory_mask
+        )
+        if not self.built:  # Keras calls `build` without the memory
             self.memory_features = memory.shape[-1]
         return [*self._first_states(memory, cell_states), memory, ops.cast(mask, self.compute_dtype)]
 
-    def _clean(self, memory, mask):
+    def _checked_memory(self, memory, mask):
         if mask is not None and not isinstance(mask, keras.KerasTensor):
             mask = ops.convert_to_tensor(mask)
         require_shapes((None, None, None), memory.shape, None, None, None if mask is None else mask.shape)
         if self.built and memory.shape[-1] != self.memory_features:
-            expected = f"Expected a memory of {self.memory_features} features, as the cell was built for"
+            expected = f"Expected a memory with {self.memory_features} features, as in `build`"
             raise ValueError(f"{expected}. Received: shape {tuple(memory.shape)}")
         memory = ops.cast(memory, self.compute_dtype)
         mask = ops.ones_like(memory[..., 0], "bool") if mask is None else ops.cast(mask, "bool")
         return without_padding(memory, mask), mask
 
     def _first_states(self, memory, cell_states):
-        zeros = ops.zeros_like(memory[:, 0, :1])  # of as many rows, also where that is a tensor of the functional API
+        zeros = ops.zeros_like(memory[:, 0, :1])  # has the batch size, even in the functional API
         cell_states = [ops.cast(state, self.compute_dtype) for state in first_states(self.cell, zeros, cell_states)]
         attention = ops.repeat(zeros, self.attention_size, axis=-1)
         return [*cell_states, attention, ops.cast(self.attention.initial_alignment(memory), self.compute_dtype)]
 
     def _require_memory_features(self):
         if self.memory_features is None:
-            raise ValueError(f"{MEMORY_WANTED}. Received: none")
+            raise ValueError(f"{MEMORY_REQUIRED}. Received: none")
         return self.memory_features
 
     @property
     def state_size(self):
-        """As `keras.layers.RNN` asks for it; `()` for what a cell cannot know."""
+        """Sizes of the states for `keras.layers.RNN`; `()` where the cell cannot know them."""
         attention = self.attention_units or self.memory_features or ()
         return [*state_sizes(self.cell), attention, (), (), ()]
 
@@ -283,7 +283,7 @@ class AttentionCell(keras.layers.Layer, DropoutRNNCell):
         return output_size(self.cell) if self.output_kind == "cell" else self.attention_size
 
     def get_dropout_mask(self, step_input):
-        """Draws the dropout of the cells within, one mask for all steps; `keras.layers.RNN` calls it ahead of the loop.
+        """Draws the dropout masks of the inner cells, one for all steps; `keras.layers.RNN` calls it before the loop.
 
         Args:
             step_input: tensor `[B, ...]`.
@@ -291,14 +291,14 @@ class AttentionCell(keras.layers.Layer, DropoutRNNCell):
         draw_dropout(self.cell, ops.zeros((ops.shape(step_input)[0], 1), self.compute_dtype), self.cell_features)
 
     def get_recurrent_dropout_mask(self, step_input):
-        """Part of `get_dropout_mask`."""
+        """Does nothing: `get_dropout_mask` draws these masks too."""
 
     def reset_dropout_mask(self):
-        """Forgets what was drawn."""
+        """Discards the dropout masks of the inner cells."""
         forget_dropout(self.cell)
 
     def reset_recurrent_dropout_mask(self):
-        """Part of `reset_dropout_mask`."""
+        """Does nothing: `reset_dropout_mask` discards these masks too."""
 
     def get_config(self):
         return {

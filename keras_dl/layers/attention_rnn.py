@@ -1,43 +1,44 @@
-"""A recurrent network that attends to a memory at each step, over whole sequences."""
+"""A recurrent layer that attends to a memory at each step."""
 
 import keras
 from keras import ops, tree
 
-from keras_dl.layers.attention.inputs import without_padding
+from keras_dl.layers.checks import require_rank
+from keras_dl.layers.padding import without_padding
 from keras_dl.layers.recurrent_cell import state_sizes
 from keras_dl.ops.scan import scan
 
 
 @keras.saving.register_keras_serializable("keras_dl")
 class AttentionRNN(keras.layers.Layer):
-    """All steps of an `AttentionCell`: `keras.layers.RNN` around it, but the memory is projected once.
+    """Runs an `AttentionCell` over sequences, like `keras.layers.RNN`, but projects the memory only once.
 
-    A masked step keeps the states and repeats the output and the alignment before it, zeros at the beginning. Padding
-    changes nothing, in sequence or memory, NaN included.
+    A masked step keeps the states and repeats the previous output and alignment, zeros at the start. Padding of the
+    sequence or the memory never changes a result, even if it contains NaN.
 
     Args:
         cell: an `AttentionCell`.
-        return_sequences: bool, whether the output of each step is wanted, or the last alone. Defaults to True.
-        return_state: bool, whether the states after the last step are wanted too. Defaults to False.
-        return_alignments: bool, whether what each step attended to is wanted too. Defaults to False.
-        **kwargs: `name`, `dtype`, as for every layer.
+        return_sequences: bool, whether to return the outputs of all steps or only the last. Defaults to True.
+        return_state: bool, whether to also return the final states. Defaults to False.
+        return_alignments: bool, whether to also return the alignment of each step. Defaults to False.
+        **kwargs: base layer keyword arguments, such as `name` and `dtype`.
 
     Call arguments:
         sequence: float tensor `[B, T, D]`.
         memory: float tensor `[B, S, Dm]`.
-        initial_state: the states of the cell within, as a list or nested as they are there; or all that
-            `return_state=True` gave, to go on from there. Defaults to those that the cell has itself.
-        mask: bool tensor `[B, T]`, False at padding; Keras' mask of `sequence` by default.
-        memory_mask: bool tensor `[B, S]`, False at padding; Keras' mask of `memory` by default.
-        training: bool, whether to drop anything.
+        initial_state: states of the inner cell, as a list or nested as in the cell; or all states returned with
+            `return_state=True`, to continue a sequence. Defaults to the initial states of the cell.
+        mask: bool tensor `[B, T]`, False at padding. Defaults to the Keras mask of `sequence`.
+        memory_mask: bool tensor `[B, S]`, False at padding. Defaults to the Keras mask of `memory`.
+        training: bool, whether to apply dropout.
 
     Returns:
-        float tensor `[B, T, A]`, or `[B, A]` without `return_sequences`, with A the features of the output of the cell;
-        if more is asked for a tuple `(output, alignments [B, T, S], *states)`, of which the last are
+        float tensor `[B, T, A]`, or `[B, A]` without `return_sequences`, with A the size of the output of the cell.
+        With alignments or states a tuple `(output, alignments [B, T, S], *states)`, where the states are
         `[*cell states, attention [B, A], alignment [B, S]]`.
 
     Raises:
-        ValueError: if the cell is no `AttentionCell`, or shapes do not fit.
+        ValueError: if the cell is not an `AttentionCell`, or shapes do not match.
 
     Example:
 
@@ -73,12 +74,12 @@ class AttentionRNN(keras.layers.Layer):
         states = self._start(prepared, initial_state, training)
         width = self.cell.output_size
         output = ops.repeat(ops.zeros_like(prepared["values"][:, 0, :1]), width, axis=-1)
-        shown = self._shown(output, ops.zeros_like(states[-1]))
+        shown = self._joined(output, ops.zeros_like(states[-1]))
 
         def step(states, slices):
             inputs, *valid = slices
             output, new = self.cell.step(inputs, states[1:], prepared, training)
-            new = [self._shown(output, new[-1]), *new]
+            new = [self._joined(output, new[-1]), *new]
             return [ops.where(valid[0], *pair) for pair in zip(new, states, strict=True)] if valid else new
 
         slices = [_time_major(without_padding(sequence, mask))]
@@ -93,16 +94,16 @@ class AttentionRNN(keras.layers.Layer):
         return tuple(results) if len(results) > 1 else results[0]
 
     def _start(self, prepared, initial_state, training):
-        given = tree.flatten(initial_state)
-        everything = len(given) == len(state_sizes(self.cell.cell)) + 2
-        states = self.cell.start(prepared, given[:-2] if everything else initial_state, training)
-        return [ops.cast(state, self.cell.compute_dtype) for state in given] if everything else states
+        flat = tree.flatten(initial_state)
+        complete = len(flat) == len(state_sizes(self.cell.cell)) + 2
+        states = self.cell.start(prepared, flat[:-2] if complete else initial_state, training)
+        return [ops.cast(state, self.cell.compute_dtype) for state in flat] if complete else states
 
     def _keeps(self):
         return self.return_sequences or self.return_alignments
 
-    def _shown(self, output, alignment):
-        """What is kept of a step: the loop has one history."""
+    def _joined(self, output, alignment):
+        """Joins output and alignment, because the loop keeps a single history."""
         return ops.concatenate([output, alignment], axis=-1) if self.return_alignments else output
 
     def compute_mask(self, sequence, previous_mask=None):
@@ -144,8 +145,6 @@ def _time_major(x):
 
 
 def _require_ranks(sequence_shape, memory_shape, mask=None):
-    for name, shape in (("sequence", sequence_shape), ("memory", memory_shape)):
-        if len(shape) != 3:
-            raise ValueError(f"Expected `{name}` of shape [B, steps, features]. Received: {tuple(shape)}")
-    if mask is not None and len(mask.shape) != 2:
-        raise ValueError(f"Expected `mask` of shape [B, T]. Received: {tuple(mask.shape)}")
+    require_rank("sequence", sequence_shape, "[B, T, features]")
+    require_rank("memory", memory_shape, "[B, S, features]")
+    require_rank("mask", getattr(mask, "shape", None), "[B, T]")

@@ -1,10 +1,10 @@
-"""The output layer of a model trained with CTC."""
-
-import numbers
+"""Output layer for models trained with CTC."""
 
 import keras
 from keras import ops
 
+from keras_dl.layers.checks import is_integer, require_count
+from keras_dl.layers.padding import without_padding
 from keras_dl.ops.ctc import beam_search_decode, certain_blank, greedy_decode, minimum_frames
 
 
@@ -12,26 +12,27 @@ from keras_dl.ops.ctc import beam_search_decode, certain_blank, greedy_decode, m
 class CTCOutput(keras.layers.Layer):
     """Projects each frame to the logits of the labels and the blank.
 
-    `logits = x W + b`, of `len(vocabulary) + 1` classes. A masked frame emits the blank with certainty, so that
-    padding changes no loss and no decoding downstream, whatever stands in it, and no lengths have to be carried.
+    `logits = x W + b`, with `len(vocabulary) + 1` classes. A masked frame predicts the blank with certainty. Padding
+    therefore has no effect on the loss or the decoding that follows, even if it contains NaN, and no lengths are
+    needed.
 
     Args:
-        vocabulary: list of str, the labels in order, or an int n for `"0"` to `"n - 1"`. Label i has class i below the
-            blank and i + 1 from there on, so that with the default blank the classes are 1, 2, ...
-        blank_index: int from 0 to `len(vocabulary)`, the class of the blank. Defaults to 0.
-        kernel_initializer: initializer of `W`. Defaults to `"glorot_uniform"`.
-        bias_initializer: initializer of `b`. Defaults to `"zeros"`.
-        **kwargs: `name`, `dtype`, as for every layer.
+        vocabulary: list of str, the labels in order, or an int n for `"0"` to `"n - 1"`. Label i is class i below the
+            blank and class i + 1 above it; with the default blank the classes are 1, 2, ...
+        blank_index: int from 0 to `len(vocabulary)`, class of the blank. Defaults to 0.
+        kernel_initializer: initializer for `W`. Defaults to `"glorot_uniform"`.
+        bias_initializer: initializer for `b`. Defaults to `"zeros"`.
+        **kwargs: base layer keyword arguments, such as `name` and `dtype`.
 
     Call arguments:
         inputs: float tensor `[B, T, features]`.
-        mask: bool tensor `[B, T]`, False at padding; Keras' mask of `inputs` by default.
+        mask: bool tensor `[B, T]`, False at padding. Defaults to the Keras mask of `inputs`.
 
     Output shape:
-        `[B, T, len(vocabulary) + 1]`, float32 under mixed precision too. The output carries no mask.
+        `[B, T, len(vocabulary) + 1]`, float32 even with mixed precision. The output has no mask.
 
     Raises:
-        ValueError: if the vocabulary is empty or holds a label twice, or `blank_index` is out of range.
+        ValueError: if the vocabulary is empty or contains duplicates, or `blank_index` is out of range.
 
     Example:
 
@@ -44,7 +45,7 @@ class CTCOutput(keras.layers.Layer):
     >>> text, score = output.decode(np.eye(3, dtype="float32")[[[1, 1, 0, 2]]] * 50)
     >>> text.numpy()[0]
     b'ab'
-    >>> output.minimum_frames(np.array([[1, 1, 2]])).numpy()     # a blank between the two of "a"
+    >>> output.minimum_frames(np.array([[1, 1, 2]])).numpy()     # with a blank between the two "a"
     array([4], dtype=int32)
 
     Reference: Graves et al. 2006, https://www.cs.toronto.edu/~graves/icml_2006.pdf
@@ -54,15 +55,15 @@ class CTCOutput(keras.layers.Layer):
         self, vocabulary, blank_index=0, kernel_initializer="glorot_uniform", bias_initializer="zeros", **kwargs
     ):
         super().__init__(**kwargs)
-        labels = range(vocabulary) if isinstance(vocabulary, numbers.Integral) else vocabulary
+        labels = range(vocabulary) if is_integer(vocabulary) else vocabulary
         self.vocabulary = [str(label) for label in labels]
-        self.blank_index = blank_index
+        self.blank_index = require_count("blank_index", blank_index, least=0)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.bias_initializer = keras.initializers.get(bias_initializer)
         if not self.vocabulary or len(set(self.vocabulary)) < len(self.vocabulary):
-            raise ValueError(f"`vocabulary` must hold at least one label and none twice. Received: {vocabulary}")
-        if not 0 <= blank_index <= len(self.vocabulary):
-            raise ValueError(f"`blank_index` must be from 0 to {len(self.vocabulary)}. Received: {blank_index}")
+            raise ValueError(f"`vocabulary` must contain at least one label and no duplicates. Received: {vocabulary}")
+        if blank_index > len(self.vocabulary):
+            raise ValueError(f"`blank_index` must be at most {len(self.vocabulary)}. Received: {blank_index}")
         self.supports_masking = True
 
     def build(self, input_shape):
@@ -73,14 +74,11 @@ class CTCOutput(keras.layers.Layer):
         self.bias = self.add_weight(shape=(classes,), initializer=self.bias_initializer, name="bias")
 
     def call(self, inputs, mask=None):
-        if mask is not None:
-            # NaN in padding times its gradient of 0 would be NaN in the gradient of the kernel.
-            inputs = ops.where(ops.expand_dims(mask, -1), inputs, 0.0)
-        logits = ops.cast(ops.matmul(inputs, self.kernel) + self.bias, "float32")
+        logits = ops.cast(ops.matmul(without_padding(inputs, mask), self.kernel) + self.bias, "float32")
         return logits if mask is None else certain_blank(logits, mask, self.blank_index)
 
     def compute_mask(self, inputs, mask=None):
-        return None  # every frame is now valid: padding says blank
+        return None  # padding predicts the blank, so every frame is valid
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], len(self.vocabulary) + 1)
@@ -89,51 +87,51 @@ class CTCOutput(keras.layers.Layer):
         return keras.KerasTensor(self.compute_output_shape(inputs.shape), dtype="float32")
 
     def decode(self, logits, beam_width=1, **search):
-        """The most probable text, in graph. TensorFlow only.
+        """Returns the most probable text. TensorFlow only; works in graphs.
 
         Args:
-            logits: float tensor `[B, T, classes]`, what the layer returned.
-            beam_width: int. 1 (default) reads the most probable path; more searches with so wide a beam for the text
-                with the most probable paths together.
-            **search: `lexicon`, `language_model`, `lm_weight`, `word_bonus` of
-                `keras_dl.ops.ctc.beam_search_decode`, which needs a beam. A language model is one of words with a
-                lexicon, unless `vocabulary` is given too, else one of the labels.
+            logits: float tensor `[B, T, classes]`, the output of the layer.
+            beam_width: int. With 1 (default) the text of the most probable path; with larger values a beam search for
+                the text with the highest total probability of its paths.
+            **search: `lexicon`, `language_model`, `lm_weight`, `word_bonus` of `keras_dl.ops.ctc.beam_search_decode`;
+                they require a beam. With a lexicon and without `vocabulary` the language model is over words, otherwise
+                over labels.
 
         Returns:
-            `(text, score)`: string `[B]` and float `[B]`, the log probability, with that of the language model.
+            `(text, score)`: string `[B]` and float `[B]`, the log probability, including that of the language model.
 
         Raises:
-            ValueError: as `beam_search_decode`, or for its options without a beam.
+            ValueError: as in `beam_search_decode`, or if search options are given without a beam.
         """
         if beam_width == 1 and not search:
             tokens, score, *_ = greedy_decode(logits, blank_index=self.blank_index)
             return self.text(tokens), score
         if beam_width == 1:
-            raise ValueError(f"A search needs `beam_width` above 1. Received: 1 with {', '.join(search)}")
+            raise ValueError(f"A search requires `beam_width` above 1. Received: 1 with {', '.join(search)}")
         if search.get("lexicon") is None:
             search = {"vocabulary": self.vocabulary, **search}
         best = beam_search_decode(logits, beam_width, blank_index=self.blank_index, **search)
         return self.text(best.tokens[:, 0]), best.score[:, 0]
 
     def text(self, tokens):
-        """The labels of classes, joined, in graph. TensorFlow only.
+        """Joins the labels of classes to texts. TensorFlow only; works in graphs.
 
         Args:
-            tokens: int tensor `[..., T]` of classes; the blank and negative numbers are no labels.
+            tokens: int tensor `[..., T]` of classes; the blank and negative numbers are skipped.
 
         Returns:
             string tensor `[...]`.
         """
         import tensorflow as tf
 
-        # One past the end stands for "no token", so that -1 becomes the empty string.
+        # The last name is for negative tokens: the empty string.
         names = [*self.vocabulary[: self.blank_index], "", *self.vocabulary[self.blank_index :], ""]
         tokens = tf.convert_to_tensor(tokens)
         tokens = tf.where(tokens < 0, len(names) - 1, tokens)
         return tf.strings.reduce_join(tf.gather(tf.constant(names), tokens), axis=-1)
 
     def minimum_frames(self, labels):
-        """How many frames each row needs: one a label, and one for the blank between equal neighbours.
+        """Returns the number of frames each row requires: one per label and one per blank between equal neighbors.
 
         Args:
             labels: int tensor `[B, L]` of classes, padded at the end with the blank or with negative numbers.

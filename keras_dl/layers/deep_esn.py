@@ -1,4 +1,4 @@
-"""Echo state networks on top of each other."""
+"""Stacked echo state networks."""
 
 import keras
 from keras import ops
@@ -9,22 +9,22 @@ from keras_dl.layers.reservoir import Reservoir
 
 @keras.saving.register_keras_serializable("keras_dl")
 class DeepESNCell(keras.layers.Layer):
-    """Reservoirs on top of each other: each is driven by the states of the one below, and all states are the output.
+    """A stack of reservoirs: each is driven by the states of the previous one, and the output contains all states.
 
     Args:
         cells: list of `ESNCell`, the lowest first.
-        **kwargs: `name`, `dtype`.
+        **kwargs: base layer keyword arguments, such as `name` and `dtype`.
 
     Call arguments:
         inputs: float tensor `[B, D]`.
-        states: list of float tensors `[B, N_i]`, one for each cell.
-        training: bool, whether there is noise.
+        states: list of float tensors `[B, N_i]`, one per cell.
+        training: bool, whether to add noise.
 
     Returns:
-        `(h, states)`: h is `[B, N_1 + N_2 + ...]`.
+        `(h, states)`, where h is `[B, N_1 + N_2 + ...]`.
 
     Raises:
-        ValueError: for no cells, one cell twice, cells with feedback or of another dtype.
+        ValueError: if there are no cells, a cell occurs twice, or a cell has feedback or another dtype.
 
     Example:
 
@@ -40,11 +40,13 @@ class DeepESNCell(keras.layers.Layer):
     def __init__(self, cells, **kwargs):
         super().__init__(**kwargs)
         if not cells or not all(isinstance(cell, ESNCell) for cell in cells):
-            raise ValueError(f"`cells` must be a list of ESNCell, at least one. Received: {cells!r}")
+            raise ValueError(f"`cells` must be a list of at least one ESNCell. Received: {cells!r}")
         if len({id(cell) for cell in cells}) < len(cells) or any(cell.feedback for cell in cells):
-            raise ValueError(f"`cells` must differ, and have no feedback. Received: {cells!r}")
+            raise ValueError(f"`cells` must be distinct and without feedback. Received: {cells!r}")
         if {cell.variable_dtype for cell in cells} != {self.variable_dtype}:
-            raise ValueError(f"Expected cells of {self.variable_dtype}. Received: {[c.variable_dtype for c in cells]}")
+            raise ValueError(
+                f"Expected cells with dtype {self.variable_dtype}. Received: {[c.variable_dtype for c in cells]}"
+            )
         self.cells = list(cells)
         self.state_size = [cell.units for cell in cells]
         self.output_size = sum(self.state_size)
@@ -52,7 +54,7 @@ class DeepESNCell(keras.layers.Layer):
     def build(self, input_shape):
         features = input_shape[-1]
         for cell in self.cells:
-            if not cell.built:  # as it is after loading
+            if not cell.built:  # cells are already built after loading
                 cell.build((None, features))
                 cell.built = True
             features = cell.units
@@ -60,12 +62,12 @@ class DeepESNCell(keras.layers.Layer):
     def call(self, inputs, states, training=False):
         outputs = []
         for cell, state in zip(self.cells, states, strict=True):
-            inputs, _ = cell.call(inputs, [state], training)  # not cell(): the precision is that of the whole
+            inputs, _ = cell.call(inputs, [state], training)  # not cell(): the stack sets the precision
             outputs.append(inputs)
         return ops.concatenate(outputs, -1), outputs
 
     def run(self, sequences, states, mask=None, training=False, keep=True):
-        """All steps at once, one reservoir after the other; see `ESNCell.run`."""
+        """Computes all steps, one reservoir after the other; see `ESNCell.run`."""
         outputs, last = [], []
         for cell, state in zip(self.cells, states, strict=True):
             inner = keep or cell is not self.cells[-1]
@@ -87,24 +89,24 @@ class DeepESNCell(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("keras_dl")
 class DeepESN(Reservoir):
-    """Echo state networks on top of each other; the states of all of them are the output.
+    """A stack of echo state networks whose output contains the states of all of them.
 
     Args:
         cells: list of `ESNCell`, the lowest first.
         **kwargs: `return_sequences`, `return_state`, `go_backwards`, `stateful`, `zero_output_for_mask`, `name`,
-            `dtype`, as for every recurrent layer of Keras; `dtype` is by default that of the lowest cell.
+            `dtype`, as in `keras.layers.RNN`; `dtype` defaults to that of the lowest cell.
 
     Call arguments:
         sequences: float tensor `[B, T, D]`.
-        initial_state: list of float tensors `[B, N_i]`, one for each cell, optional. Defaults to zeros.
-        mask: bool tensor `[B, T]`, optional.
-        training: bool, whether there is noise.
+        initial_state: list of float tensors `[B, N_i]`, one per cell. Defaults to zeros.
+        mask: bool tensor `[B, T]`, False at padding. Defaults to the Keras mask of `sequences`.
+        training: bool, whether to add noise.
 
     Output shape:
         `[B, N_1 + N_2 + ...]`, or `[B, T, N_1 + N_2 + ...]` with `return_sequences`.
 
     Raises:
-        ValueError: for no cells, one cell twice, cells with feedback or of another dtype.
+        ValueError: if there are no cells, a cell occurs twice, or a cell has feedback or another dtype.
 
     Example:
 

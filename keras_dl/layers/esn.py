@@ -1,4 +1,4 @@
-"""Echo state networks as a layer."""
+"""Echo state network layer."""
 
 import keras
 import numpy as np
@@ -11,48 +11,48 @@ from keras_dl.ops.reservoir_weights import links
 
 @keras.saving.register_keras_serializable("keras_dl")
 class ESN(Reservoir):
-    """Echo state network: a fixed random recurrent layer (a reservoir), of which only a readout is trained.
+    """Echo state network: a fixed random recurrent layer (a reservoir) of which only a readout is trained.
 
         h~_t = activation(x_t W_in + h_{t-1} W + b + noise)
         h_t  = (1 - leak_rate) h_{t-1} + leak_rate h~_t
 
-    Fast because the inputs of all steps are projected by one matrix product (a few features in the loop, which is
-    cheaper still), and because the loop reads only the links there are, where they are few (fewer than one in ten), or
-    else multiplies by a dense matrix. Masked steps keep the state, whatever they hold. Weights are fixed; gradients
-    pass through to what stands below.
+    The inputs of all steps are projected by one matrix product, or inside the loop if there are only a few features. If
+    W is sparse (fewer than one link in ten), the loop reads only the existing links; otherwise it multiplies by a dense
+    matrix. Masked steps keep the state, even if they contain NaN. The weights are fixed, but gradients pass through to
+    the layers below.
 
     Args:
         units: int, N.
-        fan_in: int, incoming recurrent links of each unit. Defaults to 10. None for links from all units.
-        spectral_radius: float, the largest modulus of the eigenvalues of W, exact. Defaults to 0.9.
-        leak_rate: float above 0, to 1 (default), or one for each unit. The smaller, the slower a state changes and is
-            forgotten.
-        input_scaling: float, W_in is uniform in -input_scaling..input_scaling. Defaults to 1; or one for each feature.
+        fan_in: int, number of incoming recurrent links per unit. Defaults to 10. None for links from all units.
+        spectral_radius: float, largest absolute eigenvalue of W, exact. Defaults to 0.9.
+        leak_rate: float in (0, 1], or one per unit. Smaller values make the state change and fade more slowly. Defaults
+            to 1.
+        input_scaling: float, or one per feature; W_in is uniform in [-input_scaling, input_scaling]. Defaults to 1.
         bias_scaling: float, likewise for b. Defaults to 0.
-        activation: elementwise, as for every Keras layer. Defaults to `"tanh"`.
-        noise_stddev: float, of noise on the argument of the activation, while training. Defaults to 0.
+        activation: elementwise activation, as in other Keras layers. Defaults to `"tanh"`.
+        noise_stddev: float, standard deviation of the noise added before the activation in training. Defaults to 0.
         topology: `"random"` (default), `"cycle"` or `"given"`; see `ESNCell`.
-        feedback: int, the last so many features of the input are outputs fed back. Defaults to 0.
-        feedback_scaling: float. Defaults to 1.
-        density: float above 0, to 1: `fan_in` as a share of the units. Defaults to None.
-        seed: int, of all weights. Defaults to None: drawn, and kept in the config.
-        return_sequences: bool, all states rather than the last. Defaults to False.
-        return_state: bool, the last state as well. Defaults to False.
-        go_backwards: bool, from the last step to the first. Defaults to False.
-        stateful: bool, each batch goes on where the one before ended. Defaults to False.
-        **kwargs: `zero_output_for_mask`, `name`, `dtype`, as for every recurrent layer of Keras.
+        feedback: int, number of features at the end of the input that are fed-back outputs. Defaults to 0.
+        feedback_scaling: float, scaling of the weights of these features. Defaults to 1.
+        density: float in (0, 1], `fan_in` as a fraction of the units. Defaults to None.
+        seed: int, seed of all weights. Defaults to None: a random seed, stored in the config.
+        return_sequences: bool, whether to return all states instead of the last. Defaults to False.
+        return_state: bool, whether to also return the last state. Defaults to False.
+        go_backwards: bool, whether to process the sequence from the last step to the first. Defaults to False.
+        stateful: bool, whether each batch continues from the final state of the previous one. Defaults to False.
+        **kwargs: `zero_output_for_mask`, `name`, `dtype`, as in `keras.layers.RNN`.
 
     Call arguments:
         sequences: float tensor `[B, T, D]`.
-        initial_state: list of one float tensor `[B, N]`, optional. Defaults to zeros.
-        mask: bool tensor `[B, T]`, optional.
-        training: bool, whether there is noise.
+        initial_state: list of one float tensor `[B, N]`. Defaults to zeros.
+        mask: bool tensor `[B, T]`, False at padding. Defaults to the Keras mask of `sequences`.
+        training: bool, whether to add noise.
 
     Output shape:
         `[B, N]`, or `[B, T, N]` with `return_sequences`; with `return_state` followed by `[B, N]`.
 
     Raises:
-        ValueError: for an argument outside its range, or inputs of another number of features than before.
+        ValueError: if an argument is out of range, or the number of features of the input changes.
 
     Example:
 
@@ -114,20 +114,21 @@ class ESN(Reservoir):
 
     @classmethod
     def from_weights(cls, recurrent_kernel, kernel, bias=None, leak_rate=1.0, activation="tanh", **kwargs):
-        """A layer with these weights, in the order and shapes of TensorFlow Addons' `ESN.get_weights()`.
+        """Creates a layer with the given weights, in the order and shapes of `ESN.get_weights()` of TensorFlow Addons.
 
-        They are saved with models, but are not of the config: for `keras.layers.Bidirectional` give both layers.
+        The weights are saved with models but are not part of the config: for `keras.layers.Bidirectional` pass both
+        layers.
 
         Args:
-            recurrent_kernel: float array `[N, N]`, dense or scipy sparse, in row form: `h W`.
+            recurrent_kernel: float array `[N, N]`, dense or scipy sparse, used as `h W`.
             kernel: float array `[D, N]`.
-            bias: float array `[N]`, or None (default) for zeros.
-            leak_rate: as for the layer.
-            activation: as for the layer.
-            **kwargs: other arguments of the layer, but for those that say how weights are drawn.
+            bias: float array `[N]`. Defaults to None: zeros.
+            leak_rate: as in the layer.
+            activation: as in the layer.
+            **kwargs: other arguments of the layer, except those that control how weights are drawn.
 
         Raises:
-            ValueError: if the shapes do not fit together.
+            ValueError: if the shapes do not match.
 
         Example:
 

@@ -1,4 +1,4 @@
-"""One step of an echo state network."""
+"""A single step of an echo state network."""
 
 import random
 
@@ -6,49 +6,52 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_dl.layers.checks import is_integer, require_count
+from keras_dl.layers.padding import without_padding
 from keras_dl.ops.reservoir import DENSE_SPEEDUP, recurrent_product, reservoir_states
 from keras_dl.ops.reservoir_weights import draw_input_kernel, draw_recurrent_kernel, links
 
 
 @keras.saving.register_keras_serializable("keras_dl")
 class ESNCell(keras.layers.Layer):
-    """The step of an echo state network: a fixed random recurrent layer, of which only a readout is trained.
+    """Cell of an echo state network, a fixed random recurrent layer of which only a readout is trained.
 
         h~ = activation(x W_in + h W + b + noise)
         h  = (1 - leak_rate) h + leak_rate h~
 
-    All weights are fixed (non-trainable), follow from the seed alone on every backend, and are saved with the model.
-    `keras.layers.RNN(ESNCell(...))` works, but `keras_dl.layers.ESN` is the fast one.
+    The weights are non-trainable, depend only on the seed, are the same on every backend, and are saved with the model.
+    `keras.layers.RNN(ESNCell(...))` works, but `keras_dl.layers.ESN` is faster.
 
     Args:
         units: int, N.
-        fan_in: int, incoming recurrent links of each unit. Defaults to 10. None for links from all units.
-        spectral_radius: float, the largest modulus of the eigenvalues of W, exact. Defaults to 0.9.
-        leak_rate: float above 0, to 1 (default), or one for each unit. The smaller, the slower a state changes and is
-            forgotten.
-        input_scaling: float, W_in is uniform in -input_scaling..input_scaling. Defaults to 1; or one for each feature.
+        fan_in: int, number of incoming recurrent links per unit. Defaults to 10. None for links from all units.
+        spectral_radius: float, largest absolute eigenvalue of W, exact. Defaults to 0.9.
+        leak_rate: float in (0, 1], or one per unit. Smaller values make the state change and fade more slowly. Defaults
+            to 1.
+        input_scaling: float, or one per feature; W_in is uniform in [-input_scaling, input_scaling]. Defaults to 1.
         bias_scaling: float, likewise for b. Defaults to 0.
-        activation: elementwise, as for every Keras layer. Defaults to `"tanh"`.
-        noise_stddev: float, of noise on the argument of the activation, while training. Defaults to 0.
-        topology: `"random"` (default); `"cycle"`: one link of weight `spectral_radius` from each unit to the next, and
-            input weights of one size with random signs (Rodan and Tino 2011); or `"given"`: zeros, for `set_weights`.
-        feedback: int, the last so many features of the input are outputs fed back. They have a scaling of their own,
-            and `keras_dl.models.EchoStateNetwork` puts the outputs there. Defaults to 0.
-        feedback_scaling: float. Defaults to 1.
-        density: float above 0, to 1: `fan_in` as a share of the units. Defaults to None.
-        seed: int, of all weights. Defaults to None: drawn, and kept in the config.
-        **kwargs: `name`, `dtype`.
+        activation: elementwise activation, as in other Keras layers. Defaults to `"tanh"`.
+        noise_stddev: float, standard deviation of the noise added before the activation in training. Defaults to 0.
+        topology: `"random"` (default); `"cycle"`, one link of weight `spectral_radius` from each unit to the next and
+            input weights of equal size with random signs (Rodan and Tino 2011); or `"given"`, zeros, to be filled by
+            `set_weights`.
+        feedback: int, number of features at the end of the input that are fed-back outputs. They have their own scaling
+            and are filled in by `keras_dl.models.EchoStateNetwork`. Defaults to 0.
+        feedback_scaling: float, scaling of the weights of these features. Defaults to 1.
+        density: float in (0, 1], `fan_in` as a fraction of the units. Defaults to None.
+        seed: int, seed of all weights. Defaults to None: a random seed, stored in the config.
+        **kwargs: base layer keyword arguments, such as `name` and `dtype`.
 
     Call arguments:
         inputs: float tensor `[B, D]`.
         states: list of one float tensor `[B, N]`.
-        training: bool, whether there is noise.
+        training: bool, whether to add noise.
 
     Returns:
         `(h, [h])`, `[B, N]`.
 
     Raises:
-        ValueError: for an argument outside its range.
+        ValueError: if an argument is out of range.
 
     Example:
 
@@ -81,21 +84,19 @@ class ESNCell(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         leak_rate = np.asarray(leak_rate, "float64").tolist()
-        _check(units, "units", _whole(units) and units > 0, "an int above 0")
-        _check(density, "density", density is None or 0 < density <= 1, "None, or a number above 0, to 1")
+        self.units = require_count("units", units)
+        _check(density, "density", density is None or 0 < density <= 1, "None or a number in (0, 1]")
         if density is not None:
             fan_in = max(1, round(density * units))
         if topology != "cycle":
-            right = fan_in is None or _whole(fan_in) and 0 < fan_in <= units
-            _check(fan_in, "fan_in", right, f"None (links from all units), or an int from 1 to units={units}")
-        _check(spectral_radius, "spectral_radius", 0 <= spectral_radius < np.inf, "a number from 0")
+            valid = fan_in is None or is_integer(fan_in) and 0 < fan_in <= units
+            _check(fan_in, "fan_in", valid, f"None (links from all units) or an integer from 1 to units={units}")
+        _check(spectral_radius, "spectral_radius", 0 <= spectral_radius < np.inf, "a number of at least 0")
         rates = np.atleast_1d(leak_rate)
-        right = rates.shape in [(1,), (units,)] and (rates > 0).all() and (rates <= 1).all()
-        _check(leak_rate, "leak_rate", right, f"a number above 0, to 1, or {units} of them")
-        _check(noise_stddev, "noise_stddev", 0 <= noise_stddev < np.inf, "a number from 0")
+        valid = rates.shape in [(1,), (units,)] and (rates > 0).all() and (rates <= 1).all()
+        _check(leak_rate, "leak_rate", valid, f"a number in (0, 1] or {units} of them")
+        _check(noise_stddev, "noise_stddev", 0 <= noise_stddev < np.inf, "a number of at least 0")
         _check(topology, "topology", topology in ("random", "cycle", "given"), "'random', 'cycle' or 'given'")
-        _check(feedback, "feedback", _whole(feedback) and feedback >= 0, "an int from 0")
-        self.units = int(units)
         self.fan_in = None if fan_in is None else int(fan_in)
         self.spectral_radius = float(spectral_radius)
         self.leak_rate = leak_rate
@@ -104,7 +105,7 @@ class ESNCell(keras.layers.Layer):
         self.activation = keras.activations.get(activation)
         self.noise_stddev = float(noise_stddev)
         self.topology = topology
-        self.feedback = int(feedback)
+        self.feedback = require_count("feedback", feedback, least=0)
         self.feedback_scaling = float(feedback_scaling)
         self.seed = random.randint(1, 10**9) if seed is None else int(seed)
         self.noise = keras.random.SeedGenerator(self.seed)
@@ -114,13 +115,13 @@ class ESNCell(keras.layers.Layer):
         features, units = input_shape[-1] - self.feedback, self.units
         if features < 0 or features + self.feedback == 0:
             raise ValueError(
-                f"Expected at least {max(self.feedback, 1)} features, the last {self.feedback} of them outputs fed "
-                f"back. Received: inputs of shape {tuple(input_shape)}"
+                f"Expected at least {max(self.feedback, 1)} features, the last {self.feedback} of them fed-back "
+                f"outputs. Received: inputs of shape {tuple(input_shape)}"
             )
-        right = np.ndim(self.input_scaling) == 0 or np.shape(self.input_scaling) == (features,)
-        _check(self.input_scaling, "input_scaling", right, f"a number, or one for each of {features} features")
+        valid = np.ndim(self.input_scaling) == 0 or np.shape(self.input_scaling) == (features,)
+        _check(self.input_scaling, "input_scaling", valid, f"a number or one for each of {features} features")
         links_in = 1 if self.topology == "cycle" else self.fan_in
-        # One generator for each matrix: no argument of one changes another.
+        # One generator per matrix, so that the arguments of one do not change another.
         seeds = np.random.SeedSequence(self.seed).spawn(4)
         if self.topology == "given":
             recurrent = np.zeros((units, units)) if links_in is None else draw_recurrent_kernel(units, 1, 0.0, "cycle")
@@ -131,15 +132,15 @@ class ESNCell(keras.layers.Layer):
         self.gathers = links_in is not None and DENSE_SPEEDUP * links_in <= units
         if self.gathers:
             sources, values = links(recurrent, links_in)
-            self.sources = self._fixed("recurrent_sources", sources, dtype="int32")
-            self.values = self._fixed("recurrent_values", values)
+            self.sources = self._add_fixed("recurrent_sources", sources, dtype="int32")
+            self.values = self._add_fixed("recurrent_values", values)
         else:
             dense = recurrent if isinstance(recurrent, np.ndarray) else recurrent.toarray()
-            self.recurrent = self._fixed("recurrent_kernel", dense)
-        self.kernel = self._fixed("kernel", np.concatenate([kernel, fed_back]))
-        self.bias = self._fixed("bias", draw_input_kernel(1, units, self.bias_scaling, seed=seeds[3])[0])
+            self.recurrent = self._add_fixed("recurrent_kernel", dense)
+        self.kernel = self._add_fixed("kernel", np.concatenate([kernel, fed_back]))
+        self.bias = self._add_fixed("bias", draw_input_kernel(1, units, self.bias_scaling, seed=seeds[3])[0])
 
-    def _fixed(self, name, array, dtype=None):
+    def _add_fixed(self, name, array, dtype=None):
         def initializer(shape, dtype):
             return ops.convert_to_tensor(array, dtype)
 
@@ -153,7 +154,7 @@ class ESNCell(keras.layers.Layer):
         return ops.convert_to_tensor(self.recurrent)
 
     def drive(self, inputs, training=False):
-        """All that moves the units but their own states: `x W_in + b + noise`, `[..., D]` -> `[..., N]`."""
+        """Computes the external input of the units, `x W_in + b + noise`: `[..., D]` -> `[..., N]`."""
         drive = ops.matmul(inputs, self.kernel) + self.bias
         if training and self.noise_stddev:
             drive += keras.random.normal(ops.shape(drive), 0.0, self.noise_stddev, drive.dtype, self.noise)
@@ -161,18 +162,17 @@ class ESNCell(keras.layers.Layer):
 
     def call(self, inputs, states, training=False):
         (state,) = states if isinstance(states, tuple | list) else (states,)
-        heard = recurrent_product(state, self.recurrent_kernel)
+        recurrent = recurrent_product(state, self.recurrent_kernel)
         leak_rate = ops.convert_to_tensor(self.leak_rate, state.dtype)
-        new = (1 - leak_rate) * state + leak_rate * self.activation(self.drive(inputs, training) + heard)
+        new = (1 - leak_rate) * state + leak_rate * self.activation(self.drive(inputs, training) + recurrent)
         return new, [new]
 
     def run(self, sequences, states, mask=None, training=False, keep=True):
-        """All steps at once: `[B, T, D]` -> `(outputs [B, T, N] or None, last output [B, N], last states)`.
+        """Computes all steps: `[B, T, D]` -> `(outputs [B, T, N] or None, last output [B, N], last states)`.
 
-        Masked steps keep the state, whatever they hold.
+        Masked steps keep the state, even if they contain NaN.
         """
-        if mask is not None:  # before the product: NaN in padding would come back as a gradient
-            sequences = ops.where(ops.expand_dims(mask, -1), sequences, ops.zeros_like(sequences))
+        sequences = without_padding(sequences, mask)
         kernel, leak_rate = self.recurrent_kernel, ops.convert_to_tensor(self.leak_rate, sequences.dtype)
         if training and self.noise_stddev:
             drive = self.drive(sequences, training)
@@ -190,10 +190,6 @@ class ESNCell(keras.layers.Layer):
         return {**super().get_config(), **config, "activation": keras.activations.serialize(self.activation)}
 
 
-def _whole(value):
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
-def _check(value, name, right, expected):
-    if not right:
+def _check(value, name, valid, expected):
+    if not valid:
         raise ValueError(f"`{name}` must be {expected}. Received: {value!r}")

@@ -1,4 +1,4 @@
-"""Raw sound to a log-mel spectrogram."""
+"""Log-mel spectrogram of a waveform."""
 
 import keras
 from keras import ops
@@ -6,30 +6,30 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("keras_dl")
 class LogMel(keras.layers.Layer):
-    """The logarithm of the power in bands of the mel scale, one frame every hop.
+    """Computes the log of the power in mel bands, one frame per hop.
 
-    Frame t is centred on sample `t * hop`, and there are `ceil(samples / hop)` of them: its Hann window covers half a
-    window before and after, with silence outside of the recording. The powers are those of
-    `keras.layers.MelSpectrogram`; its own logarithm is not taken, for it looks at the loudest frame of the whole batch,
-    and at both ends of the batch it hears the sound backwards.
+    Frame t is centered on sample `t * hop`, and there are `ceil(samples / hop)` frames: the Hann window covers half a
+    window before and after the center, with silence outside of the recording. The powers are those of
+    `keras.layers.MelSpectrogram`. Its own conversion to decibels is not used, because it depends on the loudest frame
+    of the batch, nor is its reflection padding, which continues the recording backwards at both ends.
 
     Args:
-        sample_rate: int, samples a second. Defaults to 8000.
-        window: float, seconds of a frame. Defaults to 0.025.
+        sample_rate: int, samples per second. Defaults to 8000.
+        window: float, length of a frame in seconds. Defaults to 0.025.
         hop: float, seconds from one frame to the next. Defaults to 0.01.
-        bands: int, mel bands. Defaults to 40.
-        lowest, highest: float, edges of the bands in Hz. Default to 60 and half of the sample rate.
-        floor: float > 0, added to each power: what is much softer is silence. Defaults to 1e-6, about 60 dB below
-            speech of full level.
-        **kwargs: `name`, `dtype`, as for every layer.
+        bands: int, number of mel bands. Defaults to 40.
+        lowest, highest: float, limits of the bands in Hz. Default to 60 and half the sample rate.
+        floor: float > 0, added to each power, so that much lower powers count as silence. Defaults to 1e-6, about 60 dB
+            below speech at full level.
+        **kwargs: base layer keyword arguments, such as `name` and `dtype`.
 
     Call arguments:
         inputs: float tensor `[B, samples]` from -1 to 1.
-        mask: bool tensor `[B, samples]`, False at padding, which counts as silence whatever it holds; Keras' mask of
-            `inputs` by default.
+        mask: bool tensor `[B, samples]`, False at padding, which is treated as silence. Defaults to the Keras mask of
+            `inputs`.
 
     Output shape:
-        `[B, ceil(samples / hop), bands]`. Its mask is that of the frames' centres.
+        `[B, ceil(samples / hop), bands]`. Its mask is the mask at the centers of the frames.
 
     Raises:
         ValueError: if a size is not positive, or the window has fewer samples than the hop.
@@ -39,7 +39,7 @@ class LogMel(keras.layers.Layer):
     >>> import numpy as np
     >>> tone = np.sin(2 * np.pi * 1000 / 8000 * np.arange(800))[None]
     >>> frames = LogMel()(tone)
-    >>> frames.shape, int(np.argmax(frames[0, 5]))               # 1000 Hz is in the band in the middle of the scale
+    >>> frames.shape, int(np.argmax(frames[0, 5]))               # 1000 Hz is in the middle of the mel scale
     (TensorShape([1, 10, 40]), 17)
     """
 
@@ -73,11 +73,11 @@ class LogMel(keras.layers.Layer):
         self.mel.build(input_shape)
 
     def call(self, inputs, mask=None):
-        # In half precision a power would overflow, or a soft one vanish.
+        # Powers would overflow or underflow in half precision.
         sound = ops.cast(inputs, "float32")
         if mask is not None:
             sound = ops.where(mask, sound, 0.0)
-        # Silence on both sides, as long as Keras mirrors; before the first sample a whole number of hops.
+        # Pad with silence where Keras would reflect; the padding before the first sample is a whole number of hops.
         before = -(-self.fft_length // 2 // self.stride)
         sound = ops.pad(sound, [[0, 0], [before * self.stride, self.fft_length]])
         power = ops.swapaxes(self.mel(sound), 1, 2)

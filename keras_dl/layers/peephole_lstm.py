@@ -1,43 +1,43 @@
-"""The LSTM whose gates see the cell state: a cell for the loops of Keras, and the layer over a whole sequence."""
-
-import numbers
+"""LSTM with peephole connections, as a cell and as a layer."""
 
 import keras
 from keras import ops
 
+from keras_dl.layers.checks import require_count, require_rate
+from keras_dl.layers.padding import without_padding
 from keras_dl.ops.recurrence import peephole_lstm
 
 
 @keras.saving.register_keras_serializable("keras_dl")
 class PeepholeLSTMCell(keras.layers.LSTMCell):
-    """One step of an LSTM with peepholes; what `PeepholeLSTM` repeats, for `keras.layers.RNN` and `StackedRNNCells`.
+    """One step of an LSTM with peepholes, for `keras.layers.RNN` and `StackedRNNCells`; see also `PeepholeLSTM`.
 
     `i = s(z_i + p_i c')`, `f = s(z_f + p_f c')`, `c = f c' + i tanh(z_c)`, `o = s(z_o + p_o c)`, `h = o tanh(c)` with
-    `z = x W + h' R + b`. `get_weights()` gives `W` (D, 4U), `R` (U, 4U), `b` (4U,), then the peepholes of `i`, `f`
+    `z = x W + h' R + b`. `get_weights()` returns `W` (D, 4U), `R` (U, 4U), `b` (4U,), then the peepholes of `i`, `f`
     and `o`, (U,) each: the order of `tensorflow_addons.rnn.PeepholeLSTMCell`. The blocks of `W`, `R` and `b` are
     `i, f, c, o`.
 
     Args:
-        units: int > 0, the size of the output and of the cell state.
+        units: int, U, the size of the output and of the cell state.
         activation, recurrent_activation, use_bias, kernel_initializer, recurrent_initializer, bias_initializer,
             unit_forget_bias, the regularizers and constraints, seed: as in `keras.layers.LSTMCell`.
-        dropout: float from 0 to below 1, the part of the inputs to drop; one mask for all steps and gates.
-        recurrent_dropout: float from 0 to below 1, likewise of `h'` before `R`.
+        dropout: float in [0, 1), fraction of the inputs to drop; one mask for all steps and gates. Defaults to 0.
+        recurrent_dropout: float in [0, 1), likewise for `h'` before `R`. Defaults to 0.
         coupled_gates: bool, whether `f = 1 - i`. The blocks are then `i, c, o`, (D, 3U), (U, 3U) and (3U,), and there
-            is no peephole of `f`. Defaults to False.
-        learn_initial_state: bool, whether the state before the first step is learned, where none is given: two more
-            weights `h` and `c`, (U,) each, after the others. Defaults to False, zeros.
-        peephole_initializer: initializer of the peepholes. Defaults to `"glorot_uniform"`.
-        peephole_regularizer: regularizer of each peephole. Defaults to None.
-        **kwargs: `name`, `dtype`, as for every layer.
+            is no peephole for `f`. Defaults to False.
+        learn_initial_state: bool, whether to learn the initial state, used where none is given: two more weights `h`
+            and `c`, (U,) each, at the end. Defaults to False: zeros.
+        peephole_initializer: initializer for the peepholes. Defaults to `"glorot_uniform"`.
+        peephole_regularizer: regularizer for each peephole. Defaults to None.
+        **kwargs: base layer keyword arguments, such as `name` and `dtype`.
 
     Call arguments:
         inputs: float tensor `[B, D]`.
         states: `[h, c]`, float tensors `[B, U]`.
-        training: bool, whether to drop anything.
+        training: bool, whether to apply dropout.
 
     Raises:
-        ValueError: if `units` or a dropout is out of range.
+        ValueError: if `units` or a dropout rate is out of range.
 
     Example:
 
@@ -64,14 +64,10 @@ class PeepholeLSTMCell(keras.layers.LSTMCell):
         peephole_regularizer=None,
         **kwargs,
     ):
-        if not isinstance(units, numbers.Integral) or units < 1:
-            raise ValueError(f"`units` must be an integer of at least 1. Received: {units!r}")
-        for name, rate in (("dropout", dropout), ("recurrent_dropout", recurrent_dropout)):
-            if not 0 <= rate < 1:
-                raise ValueError(f"`{name}` must be from 0 to below 1. Received: {rate!r}")
-        # Keras' cell would take recurrent dropout as a request for four masks and split kernels.
-        super().__init__(int(units), activation, recurrent_activation, dropout=dropout, **kwargs)
-        self.recurrent_dropout = recurrent_dropout
+        units, dropout = require_count("units", units), require_rate("dropout", dropout)
+        # Passed to the Keras cell, recurrent dropout would imply four masks and split kernels.
+        super().__init__(units, activation, recurrent_activation, dropout=dropout, **kwargs)
+        self.recurrent_dropout = require_rate("recurrent_dropout", recurrent_dropout)
         self.coupled_gates = coupled_gates
         self.learn_initial_state = learn_initial_state
         self.peephole_initializer = keras.initializers.get(peephole_initializer)
@@ -81,8 +77,8 @@ class PeepholeLSTMCell(keras.layers.LSTMCell):
         blocks, vector = 3 if self.coupled_gates else 4, (self.units,)
         self.kernel = self._weight("kernel", (input_shape[-1], blocks * self.units))
         self.recurrent_kernel = self._weight("recurrent_kernel", (self.units, blocks * self.units), "recurrent")
-        forgetting = self._bias_with_forgetting if self.unit_forget_bias and not self.coupled_gates else None
-        self.bias = self._weight("bias", (blocks * self.units,), initializer=forgetting) if self.use_bias else None
+        initializer = self._open_forget_gate if self.unit_forget_bias and not self.coupled_gates else None
+        self.bias = self._weight("bias", (blocks * self.units,), initializer=initializer) if self.use_bias else None
         gates = ("input", "output") if self.coupled_gates else ("input", "forget", "output")
         self.peepholes = [self._weight(f"{gate}_gate_peephole", vector, "peephole") for gate in gates]
         learned = "hc" if self.learn_initial_state else ""
@@ -99,8 +95,8 @@ class PeepholeLSTMCell(keras.layers.LSTMCell):
             constraint=getattr(self, f"{kind}_constraint", None),
         )
 
-    def _bias_with_forgetting(self, _, dtype=None):
-        """The forget gate starts open, at 1."""
+    def _open_forget_gate(self, _, dtype=None):
+        """Initializes the bias so that the forget gate starts at 1."""
         before, after = (self.bias_initializer((n * self.units,), dtype=dtype) for n in (1, 2))
         return ops.concatenate([before, ops.ones((self.units,), dtype=dtype), after])
 
@@ -138,31 +134,32 @@ class PeepholeLSTMCell(keras.layers.LSTMCell):
 
 @keras.saving.register_keras_serializable("keras_dl")
 class PeepholeLSTM(keras.layers.RNN):
-    """LSTM with peepholes over sequences: `keras.layers.RNN(PeepholeLSTMCell(...))`, computed as a whole.
+    """LSTM with peepholes: `keras.layers.RNN(PeepholeLSTMCell(...))` with a faster loop.
 
-    See `keras_dl.ops.recurrence.peephole_lstm`. With activations other than tanh and sigmoid, or `unroll=True`, it is
-    the loop of Keras over the cell. Weights and their order are the cell's.
+    See `keras_dl.ops.recurrence.peephole_lstm`. With activations other than tanh and sigmoid, or with `unroll=True`, it
+    runs the Keras loop over the cell. The weights and their order are those of the cell.
 
-    Padding changes nothing, NaN included: a masked step keeps the state and repeats the output before it.
+    Padding never changes a result, even if it contains NaN: a masked step keeps the state and repeats the previous
+    output.
 
     Args:
-        units: int > 0, the size of the output and of the cell state.
-        return_sequences, return_state, go_backwards, stateful, unroll, zero_output_for_mask: as in
-            `keras.layers.RNN`. Default to False.
-        activity_regularizer: regularizer of the output. Defaults to None.
-        **kwargs: `name`, `trainable`, `dtype`, as for every layer, and the arguments of `PeepholeLSTMCell`.
+        units: int, U, the size of the output and of the cell state.
+        return_sequences, return_state, go_backwards, stateful, unroll, zero_output_for_mask: as in `keras.layers.RNN`.
+            Default to False.
+        activity_regularizer: regularizer for the output. Defaults to None.
+        **kwargs: `name`, `trainable`, `dtype`, and the arguments of `PeepholeLSTMCell`.
 
     Call arguments:
         sequences: float tensor `[B, T, D]`.
-        initial_state: `[h, c]`, float tensors `[B, U]`; by default the learned one, or zeros.
-        mask: bool tensor `[B, T]`, False at padding; Keras' mask of `sequences` by default.
-        training: bool, whether to drop anything.
+        initial_state: `[h, c]`, float tensors `[B, U]`. Defaults to the learned state, or zeros.
+        mask: bool tensor `[B, T]`, False at padding. Defaults to the Keras mask of `sequences`.
+        training: bool, whether to apply dropout.
 
     Output shape:
         `[B, U]`, or `[B, T, U]` with `return_sequences=True`; with `return_state=True` also `h` and `c`, `[B, U]`.
 
     Raises:
-        ValueError: if an argument is out of range, or `stateful` meets `learn_initial_state`.
+        ValueError: if an argument is out of range, or `stateful` is combined with `learn_initial_state`.
 
     Example:
 
@@ -174,9 +171,9 @@ class PeepholeLSTM(keras.layers.RNN):
     >>> both(sequences).shape
     TensorShape([2, 8])
 
-    What is often named with it, Keras has itself: the ReLU network that starts as the identity (Le et al. 2015,
-    https://arxiv.org/abs/1504.00941), `SimpleRNN(4, activation="relu", recurrent_initializer="identity")`, and clipping
-    of gradients, `Adam(clipnorm=1.0)` and `Adam(clipvalue=0.5)`.
+    Keras already provides two related methods: the ReLU network initialized to the identity (Le et al. 2015,
+    https://arxiv.org/abs/1504.00941) is `SimpleRNN(4, activation="relu", recurrent_initializer="identity")`, and
+    gradient clipping is `Adam(clipnorm=1.0)` or `Adam(clipvalue=0.5)`.
 
     Reference: Gers et al. 2002, https://www.jmlr.org/papers/volume3/gers02a/gers02a.pdf
     """
@@ -198,8 +195,8 @@ class PeepholeLSTM(keras.layers.RNN):
     ):
         if stateful and kwargs.get("learn_initial_state"):
             raise ValueError(
-                "`learn_initial_state` must be False where `stateful` carries the state from batch to batch. Received: "
-                "both True"
+                "`learn_initial_state` and `stateful` cannot be combined, because a stateful layer continues from the "
+                "previous batch. Received: both True"
             )
         cell = PeepholeLSTMCell(units, name="peephole_lstm_cell", trainable=trainable, dtype=dtype, **kwargs)
         loop = return_sequences, return_state, go_backwards, stateful, unroll, zero_output_for_mask
@@ -217,9 +214,8 @@ class PeepholeLSTM(keras.layers.RNN):
         mask, cell = mask[0] if keras.tree.is_nested(mask) else mask, self.cell
         activations = cell.activation, cell.recurrent_activation
         if self.unroll or activations != (keras.activations.tanh, keras.activations.sigmoid):
-            if mask is not None:  # the loop of Keras computes padded steps too, and NaN there would reach the gradient
-                sequences = ops.where(mask[..., None], sequences, ops.zeros_like(sequences))
-            return super().inner_loop(sequences, initial_state, mask, training)
+            # The Keras loop also computes padded steps.
+            return super().inner_loop(without_padding(sequences, mask), initial_state, mask, training)
         recurrent_mask = None
         if training and cell.dropout:
             sequences = sequences * cell.get_dropout_mask(sequences[:, 0])[:, None]

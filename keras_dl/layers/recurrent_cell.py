@@ -1,20 +1,20 @@
-"""Any recurrent cell of Keras, stacks of them too, taken as a function of a flat list of states."""
+"""Recurrent cells of Keras, including stacks, as functions of a flat list of states."""
 
 import inspect
 
 import keras
 from keras import ops, tree
-from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell  # what keras.layers.RNN knows such cells by
+from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell  # the type that keras.layers.RNN checks for
 
 
 def require_cell(cell):
-    """Refuses what is no recurrent cell; a layer such as LSTM is none, LSTMCell is one.
+    """Raises an error unless an argument is a recurrent cell, such as LSTMCell; a layer such as LSTM is not a cell.
 
     Args:
-        cell: what was given as a cell.
+        cell: value of the argument.
 
     Raises:
-        ValueError: with what was received.
+        ValueError: if it is not a cell.
 
     Example:
 
@@ -31,13 +31,10 @@ def require_cell(cell):
 
 
 def cells_of(cell):
-    """The cells of a stack, or the one cell.
+    """Returns the cells of a stack, or a list of the single cell.
 
     Args:
         cell: a recurrent cell.
-
-    Returns:
-        list of cells.
 
     Example:
 
@@ -50,13 +47,10 @@ def cells_of(cell):
 
 
 def state_sizes(cell):
-    """The features of each state, in order.
+    """Returns the number of features of each state as a flat list.
 
     Args:
         cell: a recurrent cell.
-
-    Returns:
-        list of int.
 
     Example:
 
@@ -68,13 +62,10 @@ def state_sizes(cell):
 
 
 def output_size(cell):
-    """The features of the output.
+    """Returns the number of features of the output.
 
     Args:
         cell: a recurrent cell.
-
-    Returns:
-        int.
 
     Example:
 
@@ -87,19 +78,20 @@ def output_size(cell):
 
 
 def first_states(cell, zeros, states=None):
-    """The states that a cell starts from, flat.
+    """Returns the initial states of a cell as a flat list.
 
     Args:
         cell: a recurrent cell.
-        zeros: float tensor `[B, 1]` of zeros, also of the functional API, for the number of rows.
-        states: nested as they are in the cell, or flat; None (default) for those that the cell has itself. In the
-            functional API it can say none but zeros.
+        zeros: float tensor `[B, 1]` of zeros, possibly symbolic, for the batch size.
+        states: states, flat or nested as in the cell. Defaults to None: the initial states of the cell, which must be
+            zeros if `zeros` is symbolic.
 
     Returns:
         list of tensors `[B, features]`.
 
     Raises:
-        ValueError: for states of other features, or none in the functional API where the cell learns its own.
+        ValueError: if the states have other sizes, or if they are None with symbolic `zeros` and the cell learns its
+            initial state.
 
     Example:
 
@@ -110,7 +102,9 @@ def first_states(cell, zeros, states=None):
     if states is None and not symbolic and hasattr(cell, "get_initial_state"):
         states = cell.get_initial_state(batch_size=ops.shape(zeros)[0])
     elif states is None and any(getattr(each, "learn_initial_state", False) for each in cells_of(cell)):
-        raise ValueError("Expected `cell_states`, or AttentionRNN, for cells that learn their initial state")
+        raise ValueError(
+            "Expected `cell_states`, or AttentionRNN, for a cell that learns its initial state. Received: None"
+        )
     states = [ops.repeat(zeros, size, axis=-1) for size in sizes] if states is None else tree.flatten(states)
     if [state.shape[-1] for state in states] != sizes:
         received = [tuple(state.shape) for state in states]
@@ -119,13 +113,13 @@ def first_states(cell, zeros, states=None):
 
 
 def run_cell(cell, inputs, states, training=False):
-    """One step.
+    """Computes one step of a cell.
 
     Args:
         cell: a recurrent cell.
         inputs: float tensor `[B, D]`.
         states: list of float tensors `[B, size]`, in the order of `state_sizes`.
-        training: bool, whether to drop anything.
+        training: bool, whether to apply dropout.
 
     Returns:
         `(output [B, N], states)`, in the dtype of the inputs.
@@ -146,7 +140,7 @@ def run_cell(cell, inputs, states, training=False):
 
 
 def draw_dropout(cell, rows, features):
-    """Draws the dropout of a cell, one mask for all steps to come; in the loop itself Keras' cells must not draw.
+    """Draws the dropout masks of a cell, one for all steps; Keras cells must not draw them inside the loop.
 
     Args:
         cell: a recurrent cell.
@@ -169,7 +163,7 @@ def draw_dropout(cell, rows, features):
 
 
 def forget_dropout(cell):
-    """Forgets what was drawn.
+    """Discards the dropout masks of a cell.
 
     Args:
         cell: a recurrent cell.

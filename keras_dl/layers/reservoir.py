@@ -1,13 +1,13 @@
-"""What all reservoirs are as Keras layers: recurrent layers that run a whole sequence at once."""
+"""Base class of the echo state network layers: recurrent layers that compute a whole sequence at once."""
 
 import keras
 from keras import ops
 
 
 class Reservoir(keras.layers.RNN):
-    """A recurrent layer whose cell has `run`, all steps of a sequence in one call; see `ESNCell.run`.
+    """A recurrent layer whose cell has a `run` method that computes all steps in one call; see `ESNCell.run`.
 
-    Everything else (states, masks, direction, `stateful`, wrappers) is as in `keras.layers.RNN`.
+    Everything else (states, masks, direction, `stateful`, wrappers) works as in `keras.layers.RNN`.
 
     Example:
 
@@ -32,7 +32,7 @@ class Reservoir(keras.layers.RNN):
         keep = self.return_sequences
         outputs, output, states = self.cell.run(sequences, initial_state, mask, training, keep)
         if mask is not None:
-            # As every recurrent layer of Keras: a masked step repeats the output before it, zeros at first.
+            # As in Keras, a masked step repeats the previous output, zeros at the start.
             shown = mask if self.zero_output_for_mask else ops.cumsum(ops.cast(mask, "int32"), 1) > 0
             output = ops.where(shown[:, -1:], output, ops.zeros_like(output))
             if keep:

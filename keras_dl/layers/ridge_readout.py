@@ -1,25 +1,26 @@
-"""A linear readout in closed form."""
+"""Linear readout with a closed-form solution."""
 
 import keras
 import numpy as np
 from keras import ops
 
+from keras_dl.layers.checks import require_count
 from keras_dl.ops.ridge import RidgeStatistics
 
 
 @keras.saving.register_keras_serializable("keras_dl")
 class RidgeReadout(keras.layers.Layer):
-    """A linear layer that is solved by ridge regression, and not trained by gradients.
+    """A linear layer fitted by ridge regression instead of gradient descent.
 
         y = z W + c,    W = argmin sum_n |y_n - z_n W - c|^2 + alpha |W|^2
 
-    `partial_fit` adds data, in as many parts as they come; `solve` sets the weights. Sums and solution are in float64,
-    whatever the data are. The intercept c is not penalised, so that it does not matter where the data's zero lies.
+    `partial_fit` adds data in any number of parts; `solve` sets the weights. Sums and solution are computed in float64,
+    regardless of the dtype of the data. The intercept c is not penalized, so shifting the data does not change the fit.
 
     Args:
-        units: int, K, targets.
-        alpha: float from 0, or a list of them, from which `solve` takes the best on validation data. Defaults to 1e-6.
-        **kwargs: `name`, `dtype`.
+        units: int, K, number of targets.
+        alpha: float >= 0, or a list of them, from which `solve` selects the best on validation data. Defaults to 1e-6.
+        **kwargs: base layer keyword arguments, such as `name` and `dtype`.
 
     Call arguments:
         inputs: float tensor `[..., F]`.
@@ -28,7 +29,7 @@ class RidgeReadout(keras.layers.Layer):
         `[..., K]`.
 
     Raises:
-        ValueError: for arguments outside their range.
+        ValueError: if an argument is out of range.
 
     Example:
 
@@ -47,11 +48,9 @@ class RidgeReadout(keras.layers.Layer):
     def __init__(self, units, alpha=1e-6, **kwargs):
         super().__init__(**kwargs)
         alphas = np.atleast_1d(np.asarray(alpha, "float64"))
-        if not isinstance(units, int | np.integer) or units < 1:
-            raise ValueError(f"`units` must be an int above 0. Received: {units!r}")
         if alphas.ndim != 1 or not alphas.size or not (np.isfinite(alphas) & (alphas >= 0)).all():
-            raise ValueError(f"`alpha` must be a number from 0, or a list of them. Received: {alpha!r}")
-        self.units = int(units)
+            raise ValueError(f"`alpha` must be a number of at least 0, or a list of them. Received: {alpha!r}")
+        self.units = require_count("units", units)
         self.alpha = np.asarray(alpha, "float64").tolist()
         self.statistics = None
 
@@ -67,10 +66,15 @@ class RidgeReadout(keras.layers.Layer):
         return (*input_shape[:-1], self.units)
 
     def partial_fit(self, features, targets, sample_weight=None):
-        """Adds rows to those that `solve` fits: `[n, F]`, `[n, K]` and, optionally, weights `[n]`.
+        """Adds rows to the data that `solve` fits.
+
+        Args:
+            features: float array `[n, F]`.
+            targets: float array `[n, K]`.
+            sample_weight: float array `[n]` of weights >= 0. Defaults to None: all 1.
 
         Raises:
-            ValueError: if shapes do not fit, or a number is not finite; nothing is added then.
+            ValueError: if shapes do not match or a number is not finite; nothing is added then.
         """
         features, targets = np.asarray(features), np.asarray(targets)
         if features.ndim != 2 or targets.shape != (len(features), self.units):
@@ -85,7 +89,7 @@ class RidgeReadout(keras.layers.Layer):
                 raise ValueError(f"Expected finite {name}. Received: {array[~np.isfinite(array)][0]}")
         weights = np.ones(len(features)) if sample_weight is None else np.asarray(sample_weight, "float64")
         if weights.shape != (len(features),) or not (np.isfinite(weights) & (weights >= 0)).all():
-            raise ValueError(f"Expected {len(features)} weights from 0. Received: {sample_weight!r}")
+            raise ValueError(f"Expected {len(features)} weights of at least 0. Received: {sample_weight!r}")
         if not self.built:
             self.build(features.shape)
             self.built = True
@@ -94,21 +98,21 @@ class RidgeReadout(keras.layers.Layer):
         self.statistics.add(features, targets, sample_weight)
 
     def solve(self, validation=None):
-        """Sets the weights from all rows since the layer was made; returns the alpha taken.
+        """Sets the weights from all rows added so far and returns the selected alpha.
 
         Args:
-            validation: iterable of `(features, targets)` or `(features, targets, sample_weight)`, on which the alpha of
-                the smallest squared error is chosen. Needed if there are several.
+            validation: iterable of `(features, targets)` or `(features, targets, sample_weight)`, used to select the
+                alpha with the smallest squared error. Required if there are several.
 
         Raises:
-            ValueError: without rows, without validation data for several alphas, or if the features depend on each
-                other and alpha is 0; the weights stay as they were then.
+            ValueError: without rows, without validation data for several alphas, or if the features are linearly
+                dependent and alpha is 0; the weights then stay unchanged.
         """
         alphas = np.atleast_1d(self.alpha)
         if self.statistics is None:
             raise ValueError("Expected data from `partial_fit` before `solve`. Received: none")
         if len(alphas) > 1 and validation is None:
-            raise ValueError(f"To choose among {len(alphas)} alphas, validation data are needed. Received: none")
+            raise ValueError(f"Expected validation data to choose among {len(alphas)} alphas. Received: none")
         kernels, biases = self.statistics.solve(alphas.tolist())
         best = 0
         if len(alphas) > 1:
@@ -122,7 +126,7 @@ class RidgeReadout(keras.layers.Layer):
 
 
 def _squared_errors(kernels, biases, validation):
-    """The sum of squared errors of each alpha, `[A]`."""
+    """Computes the sum of squared errors of each alpha, `[A]`."""
     wide = kernels.transpose(1, 0, 2).reshape(kernels.shape[1], -1)
     total = None
     for features, targets, *weights in validation:
@@ -131,5 +135,5 @@ def _squared_errors(kernels, biases, validation):
         part = weights[0] @ errors if weights and weights[0] is not None else errors.sum(axis=0)
         total = part if total is None else total + part
     if total is None:
-        raise ValueError("The validation data to choose alpha on hold no row")
+        raise ValueError("Expected validation data with at least one row. Received: none")
     return total

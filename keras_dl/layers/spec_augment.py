@@ -1,38 +1,40 @@
-"""Parts of a spectrogram hidden while training."""
+"""Random masking of spectrograms in training."""
 
 import keras
 from keras import ops
 
+from keras_dl.layers.padding import without_padding
+
 
 @keras.saving.register_keras_serializable("keras_dl")
 class SpecAugment(keras.layers.Layer):
-    """Sets random stretches of time and of frequency to zero, in training only.
+    """Sets random intervals of time and of frequency to zero, in training only.
 
-    For each row and mask a width is drawn from 0 to the widest, then a place for it; masks may overlap. Behind
-    `UtteranceNormalization` a zero is the mean of the recording. The time warp of the paper is left out: it found the
-    masks to do nearly all of the work.
+    For each row and mask a width is drawn between 0 and the maximum, then a position; masks may overlap. After
+    `UtteranceNormalization` zero is the mean of the recording. The time warping of the paper is omitted, since the
+    paper attributes most of the gain to the masks.
 
     Args:
-        frequency_masks: int, how many stretches of bands. Defaults to 2.
-        frequency_width: int, bands of the widest. Defaults to 8.
-        time_masks: int, how many stretches of frames. Defaults to 2.
-        time_width: int, frames of the widest. Defaults to 20.
-        time_share: float from 0 to 1, the widest as a share of the frames of its row, where that is less. Defaults to
-            0.1.
-        seed: int, or None (default).
-        **kwargs: `name`, `dtype`, as for every layer.
+        frequency_masks: int, number of frequency masks. Defaults to 2.
+        frequency_width: int, maximum width of a frequency mask in bands. Defaults to 8.
+        time_masks: int, number of time masks. Defaults to 2.
+        time_width: int, maximum width of a time mask in frames. Defaults to 20.
+        time_share: float in [0, 1], maximum width of a time mask as a fraction of the frames of its row, if smaller
+            than `time_width`. Defaults to 0.1.
+        seed: int, seed of the masks. Defaults to None, a random seed.
+        **kwargs: base layer keyword arguments, such as `name` and `dtype`.
 
     Call arguments:
         inputs: float tensor `[B, T, bands]`.
-        training: bool, whether to hide anything.
-        mask: bool tensor `[B, T]`, False at frames of padding behind the others, which come out as zeros; Keras' mask
-            of `inputs` by default.
+        training: bool, whether to apply the masks.
+        mask: bool tensor `[B, T]`, False at trailing padding, whose frames become zeros. Defaults to the Keras mask of
+            `inputs`.
 
     Output shape:
-        As the input.
+        Same as the input.
 
     Raises:
-        ValueError: if a number is negative, or the share is not from 0 to 1.
+        ValueError: if a number is negative, or `time_share` is not in [0, 1].
 
     Example:
 
@@ -58,7 +60,7 @@ class SpecAugment(keras.layers.Layer):
         super().__init__(**kwargs)
         if min(frequency_masks, frequency_width, time_masks, time_width) < 0 or not 0 <= time_share <= 1:
             raise ValueError(
-                "the masks and widths must be at least 0 and `time_share` from 0 to 1. Received: "
+                "Masks and widths must be at least 0 and `time_share` in [0, 1]. Received: "
                 f"{frequency_masks}, {frequency_width}, {time_masks}, {time_width}, {time_share}"
             )
         self.frequency_masks, self.frequency_width = frequency_masks, frequency_width
@@ -68,8 +70,7 @@ class SpecAugment(keras.layers.Layer):
         self.supports_masking = True
 
     def call(self, inputs, training=False, mask=None):
-        if mask is not None:
-            inputs = ops.where(ops.expand_dims(mask, -1), inputs, ops.zeros_like(inputs))
+        inputs = without_padding(inputs, mask)
         if not training:
             return inputs
         batch, frames, bands = ops.shape(inputs)
@@ -78,17 +79,17 @@ class SpecAugment(keras.layers.Layer):
         else:
             length = ops.sum(ops.cast(mask, "float32"), axis=1)
         widest = ops.minimum(float(self.time_width), ops.floor(self.time_share * length))
-        hidden_frames = self._stretches(frames, length, widest, self.time_masks)
+        hidden_frames = self._intervals(frames, length, widest, self.time_masks)
         count = ops.broadcast_to(ops.cast(bands, "float32"), (batch,))
         widest = ops.minimum(float(self.frequency_width), count)
-        hidden_bands = self._stretches(bands, count, widest, self.frequency_masks)
+        hidden_bands = self._intervals(bands, count, widest, self.frequency_masks)
         hidden = ops.logical_or(ops.expand_dims(hidden_frames, 2), ops.expand_dims(hidden_bands, 1))
         return ops.where(hidden, ops.zeros_like(inputs), inputs)
 
-    def _stretches(self, size, length, widest, masks):
-        """Which of `size` places are hidden, bool `[B, size]`; `length` and `widest` are float `[B]`."""
+    def _intervals(self, size, length, widest, masks):
+        """Draws masked positions, bool `[B, size]`; `length` and `widest` are float `[B]`."""
         shape = (ops.shape(length)[0], masks)
-        # From 0 to the widest itself, each equally probable.
+        # Uniform from 0 to the maximum inclusive.
         width = ops.floor(self._uniform(shape) * (widest[:, None] + 1))
         start = ops.floor(self._uniform(shape) * (length[:, None] - width + 1))
         place = ops.cast(ops.arange(size), "float32")[None, None]

@@ -1,4 +1,4 @@
-"""Text as ids of subwords and back, in graph."""
+"""Conversion of texts to ids of subwords and back."""
 
 import keras
 import numpy as np
@@ -7,33 +7,33 @@ import tensorflow as tf
 from keras_dl.layers.vocabulary_layer import VocabularyLayer
 from keras_dl.ops.special_ids import FIRST, PADDING, UNKNOWN, is_symbol
 
-BLANK = "▁"  # stands for a blank, and before the first word
-UNKNOWN_PENALTY = 10.0  # sentencepiece's
+SPACE = "▁"  # stands for a space, and precedes the first word
+UNKNOWN_PENALTY = 10.0  # as in sentencepiece
 
 
 @keras.saving.register_keras_serializable("keras_dl")
 class SubwordTokenizer(VocabularyLayer):
-    """The most probable segmentation of texts into subwords, as ids, and ids as texts. TensorFlow only.
+    """Converts texts to ids of subwords, using the most probable segmentation, and ids to texts. TensorFlow only.
 
-    Of all ways to cut a text into pieces of the vocabulary the one whose scores have the largest sum, by Viterbi's
-    algorithm over its characters: what the library sentencepiece finds with the same unigram model. In stock
-    operations, so that it works in `tf.data` and goes into a SavedModel with its vocabulary. Blanks at the ends and
-    blanks after blanks count for nothing. Ids as for `keras_dl.layers.Tokenizer`.
+    Among all segmentations of a text into pieces of the vocabulary it selects the one with the largest sum of scores,
+    by the Viterbi algorithm over characters; sentencepiece returns the same with the same unigram model. It uses only
+    built-in operations, so it works in `tf.data` and is exported to a SavedModel with its vocabulary. Leading, trailing
+    and repeated spaces are ignored. Ids are those of `keras_dl.layers.Tokenizer`.
 
     Args:
-        vocabulary: list of str, the pieces; `"▁"` in them stands for a blank, and the beginning of a text.
-        scores: list of float, their log probabilities. `keras_dl.data.subwords.learn_subwords` gives both.
-        **kwargs: `name`, as for every layer.
+        vocabulary: list of str, the pieces, where `"▁"` stands for a space and for the start of a text.
+        scores: list of float, their log probabilities. `keras_dl.data.subwords.learn_subwords` returns both.
+        **kwargs: base layer keyword arguments, such as `name`.
 
     Call arguments:
-        text: string tensor `[B]` or `[]`, UTF-8; bytes that are none become U+FFFD.
+        text: string tensor `[B]` or `[]`, UTF-8; invalid bytes become U+FFFD.
 
     Output shape:
-        int32 `[B, T]`, padded with 0 to the longest of the batch, or `[T]`. No start and no end is added. Each
-        character of which no piece is made is unknown; sentencepiece makes one unknown piece of neighbours.
+        int32 `[B, T]`, padded with 0 to the longest row of the batch, or `[T]`, without start and end ids. Each
+        character not covered by a piece is one unknown id; sentencepiece merges adjacent ones.
 
     Raises:
-        ValueError: if there is not a finite score for each piece, or as for `keras_dl.layers.Tokenizer`.
+        ValueError: if there is not one finite score per piece, or as in `keras_dl.layers.Tokenizer`.
 
     Example:
 
@@ -54,14 +54,14 @@ class SubwordTokenizer(VocabularyLayer):
             raise ValueError(f"`scores` must be a list of numbers. Received: {scores!r:.60}") from error
         if len(self.scores) != len(self.vocabulary) or not np.isfinite(self.scores).all():
             raise ValueError(
-                f"`scores` must hold a finite number for each of the {len(self.vocabulary)} entries of `vocabulary`. "
-                f"Received: {len(self.scores)} numbers"
+                "`scores` must contain one finite number per entry of `vocabulary`. "
+                f"Received: {len(self.scores)} numbers for {len(self.vocabulary)} entries"
             )
         self.longest = max(map(len, self.vocabulary))
 
     def call(self, text):
-        # As sentencepiece does without normalization: a "▁" in the text is no blank but at its end.
-        for found, replaced in (("^ +", ""), (" +", BLANK), ("^", BLANK), (f"{BLANK}+$", "")):
+        # As in sentencepiece without normalization: "▁" in the text counts as a space only at its end.
+        for found, replaced in (("^ +", ""), (" +", SPACE), ("^", SPACE), (f"{SPACE}+$", "")):
             text = tf.strings.regex_replace(text, found, replaced)
         characters = tf.strings.unicode_split(text, "UTF-8", errors="replace")
         if text.shape.rank == 0:
@@ -69,7 +69,7 @@ class SubwordTokenizer(VocabularyLayer):
         return self._segment(characters.to_tensor(""), tf.cast(characters.row_lengths(), tf.int32))
 
     def _segment(self, characters, lengths):
-        """The ids of characters `[B, T]`, of which each row has so many `[B]`."""
+        """Returns the ids of characters `[B, T]` with row lengths `[B]`."""
         ids = self._pieces(characters)
         chosen = _best_pieces(self._piece_scores(ids))
         ends = _piece_ends(self.longest - chosen, lengths)
@@ -77,7 +77,7 @@ class SubwordTokenizer(VocabularyLayer):
         return tf.ragged.boolean_mask(ids, tf.transpose(ends)).to_tensor(PADDING)
 
     def _pieces(self, characters):
-        """The ids of what ends at each character, of every length, the longest first: `[T, B, longest]`."""
+        """Looks up the ids of pieces of each length, longest first, that end at each character: `[T, B, longest]`."""
         characters = tf.transpose(characters)
         joined, ids = characters, [self.table.lookup(characters)]
         for _ in range(1, self.longest):
@@ -86,17 +86,19 @@ class SubwordTokenizer(VocabularyLayer):
         return tf.stack(ids[::-1], axis=-1)
 
     def _piece_scores(self, ids):
-        """Their scores; a single character that is no piece may stand alone, where nothing else can."""
-        of_ids = tf.constant([-np.inf] * FIRST + self.scores, tf.float32)
+        """Returns the scores of pieces; an unknown single character has a low score, so it is used only if nothing else
+        fits.
+        """
+        scores = tf.constant([-np.inf] * FIRST + self.scores, tf.float32)
         lowest = tf.constant(np.float32(min(self.scores)) - np.float32(UNKNOWN_PENALTY))
         alone = tf.concat([tf.zeros([self.longest - 1], tf.bool), [True]], axis=0)
-        return tf.where((ids == UNKNOWN) & alone, lowest, tf.gather(of_ids, ids))
+        return tf.where((ids == UNKNOWN) & alone, lowest, tf.gather(scores, ids))
 
     def text(self, ids):
-        """The texts of ids, in graph.
+        """Converts ids to texts; works in graphs.
 
         Args:
-            ids: int tensor `[..., T]`; numbers below 4, -1 too, are nothing.
+            ids: int tensor `[..., T]`; numbers below 4, including -1, are skipped.
 
         Returns:
             string tensor `[...]`.
@@ -104,28 +106,28 @@ class SubwordTokenizer(VocabularyLayer):
         ids = tf.convert_to_tensor(ids)
         names = tf.constant([""] * FIRST + self.vocabulary)
         text = tf.strings.reduce_join(tf.gather(names, tf.where(is_symbol(ids), ids, 0)), axis=-1)
-        return tf.strings.regex_replace(tf.strings.regex_replace(text, f"^{BLANK}", ""), BLANK, " ")
+        return tf.strings.regex_replace(tf.strings.regex_replace(text, f"^{SPACE}", ""), SPACE, " ")
 
     def get_config(self):
         return {**super().get_config(), "scores": self.scores}
 
 
 def _best_pieces(scores):
-    """Viterbi: which of the pieces that end at each character ends the best segmentation so far.
+    """Selects for each character the piece that ends the best segmentation so far, by the Viterbi algorithm.
 
     Args:
-        scores: float tensor `[T, B, longest]` of pieces, the longest first.
+        scores: float tensor `[T, B, longest]` of pieces, longest first.
 
     Returns:
         int32 tensor `[T, B]`.
     """
     steps, rows, longest = tf.unstack(tf.shape(scores))
-    # The best sums before each of the last characters; before the first one there is nothing, of score 0.
+    # Best sums before each of the last characters; the sum before the first character is 0.
     before = tf.concat([tf.fill([rows, longest - 1], -np.inf), tf.zeros([rows, 1])], axis=1)
 
     def step(time, before, chosen):
         sums = before + scores[time]
-        chosen = chosen.write(time, tf.argmax(sums, axis=1, output_type=tf.int32))  # the longest of equal ones
+        chosen = chosen.write(time, tf.argmax(sums, axis=1, output_type=tf.int32))  # the longest if equal
         return time + 1, tf.concat([before[:, 1:], tf.reduce_max(sums, axis=1, keepdims=True)], axis=1), chosen
 
     chosen = tf.TensorArray(tf.int32, steps, element_shape=[None])
@@ -134,11 +136,11 @@ def _best_pieces(scores):
 
 
 def _piece_ends(taken, lengths):
-    """Where the pieces of the best segmentation end, found from the end of each row.
+    """Marks the ends of the pieces of the best segmentation, by backtracking from the end of each row.
 
     Args:
         taken: int32 tensor `[T, B]`, the length of the piece that ends at each character.
-        lengths: int32 tensor `[B]`, the characters of each row.
+        lengths: int32 tensor `[B]`, the number of characters of each row.
 
     Returns:
         bool tensor `[T, B]`.

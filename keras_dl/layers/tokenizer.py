@@ -1,4 +1,4 @@
-"""Text as ids and back, in graph."""
+"""Conversion of texts to ids of characters or words and back."""
 
 import keras
 import tensorflow as tf
@@ -11,25 +11,27 @@ SPLITS = ("characters", "spaces")
 
 @keras.saving.register_keras_serializable("keras_dl")
 class Tokenizer(VocabularyLayer):
-    """The symbols of texts as ids, and ids as texts. TensorFlow only.
+    """Converts texts to ids of their symbols and ids to texts. TensorFlow only.
 
-    In stock operations, so that it works in `tf.data` and goes into a SavedModel with its vocabulary. The ids are
-    0 padding, 1 unknown, 2 start, 3 end (`keras_dl.ops.special_ids`), and from 4 on the vocabulary in its order.
+    It uses only built-in operations, so it works in `tf.data` and is exported to a SavedModel with its vocabulary. The
+    ids are 0 padding, 1 unknown, 2 start, 3 end (`keras_dl.ops.special_ids`), then the vocabulary in order, starting at
+    4.
 
     Args:
         vocabulary: list of str, the symbols.
-        split: `"characters"` (default): each Unicode character is a symbol; `"spaces"`: what stands between blanks,
-            tabs and ends of lines (ASCII's).
-        **kwargs: `name`, as for every layer.
+        split: `"characters"` (default), where each Unicode character is a symbol, or `"spaces"`, where symbols are
+            separated by ASCII whitespace.
+        **kwargs: base layer keyword arguments, such as `name`.
 
     Call arguments:
-        text: string tensor `[B]` or `[]`, UTF-8. Bytes that are none become U+FFFD, if characters are the symbols.
+        text: string tensor `[B]` or `[]`, UTF-8. Invalid bytes become U+FFFD if the symbols are characters.
 
     Output shape:
-        int32 `[B, T]`, padded with 0 to the longest of the batch, or `[T]`. No start and no end is added.
+        int32 `[B, T]`, padded with 0 to the longest row of the batch, or `[T]`, without start and end ids.
 
     Raises:
-        ValueError: for another `split`, an empty vocabulary, an entry twice, or one that `split` cannot give.
+        ValueError: if `split` is unknown, or the vocabulary is empty or contains duplicates or an entry that `split`
+            cannot produce.
 
     Example:
 
@@ -44,11 +46,13 @@ class Tokenizer(VocabularyLayer):
         if split not in SPLITS:
             raise ValueError(f"`split` must be one of {', '.join(SPLITS)}. Received: {split!r}")
         self.split = split
-        self.joint = " " if split == "spaces" else ""
+        self.separator = " " if split == "spaces" else ""
         for entry in self.vocabulary:
-            whole = entry.encode().split() == [entry.encode()] if split == "spaces" else len(entry) == 1
-            if not whole:
-                raise ValueError(f"no text split into {split} gives the entry {entry!r} of `vocabulary`")
+            valid = entry.encode().split() == [entry.encode()] if split == "spaces" else len(entry) == 1
+            if not valid:
+                raise ValueError(
+                    f"Each entry of `vocabulary` must be one symbol for split={split!r}. Received: {entry!r}"
+                )
 
     def call(self, text):
         if self.split == "spaces":
@@ -59,18 +63,18 @@ class Tokenizer(VocabularyLayer):
         return ids if isinstance(ids, tf.Tensor) else ids.to_tensor(PADDING)
 
     def text(self, ids):
-        """The texts of ids, in graph.
+        """Converts ids to texts; works in graphs.
 
         Args:
-            ids: int tensor `[..., T]`; numbers below 4, -1 too, are nothing.
+            ids: int tensor `[..., T]`; numbers below 4, including -1, are skipped.
 
         Returns:
             string tensor `[...]`.
         """
         ids = tf.convert_to_tensor(ids)
-        names = tf.constant([""] * FIRST + [self.joint + entry for entry in self.vocabulary])
+        names = tf.constant([""] * FIRST + [self.separator + entry for entry in self.vocabulary])
         texts = tf.strings.reduce_join(tf.gather(names, tf.where(is_symbol(ids), ids, 0)), axis=-1)
-        return tf.strings.strip(texts) if self.joint else texts
+        return tf.strings.strip(texts) if self.separator else texts
 
     def get_config(self):
         return {**super().get_config(), "split": self.split}

@@ -1,32 +1,35 @@
-"""Features as they differ from the mean of their sequence."""
+"""Normalization of features over the time axis of each sequence."""
 
 import keras
 from keras import ops
+
+from keras_dl.layers.padding import without_padding
 
 
 @keras.saving.register_keras_serializable("keras_dl")
 class UtteranceNormalization(keras.layers.Layer):
     """Shifts and scales each feature of a sequence to mean 0 and variance 1 over time.
 
-    Of log-mel frames this takes away how loud a recording is and how its microphone colours it. `running=True` uses the
-    frames until now alone, for sequences that are heard while they go on: the frames begin with `prior_frames` more,
-    whose mean and variance are learned, so that the first ones are not divided by a variance of nothing.
+    For log-mel frames this removes the loudness of the recording and the coloration of the microphone. With
+    `running=True` only the current and earlier frames are used, for streaming. The statistics then start from
+    `prior_frames` virtual frames with learned mean and variance, so that the first frames are not divided by a variance
+    of zero.
 
     Args:
-        per_feature: bool, whether each feature has a mean and a variance of its own, or all share one: how loud a
-            recording is then goes, and the shape of its spectrum stays. Defaults to True.
-        running: bool, whether only frames before and at t count for frame t. Defaults to False.
-        prior_frames: float > 0, how many frames what is learned counts for. Defaults to 50.
+        per_feature: bool, whether each feature has its own mean and variance or all share one, which removes the
+            loudness but keeps the shape of the spectrum. Defaults to True.
+        running: bool, whether the statistics of frame t include only the frames up to t. Defaults to False.
+        prior_frames: float > 0, weight of the learned statistics in frames. Defaults to 50.
         epsilon: float > 0, added to the variance. Defaults to 1e-3.
-        **kwargs: `name`, `dtype`, as for every layer.
+        **kwargs: base layer keyword arguments, such as `name` and `dtype`.
 
     Call arguments:
         inputs: float tensor `[B, T, features]`.
-        mask: bool tensor `[B, T]`, False at frames of padding, which count for nothing and come out as zeros, whatever
-            they hold; Keras' mask of `inputs` by default.
+        mask: bool tensor `[B, T]`, False at padding, which is ignored and becomes zeros. Defaults to the Keras mask of
+            `inputs`.
 
     Output shape:
-        As the input.
+        Same as the input.
 
     Raises:
         ValueError: if `prior_frames` or `epsilon` is not positive.
@@ -56,27 +59,23 @@ class UtteranceNormalization(keras.layers.Layer):
             self.prior_log_variance = self.add_weight(shape=shape, initializer="zeros", name="prior_log_variance")
 
     def call(self, inputs, mask=None):
-        frames = ops.cast(inputs, "float32")  # sums of many frames
-        if mask is None:
-            counted = ops.ones_like(frames[..., :1])
-        else:
-            counted = ops.cast(ops.expand_dims(mask, -1), "float32")
-            frames = ops.where(ops.expand_dims(mask, -1), frames, 0.0)
+        frames = without_padding(ops.cast(inputs, "float32"), mask)  # half precision cannot sum many frames
+        valid = ops.ones_like(frames[..., :1]) if mask is None else ops.cast(mask, "float32")[..., None]
         if self.running:
             prior = ops.cast(self.prior_mean, "float32")
-            # Around the prior's mean, squares lose no digits to a mean far from 0.
-            shifted = (frames - prior) * counted
-            count = ops.cumsum(counted, axis=1) + self.prior_frames
+            # Relative to the prior mean, squares stay precise even if the mean is far from 0.
+            shifted = (frames - prior) * valid
+            count = ops.cumsum(valid, axis=1) + self.prior_frames
             mean = self._shared(ops.cumsum(shifted, axis=1) / count)
             prior_square = self.prior_frames * ops.exp(ops.cast(self.prior_log_variance, "float32"))
             square = self._shared((ops.cumsum(ops.square(shifted), axis=1) + prior_square) / count)
             variance = ops.maximum(square - ops.square(mean), 0.0)
         else:
-            count = ops.maximum(ops.sum(counted, axis=1, keepdims=True), 1.0)
+            count = ops.maximum(ops.sum(valid, axis=1, keepdims=True), 1.0)
             shifted = frames - self._shared(ops.sum(frames, axis=1, keepdims=True) / count)
-            variance = self._shared(ops.sum(ops.square(shifted) * counted, axis=1, keepdims=True) / count)
+            variance = self._shared(ops.sum(ops.square(shifted) * valid, axis=1, keepdims=True) / count)
             mean = 0.0
-        normal = (shifted - mean) * ops.rsqrt(variance + self.epsilon) * counted
+        normal = (shifted - mean) * ops.rsqrt(variance + self.epsilon) * valid
         return ops.cast(normal, self.compute_dtype)
 
     def _shared(self, moment):

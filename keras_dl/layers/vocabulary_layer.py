@@ -1,4 +1,4 @@
-"""What every layer does that makes ids of texts."""
+"""Base class of the layers that convert texts to ids."""
 
 import keras
 import tensorflow as tf
@@ -7,16 +7,18 @@ from keras_dl.ops.special_ids import FIRST, UNKNOWN
 
 
 class VocabularyLayer(keras.layers.Layer):
-    """Texts as ids of a vocabulary, after the four of `keras_dl.ops.special_ids`. TensorFlow only.
+    """Base class of layers that convert texts to ids of a vocabulary, after the four `keras_dl.ops.special_ids`.
+    TensorFlow only.
 
-    A subclass writes `call(text)`, string `[B]` or `[]` -> int32 `[B, T]` or `[T]`.
+    Subclasses implement `call(text)`, string `[B]` or `[]` -> int32 `[B, T]` or `[T]`.
 
     Args:
         vocabulary: list of str.
-        **kwargs: `name`, as for every layer.
+        **kwargs: base layer keyword arguments, such as `name`.
 
     Raises:
-        ValueError: if the vocabulary is no list, or empty, or an entry is no text, is empty, or comes twice.
+        ValueError: if the vocabulary is not a list or is empty, or an entry is not a string, is empty or is a
+            duplicate.
 
     Example:
 
@@ -28,29 +30,30 @@ class VocabularyLayer(keras.layers.Layer):
     def __init__(self, vocabulary, **kwargs):
         super().__init__(**kwargs)
         if isinstance(vocabulary, (str, bytes)) or not hasattr(vocabulary, "__iter__"):
-            raise ValueError(f"`vocabulary` must be a list of texts. Received: {vocabulary!r}")
+            raise ValueError(f"`vocabulary` must be a list of strings. Received: {vocabulary!r}")
         self.vocabulary = list(vocabulary)
         wrong = [entry for entry in self.vocabulary if not isinstance(entry, str) or not entry]
         if wrong or not self.vocabulary:
             raise ValueError(
-                f"`vocabulary` must hold at least one entry, and only texts. Received: {wrong or self.vocabulary}"
+                f"`vocabulary` must contain at least one entry and only non-empty strings. Received: "
+                f"{wrong or self.vocabulary}"
             )
         if len(set(self.vocabulary)) < len(self.vocabulary):
-            twice = sorted({entry for entry in self.vocabulary if self.vocabulary.count(entry) > 1})
-            raise ValueError(f"`vocabulary` must hold no entry twice. Received twice: {', '.join(map(repr, twice))}")
-        with tf.init_scope():  # the table outlives the graph that is perhaps being traced
+            duplicates = sorted({entry for entry in self.vocabulary if self.vocabulary.count(entry) > 1})
+            raise ValueError(f"`vocabulary` must not contain duplicates. Received: {', '.join(map(repr, duplicates))}")
+        with tf.init_scope():  # the table must outlive a graph that is being traced
             ids = tf.range(FIRST, self.size)
             initializer = tf.lookup.KeyValueTensorInitializer(self.vocabulary, ids)
             self.table = tf.lookup.StaticHashTable(initializer, UNKNOWN)
-        self.supports_jit = False  # XLA knows no strings
+        self.supports_jit = False  # XLA does not support strings
 
     @property
     def size(self):
-        """How many ids there are: those of the vocabulary and the four special ones."""
+        """Number of ids: the vocabulary and the four special ids."""
         return FIRST + len(self.vocabulary)
 
     def __call__(self, text, **kwargs):
-        # Texts may come as Python's own, which Keras takes for no tensors.
+        # Keras does not convert Python strings to tensors.
         if not isinstance(text, keras.KerasTensor):
             text = tf.convert_to_tensor(text, tf.string)
         if len(text.shape) > 1:
@@ -58,7 +61,7 @@ class VocabularyLayer(keras.layers.Layer):
         return super().__call__(text, **kwargs)
 
     def unknown(self, text):
-        """How many symbols of texts are not in the vocabulary, in graph.
+        """Counts the symbols of texts that are not in the vocabulary; works in graphs.
 
         Args:
             text: string tensor `[B]` or `[]`.

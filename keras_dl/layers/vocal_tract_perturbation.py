@@ -1,4 +1,4 @@
-"""Other speakers, out of those that there are."""
+"""Vocal tract length perturbation of mel spectrograms."""
 
 import math
 
@@ -6,31 +6,31 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_dl.layers.padding import without_padding
+
 
 @keras.saving.register_keras_serializable("keras_dl")
 class VocalTractPerturbation(keras.layers.Layer):
-    """Stretches the frequencies of each mel spectrogram by a factor of its own, in training only.
+    """Stretches the frequencies of each mel spectrogram by a random factor, in training only.
 
-    A shorter vocal tract has its resonances at higher frequencies, nearly in proportion. A model that hears each
-    recording with tracts of many lengths does better on speakers that it has never heard. Band b of the result is what
-    was at `f_b / factor`, interpolated between the bands beside it; the factor is drawn for each row, evenly on a
-    logarithmic scale.
+    A shorter vocal tract has its resonances at higher frequencies, nearly in proportion. Training with simulated tracts
+    of many lengths improves recognition of unseen speakers. Band b of the output is the input at `f_b / factor`,
+    interpolated between neighboring bands; the factor is drawn per row, uniformly on a logarithmic scale.
 
     Args:
-        largest: float >= 1, factors are from `1 / largest` to `largest`. Defaults to 1.2.
-        sample_rate, lowest, highest: int and floats, as those of the `LogMel` before it. Default to 8000, 60 and half
-            of the sample rate.
-        seed: int, or None (default).
-        **kwargs: `name`, `dtype`, as for every layer.
+        largest: float >= 1; factors are in [1 / largest, largest]. Defaults to 1.2.
+        sample_rate, lowest, highest: int and floats, as in the preceding `LogMel`. Default to 8000, 60 and half the
+            sample rate.
+        seed: int, seed of the factors. Defaults to None, a random seed.
+        **kwargs: base layer keyword arguments, such as `name` and `dtype`.
 
     Call arguments:
         inputs: float tensor `[B, T, bands]`, bands evenly spaced on the mel scale.
         training: bool, whether to stretch.
-        mask: bool tensor `[B, T]`, False at frames of padding, which come out as zeros; Keras' mask of `inputs` by
-            default.
+        mask: bool tensor `[B, T]`, False at padding, which becomes zeros. Defaults to the Keras mask of `inputs`.
 
     Output shape:
-        As the input.
+        Same as the input.
 
     Raises:
         ValueError: if `largest` is below 1.
@@ -57,8 +57,7 @@ class VocalTractPerturbation(keras.layers.Layer):
         self.supports_masking = True
 
     def call(self, inputs, training=False, mask=None):
-        if mask is not None:
-            inputs = ops.where(ops.expand_dims(mask, -1), inputs, ops.zeros_like(inputs))
+        inputs = without_padding(inputs, mask)
         if not training:
             return inputs
         bands = inputs.shape[-1]
@@ -66,12 +65,12 @@ class VocalTractPerturbation(keras.layers.Layer):
         step = (high - low) / (bands + 1)
         centres = 700 * np.expm1((low + step * np.arange(1, bands + 1)) / 1127)
         exponent = keras.random.uniform((ops.shape(inputs)[0], 1), -1.0, 1.0, "float32", self.seed_generator)
-        heard = ops.convert_to_tensor(centres, "float32") * ops.exp(-math.log(self.largest) * exponent)
-        position = ops.clip((1127 * ops.log1p(heard / 700) - low) / step - 1, 0.0, bands - 1.0)
-        # Column b of a row's matrix holds the shares of the two bands beside its position.
+        source = ops.convert_to_tensor(centres, "float32") * ops.exp(-math.log(self.largest) * exponent)
+        position = ops.clip((1127 * ops.log1p(source / 700) - low) / step - 1, 0.0, bands - 1.0)
+        # Column b of a row's matrix contains the weights of the two bands next to its position.
         distance = ops.abs(ops.arange(bands, dtype="float32")[None, :, None] - position[:, None, :])
-        shares = ops.cast(ops.maximum(1.0 - distance, 0.0), inputs.dtype)
-        return ops.matmul(inputs, shares)
+        weights = ops.cast(ops.maximum(1.0 - distance, 0.0), inputs.dtype)
+        return ops.matmul(inputs, weights)
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)

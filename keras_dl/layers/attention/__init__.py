@@ -1,4 +1,4 @@
-"""Attention as layers: one for each score function, with the same call."""
+"""Attention layers, one for each score function, with the same call arguments."""
 
 from keras_dl.layers.attention.additive import AdditiveAttention as AdditiveAttention
 from keras_dl.layers.attention.cosine import CosineAttention as CosineAttention

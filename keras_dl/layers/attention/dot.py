@@ -1,4 +1,4 @@
-"""Attention by dot products: as they are, scaled, and with a matrix between query and key."""
+"""Attention with dot products: plain, scaled, and with a matrix between query and key."""
 
 import keras
 from keras import ops
@@ -8,7 +8,7 @@ from keras_dl.ops.attention import dot_product_attention, dot_score
 
 
 class DotProduct(Attention):
-    """Base of the layers whose score is a dot product of what they project queries and keys to.
+    """Base class of layers whose score is the dot product of projected queries and keys.
 
     Example:
 
@@ -26,20 +26,20 @@ class DotProduct(Attention):
 
 @keras.saving.register_keras_serializable("keras_dl")
 class DotAttention(DotProduct):
-    """Attention by `query . key`, which have the same number of features.
+    """Attention with the score `query . key`; queries and keys have the same number of features.
 
-    Masks, heads, causal order and returned weights: see the call arguments of `AdditiveAttention`.
+    The call arguments are those of `AdditiveAttention`.
 
     Args:
-        use_scale: bool, whether the score is multiplied by a learned number g, 1 at first, the only weight. Defaults
+        use_scale: bool, whether to multiply the score by a learned number g, the only weight, starting at 1. Defaults
             to False.
-        num_heads: int > 0, a divisor of the features of query and value. Defaults to 1.
-        dropout: float from 0 to below 1, the share of the weights that is dropped in training. Defaults to 0.
-        seed: int, of the dropout. Defaults to None, another one each time.
-        **kwargs: `name`, `dtype`, as for every layer.
+        num_heads: int, number of heads, a divisor of the features of query and value. Defaults to 1.
+        dropout: float in [0, 1), fraction of the attention weights to drop during training. Defaults to 0.
+        seed: int, seed of the dropout. Defaults to None, a random seed.
+        **kwargs: base layer keyword arguments, such as `name` and `dtype`.
 
     Raises:
-        ValueError: for shapes that do not fit, heads that do not divide the features, a memory without any step.
+        ValueError: if shapes do not match, `num_heads` does not divide the features, or the memory is empty.
 
     Example:
 
@@ -72,19 +72,19 @@ class DotAttention(DotProduct):
 
 @keras.saving.register_keras_serializable("keras_dl")
 class ScaledDotProductAttention(DotProduct):
-    """Attention by `query . key / sqrt(d)`, with d the features of a head; what Transformers are made of.
+    """Attention with the score `query . key / sqrt(d)`, where d is the number of features per head, as in Transformers.
 
-    It has no weights: for the projections of multi-head attention see `keras.layers.MultiHeadAttention`. Masks, heads,
-    causal order and returned weights: see the call arguments of `AdditiveAttention`.
+    The layer has no weights; for multi-head attention with projections see `keras.layers.MultiHeadAttention`. The call
+    arguments are those of `AdditiveAttention`.
 
     Args:
-        num_heads: int > 0, a divisor of the features of query and value. Defaults to 1.
-        dropout: float from 0 to below 1, the share of the weights that is dropped in training. Defaults to 0.
-        seed: int, of the dropout. Defaults to None, another one each time.
-        **kwargs: `name`, `dtype`, as for every layer.
+        num_heads: int, number of heads, a divisor of the features of query and value. Defaults to 1.
+        dropout: float in [0, 1), fraction of the attention weights to drop during training. Defaults to 0.
+        seed: int, seed of the dropout. Defaults to None, a random seed.
+        **kwargs: base layer keyword arguments, such as `name` and `dtype`.
 
     Raises:
-        ValueError: for shapes that do not fit, heads that do not divide the features, a memory without any step.
+        ValueError: if shapes do not match, `num_heads` does not divide the features, or the memory is empty.
 
     Example:
 
@@ -107,22 +107,21 @@ class ScaledDotProductAttention(DotProduct):
 
 @keras.saving.register_keras_serializable("keras_dl")
 class GeneralAttention(DotProduct):
-    """Attention by `query W key`, of queries and keys of any numbers of features.
+    """Attention with the score `query W key`; queries and keys may differ in their number of features.
 
-    `get_weights()` gives with `use_scale` `g` (), then the kernel (Dk, Dq), the transpose of W: the order of
-    `tensorflow_addons.seq2seq.LuongAttention`. Masks, heads, causal order and returned weights: see the call arguments
-    of `AdditiveAttention`.
+    `get_weights()` returns with `use_scale` `g` (), then the kernel (Dk, Dq), the transpose of W: the order of
+    `tensorflow_addons.seq2seq.LuongAttention`. The call arguments are those of `AdditiveAttention`.
 
     Args:
-        use_scale: bool, whether the score is multiplied by a learned number g, 1 at first. Defaults to False.
-        num_heads: int > 0, a divisor of the features of query and value. Defaults to 1.
-        dropout: float from 0 to below 1, the share of the weights that is dropped in training. Defaults to 0.
-        seed: int, of the dropout. Defaults to None, another one each time.
-        kernel_initializer: initializer of the kernel. Defaults to `"glorot_uniform"`.
-        **kwargs: `name`, `dtype`, as for every layer.
+        use_scale: bool, whether to multiply the score by a learned number g, starting at 1. Defaults to False.
+        num_heads: int, number of heads, a divisor of the features of query and value. Defaults to 1.
+        dropout: float in [0, 1), fraction of the attention weights to drop during training. Defaults to 0.
+        seed: int, seed of the dropout. Defaults to None, a random seed.
+        kernel_initializer: initializer for the kernel. Defaults to `"glorot_uniform"`.
+        **kwargs: base layer keyword arguments, such as `name` and `dtype`.
 
     Raises:
-        ValueError: for shapes that do not fit, heads that do not divide the features, a memory without any step.
+        ValueError: if shapes do not match, `num_heads` does not divide the features, or the memory is empty.
 
     Example:
 
@@ -161,13 +160,13 @@ class GeneralAttention(DotProduct):
 
 
 def require_equal_features(query_shape, key_shape):
-    """Refuses a query and a key that no dot product is possible of.
+    """Raises an error if query and key differ in their number of features, so that no dot product exists.
 
     Args:
         query_shape, key_shape: shapes.
 
     Raises:
-        ValueError: with the shapes.
+        ValueError: if the last axes differ.
 
     Example:
 
@@ -175,6 +174,6 @@ def require_equal_features(query_shape, key_shape):
     """
     if query_shape[-1] != key_shape[-1]:
         raise ValueError(
-            "Expected query and key of the same number of features; GeneralAttention takes any. "
+            "Expected query and key with the same number of features (GeneralAttention accepts any). "
             f"Received: {tuple(query_shape)} and {tuple(key_shape)}"
         )

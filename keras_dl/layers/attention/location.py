@@ -1,33 +1,33 @@
-"""Attention by place: the query alone says where to look."""
+"""Attention by position: the scores depend on the query alone."""
 
 import keras
 import tensorflow as tf
 from keras import ops
 
 from keras_dl.layers.attention.dot import DotProduct
-from keras_dl.layers.attention.inputs import require_count
+from keras_dl.layers.checks import require_count
 
 
 @keras.saving.register_keras_serializable("keras_dl")
 class LocationAttention(DotProduct):
-    """Attention by `query W`, with a column of W for each place of the memory; what is there plays no part.
+    """Attention with the score `query W`, where each column of W belongs to one position of the memory.
 
-    The only weight is W (Dq, Smax). Masks, heads, causal order and returned weights: see the call arguments of
-    `AdditiveAttention`; the key is not looked at.
+    The scores do not depend on the content of the memory, and `key` is ignored. The only weight is W (Dq, Smax). The
+    call arguments are those of `AdditiveAttention`.
 
     Args:
-        max_length: int > 0, Smax, how many steps a memory may have.
-        num_heads: int > 0, a divisor of the features of query and value; each head sees its part of the query. Defaults
-            to 1.
-        dropout: float from 0 to below 1, the share of the weights that is dropped in training. Defaults to 0.
-        seed: int, of the dropout. Defaults to None, another one each time.
-        kernel_initializer: initializer of W. Defaults to `"glorot_uniform"`.
-        **kwargs: `name`, `dtype`, as for every layer.
+        max_length: int, Smax, the maximum number of steps of a memory.
+        num_heads: int, number of heads, a divisor of the features of query and value; each head uses its part of the
+            query. Defaults to 1.
+        dropout: float in [0, 1), fraction of the attention weights to drop during training. Defaults to 0.
+        seed: int, seed of the dropout. Defaults to None, a random seed.
+        kernel_initializer: initializer for W. Defaults to `"glorot_uniform"`.
+        **kwargs: base layer keyword arguments, such as `name` and `dtype`.
 
     Raises:
-        ValueError: for shapes that do not fit, heads that do not divide the features, a memory without any step or of
-            more steps than `max_length`; in TensorFlow's graphs, where how many is known to a run only, the run ends
-            with `tf.errors.InvalidArgumentError`, but for graphs that XLA compiles: it leaves checks out.
+        ValueError: if shapes do not match, `num_heads` does not divide the features, or the memory is empty or longer
+            than `max_length`. In TensorFlow graphs where the length is known only at run time, the call fails with
+            `tf.errors.InvalidArgumentError` instead, except in graphs compiled by XLA, which omits such checks.
 
     Example:
 
@@ -40,8 +40,7 @@ class LocationAttention(DotProduct):
 
     def __init__(self, max_length, num_heads=1, dropout=0.0, seed=None, kernel_initializer="glorot_uniform", **kwargs):
         super().__init__(num_heads, dropout, seed, **kwargs)
-        require_count("max_length", max_length)
-        self.max_length = int(max_length)
+        self.max_length = require_count("max_length", max_length)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
 
     def build(self, query_shape, value_shape, key_shape=None):
@@ -51,7 +50,7 @@ class LocationAttention(DotProduct):
         self.kernel = self.add_weight((query_shape[-1], self.max_length), self.kernel_initializer, name="kernel")
 
     def project_key(self, key):
-        """The columns of W take the place of the keys, so that all else is as with dot products."""
+        """Returns the columns of W in place of the keys, so that the score is a dot product."""
         self._require_length(key.shape)
         batch, length = ops.shape(key)[:2]
         columns = ops.transpose(ops.cast(self.kernel, self.compute_dtype))
@@ -61,7 +60,7 @@ class LocationAttention(DotProduct):
         return ops.broadcast_to(columns[None, :length], (batch, length, self.kernel.shape[0]))
 
     def _assert_length(self, length):
-        """For graphs: one column would be taken for all places."""
+        """Asserts the length in a graph, where a single column would silently broadcast over all positions."""
         return tf.debugging.assert_less_equal(length, self.max_length, f"{self._expected()}. Received: more")
 
     def _require_length(self, shape):
@@ -69,7 +68,7 @@ class LocationAttention(DotProduct):
             raise ValueError(f"{self._expected()}. Received: shape {tuple(shape)}")
 
     def _expected(self):
-        return f"Expected a memory of at most max_length={self.max_length} steps"
+        return f"Expected a memory with at most max_length={self.max_length} steps"
 
     def get_config(self):
         config = {"max_length": self.max_length}
