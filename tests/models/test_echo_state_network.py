@@ -176,7 +176,7 @@ def test_forecasts_that_cannot_be(fitted):
     [
         ({"washout": -1}, "`washout` must be an int from 0. Received: -1"),
         ({"pooling": "first"}, "`pooling` must be None, 'last', 'mean' or 'vote'. Received: 'first'"),
-        ({"units": 0}, "`units` must be an int above 0"),
+        ({"units": 0}, "`units` must be an integer of at least 1"),
         ({"alpha": -1.0}, "`alpha` must be"),
         ({"reservoir": 3}, "`reservoir` must be a layer"),
         ({"reservoir": ESN(20, go_backwards=True)}, "must run forwards"),

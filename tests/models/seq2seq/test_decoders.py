@@ -135,11 +135,11 @@ def test_input_feeding_and_timing_make_a_difference():
         ({"query": "sideways"}, "`query` must be one of new, previous. Received: 'sideways'"),
         (
             {"attention": "additive"},
-            "`attention` must be a layer of attention of keras_dl.layers.* Received: 'additive'",
+            "`attention` must be an attention layer of keras_dl.layers.* Received: 'additive'",
         ),
-        ({"attention": AdditiveAttention}, "`attention` must be a layer of attention of keras_dl.layers"),
-        ({"attention": keras.layers.Attention()}, "`attention` must be a layer of attention of keras_dl.layers"),
-        ({"attention": AttentionPooling(4)}, "`attention` must be a layer of attention of keras_dl.layers"),
+        ({"attention": AdditiveAttention}, "`attention` must be an attention layer of keras_dl.layers"),
+        ({"attention": keras.layers.Attention()}, "`attention` must be an attention layer of keras_dl.layers"),
+        ({"attention": AttentionPooling(4)}, "`attention` must be an attention layer of keras_dl.layers"),
         ({"embedding": -1}, "`embedding` must be an integer of at least 1. Received: -1"),
     ],
 )
