@@ -138,7 +138,7 @@ def test_grpc_that_is_not_installed(model_folders, free_port, monkeypatch):
 
 
 def test_batching_parameters_that_are_none(model_folders):
-    with pytest.raises(UserError, match="expected TensorFlow Serving's batching parameters"):
+    with pytest.raises(UserError, match="invalid batching parameters of TensorFlow Serving"):
         serve(SavedModels(model_folders["hp2"].parent), batching="max_batch { value: 8 }")
 
 

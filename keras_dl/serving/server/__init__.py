@@ -1,1 +1,1 @@
-"""The embedded server: TensorFlow Serving's REST API in this process, for laptops, tests and places without it."""
+"""The embedded server: TensorFlow Serving's REST and gRPC APIs in Python, for machines without TensorFlow Serving."""

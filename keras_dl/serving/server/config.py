@@ -1,8 +1,8 @@
-"""Which models a server follows: TensorFlow Serving's ``model_config_list``, read and checked.
+"""Reads and validates TensorFlow Serving's ``model_config_list``: the models that a server serves.
 
 Source: ``config/model_server_config.proto`` and ``ValidateModelConfigList`` of ``model_servers/server_core.cc`` in
-https://github.com/tensorflow/serving; its errors have its texts. On purpose stricter: a model needs a name, and a base
-path is a folder of this machine, not a URI.
+https://github.com/tensorflow/serving; error messages are the same. Stricter on purpose: a model needs a name, and a
+base path must be a local folder, not a URI.
 """
 
 import logging
@@ -20,16 +20,16 @@ from keras_dl.serving.server.errors import invalid
 logger = logging.getLogger(__name__)
 
 _TENSORFLOW = "tensorflow"
-_MODEL_TYPE_TENSORFLOW = 1  # of the deprecated field model_type
+_MODEL_TYPE_TENSORFLOW = 1  # value of the deprecated field model_type
 
 
 @dataclass(frozen=True)
 class VersionPolicy:
-    """Which versions of a folder are served; all of them if both are None.
+    """Selects the versions to serve; all of them if both attributes are None.
 
     Attributes:
-        latest: this many of the highest numbers.
-        specific: exactly these.
+        latest: serve this many of the highest version numbers.
+        specific: serve exactly these versions.
     """
 
     latest: int | None = None
@@ -38,13 +38,13 @@ class VersionPolicy:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """One served model.
+    """The configuration of one served model.
 
     Attributes:
-        name: what requests call it.
-        base_path: the folder with its version folders.
-        policy: which versions are served; the latest one by default.
-        labels: versions by label.
+        name: the name used in requests.
+        base_path: the folder that contains the version folders.
+        policy: selects the versions to serve. Defaults to the latest one.
+        labels: `{label: version}`.
     """
 
     name: str
@@ -54,18 +54,17 @@ class ModelConfig:
 
 
 def read_model_config(text: str) -> list[ModelConfig]:
-    """The models of a ``--model_config_file`` (ModelServerConfig, protobuf's text form).
+    """Parses a ``--model_config_file``, a ModelServerConfig message in text format.
 
     Raises:
-        UserError: it is no such text, with the line; or what it says cannot be served, in TF Serving's words.
+        UserError: if the text is malformed, with line and column, or if TF Serving rejects the configuration, with
+            its message.
     """
     message = ModelServerConfig()
     try:
         text_format.Parse(text, message)
     except text_format.ParseError as error:
-        raise UserError(
-            f"expected TensorFlow Serving's model_config_list and received, at line:column {error}"
-        ) from None
+        raise UserError(f"invalid model_config_list of TensorFlow Serving at line:column {error}") from None
     try:
         return model_configs(message)
     except tf.errors.OpError as error:
@@ -73,10 +72,10 @@ def read_model_config(text: str) -> list[ModelConfig]:
 
 
 def model_configs(message) -> list[ModelConfig]:
-    """The models of a ModelServerConfig message, ours or that of ``tensorflow-serving-api``.
+    """Converts a ModelServerConfig message, ours or that of ``tensorflow-serving-api``.
 
     Raises:
-        tf.errors.InvalidArgumentError: it holds no ``model_config_list``, or one that TF Serving refuses.
+        tf.errors.InvalidArgumentError: if it has no ``model_config_list``, or one that TF Serving rejects.
     """
     if not message.HasField("model_config_list"):
         problem = "ServerModelConfig type not supported by HandleReloadConfigRequest."
@@ -87,7 +86,7 @@ def model_configs(message) -> list[ModelConfig]:
 
 
 def check_names(configs: Iterable[ModelConfig]) -> None:
-    """Raises tf.errors.InvalidArgumentError if two models have one name."""
+    """Raises tf.errors.InvalidArgumentError if two models have the same name."""
     names = set()
     for config in configs:
         if config.name in names:
@@ -99,13 +98,13 @@ def _model_config(config) -> ModelConfig:
     if not config.name:
         raise invalid("Expected every model of the config list to have a name")
     if not config.base_path.startswith("/"):
-        needed = "a folder of this machine" if "://" in config.base_path else "an absolute path or URI"
+        needed = "a local folder" if "://" in config.base_path else "an absolute path or URI"
         raise invalid(f"Expected model {config.name} to have {needed}; got base_path()={config.base_path}")
     platform = _platform(config)
     if platform != _TENSORFLOW:
         raise invalid(f"Model {config.name} requests unsupported platform {platform}")
     if config.HasField("logging_config"):
-        logger.warning("logging_config of model %s is ignored: this server logs no requests", config.name)
+        logger.warning("logging_config of model %s is ignored: this server does not log requests", config.name)
     policy = _policy(config.model_version_policy)
     return ModelConfig(config.name, Path(config.base_path), policy, dict(config.version_labels))
 

@@ -1,9 +1,9 @@
-"""One version of an exported model in memory, run the way TensorFlow Serving runs it.
+"""Loads one version of an exported model and runs it the way TensorFlow Serving does.
 
-Loading replays the warm-up requests of the export (``servables/tensorflow/saved_model_warmup_util.cc`` of
-https://github.com/tensorflow/serving), predict requests only. Stricter than TF Serving on purpose: a graph that reads
-or writes files of the server, calls Python or speaks to other machines is not loaded. That is a lint of what is known
-to do so, and no sandbox: serve only models that you trust.
+Loading replays the predict requests among the export's warm-up requests
+(``servables/tensorflow/saved_model_warmup_util.cc`` of https://github.com/tensorflow/serving). Stricter than TF Serving
+on purpose: a graph that reads or writes files of the server, calls Python or contacts other machines is not loaded.
+This check looks for known operations and is not a sandbox: serve only models that you trust.
 """
 
 import logging
@@ -31,7 +31,7 @@ _MOST_WARMUP_RECORDS = 1000
 _CORES = os.cpu_count() or 1
 _MOST_CALLS = max(4, _CORES)
 _WARM_CALLS = min(4, _CORES)
-# Errors whose first line speaks of the request; others may name files or devices of this machine.
+# Errors whose first line is about the request; others may contain names of files or devices.
 _REQUEST_ERRORS = (
     tf.errors.InvalidArgumentError,
     tf.errors.OutOfRangeError,
@@ -43,30 +43,30 @@ _REQUEST_ERRORS = (
 class LoadedModel:
     """One version of a SavedModel in memory.
 
-    A v1 session fed by the signature's tensor names: less work a call than ``tf.saved_model.load``, a real deadline,
-    and shapes free as in the graph. ``Session.run`` would check shapes and cast silently. Thread-safe: as many calls
-    run at once as there are cores, four at least, each on one thread of its own, so that a long one holds up no other;
-    further ones wait.
-
-    Attributes:
-        name: the served name.
-        version: its number.
-        signatures: the SignatureDefs of the file, by name.
-        input_dtypes: for each signature its inputs' names and dtypes.
-        folder: where it was loaded from.
-        manifest: what its export says of it (``assets.extra/manifest.json``) that can be true of it, or {}.
+    Uses a v1 session that is fed by tensor names: it needs less work per call than ``tf.saved_model.load``, supports
+    deadlines, and accepts all shapes that the graph accepts. (``Session.run`` would check shapes and cast silently.)
+    Thread-safe: as many calls run at once as there are cores, at least four, each on its own thread, so that a long
+    call does not delay others. Further calls wait.
 
     Args:
+        name: the name under which the model is served.
+        version: version number.
         folder: the version's folder, with ``saved_model.pb`` and ``variables/``.
-        timeout_seconds: the longest a call of ``predict`` may run.
-        allow_unsafe: True loads graphs that reach out of themselves, too.
-        stop: gives the warm-up up when it is set. None (default): nothing does.
+        timeout_seconds: maximum duration of a call of ``predict``.
+        allow_unsafe: also load graphs that access files, call Python or contact other machines.
+        stop: an event that cancels the warm-up. Defaults to None.
+
+    Attributes:
+        name, version, folder: the arguments.
+        signatures: the SignatureDefs of the file, by name.
+        input_dtypes: names and dtypes of the inputs of each signature.
+        manifest: the manifest of its export, without parts that do not match the graph, or {}.
 
     Raises:
-        tf.errors.CancelledError: the warm-up was given up.
-        tf.errors.PermissionDeniedError: the graph reaches out of itself; the message names the operation.
-        Exception: whatever the loader raises for a folder that is incomplete or broken, and a warm-up request for not
-            being answered (OSError, ValueError, tf.errors.OpError, ...).
+        tf.errors.CancelledError: if the warm-up was cancelled.
+        tf.errors.PermissionDeniedError: if the graph is unsafe; the message names the operation.
+        Exception: any error of the loader for an incomplete or broken folder, and of a failing warm-up request
+            (OSError, ValueError, tf.errors.OpError, ...).
     """
 
     def __init__(
@@ -80,9 +80,9 @@ class LoadedModel:
     ):
         self.name, self.version, self.folder = name, version, folder
         self._timeout_seconds = timeout_seconds
-        real = folder.resolve()  # once: a link may be turned to another folder while we read
+        real = folder.resolve()  # once: a link may be redirected to another folder during the load
         if not allow_unsafe:
-            _refuse_unsafe(real)
+            _check_safe(real)
         self._session = tf.compat.v1.Session(graph=tf.Graph(), config=_session_config())
         with self._session.graph.as_default():
             loaded = tf.compat.v1.saved_model.loader.load(self._session, ["serve"], str(real))
@@ -93,7 +93,7 @@ class LoadedModel:
         }
         self.manifest = read_manifest(real, self.signatures)
         self._callables: dict = {}
-        # The pool used last is taken first: what few callers need stays warm, the others' callables are made at need.
+        # Last in, first out: few callers keep using the same pools; callables for the others are created on demand.
         self._idle_pools: queue.LifoQueue[int] = queue.LifoQueue()
         for pool in reversed(range(_MOST_CALLS)):
             self._idle_pools.put(pool)
@@ -103,11 +103,14 @@ class LoadedModel:
         """Runs one signature.
 
         Args:
-            inputs: an array for every input of the signature, of the signature's dtype.
+            signature_name: name of the signature.
+            inputs: an array for every input of the signature, with its dtype.
 
         Raises:
-            tf.errors.DeadlineExceededError: it ran, or waited to run, past the timeout; the model stays usable.
-            tf.errors.OpError: the graph refused the input or failed; the message has no path and no graph detail.
+            tf.errors.DeadlineExceededError: if the call, including its wait, exceeds the timeout; the model stays
+                usable.
+            tf.errors.OpError: if the graph rejects the input or fails; the message contains no paths and no details of
+                the graph.
         """
         try:
             pool = self._idle_pools.get(timeout=self._timeout_seconds)
@@ -129,8 +132,8 @@ class LoadedModel:
             raise type(error)(None, None, error.message.splitlines()[0]) from None
         except tf.errors.OpError as error:
             logger.exception("signature %s of model %s, version %s failed", signature_name, self.name, self.version)
-            raise type(error)(None, None, "the model failed to run; the server's log says why") from None
-        # A scalar arrives as a numpy scalar or as bytes, and np.asarray(bytes) would cut zeros at their end.
+            raise type(error)(None, None, "the model failed to run; see the server's log") from None
+        # A scalar is a numpy scalar or bytes, and np.asarray(bytes) would strip trailing zero bytes.
         arrays = (np.array(value, dtype=object) if isinstance(value, bytes) else np.asarray(value) for value in values)
         return dict(zip(sorted(signature.outputs), arrays, strict=True))
 
@@ -146,11 +149,11 @@ class LoadedModel:
     def _warm_up(self, file: Path, stop: threading.Event | None) -> None:
         if not file.is_file():
             return
-        passed_over = 0
+        skipped = 0
         try:
             for count, record in enumerate(tf.compat.v1.io.tf_record_iterator(str(file)), start=1):
                 if stop is not None and stop.is_set():
-                    raise tf.errors.CancelledError(None, None, "the server ends")
+                    raise tf.errors.CancelledError(None, None, "the server is shutting down")
                 if count > _MOST_WARMUP_RECORDS:
                     raise invalid(f"Number of warmup records exceeds the maximum ({_MOST_WARMUP_RECORDS})")
                 try:
@@ -160,13 +163,13 @@ class LoadedModel:
                 if log.HasField("predict_log"):
                     self._replay(log.predict_log.request)
                 else:
-                    passed_over += 1
+                    skipped += 1
         except tf.errors.DataLossError as error:
             problem = f"{error.message}. Please verify your warmup data is in TFRecord format."
             raise tf.errors.DataLossError(None, None, problem) from None
-        if passed_over:
-            told = "%s of the warm-up requests of model %s, version %s are no predict requests and are passed over"
-            logger.warning(told, passed_over, self.name, self.version)
+        if skipped:
+            message = "skipped %s warm-up requests of model %s, version %s: only predict requests are supported"
+            logger.warning(message, skipped, self.name, self.version)
 
     def _replay(self, request) -> None:
         name = request.model_spec.signature_name or "serving_default"
@@ -175,24 +178,24 @@ class LoadedModel:
         inputs = {key: tf.make_ndarray(value) for key, value in request.inputs.items()}
         if inputs.keys() != self.input_dtypes[name].keys():
             expected, received = (", ".join(sorted(keys)) or "none" for keys in (self.input_dtypes[name], inputs))
-            raise invalid(f"warmup request of signature {name}: expected the inputs {expected} and received {received}")
-        # A callable takes a tenth of a second to make: as many are made now as calls are likely to run at once.
+            raise invalid(f"warmup request of signature {name}: expected the inputs {expected}. Received: {received}")
+        # Creating a callable takes 0.1 s: create as many now as calls are likely to run at once.
         for pool in range(1 if (name, 0) in self._callables else _WARM_CALLS):
             self._run(name, inputs, pool)
 
 
 def _session_config() -> config_pb2.ConfigProto:
-    """One thread an operation, and one a call: on few cores a fifth less work than TensorFlow's own choice."""
+    """One thread per operation and per call: on few cores 20 % less work than with TensorFlow's defaults."""
     config = config_pb2.ConfigProto(intra_op_parallelism_threads=1)
     for _ in range(_MOST_CALLS):
         config.session_inter_op_thread_pool.add(num_threads=1)
     return config
 
 
-def _refuse_unsafe(folder: Path) -> None:
+def _check_safe(folder: Path) -> None:
     try:
         unsafe = [trap for trap in find_traps(folder) if trap.level == "unsafe"]
-    except UserError:  # the files are incomplete or broken, which the loader says with TF Serving's code
+    except UserError:  # incomplete or broken files: the loader raises the error with TF Serving's code
         return
     if unsafe:
         raise tf.errors.PermissionDeniedError(None, None, f"{unsafe[0].where}: {unsafe[0].what}")

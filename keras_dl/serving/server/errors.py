@@ -1,4 +1,4 @@
-"""Errors of the REST API: TensorFlow Serving's codes, HTTP statuses and form.
+"""TensorFlow Serving's error codes, and their HTTP statuses and JSON form in the REST API.
 
 Source: the table in ``model_servers/http_server.cc`` of https://github.com/tensorflow/serving.
 """
@@ -10,7 +10,7 @@ from starlette.responses import Response
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import error_codes_pb2
 
-_HTTP_STATUS = {  # what is not here is 500
+_HTTP_STATUS = {  # 500 for all others
     tf.errors.INVALID_ARGUMENT: 400,
     tf.errors.FAILED_PRECONDITION: 400,
     tf.errors.OUT_OF_RANGE: 400,
@@ -29,29 +29,29 @@ _RETRY_SECONDS = {429: "1", 503: "1"}
 
 
 def invalid(message: str) -> tf.errors.InvalidArgumentError:
-    """An error with TF Serving's code INVALID_ARGUMENT (HTTP 400)."""
+    """Returns an error with TF Serving's code INVALID_ARGUMENT (HTTP 400)."""
     return tf.errors.InvalidArgumentError(None, None, message)
 
 
 def code_name(error: tf.errors.OpError) -> str:
-    """The canonical name of an error's code, such as "NOT_FOUND"."""
+    """Returns the canonical name of an error's code, such as "NOT_FOUND"."""
     return error_codes_pb2.Code.Name(error.error_code)
 
 
 def dtype_name(dtype: tf.DType) -> str:
-    """A type as TensorFlow's C++ names it: float, double, half, int32, ..."""
+    """Returns a dtype's name in TensorFlow's C++ API: float, double, half, int32, ..."""
     return types_pb2.DataType.Name(dtype.as_datatype_enum).removeprefix("DT_").lower()
 
 
 def operation_answer(error: tf.errors.OpError) -> Response:
-    """The answer to a request that failed with an error of TensorFlow's."""
+    """Returns the response to a request that failed with a TensorFlow error."""
     return error_answer(_HTTP_STATUS.get(error.error_code, 500), error.message)
 
 
 def error_answer(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
-    """``{"error": message}``; with 429 and 503 also when to come again."""
+    """Returns the response ``{"error": message}``, with a Retry-After header for 429 and 503."""
     headers = dict(headers or {})
     if status in _RETRY_SECONDS:
         headers["Retry-After"] = _RETRY_SECONDS[status]
-    # Not JSONResponse: a name from a request can hold half a surrogate pair, which only an escape can carry.
+    # Not JSONResponse: a name in a request can contain half a surrogate pair, which must be escaped.
     return Response(json.dumps({"error": message}), status, headers, media_type="application/json")

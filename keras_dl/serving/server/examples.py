@@ -1,7 +1,8 @@
-"""Classify and regress: which tensors `tf.train.Example`s go into, and what the outputs mean.
+"""Classify and regress: converts `tf.train.Example`s to inputs, and outputs to classes and values.
 
-Source: ``servables/tensorflow/{classifier,regressor,util}.cc`` of https://github.com/tensorflow/serving, with its texts
-and order of checks. As there by default, a signature counts by its inputs and outputs and not by its method name.
+Source: ``servables/tensorflow/{classifier,regressor,util}.cc`` of https://github.com/tensorflow/serving; messages and
+the order of checks are the same. As there by default, a signature is checked by its inputs and outputs, not by its
+method name.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,19 +21,20 @@ _INPUT, _CLASSES, _SCORES, _OUTPUT = "inputs", "classes", "scores", "outputs"
 def example_inputs(
     model: LoadedModel, signature_name: str, examples: Sequence[bytes], method: Literal["classify", "regress"]
 ) -> tuple[str, dict[str, np.ndarray]]:
-    """What to run for classify or regress.
+    """Returns the signature to run for classify or regress, and its inputs.
 
     Args:
-        model: the model that is asked.
-        signature_name: the signature's name; "" stands for serving_default.
-        examples: serialized `tf.train.Example`s, each with the request's context in front.
-        method: what the request asks for.
+        model: the model.
+        signature_name: name of the signature; "" means serving_default.
+        examples: serialized `tf.train.Example`s, each preceded by the context of the request.
+        method: method of the request.
 
     Returns:
-        The signature's name and its inputs.
+        The name of the signature and its inputs.
 
     Raises:
-        tf.errors.InvalidArgumentError: there is no such signature, it is of another kind, or there are no examples.
+        tf.errors.InvalidArgumentError: if the signature does not exist or does not support the method, or if there are
+            no examples.
     """
     signature_name = signature_name or "serving_default"
     signature = model.signatures.get(signature_name)
@@ -53,17 +55,17 @@ def example_inputs(
 
 
 def classifications(outputs: Mapping[str, np.ndarray], count: int) -> list[list[tuple[bytes, np.float32]]]:
-    """Labels and scores, class by class, of each example.
+    """Converts the outputs of a classify signature to labels and scores.
 
     Args:
-        outputs: what a classify signature gave: "classes", "scores" or both.
-        count: how many examples there were.
+        outputs: "classes", "scores" or both.
+        count: number of examples.
 
     Returns:
-        For each example its classes as pairs; a missing label is b"", a missing score 0.
+        For each example a list of (label, score) pairs; a missing label is b"", a missing score 0.
 
     Raises:
-        tf.errors.InvalidArgumentError: an output is not of the dtype or of the shape [examples, classes].
+        tf.errors.InvalidArgumentError: if an output has another dtype, or a shape other than [examples, classes].
     """
     classes, scores = outputs.get(_CLASSES), outputs.get(_SCORES)
     for name, array, dtype in ((_CLASSES, classes, tf.string), (_SCORES, scores, tf.float32)):
@@ -88,17 +90,17 @@ def classifications(outputs: Mapping[str, np.ndarray], count: int) -> list[list[
 
 
 def regressions(outputs: Mapping[str, np.ndarray], count: int) -> np.ndarray:
-    """The value of each example.
+    """Converts the outputs of a regress signature to one value per example.
 
     Args:
-        outputs: what a regress signature gave.
-        count: how many examples there were.
+        outputs: the outputs of the signature.
+        count: number of examples.
 
     Returns:
         A float32 array of shape [examples].
 
     Raises:
-        tf.errors.InvalidArgumentError: the output is no float32 array of shape [examples] or [examples, 1].
+        tf.errors.InvalidArgumentError: if the output is not a float32 array of shape [examples] or [examples, 1].
     """
     values = outputs[_OUTPUT]
     if not (values.ndim == 1 or (values.ndim == 2 and values.shape[1] == 1)):

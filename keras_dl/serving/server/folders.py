@@ -1,4 +1,4 @@
-"""What lies in a model's folder: its versions, whether they have changed, and whether links lead out of it.
+"""Reads a model's folder: its versions, changes to them, and links that point outside of it.
 
 Source: ``sources/storage_path/file_system_storage_path_source.cc`` of https://github.com/tensorflow/serving.
 """
@@ -14,18 +14,18 @@ from keras_dl.serving.server.errors import code_name
 
 _NUMBER = re.compile(
     r"[ \t\n\v\f\r]*([+-]?[0-9]{1,4000})[ \t\n\v\f\r]*"
-)  # absl::SimpleAtoi; of more digits Python makes no int
+)  # as absl::SimpleAtoi; Python converts no more than 4300 digits
 
 
 def wanted_versions(config: ModelConfig) -> dict[int, Path]:
-    """The versions that the policy asks for and the folder has, with their folders.
+    """Returns the versions in a model's folder that its policy selects, with their folders.
 
-    Every child whose name reads as a 64-bit integer is a version, as ``1``, ``00000123`` or ``+1``; of two that read as
-    the same, the last in the order of their names counts.
+    Every child whose name parses as a 64-bit integer is a version: ``1``, ``00000123`` or ``+1``. If two names parse to
+    the same number, the last one in sorted order is used.
 
     Raises:
-        OSError: the folder cannot be read.
-        ValueError: its name has a zero byte.
+        OSError: if the folder cannot be read.
+        ValueError: if its name contains a zero byte.
     """
     versions = {}
     for child in sorted(os.listdir(config.base_path)):
@@ -40,46 +40,45 @@ def wanted_versions(config: ModelConfig) -> dict[int, Path]:
 
 
 def version_number(name: str) -> int | None:
-    """The version that a folder's name says, or None if it is none."""
+    """Returns the version number in a folder's name, or None if the name is not a number."""
     match = _NUMBER.fullmatch(name)
     number = int(match[1]) if match else None
     return number if number is not None and -(2**63) <= number < 2**63 else None
 
 
 def check_links(base_path: Path, folder: Path) -> None:
-    """Refuses a version of which a link, in it or to it, leads out of its model's folder, or that holds what is neither
-    a file nor a folder: to read from a pipe would never end.
+    """Checks that no link to or inside a version points outside of its model's folder, and that the version contains
+    only files and folders: reading from a pipe would block forever.
 
-    The model's folder may be a link itself, also out of the folder of all models: who may write there may serve what
-    he likes.
+    The model's folder itself may be a link to any place: a user who can create it can serve any model anyway.
 
     Raises:
-        PermissionError: it does; the message names no target.
-        OSError: the folder cannot be read, or is gone.
+        PermissionError: if the check fails; the message does not contain the target of a link.
+        OSError: if the folder cannot be read or does not exist.
     """
     root = os.path.realpath(base_path)
     seen, pending = set(), [str(folder)]
     while pending:
         real = os.path.realpath(pending.pop())
         if os.path.commonpath([root, real]) != root:
-            raise PermissionError("a link in it, or to it, leads out of its base path")
+            raise PermissionError("a link points outside of the base path")
         if real not in seen and os.path.isdir(real):
             with os.scandir(real) as entries:
                 pending += [entry.path for entry in entries if entry.is_symlink() or not entry.is_file()]
         elif os.path.exists(real) and not os.path.isdir(real) and not os.path.isfile(real):
-            raise PermissionError("it holds something that is neither a file nor a folder")
+            raise PermissionError("it contains something that is neither a file nor a folder")
         seen.add(real)
 
 
 def fingerprint(folder: Path) -> frozenset:
-    """What changes when files of a version are added, written or given other rights."""
+    """Returns a value that changes when files of a version are added, written or get other permissions."""
     found = set()
     for parent, folders, files in os.walk(folder):
         for name in folders + files:
             path = os.path.join(parent, name)
             try:
                 stat = os.stat(path)
-            except OSError:  # moved away while we look
+            except OSError:  # removed in the meantime
                 continue
             found.add((path, stat.st_size, stat.st_ctime_ns))
     return frozenset(found)

@@ -1,7 +1,7 @@
-"""Runs models for the front ends: micro-batching over a bounded queue, deadlines, and a drain at the end.
+"""Runs models for REST and gRPC: micro-batching with a bounded queue, deadlines, and draining.
 
-A thread that is free takes what waits: while one batch runs the next one gathers, so that batches are as large as the
-load makes them and a request that comes alone runs at once.
+A free thread takes the waiting requests. While a batch runs, the next one accumulates: batches grow with the load, and
+a single request runs immediately.
 """
 
 import functools
@@ -20,14 +20,14 @@ import tensorflow as tf
 from keras_dl.serving.server.batching import Batching
 from keras_dl.serving.server.metrics import Metrics
 from keras_dl.serving.server.queue import Task, WaitingTasks
-from keras_dl.serving.server.sharing import Sharing, sharing
+from keras_dl.serving.server.sharing import Sharing, find_sharing
 
 logger = logging.getLogger(__name__)
 
 _DEFAULT = Batching()
 _LEAST_THREADS = 4
-_LONGEST_SECONDS = 24 * 3600  # no thread can wait for centuries, which is what a call without a deadline may have
-# Errors that say nothing about a single request: its neighbours in a batch fail alike, and another run would too.
+_LONGEST_SECONDS = 24 * 3600  # a gRPC call without a deadline reports centuries, and no thread can wait that long
+# Errors that do not depend on a single request: all others in the batch would fail, and so would another run.
 _COMMON_ERRORS = (
     tf.errors.AbortedError,
     tf.errors.CancelledError,
@@ -40,13 +40,13 @@ _WAITED_TOO_LONG = "Run() timeout exceeded while waiting in batching queue"
 
 
 class Inference:
-    """Answers requests to loaded models on threads of its own. Thread-safe.
+    """Answers requests to loaded models on its own threads. Thread-safe.
 
     Args:
-        store: the models, for the front ends; `ModelStore`.
-        metrics: where runs are counted.
-        batching: how requests are put together. None: each is run by itself.
-        timeout_seconds: how long a request may take that brings no deadline of its own.
+        store: `ModelStore`, for the REST and gRPC APIs.
+        metrics: where runs are recorded.
+        batching: how requests are batched. None: each request runs alone.
+        timeout_seconds: maximum duration of a request without its own deadline.
     """
 
     def __init__(self, store, metrics: Metrics, batching: Batching | None = _DEFAULT, timeout_seconds: float = 30.0):
@@ -54,13 +54,13 @@ class Inference:
         self._batching, limits = batching, batching or _DEFAULT
         self._timeout_seconds = timeout_seconds
         self._most_waiting = limits.max_batch_size * limits.max_enqueued_batches
-        # More than run batches of one model: what must run alone, and other models, are not to wait for them.
+        # More than the concurrent batches of one model, which must not block other models and requests that run alone.
         threads = max(limits.num_threads + 1, _LEAST_THREADS, os.cpu_count() or 1)
         seconds = limits.timeout_micros * 1e-6
         self._waiting = WaitingTasks(
             limits.max_batch_size, limits.max_padding, limits.num_threads, threads - 1, seconds
         )
-        self._unanswered: set[Task] = set()  # who takes a task out of it answers it, and nobody else
+        self._unanswered: set[Task] = set()  # the thread that removes a task answers it
         self._sharings: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
         self._closed = False
         lock = threading.Lock()
@@ -80,32 +80,32 @@ class Inference:
         timeout_seconds: float | None = None,
         api: str = "Predict",
     ) -> Future:
-        """Asks for a run of a signature; never blocks.
+        """Submits a run of a signature; never blocks.
 
         Args:
-            model: `LoadedModel`, of the store.
-            signature_name: of that model.
-            inputs: an array for every input of the signature, of its dtype.
-            timeout_seconds: until the answer must be there. Defaults to None: what the server allows.
-            api: under which the runtime is recorded: "Predict", "Classify", "Regress".
+            model: `LoadedModel` of the store.
+            signature_name: name of a signature of the model.
+            inputs: an array for every input of the signature, with its dtype.
+            timeout_seconds: deadline of the answer. Defaults to None: the server's timeout.
+            api: method under which the runtime is recorded: "Predict", "Classify" or "Regress".
 
         Returns:
-            A future of `{output name: array}`. Cancelling it while it waits takes the request out of the queue. It
-            fails with UnavailableError if the model's queue is full or the server shuts down, with
-            DeadlineExceededError when the time is up, and with the tf.errors.OpError of the model that refused the
-            input or failed.
+            A future of `{output name: array}`. Cancelling it while it waits removes the request from the queue. It
+            fails with UnavailableError if the model's queue is full or the server is shutting down, with
+            DeadlineExceededError after the deadline, and with the model's tf.errors.OpError if the graph rejects the
+            input or fails.
         """
         now = time.monotonic()
         deadline = now + min(_LONGEST_SECONDS, self._timeout_seconds if timeout_seconds is None else timeout_seconds)
-        shared = self._sharing(model, signature_name)
-        key = shared and shared.key(inputs)
+        sharing = self._sharing(model, signature_name)
+        key = sharing and sharing.key(inputs)
         if key is None:
-            shared, key, rows, length = None, object(), 1, 0
+            sharing, key, rows, length = None, object(), 1, 0
         else:
             key, rows = (model, signature_name, key), next(iter(inputs.values())).shape[0]
-            length = shared.length(inputs)
-        task = Task(model, signature_name, inputs, shared, key, rows, length, api, now, deadline, Future())
-        # Not the task itself: that would be a circle, and its arrays would stay until garbage is collected.
+            length = sharing.length(inputs)
+        task = Task(model, signature_name, inputs, sharing, key, rows, length, api, now, deadline, Future())
+        # A weak reference avoids a cycle that would keep the arrays until the next garbage collection.
         task.future.add_done_callback(functools.partial(self._forget, weakref.ref(task)))
         with self._work:
             if self._closed:
@@ -119,7 +119,7 @@ class Inference:
                 problem = None
                 self._unanswered.add(task)
                 if self._waiting.add(task):
-                    self._work.notify()  # else a thread that runs the model's batches will come back for it
+                    self._work.notify()  # otherwise a thread that runs a batch of the model takes it next
                 if deadline < self._next_deadline:
                     self._next_deadline = deadline
                     self._deadlines.notify()
@@ -128,7 +128,7 @@ class Inference:
         return task.future
 
     def close(self, seconds: float) -> None:
-        """Refuses new requests and returns when all others are answered; after so many seconds it refuses them too."""
+        """Rejects new requests and waits until all others are answered; rejects those left after so many seconds."""
         with self._work:
             self._closed = True
             self._answered.wait_for(lambda: not self._unanswered, seconds)
@@ -150,39 +150,39 @@ class Inference:
     def _sharing(self, model, signature_name: str) -> Sharing | None:
         if self._batching is None:
             return None
-        of_model = self._sharings.setdefault(model, {})
-        if signature_name not in of_model:
-            of_model[signature_name] = sharing(model, signature_name, self._batching.every_signature)
-        return of_model[signature_name]
+        cached = self._sharings.setdefault(model, {})
+        if signature_name not in cached:
+            cached[signature_name] = find_sharing(model, signature_name, self._batching.every_signature)
+        return cached[signature_name]
 
     def _run(self) -> None:
         while tasks := self._next_tasks():
             try:
                 self._run_batch(tasks)
-            except Exception as error:  # the thread must outlive whatever a model can do to it
+            except Exception as error:  # no error of a model may end the thread
                 logger.exception("a run of model %s failed", tasks[0].model.name)
                 self._fail(tasks, error)
             with self._work:
-                self._waiting.ended(tasks)
-            del tasks  # an unloaded model and the arrays of a request must not live on in an idle thread
+                self._waiting.finished(tasks)
+            del tasks  # an idle thread must not keep an unloaded model or the arrays of a request alive
 
     def _next_tasks(self) -> list[Task]:
-        """Waits for work. Nothing means that there will be none."""
+        """Waits for the tasks of the next run; [] means that the server is shutting down."""
         with self._work:
             while True:
                 now = time.monotonic()
                 if tasks := self._waiting.take(now):
-                    if alive := [task for task in tasks if self._start(task)]:
-                        return alive
-                    self._waiting.ended(tasks)
+                    if active := [task for task in tasks if self._start(task)]:
+                        return active
+                    self._waiting.finished(tasks)
                     continue
                 if self._closed and not self._unanswered:
                     return []
-                ripe_at = self._waiting.ripe_at()
-                self._work.wait(None if ripe_at == math.inf else ripe_at - now)
+                ready_at = self._waiting.ready_at()
+                self._work.wait(None if ready_at == math.inf else ready_at - now)
 
     def _start(self, task: Task) -> bool:
-        """Whether somebody still waits for the answer of a task that has been taken."""
+        """Marks a task as running; returns False if its answer is no longer needed."""
         if task not in self._unanswered:  # its deadline has passed
             return False
         if task.future.set_running_or_notify_cancel():
@@ -207,11 +207,11 @@ class Inference:
             if len(tasks) == 1 or isinstance(error, _COMMON_ERRORS):
                 self._fail(tasks, error)
                 return
-            # One bad request must not fail its neighbours, nor make each of them run alone.
+            # One bad request must neither fail the others in its batch nor make each of them run alone.
             middle = len(tasks) // 2
             for half in (tasks[:middle], tasks[middle:]):
-                if alive := [task for task in half if task.deadline > time.monotonic()]:
-                    self._run_batch(alive)
+                if active := [task for task in half if task.deadline > time.monotonic()]:
+                    self._run_batch(active)
             return
         ended = time.monotonic()
         for task in tasks:
@@ -221,13 +221,13 @@ class Inference:
                 task.future.set_result(answer)
 
     def _claim(self, tasks: Sequence[Task]) -> list[Task | None]:
-        """The tasks, with None for those that are answered already; the others are the caller's to answer."""
+        """Takes over the tasks that are not answered yet; the others are replaced by None."""
         with self._answered:
-            mine = [task if task in self._unanswered else None for task in tasks]
+            claimed = [task if task in self._unanswered else None for task in tasks]
             self._unanswered.difference_update(tasks)
             if not self._unanswered:
                 self._answered.notify_all()
-        return mine
+        return claimed
 
     def _fail(self, tasks: Sequence[Task], error: Exception) -> None:
         for task in filter(None, self._claim(tasks)):
@@ -237,7 +237,7 @@ class Inference:
                 pass
 
     def _watch_deadlines(self) -> None:
-        """Answers what is late, also while it runs; sleeps until the next deadline of a task that is unanswered."""
+        """Fails tasks past their deadline, including running ones; sleeps until the next deadline."""
         while not self._closed or self._unanswered:
             with self._deadlines:
                 now = time.monotonic()

@@ -1,9 +1,9 @@
-"""Counters and histograms of the server under TensorFlow Serving's names, in Prometheus' text format.
+"""The server's counters and histograms, with TensorFlow Serving's names, in Prometheus' text format.
 
 Names, labels and buckets are those of ``servables/tensorflow/util.cc``, ``batching/batching_util.h`` and
-``batching/batching_session.cc`` of https://github.com/tensorflow/serving, the format that of
-``util/prometheus_exporter.cc``: no ``_total`` behind a counter's name and all times in microseconds, so that dashboards
-made for TensorFlow Serving go on working. (``prometheus_client`` itself can write neither; its parser reads it.)
+``batching/batching_session.cc`` of https://github.com/tensorflow/serving; the format is that of
+``util/prometheus_exporter.cc``: no ``_total`` suffix for counters, and all times in microseconds. Dashboards made for
+TensorFlow Serving keep working. (``prometheus_client`` can parse this format, but not write it.)
 """
 
 import bisect
@@ -28,7 +28,7 @@ _SIZES = _exponential(1, 2, 14)
 
 
 class _Counter:
-    """A count for each combination of labels."""
+    """Counts events for each combination of labels."""
 
     kind = "counter"
 
@@ -44,7 +44,7 @@ class _Counter:
 
 
 class _Histogram:
-    """For each combination of labels how often a value was in each bucket, and the sum of the values."""
+    """For each combination of labels, counts values per bucket and sums them."""
 
     kind = "histogram"
 
@@ -56,7 +56,7 @@ class _Histogram:
         if cell is None:
             cell = self.cells[values] = ([0] * (len(self.bounds) + 1), [0.0])
         counts, total = cell
-        # A value that is a bound counts in the bucket above it, as in TensorFlow's histograms.
+        # A value equal to a bound falls into the bucket above it, as in TensorFlow's histograms.
         counts[bisect.bisect_right(self.bounds, value)] += 1
         total[0] += value
 
@@ -73,10 +73,10 @@ class _Histogram:
 
 
 class Metrics:
-    """What a server has done since its start. Thread-safe; a record costs about a microsecond.
+    """The metrics of a server since its start. Thread-safe; recording a value takes about a microsecond.
 
-    Only the names that ``names`` gives become labels, all others count as ``""``: whoever asks for a million models
-    that do not exist makes no million lines.
+    Only known model names become labels (see `follow`); all others are counted under ``""``, so that requests for
+    unknown models cannot create an unlimited number of lines.
     """
 
     def __init__(self):
@@ -102,20 +102,20 @@ class Metrics:
         )
 
     def follow(self, names: Callable[[], Iterable[str]]) -> None:
-        """Takes ``names()``, asked when a name comes for the first time, for the names that may become labels."""
+        """Sets the function that returns the known model names, which may become labels."""
         self._names = names
 
     def request(self, model_name: str, api: str, entrypoint: str, code: str, seconds: float) -> None:
-        """Records an answered request; as in TensorFlow Serving the time of a failed one is not kept.
+        """Records an answered request. As in TensorFlow Serving, the latency of a failed one is not recorded.
 
         Args:
-            model_name: as the request gave it.
-            api: "Predict", "Classify", "Regress", "MultiInference", "GetModelMetadata".
+            model_name: the name in the request.
+            api: "Predict", "Classify", "Regress", "MultiInference" or "GetModelMetadata".
             entrypoint: "REST" or "GRPC".
-            code: the canonical name of the status, such as "OK" or "INVALID_ARGUMENT".
-            seconds: from the request's first byte to its answer.
+            code: canonical name of the status, such as "OK" or "INVALID_ARGUMENT".
+            seconds: time from the first byte of the request to its answer.
         """
-        if entrypoint == "REST":  # there TensorFlow Serving takes the word in the path, and "" where there is none
+        if entrypoint == "REST":  # TensorFlow Serving uses the method in the path, or "" without one
             api = _REST_APIS.get(api, "")
         with self._lock:
             name = self._known(model_name)
@@ -124,17 +124,17 @@ class Metrics:
                 self._latency.add((name, api, entrypoint), seconds * 1e6)
 
     def runtime(self, model_name: str, api: str, seconds: float) -> None:
-        """Records what TensorFlow took for a request, its wait for a batch included."""
+        """Records the time that TensorFlow needed for a request, including its wait for a batch."""
         with self._lock:
             self._runtime.add((self._known(model_name), api, "TF1"), seconds * 1e6)
 
     def batch(self, sizes: list[int], padding: int, waits: list[float]) -> None:
-        """Records a batch that was run.
+        """Records a batch.
 
         Args:
-            sizes: the rows of each of its requests.
-            padding: rows that were added to reach an allowed size.
-            waits: seconds that each request waited for it.
+            sizes: number of rows of each request in it.
+            padding: number of rows added to reach an allowed size.
+            waits: seconds that each request waited for the batch.
         """
         size = sum(sizes) + padding
         with self._lock:
@@ -146,7 +146,7 @@ class Metrics:
             self._runs.add(())
 
     def render(self) -> bytes:
-        """The page that Prometheus reads."""
+        """Returns all metrics in Prometheus' text format."""
         lines = []
         with self._lock:
             for metric in self._all:

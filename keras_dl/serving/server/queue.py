@@ -1,4 +1,4 @@
-"""The requests that wait for a run, in one queue that is fair to all models."""
+"""A queue of the requests that wait for a run, fair to all models."""
 
 import itertools
 import math
@@ -17,13 +17,13 @@ class Task:
     """One request.
 
     Attributes:
-        model, signature_name, inputs: what is to be run.
+        model, signature_name, inputs: the run.
         sharing: how it may share a run, or None.
-        key: equal for tasks of one model that may share a run; its own for one that runs alone.
-        rows, length: that it adds to a batch, and needs of it along the axes that may be padded.
-        api: under which its runtime is recorded.
-        submitted, deadline: of the monotonic clock.
-        future: of the outputs.
+        key: equal for tasks of one model that may share a run; unique for a task that runs alone.
+        rows, length: number of rows, and length along the axes that may be padded.
+        api: the method under which its runtime is recorded.
+        submitted, deadline: times of the monotonic clock.
+        future: future of the outputs.
     """
 
     model: object
@@ -40,16 +40,18 @@ class Task:
 
 
 class WaitingTasks:
-    """Tasks by model and by key. Models take turns, and the keys of one model too: neither many requests nor many
-    shapes keep another model's requests waiting. Within a key the oldest is always taken. Not thread-safe.
+    """Waiting tasks by model and key.
+
+    Models take turns, and so do the keys of one model: neither many requests nor many shapes delay another model's
+    requests. Within a key the oldest task comes first. Not thread-safe.
 
     Args:
-        max_batch_size: rows that are taken at once.
+        max_batch_size: maximum number of rows in a batch.
         max_padding: as in `Batching`.
-        max_batches: batches of one model that run at once; what comes meanwhile gathers.
-        max_runs: batches and tasks without sharing of one model that run at once: fewer than there are threads, or
-            slow ones would leave none to other models.
-        wait_seconds: how long a task waits for others of its key while they are fewer. Tasks without sharing never do.
+        max_batches: number of batches of one model that run at the same time; later tasks wait.
+        max_runs: number of runs of one model at the same time, with or without sharing: fewer than the number of
+            threads, so that a slow model cannot block the others.
+        wait_seconds: how long a task waits until its batch is full. Tasks without sharing do not wait.
     """
 
     def __init__(self, max_batch_size: int, max_padding: float, max_batches: int, max_runs: int, wait_seconds: float):
@@ -61,18 +63,18 @@ class WaitingTasks:
         self._models: OrderedDict[str, OrderedDict[Hashable, deque[Task]]] = OrderedDict()
 
     def count(self, name: str) -> int:
-        """The tasks of a model that wait."""
+        """Returns the number of waiting tasks of a model."""
         return self._counts[name]
 
     def add(self, task: Task) -> bool:
-        """Whether it may be taken now, as far as its model's runs go."""
+        """Adds a task; returns whether the limits of its model allow it to run now."""
         keys = self._models.setdefault(task.model.name, OrderedDict())
         keys.setdefault(task.key, deque()).append(task)
         self._counts[task.model.name] += 1
         return self._may_run(task)
 
     def remove(self, task: Task) -> None:
-        """Takes out a task that nobody waits for any more; nothing happens if it is not here."""
+        """Removes a task whose answer is no longer needed, if it is still waiting."""
         name, keys = task.model.name, self._models.get(task.model.name, {})
         tasks = keys.get(task.key, ())
         if task in tasks:
@@ -81,21 +83,21 @@ class WaitingTasks:
             self._clear(name, task.key)
 
     def take(self, now: float) -> list[Task]:
-        """The tasks of the next run, taken out; none if there is nothing to run. `ended` gives them back."""
+        """Removes and returns the tasks of the next run, or [] if nothing can run. Call `finished` after the run."""
         for name, keys in self._models.items():
             for key, tasks in keys.items():
-                if self._ripe_at(tasks) <= now:
+                if self._ready_at(tasks) <= now:
                     return self._take(name, key)
         return []
 
-    def ended(self, tasks: Sequence[Task]) -> None:
-        """The run of what was taken is over."""
+    def finished(self, tasks: Sequence[Task]) -> None:
+        """Marks the run of tasks returned by `take` as finished."""
         self._count_run(tasks[0], -1)
 
-    def ripe_at(self) -> float:
-        """When there will be something to take, as far as is known: infinity if nothing is waited for but runs."""
+    def ready_at(self) -> float:
+        """Returns when the next task becomes ready by waiting; infinity if that depends only on running tasks."""
         return min(
-            (self._ripe_at(tasks) for keys in self._models.values() for tasks in keys.values()),
+            (self._ready_at(tasks) for keys in self._models.values() for tasks in keys.values()),
             default=math.inf,
         )
 
@@ -108,7 +110,7 @@ class WaitingTasks:
         for counts in [self._runs] if task.sharing is None else [self._runs, self._batches]:
             counts[task.model.name] += change
 
-    def _ripe_at(self, tasks: deque[Task]) -> float:
+    def _ready_at(self, tasks: deque[Task]) -> float:
         oldest = tasks[0]
         if not self._may_run(oldest):
             return math.inf
@@ -127,15 +129,15 @@ class WaitingTasks:
         return taken
 
     def _clear(self, name: str, key: Hashable) -> None:
-        """Forgets a key without tasks, and a model without keys."""
+        """Removes a key without tasks, and a model without keys."""
         if not self._models[name][key]:
             del self._models[name][key]
         if not self._models[name]:
             del self._models[name]
 
     def _batch(self, tasks: deque[Task]) -> tuple[list[Task], deque[Task]]:
-        """The oldest task with all that fit to it, and those that do not."""
-        taken, left = [tasks[0]], deque()
+        """Returns the oldest task with all that fit into its batch, and the others."""
+        taken, remaining = [tasks[0]], deque()
         rows, longest, data = tasks[0].rows, tasks[0].length, tasks[0].rows * tasks[0].length
         for task in itertools.islice(tasks, 1, None):
             rows_with, longest_with, data_with = (
@@ -147,5 +149,5 @@ class WaitingTasks:
                 taken.append(task)
                 rows, longest, data = rows_with, longest_with, data_with
             else:
-                left.append(task)
-        return taken, left
+                remaining.append(task)
+        return taken, remaining

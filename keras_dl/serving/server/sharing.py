@@ -1,6 +1,6 @@
-"""Which requests may share a run, how their arrays are joined, and how the outputs are taken apart again.
+"""Decides which requests may share a run, joins their arrays, and splits the outputs.
 
-A request shares a run only where that changes none of its answers: the export measured it, and the manifest says so
+Requests share a run only if that does not change their answers. The export measures this and records it in the manifest
 (``rows_independent``, ``padded_axes``, ``cropped_axes``; see `keras_dl.serving.export.manifest`).
 """
 
@@ -14,12 +14,12 @@ Arrays = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Sharing:
-    """How requests to one signature share a run.
+    """Describes how requests to one signature share a run.
 
     Attributes:
-        padded_axes: for an input the axes along which zeros behind the data change no output.
-        cropped_axes: for an output the axis along which such zeros lengthen it by as much.
-        ranks: of the inputs, where the signature says them.
+        padded_axes: `{input: axes}`, the axes along which trailing zeros do not change the outputs.
+        cropped_axes: `{output: axis}`, the axis along which such padding lengthens the output by the same amount.
+        ranks: `{input: rank}`, for inputs of known rank.
     """
 
     padded_axes: Mapping[str, Sequence[int]] = field(default_factory=dict)
@@ -27,10 +27,10 @@ class Sharing:
     ranks: Mapping[str, int] = field(default_factory=dict)
 
     def key(self, inputs: Arrays) -> Hashable | None:
-        """What is equal for requests that may share a run; None for one that must run alone.
+        """Returns a key that is equal for requests that may share a run, or None if the request must run alone.
 
-        Alone are requests of no rows, of different numbers of rows, of another rank than the signature's, or with an
-        empty axis: what the graph says to those must not depend on the company.
+        Requests run alone if they have no rows, inputs with different numbers of rows, a rank other than the
+        signature's, or an empty axis: the graph's answer to those must not depend on other requests.
         """
         for name, array in inputs.items():
             rank, deepest = array.ndim, max(self.padded_axes.get(name, ()), default=-1)
@@ -39,46 +39,46 @@ class Sharing:
         counts = {array.shape[:1] for array in inputs.values()}
         if len(counts) != 1 or () in counts or any(array.size == 0 for array in inputs.values()):
             return None
-        # Were two axes padded by different amounts, nobody could say how much of an output is to be cut off.
+        # If two axes were padded by different amounts, the amount to crop from an output would be unknown.
         pads = len(set(self._lengths(inputs))) == 1
         return tuple((name, inputs[name].dtype.char, self._shape(name, inputs[name], pads)) for name in sorted(inputs))
 
     def length(self, inputs: Arrays) -> int:
-        """What differs between requests of one `key`: the length along the axes that may be padded, 0 without any."""
+        """Returns the length along the padded axes, which may differ between requests of one `key`; 0 without any."""
         return max(self._lengths(inputs), default=0)
 
     def join(self, requests: Sequence[Arrays], size: int) -> dict[str, np.ndarray]:
-        """The inputs of all requests behind each other, padded with zeros to the longest of them.
+        """Concatenates the inputs of all requests, padded with zeros to the longest of them.
 
         Args:
-            requests: of equal `key`.
-            size: rows of the result; what the requests lack of it is filled with copies of the first row.
+            requests: requests with the same `key`.
+            size: number of rows of the result; missing rows are copies of the first one.
         """
         return {name: _join([request[name] for request in requests], size) for name in requests[0]}
 
     def split(self, outputs: Arrays, requests: Sequence[Arrays], size: int) -> list[dict[str, np.ndarray]]:
-        """Each request's own outputs, of its own length.
+        """Splits outputs into those of each request, cropped to its length.
 
         Args:
-            outputs: of a run of `join(requests, size)`.
-            requests: the same.
-            size: the same.
+            outputs: the outputs for `join(requests, size)`.
+            requests: the requests passed to `join`.
+            size: the size passed to `join`.
 
         Raises:
-            ValueError: an output has not as many rows as the inputs had.
+            ValueError: if the number of rows of an output differs from that of the inputs.
         """
         rows = [next(iter(request.values())).shape[0] for request in requests]
         lengths = [self.length(request) for request in requests]
         longest, start, answers = max(lengths), 0, []
         if any(array.shape[:1] != (size,) for array in outputs.values()):
-            raise ValueError("an output has not as many rows as the inputs")
+            raise ValueError("expected as many rows in each output as in the inputs")
         for count, length in zip(rows, lengths, strict=True):
-            own = {name: array[start : start + count] for name, array in outputs.items()}
+            answer = {name: array[start : start + count] for name, array in outputs.items()}
             if padding := longest - length:
                 for name, axis in self.cropped_axes.items():
-                    kept = (slice(None),) * axis + (slice(own[name].shape[axis] - padding),)
-                    own[name] = np.ascontiguousarray(own[name][kept])
-            answers.append(own)
+                    kept = (slice(None),) * axis + (slice(answer[name].shape[axis] - padding),)
+                    answer[name] = np.ascontiguousarray(answer[name][kept])
+            answers.append(answer)
             start += count
         return answers
 
@@ -90,12 +90,12 @@ class Sharing:
         return tuple(0 if axis in axes else size for axis, size in enumerate(array.shape[1:], start=1))
 
 
-def sharing(model, signature_name: str, every_signature: bool) -> Sharing | None:
-    """How requests to a signature share a run, or None where each must run alone.
+def find_sharing(model, signature_name: str, every_signature: bool) -> Sharing | None:
+    """Returns how requests to a signature share a run, or None if each must run alone.
 
     Args:
         model: `LoadedModel`.
-        signature_name: of that model.
+        signature_name: name of a signature of the model.
         every_signature: as in `Batching`.
     """
     signature = model.signatures[signature_name]
@@ -106,7 +106,7 @@ def sharing(model, signature_name: str, every_signature: bool) -> Sharing | None
         dtypes = model.input_dtypes[signature_name]
         axes = recorded.get("padded_axes", {})
         padded = {name: axes[name] for name in dtypes if axes.get(name)}
-        if any(dtypes[name] == "string" for name in padded):  # nothing is zero there
+        if any(dtypes[name] == "string" for name in padded):  # strings have no zero
             return Sharing(ranks=ranks)
         return Sharing(padded, recorded.get("cropped_axes", {}), ranks)
     infos = [*signature.inputs.values(), *signature.outputs.values()]

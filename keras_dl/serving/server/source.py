@@ -1,4 +1,4 @@
-"""Which models are served, from where, with which versions and labels: a folder of exports, or a models.config."""
+"""Sources of the served models, their versions and labels: a folder of exports, or a `models.config` file."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,17 +12,17 @@ LIVE = "models.config"
 
 
 class SavedModels:
-    """The exports in `saved_models/`; versions and labels are those of the live `models.config` in it.
+    """Serves the exports in `saved_models/`, with the versions and labels of the live `models.config` in it.
 
     Args:
-        folder: of all models.
-        names: those to serve. Empty: all that are exported, also those that come later.
+        folder: the folder of all models.
+        names: names of the models to serve. Empty: all exported models, including later ones.
 
     Attributes:
-        root: the folder that a client may reload models from.
+        root: the folder from which clients may load models.
 
     Raises:
-        UserError: by `read`, for a name that has no folder, or if there is nothing to serve.
+        UserError: by `read`, if a model has no folder, or if there is no model to serve.
     """
 
     def __init__(self, folder: Path, names: Sequence[str] = ()):
@@ -31,35 +31,36 @@ class SavedModels:
         self._folder, self._names = folder.absolute(), list(names)
 
     def read(self) -> list[ModelConfig]:
-        """The models as they are configured now."""
+        """Returns the current configuration of the models."""
         names = [path.name for path in self._folder.glob("*") if path.is_dir()]
-        # One that is no UTF-8 fits into no answer.
-        there = sorted(name for name in names if name.encode(errors="ignore").decode() == name)
+        # A name that is not UTF-8 cannot appear in an answer.
+        existing = sorted(name for name in names if name.encode(errors="ignore").decode() == name)
         for name in self._names:
-            if name not in there:
-                raise UserError(f"no model {name!r} in {self._folder}. There is: {', '.join(there) or 'none'}")
-        names = self._names or [name for name in there if exported_versions(self._folder, name)]
+            if name not in existing:
+                available = ", ".join(existing) or "none"
+                raise UserError(f"no model {name!r} in {self._folder}. Available: {available}")
+        names = self._names or [name for name in existing if exported_versions(self._folder, name)]
         if not names:
-            raise UserError("expected a model to serve and found none: make one with keras-dl tune pipelines/NAME.py")
+            raise UserError(f"no model to serve in {self._folder}: create one with keras-dl tune pipelines/NAME.py")
         live = {config.name: config for config in read_model_config(_text(self._file))} if self._file.is_file() else {}
         default = {name: ModelConfig(name, self._folder / name) for name in names}
-        # Its base paths are those of a container.
+        # The base paths in the file are those of a container.
         return [
             dataclasses.replace(live.get(name, config), base_path=config.base_path) for name, config in default.items()
         ]
 
 
 class ConfigFile:
-    """A `models.config` of one's own, read as TensorFlow Serving reads it.
+    """Serves the models of the user's own `models.config`, as TensorFlow Serving does.
 
     Args:
-        file: a ModelServerConfig in protobuf's text form.
+        file: a ModelServerConfig message in text format.
 
     Attributes:
-        root: None: no client may reload models from elsewhere.
+        root: None: clients may not load other models.
 
     Raises:
-        UserError: by `read`, for a file that is not there or cannot be understood, with the line at fault.
+        UserError: by `read`, if the file does not exist or is invalid, with line and column.
     """
 
     def __init__(self, file: Path):
@@ -67,7 +68,7 @@ class ConfigFile:
         self._file = file
 
     def read(self) -> list[ModelConfig]:
-        """The models as they are configured now."""
+        """Returns the current configuration of the models."""
         return read_model_config(_text(self._file))
 
 

@@ -1,9 +1,10 @@
-"""The models in memory, following their folders as TensorFlow Serving does.
+"""Loads and unloads models as their folders change, as TensorFlow Serving does.
 
 Source: ``core/availability_preserving_policy.cc``, ``core/servable_state_monitor.cc`` and
 ``model_servers/server_core.cc`` of https://github.com/tensorflow/serving. Different on purpose: a folder that cannot be
-read holds up its own model only; a version that fails is at once END, and tried again when its files change; a model
-that moves to another base path is loaded from there even if the number stays; links out of the base path are refused.
+read affects only its own model; a version that fails to load is END at once, and is retried when its files change; a
+model whose base path changes is reloaded even if the version number stays the same; links that point outside of the
+base path are rejected.
 """
 
 import logging
@@ -23,18 +24,18 @@ from keras_dl.serving.server.folders import check_links, describe_load_failure, 
 logger = logging.getLogger(__name__)
 
 _LABELLED_SECONDS = 10.0
-_LOADING_SECONDS = 5.0  # that the end waits for what is being loaded
+_LOADING_SECONDS = 5.0  # that the shutdown waits for a running load
 
 
 @dataclass(frozen=True)
 class VersionStatus:
-    """What TensorFlow Serving's model status tells of a version.
+    """The status of a version, as in TensorFlow Serving's model status.
 
     Attributes:
-        version: its number.
+        version: version number.
         state: START, LOADING, AVAILABLE, UNLOADING or END (unloaded, or failed to load).
-        error_code: OK, or the code of the failure to load.
-        error_message: "", or why it did not load, without paths.
+        error_code: OK, or the code of the load error.
+        error_message: "", or the load error without paths.
     """
 
     version: int
@@ -50,26 +51,26 @@ class _Failure:
 
 
 class ModelStore:
-    """Follows the folders of several models and serves the versions that their policies ask for.
+    """Watches the folders of several models and loads the versions that their policies select.
 
-    The new is loaded before the old is let go, so a version that is broken or still being copied changes nothing; it is
-    tried again when its files have changed, and otherwise once in ``retry_seconds``. An emptied folder unloads its
-    model, one that is out of reach does not. A version that is withdrawn while a label names it stays until the label
-    has moved, for ten seconds at most: whoever rolls back does both, one after the other. Requests that still run keep
-    the version they started with alive.
-
-    Args:
-        configs: the models. A name is only ever looked up here, never made into a path. A label waits until its
-            version is available.
-        poll_seconds: time between two looks at the folders.
-        timeout_seconds: the longest one prediction may run.
-        retry_seconds: time after which an unchanged broken version is tried again.
-        allow_unsafe: True loads graphs that read or write files, call Python or speak to other machines, too.
-
-    Raises:
-        tf.errors.InvalidArgumentError: two models have one name.
+    A new version is loaded before the old one is unloaded, so that a version that is broken or still being copied
+    changes nothing. It is retried when its files change, and otherwise once every ``retry_seconds``. An empty folder
+    unloads its model; a folder that cannot be read does not. A version that is withdrawn while a label refers to it
+    stays loaded until the label has moved, for at most ten seconds, because a rollback does both one after the other.
+    Running requests keep the version they started with alive.
 
     Use it as a context manager: a daemon thread polls from entry to exit. ``polled`` is set after the first round.
+
+    Args:
+        configs: the models. Names in requests are only looked up, never used in paths. A label takes effect when its
+            version is available.
+        poll_seconds: time between two polls of the folders.
+        timeout_seconds: maximum duration of a prediction.
+        retry_seconds: time after which a broken version is retried even if its files are unchanged.
+        allow_unsafe: also load graphs that read or write files, call Python or contact other machines.
+
+    Raises:
+        tf.errors.InvalidArgumentError: if two models have the same name.
     """
 
     def __init__(
@@ -87,16 +88,16 @@ class ModelStore:
         self._timeout_seconds = timeout_seconds
         self._retry_seconds = retry_seconds
         self._allow_unsafe = allow_unsafe
-        # Changed under the lock, and each value replaced whole: readers need no lock.
+        # Values are replaced as a whole under the lock, so that readers need no lock.
         self._lock = threading.RLock()
         self._configs = {config.name: config for config in configs}
         self._loaded: dict[str, dict[int, LoadedModel]] = {}
         self._labels: dict[str, dict[str, int]] = {}
         self._statuses: dict[str, dict[int, VersionStatus]] = {}
         self._failures: dict[Path, _Failure] = {}
-        self._withdrawn: dict[Path, float] = {}  # when it was first seen that a labelled version's folder is gone
+        self._withdrawn: dict[Path, float] = {}  # when the missing folder of a labelled version was first noticed
         self._unloading: list[tuple[str, int, weakref.ref]] = []
-        self._told: dict[str, str] = {}
+        self._logged: dict[str, str] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="model-store", daemon=True)
 
@@ -110,23 +111,23 @@ class ModelStore:
         self._loaded = {}
 
     def names(self) -> list[str]:
-        """The configured models."""
+        """Returns the names of the configured models."""
         return list(self._configs)
 
     def labels(self, name: str) -> dict[str, int]:
-        """The labels of a model that are in effect, and their versions."""
+        """Returns the labels of a model that are in effect, and their versions."""
         return dict(self._labels.get(name, {}))
 
     def unavailable(self) -> list[str]:
-        """The configured models of which no version is loaded."""
+        """Returns the names of the configured models without a loaded version."""
         return [name for name in self._configs if not self._loaded.get(name)]
 
     def get(self, name: str, version: int | None = None, label: str | None = None) -> LoadedModel:
-        """A loaded version of a model: the one asked for, the label's, or the highest.
+        """Returns a loaded version of a model: the given version, that of the label, or the highest.
 
         Raises:
-            tf.errors.InvalidArgumentError: the model has no such label.
-            tf.errors.NotFoundError: there is no such model, or the version is not loaded.
+            tf.errors.InvalidArgumentError: if the model has no such label.
+            tf.errors.NotFoundError: if there is no such model, or the version is not loaded.
         """
         if label is not None:
             version = self._labels.get(name, {}).get(label)
@@ -135,17 +136,17 @@ class ModelStore:
         loaded = self._loaded.get(name, {})
         model = loaded.get(max(loaded, default=None) if version is None else version)
         if model is None and label is not None and self._labels.get(name, {}).get(label) != version:
-            return self.get(name, label=label)  # it moved, and its old version went, between the two looks
+            return self.get(name, label=label)  # the label moved and its old version was unloaded in between
         if model is None:
             request = f"Latest({name})" if version is None else f"Specific({name}, {version})"
             raise tf.errors.NotFoundError(None, None, f"Servable not found for request: {request}")
         return model
 
     def status(self, name: str, version: int | None = None) -> list[VersionStatus]:
-        """The versions seen since the start, highest first, or the one asked for.
+        """Returns the status of the given version, or of all versions seen since the start, highest first.
 
         Raises:
-            tf.errors.NotFoundError: there is no such model or version.
+            tf.errors.NotFoundError: if there is no such model or version.
         """
         statuses = self._statuses.get(name, {})
         if version is not None:
@@ -157,31 +158,32 @@ class ModelStore:
         return [statuses[number] for number in sorted(statuses, reverse=True)]
 
     def poll(self) -> None:
-        """One look at all folders: loads and unloads what has changed."""
+        """Checks all folders once, and loads and unloads versions accordingly."""
         with self._lock:
-            self._unloading = [entry for entry in self._unloading if not self._has_ended(*entry)]
+            self._unloading = [entry for entry in self._unloading if not self._is_unloaded(*entry)]
             for config in self._configs.values():
                 try:
-                    self._follow(config)
-                except Exception as error:  # whatever a file system can do to one model must not touch the others
-                    self._tell(config.name, f"the look at it failed ({error!r}); tried again")
+                    self._update(config)
+                except Exception as error:  # an error of one model must not affect the others
+                    self._log_once(config.name, f"polling failed ({error!r}), retrying")
             self.polled.set()
 
     def reload(self, configs: Iterable[ModelConfig], labels_wait: bool = False) -> None:
-        """Replaces all models by others, and returns when that is done.
+        """Applies a new configuration of all models, and returns when that is done.
 
-        What is not among them is unloaded; a model that was there goes on, with its new folder, policy and labels; a
-        new one is loaded. Broken versions are tried again.
+        Models that are not in it are unloaded, existing models get their new folder, policy and labels, and new models
+        are loaded. Broken versions are retried.
 
         Args:
-            configs: all models from now on.
-            labels_wait: True lets a label wait until its version is available; so far it keeps what it stands for.
+            configs: the configuration of all models.
+            labels_wait: if True, a label whose version is not available yet keeps its old version until then.
 
         Raises:
-            tf.errors.InvalidArgumentError: two models have one name. Nothing has changed.
-            tf.errors.FailedPreconditionError: a label's version is not available, unless labels may wait. Nothing has
-                changed.
-            tf.errors.UnknownError: new models could not be loaded, and are tried again; all else is as asked for.
+            tf.errors.InvalidArgumentError: if two models have the same name. Nothing is changed.
+            tf.errors.FailedPreconditionError: if the version of a label is not available and `labels_wait` is False.
+                Nothing is changed.
+            tf.errors.UnknownError: if new models could not be loaded; they are retried, and everything else is
+                applied.
         """
         configs = list(configs)
         check_names(configs)
@@ -197,7 +199,7 @@ class ModelStore:
             self.poll()
             missing = [name for name in self.unavailable() if name not in before]
             if missing:
-                shown = "".join(f"{{{self._why(name)}}}, " for name in missing)
+                shown = "".join(f"{{{self._load_error(name)}}}, " for name in missing)
                 problem = f"{len(missing)} model(s) did not become available: {{{shown}}}"
                 raise tf.errors.UnknownError(None, None, problem)
 
@@ -209,7 +211,7 @@ class ModelStore:
                     problem = f"{request}, which is not currently available for inference"
                     raise tf.errors.FailedPreconditionError(None, None, problem)
 
-    def _why(self, name: str) -> str:
+    def _load_error(self, name: str) -> str:
         statuses = self._statuses.get(name)
         if not statuses:
             return f"{{name: {name}}} due to error: NOT_FOUND: Could not find any versions of model {name}"
@@ -220,20 +222,20 @@ class ModelStore:
         while not self._stop.is_set():
             try:
                 self.poll()
-            except Exception:  # the thread must outlive whatever a file system or a model can do to it
-                logger.exception("a look at the model folders failed")
+            except Exception:  # no error of a file system or model may end the thread
+                logger.exception("polling the model folders failed")
             self._stop.wait(self._poll_seconds)
 
-    def _follow(self, config: ModelConfig) -> None:
-        """TF Serving's availability preserving policy, one action after the other until there is none left."""
+    def _update(self, config: ModelConfig) -> None:
+        """Applies TF Serving's availability preserving policy, one action at a time."""
         self._assign_labels(config)
         try:
             wanted = wanted_versions(config)
-        except (OSError, ValueError) as error:  # out of reach for now, which says nothing about what is in memory
+        except (OSError, ValueError) as error:  # keep what is loaded
             reason = getattr(error, "strerror", None) or error
-            self._tell(config.name, f"its folder {config.base_path} cannot be read ({reason}); tried again")
+            self._log_once(config.name, f"cannot read its folder {config.base_path} ({reason}), retrying")
             return
-        self._tell(config.name, "" if wanted else f"no version that is asked for is in {config.base_path}")
+        self._log_once(config.name, "" if wanted else f"none of the configured versions is in {config.base_path}")
         tried = set()
         while not self._stop.is_set():
             loaded = self._loaded.get(config.name, {})
@@ -248,24 +250,24 @@ class ModelStore:
                 number = max(new)
                 tried.add(number)
                 self._load(config, number, wanted[number])
-                self._assign_labels(config)  # before the version that had them goes
+                self._assign_labels(config)  # before the old version is unloaded
             else:
                 break
 
-    def _tell(self, name: str, problem: str) -> None:
-        """Logs what is wrong with a folder once, and not with every look."""
-        if problem and problem != self._told.get(name):
+    def _log_once(self, name: str, problem: str) -> None:
+        """Logs a problem with a folder when it first occurs, and not in every poll."""
+        if problem and problem != self._logged.get(name):
             logger.warning("model %s: %s", name, problem)
-        self._told[name] = problem
+        self._logged[name] = problem
 
     def _assign_labels(self, config: ModelConfig) -> None:
-        """Puts the labels whose versions are available into effect; others keep what they stand for."""
+        """Moves the labels whose new versions are available; others keep their old versions."""
         loaded, before = self._loaded.get(config.name, {}), self._labels.get(config.name, {})
         labels = {label: number if number in loaded else before.get(label) for label, number in config.labels.items()}
         self._labels[config.name] = {label: number for label, number in labels.items() if number is not None}
 
     def _labelled(self, config: ModelConfig) -> set[int]:
-        """The versions whose folders have just gone, and which labels still name."""
+        """Returns the versions whose folders have just disappeared while labels still refer to them."""
         now, loaded, found = time.monotonic(), self._loaded.get(config.name, {}), set()
         for number in loaded.keys() & self._labels[config.name].values():
             folder = loaded[number].folder
@@ -283,20 +285,20 @@ class ModelStore:
         try:
             check_links(config.base_path, folder)
             model = LoadedModel(name, version, folder, self._timeout_seconds, self._allow_unsafe, self._stop)
-        except Exception as error:  # a broken file can raise anything, and must not end the polling
+        except Exception as error:  # broken files can raise any error
             code, message = describe_load_failure(error, folder, f"{name}/{version}")
             self._failures[folder] = _Failure(files, time.monotonic())
-            still_there = version in self._loaded.get(name, {})  # the one of the base path before
+            still_loaded = version in self._loaded.get(name, {})  # from the previous base path
             status = (
-                VersionStatus(version, "AVAILABLE") if still_there else VersionStatus(version, "END", code, message)
+                VersionStatus(version, "AVAILABLE") if still_loaded else VersionStatus(version, "END", code, message)
             )
             self._set_status(name, status)
-            logger.warning("model %s, version %s did not load: %s", name, version, message)
+            logger.warning("model %s, version %s failed to load: %s", name, version, message)
             return
         self._failures.pop(folder, None)
         self._loaded[name] = {**self._loaded.get(name, {}), version: model}
         self._set_status(name, VersionStatus(version, "AVAILABLE"))
-        logger.info("model %s, version %s is loaded", name, version)
+        logger.info("loaded model %s, version %s", name, version)
 
     def _unload(self, name: str, version: int) -> None:
         loaded = dict(self._loaded[name])
@@ -305,7 +307,7 @@ class ModelStore:
         self._unloading.append((name, version, weakref.ref(loaded.pop(version))))
         self._loaded[name] = loaded
 
-    def _has_ended(self, name: str, version: int, model: weakref.ref) -> bool:
+    def _is_unloaded(self, name: str, version: int, model: weakref.ref) -> bool:
         if model() is not None:
             return False
         if self._statuses[name][version].state == "UNLOADING":

@@ -41,14 +41,17 @@ def test_the_largest_allowed_size_is_the_largest_batch():
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("max_batch_size { value: 0 }", "max_batch_size of at least 1 and received 0"),
-        ("batch_timeout_micros { value: -1 }", "batch_timeout_micros of at least 0 and received -1"),
+        ("max_batch_size { value: 0 }", "max_batch_size of at least 1. Received: 0"),
+        ("batch_timeout_micros { value: -1 }", "batch_timeout_micros of at least 0. Received: -1"),
         ("num_batch_threads { value: 0 }", "num_batch_threads of at least 1"),
         ("max_enqueued_batches { value: -5 }", "max_enqueued_batches of at least 1"),
-        ("max_batch_size { value: 8 } allowed_batch_sizes: [2, 4]", "ascend to max_batch_size 8 and received 2, 4"),
-        ("allowed_batch_sizes: [4, 2]", "ascend to max_batch_size 2 and received 4, 2"),
-        ("allowed_batch_sizes: [2, 2]", "received 2, 2"),
-        ("allowed_batch_sizes: [0, 2]", "received 0, 2"),
+        (
+            "max_batch_size { value: 8 } allowed_batch_sizes: [2, 4]",
+            "allowed_batch_sizes that end with 8. Received: 2, 4",
+        ),
+        ("allowed_batch_sizes: [4, 2]", "allowed_batch_sizes that end with 2. Received: 4, 2"),
+        ("allowed_batch_sizes: [2, 2]", "Received: 2, 2"),
+        ("allowed_batch_sizes: [0, 2]", "Received: 0, 2"),
         ("max_batch_size: 8", "line:column 1:"),
         ("max_batch_size { value: 8 }\nbatch_size { value: 8 }", "line:column 2:1"),
     ],

@@ -67,7 +67,7 @@ def test_a_list_without_models_is_one():
         ),
         (
             'name: "m" base_path: "gs://bucket/m" model_platform: "tensorflow"',
-            "Expected model m to have a folder of this machine; got base_path()=gs://bucket/m",
+            "Expected model m to have a local folder; got base_path()=gs://bucket/m",
         ),
         ('base_path: "/m" model_platform: "tensorflow"', "Expected every model of the config list to have a name"),
         (
@@ -108,7 +108,7 @@ def test_what_is_refused_in_a_file_and_in_a_message(content, told):
     ],
 )
 def test_what_is_no_configuration_is_told_with_its_line(text, told):
-    with pytest.raises(UserError, match="^expected TensorFlow Serving's model_config_list and received") as caught:
+    with pytest.raises(UserError, match="^invalid model_config_list of TensorFlow Serving at ") as caught:
         read_model_config(text)
     assert told in str(caught.value)
 

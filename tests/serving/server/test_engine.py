@@ -14,7 +14,7 @@ from keras_dl.serving.export.manifest import MANIFEST
 from keras_dl.serving.export.warmup import WARMUP, prediction_log
 from keras_dl.serving.messages import PredictionLog
 from keras_dl.serving.server.engine import LoadedModel
-from keras_dl.serving.server.sharing import sharing
+from keras_dl.serving.server.sharing import find_sharing
 
 X = {"x": np.array([1.0, 2.0], np.float32)}
 
@@ -69,7 +69,7 @@ def test_what_fails_inside_names_no_file(model_folders, tmp_path):
     reader = LoadedModel("reader", 1, model_folders["reader"] / "1", allow_unsafe=True)
     with pytest.raises(tf.errors.NotFoundError) as caught:
         reader.predict("serving_default", {"path": np.array(str(tmp_path / "nothing").encode(), object)})
-    assert caught.value.message == "the model failed to run; the server's log says why"
+    assert caught.value.message == "the model failed to run; see the server's log"
 
 
 def test_a_call_past_its_time_ends_and_the_model_stays_usable(half_plus):
@@ -146,7 +146,7 @@ def test_a_warm_up_is_given_up_when_the_server_ends(version):
     stop = threading.Event()
     assert LoadedModel("m", 1, version, stop=stop)
     stop.set()
-    with pytest.raises(tf.errors.CancelledError, match="the server ends"):
+    with pytest.raises(tf.errors.CancelledError, match="the server is shutting down"):
         LoadedModel("m", 1, version, stop=stop)
 
 
@@ -162,7 +162,7 @@ def test_a_warm_up_is_given_up_when_the_server_ends(version):
         (
             prediction_log("m", "", {"y": X["x"]}),
             tf.errors.InvalidArgumentError,
-            "warmup request of signature serving_default: expected the inputs x and received y",
+            "warmup request of signature serving_default: expected the inputs x. Received: y",
         ),
         (
             prediction_log("m", "", {"x": np.array([1.0])}),
@@ -201,7 +201,7 @@ def test_other_requests_than_predict_are_passed_over_with_a_word(version, caplog
     assert not PredictionLog.FromString(classify_log).HasField("predict_log")
     write(version, classify_log, prediction_log("m", "", X))
     LoadedModel("m", 1, version)
-    assert "1 of the warm-up requests of model m, version 1 are no predict requests" in caplog.text
+    assert "skipped 1 warm-up requests of model m, version 1" in caplog.text
 
 
 def test_an_invalid_manifest_is_ignored_with_one_warning(version, caplog):
@@ -222,7 +222,7 @@ def test_an_invalid_manifest_is_ignored_with_one_warning(version, caplog):
         assert model.manifest == kept
         assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "is ignored in part" in caplog.text
-    assert sharing(model, "serving_default", False) is None
+    assert find_sharing(model, "serving_default", False) is None
     assert model.predict("serving_default", X)["y"].tolist() == [2, 3]
 
 
@@ -234,7 +234,7 @@ def test_a_link_that_is_turned_while_it_loads_changes_nothing(version, tiny_mode
         link.unlink()
         link.symlink_to(tiny_model(2))
 
-    monkeypatch.setattr("keras_dl.serving.server.engine._refuse_unsafe", turn)
+    monkeypatch.setattr("keras_dl.serving.server.engine._check_safe", turn)
     assert LoadedModel("m", 1, link).predict("serving_default", X)["y"].tolist() == [2, 3]
 
 

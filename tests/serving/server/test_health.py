@@ -40,7 +40,7 @@ def test_health_and_readiness(running, server, model_folders):
         assert get(url, "/readyz") == (200, {"status": "ready"})
         app.state.draining.set()
         response = requests.get(f"{url}/readyz", timeout=30)
-        assert (response.status_code, response.json()) == (503, {"error": "the server is about to end"})
+        assert (response.status_code, response.json()) == (503, {"error": "the server is shutting down"})
         assert response.headers["Retry-After"] == "1"
         assert get(url, "/healthz") == (200, {"status": "ok"})
 

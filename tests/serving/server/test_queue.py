@@ -36,7 +36,7 @@ def test_models_take_turns_and_so_do_their_keys(tasks):
         waiting.add(task(name, key))
     taken = [names(waiting.take(0.0)) for _ in range(5)]
     assert taken == [["a1", "a1"], ["b3", "b3"], ["a2", "a2"], ["b3"], ["a1", "a1"]]
-    assert waiting.take(0.0) == [] and waiting.count("a") == waiting.count("b") == 0 and waiting.ripe_at() == math.inf
+    assert waiting.take(0.0) == [] and waiting.count("a") == waiting.count("b") == 0 and waiting.ready_at() == math.inf
 
 
 def test_a_model_runs_so_many_batches_and_single_ones_beside_them(tasks):
@@ -44,13 +44,13 @@ def test_a_model_runs_so_many_batches_and_single_ones_beside_them(tasks):
     may_start = [waiting.add(task("a")) for _ in range(4)]
     first = waiting.take(0.0)
     assert may_start == [True] * 4 and len(first) == 2
-    assert waiting.take(0.0) == [] and waiting.ripe_at() == math.inf
+    assert waiting.take(0.0) == [] and waiting.ready_at() == math.inf
     assert not waiting.add(task("a"))
     assert waiting.add(task("b")) and names(waiting.take(0.0)) == ["bkey"]
     for number in range(3):
         assert waiting.add(task("a", number, shares=False))
         assert len(waiting.take(0.0)) == 1
-    waiting.ended(first)
+    waiting.finished(first)
     assert len(waiting.take(0.0)) == 2
 
 
@@ -61,9 +61,9 @@ def test_a_model_never_has_more_runs_than_it_may_and_leaves_the_rest_to_others(t
         assert waiting.add(task("a", number, shares=False))
     running = [waiting.take(0.0) for _ in range(2)]
     assert not waiting.add(task("a", "next", shares=shares))
-    assert waiting.take(0.0) == [] and waiting.ripe_at() == math.inf
+    assert waiting.take(0.0) == [] and waiting.ready_at() == math.inf
     assert waiting.add(task("b", shares=False)) and names(waiting.take(0.0)) == ["bkey"]
-    waiting.ended(running[0])
+    waiting.finished(running[0])
     assert names(waiting.take(0.0)) == ["anext"]
 
 
@@ -79,14 +79,14 @@ def test_what_nobody_waits_for_does_not_count_and_is_not_taken(tasks):
     assert waiting.count("a") == 1
     assert waiting.take(0.0) == [second] and waiting.take(0.0) == []
     waiting.remove(second)
-    assert waiting.count("a") == 0 and waiting.ripe_at() == math.inf
+    assert waiting.count("a") == 0 and waiting.ready_at() == math.inf
 
 
 def test_what_is_not_full_is_ripe_when_its_oldest_has_waited(tasks):
     waiting = tasks(max_batch_size=3, wait_seconds=10.0)
     for submitted in (1.0, 5.0):
         waiting.add(task("a", submitted=submitted))
-    assert waiting.take(10.9) == [] and waiting.ripe_at() == 11.0
+    assert waiting.take(10.9) == [] and waiting.ready_at() == 11.0
     waiting.add(task("a", submitted=6.0))
     assert len(waiting.take(6.0)) == 3
     waiting.add(task("a", submitted=7.0, shares=False))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from keras_dl.serving.server.engine import LoadedModel
-from keras_dl.serving.server.sharing import Sharing, sharing
+from keras_dl.serving.server.sharing import Sharing, find_sharing
 
 EQUAL_SHAPES = Sharing()
 BY_LENGTH = Sharing({"features": [1]}, {"logits": 1})
@@ -135,21 +135,21 @@ def with_manifest(model, **batching):
 def test_only_what_the_manifest_says_is_shared(models):
     model, ranks = models["sequences"], {"features": 3, "length": 1}
     model.manifest = {}
-    assert sharing(model, "serving_default", every_signature=False) is None
-    assert sharing(with_manifest(model, rows_independent=False), "serving_default", False) is None
-    assert sharing(with_manifest(model, rows_independent=True), "serving_default", False) == Sharing(ranks=ranks)
+    assert find_sharing(model, "serving_default", every_signature=False) is None
+    assert find_sharing(with_manifest(model, rows_independent=False), "serving_default", False) is None
+    assert find_sharing(with_manifest(model, rows_independent=True), "serving_default", False) == Sharing(ranks=ranks)
     recorded = {
         "rows_independent": True,
         "padded_axes": {"features": [1], "length": [], "none": [1]},
         "cropped_axes": {"total": 1},
     }
-    found = sharing(with_manifest(model, **recorded), "serving_default", False)
+    found = find_sharing(with_manifest(model, **recorded), "serving_default", False)
     assert found == Sharing({"features": [1]}, {"total": 1}, ranks)
 
 
 def test_strings_are_never_padded(models):
     model = with_manifest(models["text"], rows_independent=True, padded_axes={"text": [1]}, cropped_axes={"length": 1})
-    assert sharing(model, "serving_default", False) == Sharing(ranks={"text": 1})
+    assert find_sharing(model, "serving_default", False) == Sharing(ranks={"text": 1})
 
 
 @pytest.mark.parametrize(
@@ -165,5 +165,5 @@ def test_strings_are_never_padded(models):
 )
 def test_tensorflow_servings_rule(models, name, signature_name, ranks):
     models[name].manifest = {}
-    found = sharing(models[name], signature_name, every_signature=True)
+    found = find_sharing(models[name], signature_name, every_signature=True)
     assert found == (ranks and Sharing(ranks=ranks))

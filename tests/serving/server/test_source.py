@@ -47,7 +47,7 @@ def test_versions_and_labels_are_those_of_the_live_file(folder):
 
 def test_a_name_is_looked_up_and_never_a_path(folder):
     for name in ("other", "../digits", "digits/1", "README.md", ""):
-        with pytest.raises(UserError, match=f"no model '{name}' in .*. There is: digits, empty, speech"):
+        with pytest.raises(UserError, match=f"no model '{name}' in .*. Available: digits, empty, speech"):
             SavedModels(folder, [name]).read()
 
 

@@ -135,13 +135,13 @@ def test_an_unreachable_folder_unloads_nothing_and_an_empty_one_does(base, put, 
         store.poll()
     assert answer(store) == (1, 1.0)
     assert [record.getMessage() for record in caplog.records] == [
-        f"model hp: its folder {base} cannot be read (No such file or directory); tried again"
+        f"model hp: cannot read its folder {base} (No such file or directory), retrying"
     ]
     base.mkdir()
     for _ in range(3):
         store.poll()
     assert [record.getMessage() for record in caplog.records[1:]] == [
-        f"model hp: no version that is asked for is in {base}"
+        f"model hp: none of the configured versions is in {base}"
     ]
     with pytest.raises(tf.errors.NotFoundError, match=r"Servable not found for request: Latest\(hp\)"):
         store.get("hp")
@@ -166,7 +166,7 @@ def test_what_no_folder_can_be_called_holds_up_no_other_model(base, put, caplog)
     for _ in range(2):
         store.poll()
     assert answer(store) == (1, 1.0)
-    assert len(caplog.records) == 1 and "cannot be read (embedded null byte)" in caplog.text
+    assert len(caplog.records) == 1 and "(embedded null byte), retrying" in caplog.text
 
 
 def test_what_nobody_foresaw_holds_up_no_other_model(base, put, caplog, monkeypatch):
@@ -177,9 +177,7 @@ def test_what_nobody_foresaw_holds_up_no_other_model(base, put, caplog, monkeypa
     for _ in range(2):
         store.poll()
     assert answer(store) == (1, 1.0)
-    assert [record.getMessage() for record in caplog.records] == [
-        "model odd: the look at it failed (KeyError(0)); tried again"
-    ]
+    assert [record.getMessage() for record in caplog.records] == ["model odd: polling failed (KeyError(0)), retrying"]
 
 
 def test_the_end_does_not_wait_for_a_load(base, put, monkeypatch):
@@ -189,7 +187,7 @@ def test_the_end_does_not_wait_for_a_load(base, put, monkeypatch):
     def load(*arguments):
         loading.set()
         told.append(arguments[-1].wait(20))
-        raise tf.errors.CancelledError(None, None, "the server ends")
+        raise tf.errors.CancelledError(None, None, "the server is shutting down")
 
     monkeypatch.setattr(store_module, "LoadedModel", load)
     with ModelStore([ModelConfig("hp", base)]) as store:

@@ -120,7 +120,7 @@ def test_a_link_out_of_the_folder_is_refused_and_says_no_target(base, put, open_
     else:
         (base / "2").symlink_to(outside)
     store.poll()
-    told = "a link in it, or to it, leads out of its base path"
+    told = "a link points outside of the base path"
     assert store.status("hp", 2) == [VersionStatus(2, "END", "PERMISSION_DENIED", told)]
     assert answer(store) == (1, 1.0)
     if inside:

@@ -1,1 +1,1 @@
-"""The server's gRPC API as TensorFlow Serving defines it, and gRPC's health service."""
+"""TensorFlow Serving's gRPC API, and gRPC's health service."""

@@ -1,4 +1,4 @@
-"""How a gRPC call ends: TensorFlow Serving's codes and texts, metrics, and nothing of our insides in an answer.
+"""Status codes, messages and metrics of gRPC calls, as in TensorFlow Serving, without internal details.
 
 Source: ``model_servers/grpc_status_util.cc`` and ``model_servers/server_core.cc`` (ServableRequestFromModelSpec) of
 https://github.com/tensorflow/serving.
@@ -19,13 +19,13 @@ from keras_dl.serving.server.errors import invalid
 logger = logging.getLogger(__name__)
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}  # the numbers are those of tf.errors
-_LONGEST_TEXT = 1024  # bytes
+_LONGEST_MESSAGE = 1024  # bytes
 
 
 def answered(call: Callable) -> Callable:
-    """Makes a servicer's method of `call(self, request, context)` that raises `tf.errors`.
+    """Decorates a servicer's `call(self, request, context)`, which may raise `tf.errors`.
 
-    The servicer's `record(request, api, code, seconds)` is told how each call ended; `api` is the method's name.
+    The servicer's `record(request, api, code, seconds)` is called after each call; `api` is the method's name.
     """
 
     @functools.wraps(call)
@@ -36,15 +36,13 @@ def answered(call: Callable) -> Callable:
             answer = call(self, request, context)
         except tf.errors.OpError as error:
             code, text = _CODES.get(error.error_code, grpc.StatusCode.UNKNOWN), error.message
-        except CancelledError:  # gRPC ended the call: the client's time was up, or the client is gone
+        except CancelledError:  # the deadline of the client has passed, or the client has disconnected
             late = context.time_remaining() == 0
-            code, text = (
-                (grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED),
-                "nobody waits for it",
-            )
+            code = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
+            text = "the call was cancelled"
         except Exception:
             logger.exception("%s failed", call.__name__)
-            code, text = grpc.StatusCode.INTERNAL, "internal error; the server's log has the details"
+            code, text = grpc.StatusCode.INTERNAL, "internal error; see the server's log for details"
         self.record(request, call.__name__, code.name, time.monotonic() - started)
         if code is not grpc.StatusCode.OK:
             context.abort(code, _cut(text))
@@ -54,11 +52,11 @@ def answered(call: Callable) -> Callable:
 
 
 def find_model(store, spec) -> LoadedModel:
-    """The loaded model that a ModelSpec names, by version, by label, or the latest.
+    """Returns the loaded model of a ModelSpec, by version, by label, or the latest one.
 
     Raises:
-        tf.errors.InvalidArgumentError: it has no name, or an unknown label.
-        tf.errors.NotFoundError: there is no such model or version.
+        tf.errors.InvalidArgumentError: if the name is missing or the label is unknown.
+        tf.errors.NotFoundError: if there is no such model or version.
     """
     if not spec.name:
         raise invalid("ModelSpec has no name specified.")
@@ -68,11 +66,13 @@ def find_model(store, spec) -> LoadedModel:
 
 
 def check_model_spec(request) -> None:
-    """Raises tf.errors.InvalidArgumentError if a request says nothing about its model."""
+    """Raises tf.errors.InvalidArgumentError if a request has no ModelSpec."""
     if not request.HasField("model_spec"):
         raise invalid("Missing ModelSpec")
 
 
 def _cut(text: str) -> str:
     content = text.encode(errors="replace")
-    return text if len(content) <= _LONGEST_TEXT else content[:_LONGEST_TEXT].decode(errors="ignore") + "...TRUNCATED"
+    if len(content) <= _LONGEST_MESSAGE:
+        return text
+    return content[:_LONGEST_MESSAGE].decode(errors="ignore") + "...TRUNCATED"

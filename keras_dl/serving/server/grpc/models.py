@@ -1,7 +1,7 @@
-"""TensorFlow Serving's ModelService over gRPC: the status of models, and another configuration while it runs.
+"""TensorFlow Serving's ModelService over gRPC: model status and configuration updates.
 
 Source: ``model_servers/{model_service_impl,get_model_status_impl}.cc`` of https://github.com/tensorflow/serving.
-Stricter on purpose: a configuration is taken from this machine only, and only with models under one folder.
+Stricter on purpose: a configuration is accepted only from this machine, and only with models under one folder.
 """
 
 import dataclasses
@@ -19,22 +19,22 @@ from keras_dl.serving.server.grpc.health import THREADS
 
 
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):
-    """The service over a store.
+    """The ModelService of a store.
 
     Args:
         store: `ModelStore`.
-        reload_root: the folder that models may be taken from. None: no other configuration is taken.
+        reload_root: the folder that models may be loaded from. None: configuration updates are rejected.
     """
 
     def __init__(self, store, reload_root: Path | None):
         self._store, self._reload_root = store, reload_root
 
     def record(self, request, api: str, code: str, seconds: float) -> None:
-        """These calls are not counted."""
+        """Does nothing: these calls are not counted."""
 
     @answered
     def GetModelStatus(self, request, context):  # noqa: N802, the service's own name
-        """The versions of a model and their states; a label is ignored."""
+        """Returns the versions of a model and their states; a label is ignored."""
         check_model_spec(request)
         spec = request.model_spec
         response = get_model_status_pb2.GetModelStatusResponse()
@@ -49,30 +49,30 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
 
     @answered
     def HandleReloadConfigRequest(self, request, context):  # noqa: N802
-        """Follows other models from now on; answers when they are available."""
+        """Applies a new configuration; answers when its models are available."""
         if not is_local(context.peer()):
-            raise _denied("a configuration is taken from this machine only")
+            raise _denied("a configuration is accepted only from this machine")
         if self._reload_root is None:
-            raise _denied("this server takes no other configuration")
+            raise _denied("this server accepts no other configuration")
         self._store.reload([self._inside(config) for config in model_configs(request.config)])
         response = model_management_pb2.ReloadConfigResponse()
         response.status.error_code = error_codes_pb2.OK
-        for name in request.metric_names:  # a metric that TF Serving has not has not increased either
+        for name in request.metric_names:  # unknown metrics have not increased
             response.metric.add(name=name, int64_value_increase=0)
         return response
 
     def _inside(self, config: ModelConfig) -> ModelConfig:
         try:
             folder = config.base_path.resolve()
-        except (OSError, RuntimeError, ValueError):  # links in a circle, a zero byte
+        except (OSError, RuntimeError, ValueError):  # cyclic links, a zero byte
             folder = None
         if folder is None or not folder.is_relative_to(self._reload_root.resolve()):
-            raise _denied(f"the base_path of model {config.name} is outside of the folder of this server's models")
+            raise _denied(f"the base_path of model {config.name} is outside of the model folder of this server")
         return dataclasses.replace(config, base_path=folder)
 
 
 def is_local(peer: str) -> bool:
-    """Whether a peer, as gRPC writes it, is on this machine.
+    """Returns whether a peer, in gRPC's notation, is on this machine.
 
     Example:
 

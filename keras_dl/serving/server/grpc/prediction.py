@@ -2,7 +2,7 @@
 
 Source: ``model_servers/prediction_service_impl.cc``, ``servables/tensorflow/{predict_util,multi_inference,
 get_model_metadata_impl}.cc`` of https://github.com/tensorflow/serving and ``cc/saved_model/util.cc`` of
-https://github.com/tensorflow/tensorflow, with their texts and order of checks. Stricter on purpose: see
+https://github.com/tensorflow/tensorflow, with the same messages and order of checks. Stricter on purpose: see
 `keras_dl.serving.tensors.to_array`.
 """
 
@@ -28,23 +28,23 @@ from keras_dl.serving.tensors import to_array, to_proto
 
 _SIGNATURE_DEF = "signature_def"
 _DEFAULT = "serving_default"
-_LONGEST_SECONDS = 24 * 3600  # gRPC tells of a call without a deadline that it has centuries
+_LONGEST_SECONDS = 24 * 3600  # gRPC reports centuries for a call without a deadline
 _METHODS = {"tensorflow/serving/classify": "classify", "tensorflow/serving/regress": "regress"}
 
 
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """The service over the models of an `Inference`.
+    """The PredictionService of an `Inference`.
 
     Args:
-        inference: what runs them.
-        largest_tensor: bytes that an input may take beyond those of its message.
+        inference: runs the models.
+        largest_tensor: maximum number of bytes that an input may need beyond the size of its message.
     """
 
     def __init__(self, inference: Inference, largest_tensor: int):
         self._inference, self._largest_tensor = inference, largest_tensor
 
     def record(self, request, api: str, code: str, seconds: float) -> None:
-        """Counts a call."""
+        """Records a call in the metrics."""
         specs = [task.model_spec for task in request.tasks[:1]] if api == "MultiInference" else [request.model_spec]
         name = specs[0].name if specs else ""
         self._inference.metrics.request(name, api, "GRPC", code, seconds)
@@ -71,21 +71,21 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
 
     @answered
     def Classify(self, request, context):  # noqa: N802
-        """Labels and scores of examples."""
+        """Returns labels and scores of examples."""
         response = classification_pb2.ClassificationResponse()
         self._run_examples(request, context, "classify", response)
         return response
 
     @answered
     def Regress(self, request, context):  # noqa: N802
-        """Values of examples."""
+        """Returns values of examples."""
         response = regression_pb2.RegressionResponse()
         self._run_examples(request, context, "regress", response)
         return response
 
     @answered
     def MultiInference(self, request, context):  # noqa: N802
-        """Classify and regress signatures of one model over the same examples."""
+        """Runs classify and regress signatures of one model on the same examples."""
         tasks = list(request.tasks)
         model = find_model(self._inference.store, (tasks or [inference_pb2.InferenceTask()])[0].model_spec)
         examples = _examples(request.input)
@@ -103,7 +103,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
 
     @answered
     def GetModelMetadata(self, request, context):  # noqa: N802
-        """The signatures of a model."""
+        """Returns the signatures of a model."""
         check_model_spec(request)
         if not request.metadata_field:
             raise invalid("GetModelMetadataRequest must specify at least one metadata_field")
@@ -129,7 +129,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         _fill_model_spec(response.model_spec, model, run[0])
 
     def _start(self, context, model: LoadedModel, signature_name: str, inputs: Mapping[str, np.ndarray], api: str):
-        """The future of a run that ends when the client's time is up, or the client is gone."""
+        """Starts a run that is cancelled after the client's deadline, or when the client disconnects."""
         remaining = context.time_remaining()
         remaining = remaining if remaining is not None and remaining < _LONGEST_SECONDS else None
         future = self._inference.submit(model, signature_name, inputs, remaining, api)
@@ -164,7 +164,7 @@ def _read_inputs(signature, sent: Mapping, largest: int) -> dict[str, np.ndarray
 
 
 def _check_dtypes(signature, inputs: Mapping[str, np.ndarray]) -> None:
-    """As the session does that TensorFlow Serving runs, with its numbers: those of the sorted tensors."""
+    """Checks dtypes like the session of TensorFlow Serving, which numbers the inputs by their sorted tensor names."""
     for position, name in enumerate(sorted(inputs, key=lambda name: signature.inputs[name].name)):
         expected, sent = tf.as_dtype(signature.inputs[name].dtype), tf.as_dtype(inputs[name].dtype)
         if expected != sent:
@@ -184,27 +184,27 @@ def _wanted_outputs(signature, output_filter: Sequence[str]) -> list[str]:
 
 
 def _checked_tasks(model: LoadedModel, tasks: Sequence, examples: list[bytes]):
-    """What `example_inputs` is asked for each task."""
-    asked = []
+    """Returns the arguments of `example_inputs` for each task."""
+    checked = []
     for task in tasks:
         signature_name = task.model_spec.signature_name or _DEFAULT
         if not task.model_spec.name:
             raise invalid("Found ModelSpec with an empty model name.")
         if task.model_spec.name != model.name:
             raise invalid("All ModelSpecs in a MultiInferenceRequest must access the same model name.")
-        if signature_name in [name for name, *_ in asked]:
+        if signature_name in [name for name, *_ in checked]:
             raise invalid(f"Duplicate evaluation of signature: {signature_name}")
         if signature_name not in model.signatures:
             raise invalid(f"Requested signature not found in model graph: {signature_name}")
         if task.method_name not in _METHODS:
             problem = f"Unsupported signature method_name: {task.method_name}"
             raise tf.errors.UnimplementedError(None, None, problem)
-        asked.append((signature_name, examples, _METHODS[task.method_name]))
-    return asked
+        checked.append((signature_name, examples, _METHODS[task.method_name]))
+    return checked
 
 
 def _examples(sent) -> list[bytes]:
-    """The serialized examples of an Input, each with the common context in front; [] if there are none."""
+    """Returns the serialized examples of an Input, each preceded by the common context; [] if there are none."""
     if sent.WhichOneof("kind") == "example_list_with_context":
         context = sent.example_list_with_context.context.SerializeToString()
         return [context + example.SerializeToString() for example in sent.example_list_with_context.examples]

@@ -1,7 +1,7 @@
-"""The gRPC side of the embedded server: PredictionService, ModelService and health, as TensorFlow Serving has them.
+"""The gRPC API of the embedded server: TensorFlow Serving's PredictionService and ModelService, and health.
 
-A pool of threads waits for runs that `Inference` puts together. Measured with a small model on 2 cores: 0.52 to 0.56 ms
-a call and 1800 to 2100 calls a second of 32 clients, against 0.61 to 0.62 ms and 1900 to 2300 with `grpc.aio`.
+A pool of threads waits for runs that `Inference` batches. Measured with a small model on 2 cores: 0.52 to 0.56 ms per
+call and 1800 to 2100 calls per second from 32 clients, against 0.61 to 0.62 ms and 1900 to 2300 with `grpc.aio`.
 """
 
 import threading
@@ -13,7 +13,7 @@ import grpc
 from keras_dl.errors import UserError
 from keras_dl.serving.server.inference import Inference
 
-_THREADS = 128  # each waits for one run: more than the rows of a batch, or batches would stay small
+_THREADS = 128  # each waits for one run: with fewer threads than rows in a batch, batches would stay small
 _MOST_CALLS = 1024  # above, gRPC answers RESOURCE_EXHAUSTED
 _HEALTH_SECONDS = 0.5
 
@@ -25,29 +25,29 @@ def create_grpc_server(
     reload_root: Path | None = None,
     draining: threading.Event | None = None,
 ) -> tuple[grpc.Server, int]:
-    """A server that listens; starting and stopping it is the caller's.
+    """Creates a server that listens; the caller starts and stops it.
 
     Args:
-        inference: what runs the models.
-        address: such as "127.0.0.1:8500", "[::1]:0" (a free port) or "unix:/run/models".
-        largest_message: bytes of a request, and of an answer; above, gRPC answers RESOURCE_EXHAUSTED. An input that is
-            one value for a whole shape may take as many.
-        reload_root: the folder that HandleReloadConfigRequest may take models from, asked from this machine. None
-            (default): it is refused.
-        draining: from when it is set, nothing is healthy, and those who watch the health are sent away: the server is
-            about to be stopped. None (default): that is not told.
+        inference: runs the models.
+        address: address such as "127.0.0.1:8500", "[::1]:0" (a free port) or "unix:/run/models".
+        largest_message: maximum size of a request and of an answer in bytes; above it, gRPC answers
+            RESOURCE_EXHAUSTED. Also the maximum size of an input that is given as one value and a shape.
+        reload_root: the folder from which HandleReloadConfigRequest may load models, for clients on this machine.
+            Defaults to None: such requests are rejected.
+        draining: an event that is set before the server is stopped: health checks then report NOT_SERVING, and watch
+            calls are cancelled. Defaults to None: a new event, which is never set.
 
     Returns:
         The server and its port.
 
     Raises:
-        UserError: the packages of the extra `grpc` are missing, or nobody can listen at the address.
+        UserError: if the packages of the extra `grpc` are missing, or the address is not available.
     """
     try:
         from grpc_health.v1 import health_pb2_grpc
         from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
     except ModuleNotFoundError as error:
-        raise UserError(f"expected the packages of gRPC ({error}): pip install 'keras-dl[grpc]'") from None
+        raise UserError(f"gRPC needs more packages ({error}): pip install 'keras-dl[grpc]'") from None
     from keras_dl.serving.server.grpc.health import Health
     from keras_dl.serving.server.grpc.models import ModelService
     from keras_dl.serving.server.grpc.prediction import PredictionService
@@ -58,7 +58,7 @@ def create_grpc_server(
         options=[
             ("grpc.max_receive_message_length", largest_message),
             ("grpc.max_send_message_length", largest_message),
-            ("grpc.so_reuseport", 0),  # else two servers could share a port, each with half of the calls
+            ("grpc.so_reuseport", 0),  # otherwise two servers could share a port, each with half of the calls
         ],
     )
     health = Health(inference.store, draining or threading.Event())
@@ -73,7 +73,7 @@ def create_grpc_server(
         raise UserError(f"cannot listen on {address}: give a free port with --grpc-port") from None
 
     def refresh() -> None:
-        while server.wait_for_termination(_HEALTH_SECONDS):  # True: it still runs
+        while server.wait_for_termination(_HEALTH_SECONDS):  # True: still running
             health.refresh()
 
     threading.Thread(target=refresh, name="grpc-health", daemon=True).start()

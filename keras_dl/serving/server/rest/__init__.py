@@ -1,1 +1,1 @@
-"""The server's REST API as TensorFlow Serving defines it, its OpenAPI description and its web page."""
+"""TensorFlow Serving's REST API, its OpenAPI description, and the web page."""

@@ -1,11 +1,12 @@
 """TensorFlow Serving's REST API (https://www.tensorflow.org/tfx/serving/api_rest) as an ASGI application.
 
 Routes: ``POST /v1/models/<name>[/versions/<v>|/labels/<l>]:predict`` (``:classify``, ``:regress``), ``GET
-/v1/models/<name>[/versions/<v>][/metadata]``; Prometheus' page; for supervisors ``/healthz`` (the process answers) and
-``/readyz`` (every model is available, and the server is not about to end); ``/openapi.json``; ``/`` for people. Every
-error is ``{"error": "..."}``, under ``/v1/`` with TF Serving's text and status; none holds a traceback or a path.
+/v1/models/<name>[/versions/<v>][/metadata]``; the metrics for Prometheus; for supervisors ``/healthz`` (the process
+responds) and ``/readyz`` (every model is available, and the server is not shutting down); ``/openapi.json``; ``/``, a
+web page. Every error is ``{"error": "..."}``, under ``/v1/`` with TF Serving's message and status, without tracebacks
+and paths.
 
-Source of statuses, texts and the order of checks: ``model_servers/http_rest_api_handler.cc`` and ``http_server.cc`` of
+Statuses, messages and the order of checks follow ``model_servers/http_rest_api_handler.cc`` and ``http_server.cc`` of
 https://github.com/tensorflow/serving.
 """
 
@@ -33,8 +34,8 @@ from keras_dl.serving.server.metrics import METRICS_PATH
 from keras_dl.serving.server.rest.codec import Document, decode_predict, encode_predict, read_document
 from keras_dl.serving.server.rest.connections import WAITING
 from keras_dl.serving.server.rest.example_codec import decode_examples, encode_classifications, encode_regressions
-from keras_dl.serving.server.rest.limits import HeldBytes, Limits, read_body
-from keras_dl.serving.server.rest.mailbox import awaited
+from keras_dl.serving.server.rest.limits import ByteBudget, Limits, read_body
+from keras_dl.serving.server.rest.mailbox import wrap_future
 from keras_dl.serving.server.rest.openapi import describe_api
 from keras_dl.serving.server.rest.page import page_routes
 from keras_dl.serving.server.rest.targets import Target, read_target
@@ -42,11 +43,11 @@ from keras_dl.serving.server.rest.targets import Target, read_target
 logger = logging.getLogger(__name__)
 
 _API = {"predict": "Predict", "classify": "Classify", "regress": "Regress", "metadata": "GetModelMetadata"}
-_LARGE_THREADS = 2  # that read large bodies: each has much memory, and the lock of Python most of the time
-_LARGE = 2**18  # bytes; to read or write more would keep other requests waiting
+_LARGE_THREADS = 2  # for large bodies: each needs much memory and holds the GIL most of the time
+_LARGE = 2**18  # bytes; reading or writing more on the event loop would delay other requests
 _CODES = {408: "DEADLINE_EXCEEDED", 413: "RESOURCE_EXHAUSTED"}
 _DEFAULT_LIMITS = Limits()
-_INTERNAL = "internal error; the server's log has the details"
+_INTERNAL = "internal error; see the server's log for details"
 
 
 def create_app(
@@ -58,8 +59,8 @@ def create_app(
     """Builds the application for the models of an `Inference`, which the caller starts and stops.
 
     Args:
-        inference: what runs the models, with its store and its metrics.
-        limits: what a request may cost.
+        inference: runs the models; has the store and the metrics.
+        limits: limits of requests.
         monitoring_path: the path of the metrics for Prometheus.
         draining: set by the caller shortly before it stops the server: from then on ``/readyz`` answers 503. None
             (default): a new event. Available as ``app.state.draining``.
@@ -72,7 +73,7 @@ def create_app(
 
     async def readyz(request: Request) -> Response:
         if request.app.state.draining.is_set():
-            raise HTTPException(503, "the server is about to end")
+            raise HTTPException(503, "the server is shutting down")
         if names := inference.store.unavailable():
             raise HTTPException(503, f"not available: {', '.join(names)}")
         return JSONResponse({"status": "ready"})
@@ -94,7 +95,7 @@ def create_app(
         ],
         exception_handlers={
             HTTPException: lambda request, error: error_answer(error.status_code, error.detail, error.headers),
-            # The server's log gets the traceback, the client only this.
+            # The traceback is only logged.
             Exception: lambda request, error: error_answer(500, _INTERNAL),
         },
     )
@@ -104,11 +105,11 @@ def create_app(
 
 
 class _RestRoute(Route):
-    """Whatever begins with /v1/ as it was sent: an encoded slash or line end is no other path."""
+    """Matches raw paths that begin with /v1/: encoded slashes and line ends stay part of a name."""
 
     def __init__(self, path: str, endpoint: Callable):
         super().__init__(path, endpoint)
-        self.methods = None  # what is wrong with a method is for the endpoint to say
+        self.methods = None  # the endpoint rejects wrong methods
 
     def matches(self, scope) -> tuple[Match, dict]:
         if scope["type"] == "http" and scope["raw_path"][:4].lower() == b"/v1/":
@@ -121,7 +122,7 @@ class _Rest:
 
     def __init__(self, inference: Inference, limits: Limits):
         self._inference, self._store, self._limits = inference, inference.store, limits
-        self._held = HeldBytes(limits.held_bytes)
+        self._budget = ByteBudget(limits.total_bytes)
         self._executor = ThreadPoolExecutor(_LARGE_THREADS, "large-body")
 
     async def answer(self, request: Request) -> Response:
@@ -143,11 +144,11 @@ class _Rest:
             code = "CANCELLED"
             if not request.app.state.draining.is_set():
                 raise
-            # The time to drain is over. uvicorn would answer with a text of its own.
-            return error_answer(503, "the server is about to end", {"Connection": "close"})
+            # The drain period is over. uvicorn would send its own message.
+            return error_answer(503, "the server is shutting down", {"Connection": "close"})
         except ClientDisconnect:
             code = "CANCELLED"
-            return error_answer(499, "the client went away")
+            return error_answer(499, "the client disconnected")
         except Exception:
             code = "INTERNAL"
             logger.exception("%s %s failed", request.method, _path(request))
@@ -161,7 +162,7 @@ class _Rest:
             return JSONResponse({"model_version_status": [_status(status) for status in statuses]})
         if target.action == "metadata":
             return JSONResponse(_metadata(self._get(target)))
-        with self._held.of_request() as take:
+        with self._budget.of_request() as take:
             limits = self._limits
             body = await read_body(request, limits, take, self._executor)
             document = await self._read(len(body), read_document, body, limits.nesting, limits.parse_seconds)
@@ -193,15 +194,15 @@ class _Rest:
 
 
 async def _run(size: int, function: Callable, *arguments, executor: Executor | None = None) -> Any:
-    """Calls a function; on another thread if what it works on is large."""
+    """Calls a function, on another thread if its input or output is large."""
     if size > _LARGE:
         return await asyncio.get_running_loop().run_in_executor(executor, function, *arguments)
     return function(*arguments)
 
 
 async def _answer(request: Request, future: Future) -> dict:
-    """What a model answers; its work is cancelled if the client goes away."""
-    waiting, others = awaited(future), request.scope.get(WAITING, set())
+    """Waits for the answer of a model; the run is cancelled if the client disconnects."""
+    waiting, others = wrap_future(future), request.scope.get(WAITING, set())
     others.add(waiting)
     try:
         return await waiting

@@ -1,14 +1,13 @@
-"""TensorFlow Serving's JSON form of tensors: predict requests to arrays, and arrays to answers.
+"""Converts between arrays and TensorFlow Serving's JSON form of tensors.
 
 Source: ``util/json_tensor.cc`` of https://github.com/tensorflow/serving and the API page
-https://www.tensorflow.org/tfx/serving/api_rest. All errors are ``tf.errors`` with TF Serving's codes and texts, so that
-one table turns them, and those of a running model, into HTTP statuses.
+https://www.tensorflow.org/tfx/serving/api_rest. All errors are ``tf.errors`` with TF Serving's codes and messages, like
+the errors of a running model, so that both are mapped to HTTP statuses in the same way.
 
-Different on purpose: an integer that does not fit the input's type is refused where TF Serving wraps 8 and 16 bit types
-around; a tensor has at most 64 dimensions, numpy's limit.
+Different on purpose: an integer out of the range of the input's dtype is rejected, where TF Serving wraps around 8-bit
+and 16-bit types; a tensor has at most 64 dimensions, numpy's limit.
 
-Values of a request are checked list by list and not one by one; what is not regular is handed to `refusals`, which
-finds the first thing that is wrong.
+Values are checked list by list, not one by one. If decoding fails, `parity_errors` finds the first invalid value.
 """
 
 from array import array as packed
@@ -39,12 +38,12 @@ _WORDS = np.array([b"NaN", b"Infinity", b"-Infinity"], object)
 
 @dataclass(frozen=True)
 class Document:
-    """The JSON object of a request.
+    """The JSON object in a request.
 
     Attributes:
         members: its values by name.
-        signature_name: the signature that it asks for, "" where it gives none.
-        may_have_booleans: False where the text has no "true" and no "false", so that nobody has to look for them.
+        signature_name: name of the signature, or "" if the request does not contain one.
+        may_have_booleans: False if the text contains neither "true" nor "false", so that no check is needed.
     """
 
     members: dict[str, Any]
@@ -58,9 +57,9 @@ class PredictRequest:
 
     Attributes:
         signature_name: the signature to run.
-        inputs: one array for each input of the signature, with the signature's dtype and the request's shape (strings
-            as object arrays of bytes).
-        rows: True where the request had "instances" and the answer must have "predictions".
+        inputs: one array per input of the signature, with the signature's dtype and the request's shape (strings as
+            object arrays of bytes).
+        rows: True if the request has "instances", so that the answer must have "predictions".
     """
 
     signature_name: str
@@ -69,16 +68,16 @@ class PredictRequest:
 
 
 def read_document(body: bytes, most_levels: int = 1_000_000, seconds: float = 10.0) -> Document:
-    """The object in a request's body.
+    """Parses the JSON object in a request's body.
 
     Args:
         body: JSON in UTF-8; bare ``NaN``, ``Infinity`` and ``-Infinity`` are numbers, text after the value is ignored.
-        most_levels: lists and objects within each other. Defaults to a million.
-        seconds: that reading may take. Defaults to 10.
+        most_levels: maximum depth of nested lists and objects. Defaults to 1,000,000.
+        seconds: maximum time for parsing. Defaults to 10.
 
     Raises:
-        tf.errors.DeadlineExceededError: it took longer.
-        tf.errors.InvalidArgumentError: it is no JSON object, or ``signature_name`` is no string.
+        tf.errors.DeadlineExceededError: if parsing takes longer.
+        tf.errors.InvalidArgumentError: if the body is not a JSON object, or ``signature_name`` is not a string.
     """
     members = parse(body, most_levels, seconds)
     if not isinstance(members, dict):
@@ -91,16 +90,16 @@ def read_document(body: bytes, most_levels: int = 1_000_000, seconds: float = 10
 
 
 def decode_predict(document: Document, signatures: Mapping[str, Mapping[str, tf.DType]]) -> PredictRequest:
-    """Reads the tensors of ``:predict``, in row format ("instances") or column format ("inputs").
+    """Decodes the tensors of ``:predict``, in row format ("instances") or column format ("inputs").
 
     Args:
         document: the request.
-        signatures: for each signature its inputs' names and dtypes. The dtype comes from here, the shape from the
-            data, as in TF Serving.
+        signatures: names and dtypes of the inputs of each signature. As in TF Serving, dtypes come from the signature
+            and shapes from the data.
 
     Raises:
-        tf.errors.InvalidArgumentError: the request is not what the signature needs; the message says where.
-        tf.errors.UnimplementedError: an input's dtype has no JSON form (complex, half).
+        tf.errors.InvalidArgumentError: if the request does not match the signature; the message contains the position.
+        tf.errors.UnimplementedError: if the dtype of an input has no JSON form (complex, half).
     """
     name, members = document.signature_name or "serving_default", document.members
     if name not in signatures:
@@ -124,18 +123,18 @@ def decode_predict(document: Document, signatures: Mapping[str, Mapping[str, tf.
 
 
 def encode_predict(outputs: Mapping[str, np.ndarray], rows: bool) -> bytes:
-    """Writes a model's outputs as the answer to ``:predict``.
+    """Encodes a model's outputs as the answer to ``:predict``.
 
-    One output is written bare, several as objects; string outputs whose name ends in ``_bytes`` as ``{"b64": ...}``;
-    floats in the shortest form that reads back as the same number of their own precision.
+    A single output is written without its name, several as objects; string outputs whose names end in ``_bytes`` as
+    ``{"b64": ...}``; floats in the shortest form that parses to the same number in their precision.
 
     Args:
-        outputs: arrays of any shape in column format, of one common first dimension in row format.
+        outputs: arrays of any shape in column format, with equal first dimensions in row format.
         rows: True for ``{"predictions": ...}``, False for ``{"outputs": ...}``.
 
     Raises:
-        tf.errors.InvalidArgumentError: no outputs, a dtype without JSON form, or in row format a scalar or different
-            first dimensions.
+        tf.errors.InvalidArgumentError: if there are no outputs or a dtype has no JSON form; in row format also for
+            scalars and for different first dimensions.
     """
     if not outputs:
         raise invalid("Cannot convert empty tensor map to JSON")
@@ -153,21 +152,21 @@ def encode_predict(outputs: Mapping[str, np.ndarray], rows: bool) -> bytes:
 
 
 def encode(key: str, answer: Any) -> bytes:
-    """``{key: answer}`` as JSON.
+    """Encodes ``{key: answer}`` as JSON.
 
     Args:
-        key: under which the answer stands.
-        answer: Python values and what `json_numbers` gives.
+        key: name of the answer.
+        answer: Python values and results of `json_numbers`.
     """
     return orjson.dumps({key: answer}, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def json_numbers(values: Any) -> Any:
-    """A numpy array or number for `encode`, with NaN and infinities as bare words; all else as it is."""
+    """Prepares a numpy array or number for `encode`, with NaN and infinities as bare words; returns others as is."""
     if _is_finite(values):
         return values
     odd = np.extract(~np.isfinite(values), values)
-    # In numbers orjson writes null for just these.
+    # orjson writes null exactly for these.
     text = orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)
     if np.isnan(odd).all():
         return orjson.Fragment(text.replace(b"null", b"NaN"))
@@ -211,7 +210,7 @@ def _from_columns(value: Any, dtypes: Mapping[str, tf.DType], booleans: bool) ->
 
 
 def _array(value: Any, dtype: tf.DType, booleans: bool) -> np.ndarray | None:
-    """The tensor that a JSON value is; None if it is none of the dtype."""
+    """Converts a JSON value to a tensor; returns None if it is not a tensor of the dtype."""
     shape, leaves = [], [value]
     while leaves and type(leaves[0]) is list:
         sizes = set(map(len, leaves)) if set(map(type, leaves)) == {list} else ()
@@ -232,10 +231,10 @@ def _floats(leaves: list, dtype: tf.DType, booleans: bool) -> np.ndarray | None:
     if booleans and bool in set(map(type, leaves)):
         return None
     try:
-        numbers = np.array(packed("d", leaves))  # refuses all but numbers, and booleans, which it takes for 0 and 1
+        numbers = np.array(packed("d", leaves))  # rejects everything except numbers and booleans, which become 0 and 1
     except TypeError:
         return None
-    with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite without a word, as there
+    with np.errstate(over="ignore"):  # values too large for float32 become infinite, as in TF Serving
         return numbers.astype(dtype.as_numpy_dtype, copy=False)
 
 
@@ -248,7 +247,7 @@ def _strings(leaves: list) -> np.ndarray | None:
 
 
 def _exact(leaves: list, dtype: tf.DType) -> np.ndarray | None:
-    """Integers or booleans."""
+    """Converts integers or booleans."""
     if dtype.is_integer and leaves and not dtype.min <= min(leaves) <= max(leaves) <= dtype.max:
         return None
     return np.array(leaves, dtype.as_numpy_dtype)
@@ -269,9 +268,9 @@ def _check_first_dimensions(outputs: Mapping[str, np.ndarray]) -> None:
 
 
 def _json_form(name: str, array: np.ndarray) -> Any:
-    """What `encode` writes: nested lists of strings, a contiguous array or, in place of a scalar array, its number."""
+    """Prepares an output for `encode`: nested lists of strings, a contiguous array, or the number of a scalar."""
     if array.dtype == object:
-        # Bytes that are not UTF-8 would make the whole answer unreadable; a name ending in _bytes keeps them.
+        # Bytes that are not UTF-8 would make the whole answer invalid; outputs named _bytes keep them.
         convert = to_base64 if name.endswith("_bytes") else lambda value: value.decode(errors="replace")
         return np.vectorize(convert, otypes=[object])(array).tolist()
     dtype = tf.as_dtype(array.dtype)

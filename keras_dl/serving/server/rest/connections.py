@@ -1,6 +1,6 @@
-"""HTTP connections that cannot hold the server up: idle ones, slow ones, and more than there are files for.
+"""HTTP connections with limits: idle and slow clients, and more connections than open files allow.
 
-uvicorn times only the pause between two requests. TensorFlow Serving times nothing.
+uvicorn limits only the pause between two requests, and TensorFlow Serving has no limits.
 """
 
 import asyncio
@@ -12,24 +12,24 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from keras_dl.serving.server.errors import error_answer
 from keras_dl.serving.server.rest.limits import Limits
 
-WAITING = "keras_dl.waiting"  # in a request's scope: futures that are cancelled when its client goes away
-_OTHER_FILES = 2048 + 256  # asyncio accepts as many connections at once as may wait, before any of them is counted
+WAITING = "keras_dl.waiting"  # in a request's scope: futures to cancel when the client disconnects
+_OTHER_FILES = 2048 + 256  # asyncio may accept a whole backlog of connections before any of them is counted
 _MOST_FILES = 2**16
 
 
 def guarded_protocol(limits: Limits) -> type[asyncio.Protocol]:
-    """The protocol to give to uvicorn as ``http``, for one server.
+    """Returns the ``http`` protocol class for one uvicorn server.
 
     Args:
-        limits: of heads, pauses and connections.
+        limits: limits of headers, pauses and connections.
 
     Returns:
-        A class that closes connections that are idle or whose answers are not read, answers 408 and 431 to heads that
-        are slow or large, answers what is no HTTP in JSON, and closes the connection that is idle the longest when
-        there are too many.
+        A class that closes idle connections and those whose answers are not read, answers 408 and 431 to slow and
+        large headers, answers invalid HTTP with a JSON error, and closes the longest idle connection when there are
+        too many.
     """
     most = limits.connections or max(_files() // 2, _files() - _OTHER_FILES)
-    idle: dict[_GuardedProtocol, None] = {}  # the longest first
+    idle: dict[_GuardedProtocol, None] = {}  # longest idle first
 
     class GuardedProtocol(_GuardedProtocol):
         def __init__(self, *arguments, **options):
@@ -41,7 +41,7 @@ def guarded_protocol(limits: Limits) -> type[asyncio.Protocol]:
 
 
 def raise_file_limit() -> None:
-    """Lets the process have as many open files as it may: each connection is one."""
+    """Raises the limit of open files to the allowed maximum: each connection needs one."""
     try:
         import resource  # not on Windows
     except ImportError:
@@ -70,25 +70,25 @@ class _GuardedProtocol(HttpToolsProtocol):
         super().__init__(*arguments, **options)
         self._head_begun = False
         self._head_bytes = 0
-        self._heads = 0  # that have begun
-        self._waiting: set[asyncio.Future] = set()  # for the answer of a model
+        self._heads = 0  # number of heads that have begun
+        self._waiting: set[asyncio.Future] = set()  # answers of models
         self._head_timer: asyncio.TimerHandle | None = None
         self._unread_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
-        # asyncio leaves Nagle's algorithm on where the listening socket names no protocol: 40 ms for each answer.
+        # asyncio leaves Nagle's algorithm on if the listening socket has no protocol: 40 ms per answer.
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._become_idle()
         if len(self.connections) > self.most:
-            longest = next(iter(self.idle))  # this one at least is there
+            longest = next(iter(self.idle))  # never empty: this connection is idle
             del self.idle[longest]
-            longest.transport.close()  # what it was answered still arrives
+            longest.transport.close()  # written answers are still sent
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.idle.pop(self, None)
         self._stop_timers()
-        while self._waiting:  # nobody is there for what they wait for
+        while self._waiting:  # the answers are no longer needed
             self._waiting.pop().cancel()
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
@@ -97,7 +97,7 @@ class _GuardedProtocol(HttpToolsProtocol):
         heads, expected = self._heads, 0 if self._head_begun else 1 if self in self.idle else None
         super().data_received(data)
         if self._head_begun and not self.transport.is_closing():
-            if self._heads - heads == expected:  # else a part of it belongs to what was before the head
+            if self._heads - heads == expected:  # otherwise part of the data belongs to the previous message
                 self._head_bytes += len(data)
             if self._head_bytes > self.limits.head_bytes:
                 self._refuse(431, f"expected a request line and headers of at most {self.limits.head_bytes} bytes")
@@ -105,7 +105,7 @@ class _GuardedProtocol(HttpToolsProtocol):
                 self._head_timer = self.loop.call_later(
                     self.limits.head_seconds, self._refuse, 408, "the headers did not arrive in time"
                 )
-        elif self in self.idle and self.timeout_keep_alive_task is None:  # line ends, or a body that is not wanted
+        elif self in self.idle and self.timeout_keep_alive_task is None:  # blank lines, or an ignored body
             self._become_idle()
 
     def on_message_begin(self) -> None:
@@ -150,7 +150,7 @@ class _GuardedProtocol(HttpToolsProtocol):
             return
         self._stop_timers()
         if self.cycle is not None and not self.cycle.response_complete and not self.cycle.more_body:
-            self.cycle.keep_alive = False  # an answer that stands before this one would be taken for it
+            self.cycle.keep_alive = False  # the client would mistake the pending answer for this one
             self.transport.pause_reading()
             return
         answer = error_answer(status, message, {"Connection": "close"})

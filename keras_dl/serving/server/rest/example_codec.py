@@ -1,7 +1,7 @@
-"""The JSON form of classify and regress requests and answers.
+"""Decodes classify and regress requests, and encodes their answers.
 
-Source: ``util/json_tensor.cc`` of https://github.com/tensorflow/serving. Its documents call the key of the answer
-"result", its code "results".
+Source: ``util/json_tensor.cc`` of https://github.com/tensorflow/serving. The key of the answer is "results" as in its
+code; its documentation calls it "result".
 """
 
 from collections.abc import Mapping
@@ -18,13 +18,13 @@ _KINDS = {"bytes_list": "bytes", "float_list": "float", "int64_list": "int64"}
 
 
 def decode_examples(document: Mapping[str, Any]) -> list[bytes]:
-    """The examples of a request, serialized, each with the request's "context" in front.
+    """Returns the serialized examples of a request, each preceded by the request's "context".
 
     Args:
         document: the request: "examples", a list of objects of features, and optionally "context", one such object.
 
     Raises:
-        tf.errors.InvalidArgumentError: there are none, or a feature has no form as bytes, floats or integers.
+        tf.errors.InvalidArgumentError: if there are no examples, or a feature is neither bytes, floats nor integers.
     """
     context = _example(document["context"]) if "context" in document else b""
     if "examples" not in document:
@@ -40,7 +40,7 @@ def decode_examples(document: Mapping[str, Any]) -> list[bytes]:
 
 
 def encode_classifications(results: list[list[tuple[bytes, np.float32]]]) -> bytes:
-    """The answer to ``:classify``: for each example its ``[label, score]`` pairs."""
+    """Encodes the answer to ``:classify``: a list of ``[label, score]`` pairs for each example."""
     answer = [
         [(label.decode(errors="replace"), json_numbers(score)) for label, score in classes] for classes in results
     ]
@@ -48,7 +48,7 @@ def encode_classifications(results: list[list[tuple[bytes, np.float32]]]) -> byt
 
 
 def encode_regressions(values: np.ndarray) -> bytes:
-    """The answer to ``:regress``: a value for each example."""
+    """Encodes the answer to ``:regress``: a value for each example."""
     return encode("results", json_numbers(np.ascontiguousarray(values)))
 
 
@@ -65,7 +65,7 @@ def _example(value: Any) -> bytes:
 
 
 def _add(value: Any, name: str, feature: tf.train.Feature) -> None:
-    """Adds a value to a feature, whose first value decides its kind."""
+    """Adds a value to a feature; the first value determines its kind."""
     if value is None or isinstance(value, list) or is_object(value):
         raise invalid(f"Feature: {name} has element with unexpected JSON type: {json_type(value)}")
     kind = "float_list" if isinstance(value, float) else "int64_list" if isinstance(value, int) else "bytes_list"

@@ -1,14 +1,14 @@
-"""JSON text to Python values, accepting and refusing what TensorFlow Serving's parser does.
+"""Parses JSON, accepting and rejecting the same texts as TensorFlow Serving.
 
-Nearly every text is read by orjson. What it refuses goes through `_Reader`, which is up to a hundred times slower and
-so has a largest size and a deadline. It is written after the behaviour of RapidJSON's iterative parser with the flags
-of ``util/json_tensor.cc`` (https://github.com/tensorflow/serving): ``NaN``, ``Inf`` and ``Infinity`` are numbers, text
-behind the first value is ignored, a byte order mark and bytes that are not UTF-8 are let through (as surrogate
-escapes), half a surrogate pair is not, and nothing recurses, so that half a million brackets are no problem. Integers
-beyond 64 bits become floats in both.
+Nearly every text is parsed by orjson. Texts that it rejects are parsed by `_Reader`, which is up to a hundred times
+slower and therefore has a maximum size and a deadline. It behaves like RapidJSON's iterative parser with the flags of
+``util/json_tensor.cc`` (https://github.com/tensorflow/serving): ``NaN``, ``Inf`` and ``Infinity`` are numbers, text
+after the first value is ignored, a byte order mark and bytes that are not UTF-8 are accepted (as surrogate escapes),
+half a surrogate pair is rejected, and there is no recursion, so that half a million brackets work. Integers beyond 64
+bits become floats in both parsers.
 
-Different on purpose: nesting has a limit, a text of more than 16 MiB has to be JSON as RFC 8259 has it, and of two
-members of one name the last counts instead of the first.
+Different on purpose: nesting is limited, a text of more than 16 MiB must be JSON according to RFC 8259, and of two
+members with the same name the last one is used instead of the first.
 """
 
 import json
@@ -30,25 +30,25 @@ _NUMBER = re.compile(rb"-?(?:NaN|Inf(?:inity)?|(?:0|[1-9][0-9]*+)(\.[0-9]++)?([e
 _SHORT_LIST = re.compile(rb'\[[^\[\]{}"]*+\]')
 _CONTROL = re.compile(rb"[\x00-\x1f]")
 _NO_QUOTE = "Missing a closing quotation mark in string."
-# What may be beyond 64 bits, or too large for a double: Python's scanner takes it.
+# Numbers that may exceed 64 bits or the range of a double, which Python's scanner accepts.
 _LARGE_NUMBER = re.compile(rb"[0-9]{19}|[eE]\+?[0-9]{3}")
-_MOST_BYTES = 16 * 2**20  # of a text that orjson does not read
-_LOOK_AT_CLOCK = 1024  # values
+_MOST_BYTES = 16 * 2**20  # of a text that orjson rejects
+_VALUES_PER_CLOCK_CHECK = 1024
 _WORDS = {b"t": (b"true", True), b"f": (b"false", False), b"n": (b"null", None)}
 
 
 def parse(body: bytes, most_levels: int = 1_000_000, seconds: float = 10.0) -> Any:
-    """Reads the first JSON value of a text.
+    """Parses the first JSON value of a text.
 
     Args:
         body: JSON in UTF-8.
-        most_levels: lists and objects within each other. Defaults to a million.
-        seconds: that it may take. Defaults to 10.
+        most_levels: maximum depth of nested lists and objects. Defaults to 1,000,000.
+        seconds: maximum time for parsing. Defaults to 10.
 
     Raises:
-        tf.errors.DeadlineExceededError: it took longer.
-        tf.errors.InvalidArgumentError: it is no JSON; the message has TF Serving's reason and the offset. Or it is
-            long, and not JSON as RFC 8259 has it.
+        tf.errors.DeadlineExceededError: if parsing takes longer.
+        tf.errors.InvalidArgumentError: if the text is invalid; the message contains TF Serving's reason and the offset.
+            Texts of more than 16 MiB must be JSON according to RFC 8259.
     """
     if not body:
         raise invalid("JSON Parse error: The document is empty")
@@ -57,12 +57,12 @@ def parse(body: bytes, most_levels: int = 1_000_000, seconds: float = 10.0) -> A
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
         if len(body) > _MOST_BYTES:
-            raise invalid(f"JSON Parse error: {error}; beyond {_MOST_BYTES} bytes NaN, too, is none") from None
+            raise invalid(f"JSON Parse error: {error}; NaN is not accepted above {_MOST_BYTES} bytes") from None
     return _Reader(body, most_levels, latest).document()
 
 
 class _Reader:
-    """Reads one text, from its beginning to the end of its first value."""
+    """Parses one text from its beginning to the end of its first value."""
 
     def __init__(self, body: bytes, most_levels: int, latest: float = math.inf):
         self._body = body
@@ -73,11 +73,11 @@ class _Reader:
     def document(self) -> Any:
         if self._peek() in (b"", b"\0"):
             raise self._error("The document is empty.")
-        containers: list[list | dict] = []  # those that are open, the innermost last
-        keys: list[str] = []  # what the next value of each open object is called
+        containers: list[list | dict] = []  # the open ones, innermost last
+        keys: list[str] = []  # name of the next value of each open object
         while True:
             self._values += 1
-            if self._values % _LOOK_AT_CLOCK == 0 and time.monotonic() > self._latest:
+            if self._values % _VALUES_PER_CLOCK_CHECK == 0 and time.monotonic() > self._latest:
                 raise tf.errors.DeadlineExceededError(None, None, "JSON Parse error: the text took too long to read.")
             byte = self._peek()
             if byte in (b"[", b"{"):
@@ -94,7 +94,7 @@ class _Reader:
                         continue
             else:
                 value = self._scalar(byte)
-            # The value is complete. It goes into its container, which may be complete with it, and so on.
+            # Add the complete value to its container, which may complete that container as well, and so on.
             while containers:
                 container = containers[-1]
                 if isinstance(container, list):
@@ -161,7 +161,7 @@ class _Reader:
     def _string(self) -> str:
         match = _STRING.match(self._body, self._position)
         if match is None:
-            # It ends at a control character, or not at all.
+            # The string contains a control character, or its end is missing.
             end = _CONTROL.search(self._body, self._position)
             problem = "Invalid encoding in string." if end and end[0] != b"\0" else _NO_QUOTE
             raise self._error(problem)
@@ -187,14 +187,14 @@ class _Reader:
         return chr(point).encode()
 
     def _short_list(self) -> list | None:
-        """A list of numbers and words without containers and strings, where requests have their bulk."""
+        """Parses a list of numbers and words, without containers and strings: the bulk of most requests."""
         match = _SHORT_LIST.match(self._body, self._position)
         if match is None:
             return None
         decoder = _LARGE_NUMBER_DECODER if _LARGE_NUMBER.search(match[0]) else _DECODER
         try:
             value = decoder.decode(match[0].decode("ascii"))
-        except (ValueError, OverflowError):  # read bit by bit, it says where and why
+        except (ValueError, OverflowError):  # the caller finds the position of the error
             return None
         self._position = match.end()
         return value

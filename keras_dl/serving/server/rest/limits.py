@@ -1,4 +1,4 @@
-"""What a request may cost: the size of its body, plain and inflated, its nesting, and the time to send it."""
+"""Limits of a request: size of the body, raw and decompressed, nesting, and time."""
 
 import asyncio
 import contextlib
@@ -13,33 +13,33 @@ from starlette.requests import ClientDisconnect, Request
 from keras_dl.serving.server.errors import invalid
 
 _GZIP = 16 + zlib.MAX_WBITS
-_INLINE_BYTES = 2**18  # to inflate more would keep other requests waiting
-_DRAIN_SECONDS = 3.0  # for what is missing of a body when the server is about to end
+_INLINE_BYTES = 2**18  # decompressing more on the event loop would delay other requests
+_DRAIN_SECONDS = 3.0  # for the rest of a body during the shutdown
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of a request and of a connection; TensorFlow Serving has but that of inflated bodies.
+    """Limits of a request and of a connection. TensorFlow Serving has only that of decompressed bodies.
 
     Attributes:
-        body_bytes: of a body as it is sent; more is 413.
-        inflated_bytes: of a gzip body when inflated; more is 413.
-        held_bytes: of all bodies that are being read or answered; a request beyond them is 503.
-        nesting: lists and objects within each other; more is 400.
-        parse_seconds: that reading unusual JSON may take; longer is 504.
-        body_seconds: for a whole body; longer is 408.
-        pause_seconds: between two pieces of a body; longer is 408.
-        head_bytes: of a request's line and headers; more is 431.
-        head_seconds: from the first byte of a request to the end of its headers; longer is 408.
-        idle_seconds: that a connection may stay without a request, before it is closed.
-        unread_seconds: that an answer may wait for its reader, before the connection is closed.
-        connections: at once; beyond it the one that is idle the longest is closed. Defaults to None: as many as the
+        body_bytes: size of a body as it is sent; else 413.
+        inflated_bytes: size of a decompressed gzip body; else 413.
+        total_bytes: total size of all bodies that are being read or answered; else 503.
+        nesting: depth of nested lists and objects; else 400.
+        parse_seconds: time for parsing unusual JSON; else 504.
+        body_seconds: time for receiving a body; else 408.
+        pause_seconds: time between two parts of a body; else 408.
+        head_bytes: size of the request line and headers; else 431.
+        head_seconds: time from the first byte of a request to the end of its headers; else 408.
+        idle_seconds: time without a request after which a connection is closed.
+        unread_seconds: time after which a connection is closed if the client does not read the answer.
+        connections: number of connections; beyond it the longest idle one is closed. Defaults to None: as many as the
             process may have files, less 2304 or half of them for others.
     """
 
     body_bytes: int = 64 * 2**20
     inflated_bytes: int = 100 * 2**20
-    held_bytes: int = 512 * 2**20
+    total_bytes: int = 512 * 2**20
     nesting: int = 1_000_000
     parse_seconds: float = 10.0
     body_seconds: float = 120.0
@@ -51,55 +51,55 @@ class Limits:
     connections: int | None = None
 
 
-class HeldBytes:
-    """Bytes of bodies in memory, of all requests of a server. Used by its event loop alone.
+class ByteBudget:
+    """A limit for the bytes of all request bodies in memory. Used only by the event loop.
 
     Args:
-        most: how many there may be.
+        most: maximum number of bytes.
     """
 
     def __init__(self, most: int):
-        self._most, self._held = most, 0
+        self._most, self._used = most, 0
 
     @contextlib.contextmanager
     def of_request(self) -> Iterator[Callable[[int], bool]]:
-        """A context in which a function takes bytes, or says False where there are no more; its end gives them back."""
+        """A context with a function that takes bytes, or returns False if none are left; released at the end."""
         taken = 0
 
         def take(size: int) -> bool:
             nonlocal taken
-            if self._held + size > self._most:
+            if self._used + size > self._most:
                 return False
-            self._held += size
+            self._used += size
             taken += size
             return True
 
         try:
             yield take
         finally:
-            self._held -= taken
+            self._used -= taken
 
 
 async def read_body(request: Request, limits: Limits, take: Callable[[int], bool], executor: Executor) -> bytes:
-    """The body of a request, inflated where it is compressed.
+    """Reads the body of a request, and decompresses it if necessary.
 
-    A body that is too large is read to its end but not kept, or its sender would not see the answer.
+    A body that is too large is read to its end but not stored; otherwise the client would not see the answer.
 
     Args:
-        request: whose body it is.
-        limits: of bodies.
-        take: of `HeldBytes`.
-        executor: inflates what is large.
+        request: the request.
+        limits: limits of bodies.
+        take: function of `ByteBudget.of_request`.
+        executor: decompresses large bodies.
 
     Raises:
-        HTTPException: 408 for a slow sender, 413 for a large body, 503 beyond `held_bytes`.
-        ClientDisconnect: the sender went away.
+        HTTPException: 408 for a slow client, 413 for a large body, 503 beyond `total_bytes`.
+        ClientDisconnect: if the client disconnects.
     """
     pieces, size, more, has_room = [], 0, True, True
     loop = asyncio.get_running_loop()
     latest = loop.time() + limits.body_seconds
     try:
-        # One timer for all: to most requests, whose body is here already, two timers a piece are a fifth of the work.
+        # One timer for both limits: two timers per part would be 20 % of the work of most requests.
         async with asyncio.timeout(limits.pause_seconds) as timer:
             while more:
                 message = await request.receive()
@@ -119,7 +119,7 @@ async def read_body(request: Request, limits: Limits, take: Callable[[int], bool
     except TimeoutError:
         raise HTTPException(408, "the body did not arrive in time", {"Connection": "close"}) from None
     if size > limits.body_bytes:
-        raise HTTPException(413, f"expected a body of at most {limits.body_bytes} bytes and received {size}")
+        raise HTTPException(413, f"expected a body of at most {limits.body_bytes} bytes. Received: {size}")
     if not has_room:
         raise _full(limits)
     body = b"".join(pieces)
@@ -131,8 +131,8 @@ async def read_body(request: Request, limits: Limits, take: Callable[[int], bool
         rest = inflater.unconsumed_tail
         inflated += await loop.run_in_executor(executor, _inflate, inflater, rest, most + 1 - len(inflated))
     if len(inflated) > most:
-        raise HTTPException(413, f"expected a body of at most {most} bytes when inflated and received more")
-    if not inflater.eof:  # TF Serving, too, takes what is no gzip for nothing
+        raise HTTPException(413, f"expected a body of at most {most} bytes after decompression. Received: more")
+    if not inflater.eof:  # TF Serving also treats invalid gzip as an empty body
         raise invalid("JSON Parse error: The document is empty")
     if not take(len(inflated)):
         raise _full(limits)
@@ -147,4 +147,4 @@ def _inflate(inflater, content: bytes, most: int) -> bytes:
 
 
 def _full(limits: Limits) -> HTTPException:
-    return HTTPException(503, f"requests of {limits.held_bytes} bytes are being answered: come again")
+    return HTTPException(503, f"requests of {limits.total_bytes} bytes are being answered: retry later")

@@ -1,4 +1,4 @@
-"""Answers of `Inference` for an event loop."""
+"""Passes answers of `Inference` to an event loop."""
 
 import asyncio
 import weakref
@@ -8,10 +8,10 @@ from concurrent.futures import CancelledError, Future
 _mailboxes: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
-def awaited(future: Future) -> asyncio.Future:
-    """`asyncio.wrap_future` for many answers at once: what a batch answers wakes the loop once, not once a request.
+def wrap_future(future: Future) -> asyncio.Future:
+    """`asyncio.wrap_future` for many answers at once: a batch wakes up the event loop once, not once per request.
 
-    To be called on the loop's thread. Cancelling what it returns cancels the future.
+    Call it on the thread of the loop. Cancelling the returned future cancels the original one.
     """
     loop = asyncio.get_running_loop()
     mailbox = _mailboxes.get(loop)
@@ -21,12 +21,12 @@ def awaited(future: Future) -> asyncio.Future:
 
 
 class _Mailbox:
-    """Futures that are done and whose loop does not know it yet."""
+    """Finished futures that are not yet delivered to their loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop):
-        self._loop = weakref.ref(loop)  # a loop that is the key must not be held by its value
+        self._loop = weakref.ref(loop)  # the loop is a weak key of `_mailboxes`: no strong reference here
         self._arrived: deque[tuple[asyncio.Future, Future]] = deque()
-        self._told = False
+        self._notified = False
 
     def waiter(self, future: Future) -> asyncio.Future:
         waiter = self._loop().create_future()
@@ -36,14 +36,14 @@ class _Mailbox:
 
     def _arrive(self, waiter: asyncio.Future, future: Future) -> None:
         self._arrived.append((waiter, future))
-        if not self._told:
-            self._told = True
+        if not self._notified:
+            self._notified = True
             loop = self._loop()
             if loop is not None and not loop.is_closed():
                 loop.call_soon_threadsafe(self._deliver)
 
     def _deliver(self) -> None:
-        self._told = False  # first: what arrives from here on tells again
+        self._notified = False  # first: later arrivals must notify again
         while self._arrived:
             waiter, future = self._arrived.popleft()
             if waiter.done():

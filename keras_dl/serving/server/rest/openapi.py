@@ -1,7 +1,7 @@
-"""The description of the REST API for tools, in OpenAPI 3.1 (https://spec.openapis.org/oas/v3.1.1.html).
+"""Describes the REST API in OpenAPI 3.1 (https://spec.openapis.org/oas/v3.1.1.html).
 
-Made from the signatures of the models that are loaded, so that a generated client or a test tool knows the inputs of
-each by name, type and shape.
+The description is generated from the signatures of the loaded models, so that a generated client or a test tool knows
+the name, type and shape of every input.
 """
 
 from importlib.metadata import version
@@ -21,15 +21,15 @@ _BYTES = {
     "additionalProperties": False,
 }
 _ERRORS = {
-    "400": "the request is malformed, or not what the signature takes",
+    "400": "the request is malformed or does not match the signature",
     "404": "there is no such model or version, or it is not loaded",
     "408": "the body did not arrive in time",
     "413": "the body is too large",
-    "429": "too many requests; come again after Retry-After",
-    "499": "the client went away",
+    "429": "too many requests; retry after Retry-After",
+    "499": "the client disconnected",
     "500": "internal error",
-    "501": "a type without JSON form",
-    "503": "the queue is full, or the server is about to end; come again after Retry-After",
+    "501": "the type has no JSON form",
+    "503": "the queue is full or the server is shutting down; retry after Retry-After",
     "504": "the model took too long",
 }
 _CHOICES = {
@@ -41,18 +41,18 @@ _ANY_VALUES = {"type": "object", "additionalProperties": True}
 
 
 def describe_api(store: ModelStore, monitoring_path: str) -> dict[str, Any]:
-    """The OpenAPI document of a server.
+    """Returns the OpenAPI document of a server.
 
     Args:
-        store: its models; those that are not loaded have no description of their inputs.
-        monitoring_path: where Prometheus finds its page.
+        store: the models; the inputs of models that are not loaded are not described.
+        monitoring_path: the path of the metrics for Prometheus.
     """
     paths = {
-        "/healthz": _get("Whether the process answers", {"503"}),
+        "/healthz": _get("Whether the process responds", {"503"}),
         "/readyz": _get("Whether every model is available", {"503"}),
         monitoring_path: _get("Counters and histograms for Prometheus", set(), "text/plain"),
         "/openapi.json": _get("This document", set()),
-        "/": _get("A page for people", set(), "text/html"),
+        "/": _get("A web page", set(), "text/html"),
     }
     for name in store.names():
         try:
@@ -67,7 +67,7 @@ def describe_api(store: ModelStore, monitoring_path: str) -> dict[str, Any]:
                 "/metadata": _get(f"{name}'s signatures"),
             }
             for action, schema in _requests(model).items():
-                operations[f":{action}"] = _post(f"Asks {name}", schema)
+                operations[f":{action}"] = _post(f"Runs {name}", schema)
             paths |= {base + end: {"parameters": listed, **operation} for end, operation in operations.items()}
     return {
         "openapi": "3.1.0",
@@ -83,7 +83,7 @@ def describe_api(store: ModelStore, monitoring_path: str) -> dict[str, Any]:
 
 
 def _requests(model: LoadedModel | None) -> dict[str, dict]:
-    """The schemas of the requests that a model takes, by what they ask for."""
+    """Returns the schemas of the requests that a model accepts, by method."""
     if model is None:
         return {}
     predict, examples = [], []
@@ -110,7 +110,7 @@ def _request(signature_name: str, key: str, schema: dict) -> dict:
 
 
 def _tensor(info) -> tuple[dict, list[int] | None] | None:
-    """The schema of a tensor's values and its shape, None where its rank is unknown; nothing if it has no JSON form."""
+    """Returns the schema of a tensor's values and its shape (None if unknown), or None if it has no JSON form."""
     dtype = tf.as_dtype(info.dtype)
     if dtype not in PYTHON_TYPES:
         return None

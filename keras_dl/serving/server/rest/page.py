@@ -1,7 +1,7 @@
-"""The page at `/` for people: the models, what they take and give, and a form to ask them.
+"""The web page at `/`: the models, their inputs and outputs, and a form to send requests.
 
-The files in `page/` are what the browser runs; they ask the server of the page alone, by TensorFlow Serving's REST API
-and by `/page/models.json`. All answers forbid scripts, pictures and connections from anywhere else.
+The files in `static/` run in the browser. They contact only the server of the page, through TensorFlow Serving's REST
+API and `/page/models.json`. All responses forbid scripts, images and connections from other origins.
 """
 
 import hashlib
@@ -35,15 +35,15 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    "Cache-Control": "no-cache",  # kept, and asked for again by its tag
+    "Cache-Control": "no-cache",  # cached, but revalidated with the ETag
 }
 
 
 def page_routes(inference) -> list[Route]:
-    """The routes of the page: `/`, its files under `/page/`, and `/page/models.json`.
+    """Returns the routes of the page: `/`, its files under `/page/`, and `/page/models.json`.
 
     Args:
-        inference: the `Inference` of the server, for its `store`.
+        inference: the `Inference` of the server; its `store` has the models.
     """
     folder = files("keras_dl.serving.server.rest").joinpath("static")
     contents = {name: folder.joinpath(name).read_bytes() for name in _FILES}
@@ -56,23 +56,23 @@ def page_routes(inference) -> list[Route]:
 
     async def models(request: Request) -> Response:
         described = await run_in_threadpool(describe_models, inference.store)
-        # Escapes carry what is no UTF-8; a NaN stays a bare word, as in TensorFlow Serving's answers.
+        # Text that is not UTF-8 is escaped; NaN is a bare word, as in TensorFlow Serving's answers.
         return _tagged(request, json.dumps(described).encode("ascii"), "application/json")
 
     return [Route("/", file), Route("/page/models.json", models), Route("/page/{name}", file)]
 
 
 def describe_models(store) -> list[dict]:
-    """What the page shows of the models of a store, as JSON.
+    """Returns a description of the models in a store for the page, as JSON.
 
     Args:
         store: a `ModelStore`.
 
     Returns:
-        For each name `{"name": str, "versions": [...]}`, newest first: `version` (as text: a browser's numbers end at
-        2^53), `state`, `error`, `labels`, and of a version that is available `signatures` (`{name: {"method": str,
-        "inputs": {name: {"dtype": str, "shape": list or None}}, "outputs": ...}}`) and from its manifest `request`,
-        `origin`, `exported` and `git_commit`, None where a foreign model has none.
+        For each model `{"name": str, "versions": [...]}`, newest version first. Each version has `version` (a string,
+        since numbers in browsers are exact only up to 2^53), `state`, `error` and `labels`. An available version also
+        has `signatures` (`{name: {"method": str, "inputs": {name: {"dtype": str, "shape": list or None}}, "outputs":
+        ...}}`), and `request`, `origin`, `exported` and `git_commit` from its manifest, or None without them.
     """
     return [{"name": name, "versions": _versions(store, name)} for name in store.names()]
 
@@ -81,7 +81,7 @@ def _versions(store, name):
     try:
         statuses = store.status(name)
         labels = store.labels(name)
-    except tf.errors.NotFoundError:  # nothing was seen of it yet, or it went away meanwhile
+    except tf.errors.NotFoundError:  # not seen yet, or removed in the meantime
         return []
     return [
         {
@@ -98,7 +98,7 @@ def _versions(store, name):
 def _describe(store, name, version):
     try:
         model = store.get(name, version)
-    except tf.errors.OpError:  # unloaded since its state was read
+    except tf.errors.OpError:  # unloaded in the meantime
         return {}
     signatures = {
         signature_name: {
@@ -107,10 +107,10 @@ def _describe(store, name, version):
             "outputs": {key: _tensor(info) for key, info in sorted(signature.outputs.items())},
         }
         for signature_name, signature in sorted(model.signatures.items())
-        if signature.inputs  # what sets the model up has none
+        if signature.inputs  # the initialization signature has none
     }
-    told = {key: model.manifest.get(key) for key in ("request", "origin", "exported", "git_commit")}
-    return {"signatures": signatures, **told}
+    described = {key: model.manifest.get(key) for key in ("request", "origin", "exported", "git_commit")}
+    return {"signatures": signatures, **described}
 
 
 def _tensor(info):
@@ -119,7 +119,7 @@ def _tensor(info):
 
 
 def _tagged(request: Request, content: bytes, media_type: str) -> Response:
-    """The content, or 304 to a browser that has it already: the page asks for the models every few seconds."""
+    """Returns the content, or 304 if the browser has it already: the page fetches the models every few seconds."""
     tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
     headers = {**_HEADERS, "ETag": tag}
     if tag in request.headers.get("if-none-match", ""):

@@ -1,7 +1,12 @@
-"""Why a predict request is refused: the first thing in it that is no tensor, in TensorFlow Serving's words.
+"""TensorFlow Serving's error messages for predict requests that cannot be decoded.
 
-Source: ``util/json_tensor.cc`` of https://github.com/tensorflow/serving. `codec` takes a request's regular lists whole;
-what it does not take comes here, where each value is looked at in TF Serving's order.
+The contract: a request is rejected with the status and message that TensorFlow Serving gives for it, so that clients
+can switch between the two servers. `codec` decodes whole lists at once, which is fast but cannot say which value is
+invalid. Only if that fails, `refuse_rows` or `refuse_column` visits the values one by one in TF Serving's order and
+raises the error of the first invalid one. Nothing else depends on this module's messages: they cost no time in valid
+requests, and differ from TF Serving's only where `codec` differs on purpose.
+
+Source: ``util/json_tensor.cc`` of https://github.com/tensorflow/serving.
 """
 
 import base64
@@ -23,11 +28,11 @@ _SHOWN_CHARACTERS = 256
 
 
 def refuse_rows(rows: list, dtypes: Mapping[str, tf.DType], named: bool) -> NoReturn:
-    """Raises the error of "instances" that are no tensors of one shape.
+    """Raises the error for "instances" that are not tensors of one shape.
 
     Args:
         rows: the value of "instances".
-        dtypes: the inputs of the signature.
+        dtypes: names and dtypes of the inputs of the signature.
         named: whether the first row is an object of named values.
     """
     shapes: dict[str, tuple[int, ...]] = {}
@@ -53,13 +58,13 @@ def refuse_rows(rows: list, dtypes: Mapping[str, tf.DType], named: bool) -> NoRe
 
 
 def refuse_column(value: Any, dtype: tf.DType) -> NoReturn:
-    """Raises the error of a value in "inputs" that is no tensor of the dtype."""
+    """Raises the error for a value in "inputs" that is not a tensor of the dtype."""
     _check(value, dtype, MOST_DIMENSIONS)
     raise invalid(f"JSON Value: {shown(value)} not formatted correctly")
 
 
 def from_base64(value: dict) -> bytes:
-    """The bytes of ``{"b64": "..."}``."""
+    """Decodes ``{"b64": "..."}``; as in TF Serving, whitespace is ignored and padding is optional."""
     digits = "".join(value["b64"].split())
     try:
         return base64.b64decode(digits + "=" * (-len(digits) % 4), validate=True)
@@ -68,17 +73,17 @@ def from_base64(value: dict) -> bytes:
 
 
 def is_object(value: Any) -> bool:
-    """Whether a JSON value is an object that names others; ``{"b64": "..."}`` is a string."""
+    """Returns whether a JSON value is an object of named values; ``{"b64": "..."}`` is a string."""
     return isinstance(value, dict) and not (value.keys() == {"b64"} and isinstance(value["b64"], str))
 
 
 def json_type(value: Any) -> str:
-    """The type of a JSON value as RapidJSON names it: Null, False, True, Object, Array, String, Number."""
+    """Returns RapidJSON's name of a value's type: Null, False, True, Object, Array, String or Number."""
     return str(value) if isinstance(value, bool) else _JSON_TYPES[type(value)]
 
 
 def shown(value: Any) -> str:
-    """The beginning of a JSON value, for messages; the whole may be megabytes."""
+    """Returns the beginning of a JSON value for a message; the value may be megabytes long."""
     text = ""
     for piece in json.JSONEncoder(ensure_ascii=False).iterencode(value):
         text += piece[:_SHOWN_CHARACTERS]
@@ -88,7 +93,7 @@ def shown(value: Any) -> str:
 
 
 def _check(value: Any, dtype: tf.DType, most_dimensions: int) -> tuple[tuple[int, ...], int]:
-    """The shape that a value's first elements give it, and how many values it has."""
+    """Returns the shape of a value according to its first elements, and its number of elements."""
     shape, inner = [], value
     while isinstance(inner, list):
         shape.append(len(inner))

@@ -1,9 +1,9 @@
-"""Paths of TensorFlow Serving's REST API, read as it reads them.
+"""Parses paths of TensorFlow Serving's REST API.
 
 Source: ``model_servers/http_rest_api_util.cc`` and ``http_rest_api_handler.cc`` of
-https://github.com/tensorflow/serving. Its peculiarities are kept: a query is a part of the path (so that
-``:predict?x`` is malformed), ``/V1/Models`` is fine while ``:PREDICT`` is malformed and ``/METADATA`` asks for the
-status, and names are percent-decoded after matching, so that an encoded slash stays in its name.
+https://github.com/tensorflow/serving. Its peculiarities are reproduced: a query is part of the path (``:predict?x`` is
+malformed), ``/V1/Models`` is valid while ``:PREDICT`` is malformed and ``/METADATA`` returns the status, and names are
+percent-decoded after matching, so that an encoded slash stays part of a name.
 """
 
 import re
@@ -26,12 +26,12 @@ _LARGEST_VERSION = 2**63 - 1
 
 @dataclass(frozen=True)
 class Target:
-    """What a path names.
+    """The target of a path.
 
     Attributes:
-        name: the model.
-        version: its version, or None.
-        label: the label of a version, or None.
+        name: name of the model.
+        version: version of the model, or None.
+        label: label of a version, or None.
         action: "predict", "classify", "regress", "metadata" or "status".
     """
 
@@ -42,21 +42,21 @@ class Target:
 
 
 def read_target(http_method: str, path: str) -> Target:
-    """The target of a request.
+    """Parses the target of a request.
 
     Args:
-        http_method: such as "POST".
-        path: as it was sent, with its query.
+        http_method: HTTP method, such as "POST".
+        path: raw path, including the query.
 
     Raises:
-        tf.errors.InvalidArgumentError: it is none of the API's paths.
+        tf.errors.InvalidArgumentError: if the path is not part of the API.
     """
     pattern = _PATHS.get(http_method)
     match = pattern.fullmatch(path) if pattern else None
     if match is None:
         raise invalid(f"Malformed request: {http_method} {path}")
     version = match["version"]
-    digits = version and (version.lstrip("0") or "0")  # Python reads no more than 4300
+    digits = version and (version.lstrip("0") or "0")  # Python parses no more than 4300
     if version and (len(digits) > 19 or int(digits) > _LARGEST_VERSION):
         raise invalid(f"Failed to convert version: {version} to numeric.")
     action = match["action"] or ""

@@ -128,5 +128,5 @@ def test_an_address_that_is_taken():
 @pytest.mark.parametrize("missing", ["tensorflow_serving.apis", "grpc_health.v1"])
 def test_the_packages_of_the_extra_are_missed_in_words(monkeypatch, missing):
     monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(UserError, match=r"expected the packages of gRPC \(.*\): pip install 'keras-dl\[grpc\]'"):
+    with pytest.raises(UserError, match=r"gRPC needs more packages \(.*\): pip install 'keras-dl\[grpc\]'"):
         create_grpc_server(Inference(ModelStore([]), Metrics()), "127.0.0.1:0")

@@ -199,7 +199,7 @@ def test_without_a_root_no_configuration_is_taken(channel):
     stub = model_service_pb2_grpc.ModelServiceStub(channel)
     assert refused(stub.HandleReloadConfigRequest, reload_request()) == (
         "PERMISSION_DENIED",
-        "this server takes no other configuration",
+        "this server accepts no other configuration",
     )
 
 
@@ -241,7 +241,7 @@ def test_a_peer_from_elsewhere_is_refused(root):
             stub = model_service_pb2_grpc.ModelServiceStub(channel)
             found = refused(stub.HandleReloadConfigRequest, reload_request(("second", root / "second")))
         server.stop(None)
-    assert found == ("PERMISSION_DENIED", "a configuration is taken from this machine only")
+    assert found == ("PERMISSION_DENIED", "a configuration is accepted only from this machine")
 
 
 def test_a_configuration_comes_over_a_unix_socket(root, tmp_path):

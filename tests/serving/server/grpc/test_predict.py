@@ -164,7 +164,7 @@ def test_messages_that_are_too_large(stub):
 def test_an_error_inside_tells_nothing_of_our_machine(stub):
     request = predict_request("reader", {"path": b"/nonexistent"})
     code, details = refused(stub.Predict, request)
-    assert code == "NOT_FOUND" and details == "the model failed to run; the server's log says why"
+    assert code == "NOT_FOUND" and details == "the model failed to run; see the server's log"
 
 
 def test_an_error_nobody_expected_has_no_details(store):
@@ -177,7 +177,7 @@ def test_an_error_nobody_expected_has_no_details(store):
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         code, details = refused(prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict, predict_request())
     server.stop(None)
-    assert (code, details) == ("INTERNAL", "internal error; the server's log has the details")
+    assert (code, details) == ("INTERNAL", "internal error; see the server's log for details")
 
 
 # ---------------------------------------------------------------------------- deadlines

@@ -246,7 +246,7 @@ def test_a_slow_model_is_504_and_others_are_answered_meanwhile(url):
 def test_nothing_of_this_machine_comes_out(send, url, tmp_path):
     path = str(tmp_path / "nothing")
     status, answer = send("POST", "/v1/models/reader:predict", {"inputs": path})
-    assert status == 404 and answer == {"error": "the model failed to run; the server's log says why"}
+    assert status == 404 and answer == {"error": "the model failed to run; see the server's log"}
 
 
 def test_an_error_nobody_expected_is_500_without_details(running, model_folders):
@@ -258,4 +258,4 @@ def test_an_error_nobody_expected_is_500_without_details(running, model_folders)
     with running(create_app(Inference(store, Metrics()))) as url:
         response = requests.post(f"{url}/v1/models/hp2:predict", json={"inputs": 2}, timeout=30)
     assert response.status_code == 500
-    assert response.json() == {"error": "internal error; the server's log has the details"}
+    assert response.json() == {"error": "internal error; see the server's log for details"}

@@ -98,7 +98,7 @@ def test_reading_slowly_has_a_deadline():
 def test_reading_slowly_has_a_largest_size():
     spaces = b" " * 2**24
     assert parse(spaces + b"[1]") == [1]
-    with pytest.raises(tf.errors.InvalidArgumentError, match="JSON Parse error: .* beyond 16777216 bytes"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="JSON Parse error: .* not accepted above 16777216 bytes"):
         parse(spaces + b"[NaN]")
 
 

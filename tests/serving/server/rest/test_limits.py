@@ -57,7 +57,7 @@ def test_a_body_over_the_limit_is_413(strict, chunked):
     body = b'{"instances": [' + b" " * 10_000 + b"1]}"
     response = post(strict, iter([body[:5000], body[5000:]]) if chunked else body)
     assert response.status_code == 413
-    assert response.json() == {"error": f"expected a body of at most 1000 bytes and received {len(body)}"}
+    assert response.json() == {"error": f"expected a body of at most 1000 bytes. Received: {len(body)}"}
     assert post(strict, body[-10:]).status_code == 400
 
 
@@ -71,7 +71,7 @@ def test_a_body_that_inflates_beyond_the_limit_is_413(strict):
     for size in (2001, 600_000):  # the larger one is a few hundred bytes on the way
         response = post(strict, gzip.compress(BODY + b" " * (size - len(BODY))), **{"Content-Encoding": "x-gzip"})
         assert response.status_code == 413
-        assert response.json() == {"error": "expected a body of at most 2000 bytes when inflated and received more"}
+        assert response.json() == {"error": "expected a body of at most 2000 bytes after decompression. Received: more"}
 
 
 @pytest.mark.parametrize("body", [b"", BODY, gzip.compress(BODY, mtime=0)[:-4], b"\x1f\x8b" + b"x" * 40])
@@ -114,7 +114,7 @@ def test_a_sender_that_drips_is_408(strict):
 
 
 def test_bodies_beyond_the_memory_for_all_are_503(inference, running):
-    limits = Limits(held_bytes=1000)
+    limits = Limits(total_bytes=1000)
     with running(create_app(inference, limits), limits) as url:
         with connect(url) as first:
             first.sendall(head(950) + BODY + b" " * (949 - len(BODY)))
@@ -188,7 +188,7 @@ def test_a_request_that_is_cut_off_at_the_end_is_told_so_in_json(inference):
         await task
 
     asyncio.run(ask())
-    assert sent[0]["status"] == 503 and json.loads(sent[1]["body"]) == {"error": "the server is about to end"}
+    assert sent[0]["status"] == 503 and json.loads(sent[1]["body"]) == {"error": "the server is shutting down"}
 
 
 def test_a_sender_that_goes_away(strict):

@@ -1,4 +1,4 @@
-"""Futures of threads, awaited in an event loop."""
+"""Futures of threads, wrap_future in an event loop."""
 
 import asyncio
 import threading
@@ -6,13 +6,13 @@ from concurrent.futures import Future
 
 import pytest
 
-from keras_dl.serving.server.rest.mailbox import awaited
+from keras_dl.serving.server.rest.mailbox import wrap_future
 
 
 def test_many_answers_wake_the_loop_once():
     async def main():
         futures = [Future() for _ in range(5)]
-        waiters = [awaited(future) for future in futures]
+        waiters = [wrap_future(future) for future in futures]
         loop, wakes = asyncio.get_running_loop(), []
         call = loop.call_soon_threadsafe
         loop.call_soon_threadsafe = lambda *arguments: wakes.append(1) or call(*arguments)
@@ -22,7 +22,7 @@ def test_many_answers_wake_the_loop_once():
         assert len(wakes) == 1
         later = Future()
         threading.Timer(0.05, later.set_result, [6]).start()
-        assert await awaited(later) == 6
+        assert await wrap_future(later) == 6
 
     asyncio.run(main())
 
@@ -34,10 +34,10 @@ def test_errors_and_what_is_done_already():
         done.set_result(1)
         cancelled.cancel()
         with pytest.raises(ValueError, match="wrong"):
-            await awaited(failed)
-        assert await awaited(done) == 1
+            await wrap_future(failed)
+        assert await wrap_future(done) == 1
         with pytest.raises(asyncio.CancelledError):
-            await awaited(cancelled)
+            await wrap_future(cancelled)
 
     asyncio.run(main())
 
@@ -48,7 +48,7 @@ def test_who_gives_up_cancels_the_future_and_a_late_answer_is_nobodys():
         running.set_running_or_notify_cancel()
         for future in (waiting, running):
             with pytest.raises(TimeoutError):
-                await asyncio.wait_for(awaited(future), 0.01)
+                await asyncio.wait_for(wrap_future(future), 0.01)
         await asyncio.sleep(0)
         assert waiting.cancelled() and not running.cancelled()
         running.set_result(1)
@@ -61,7 +61,7 @@ def test_each_loop_has_its_own():
     async def main():
         future = Future()
         threading.Timer(0.01, future.set_result, [1]).start()
-        return await awaited(future)
+        return await wrap_future(future)
 
     results = []
     threads = [threading.Thread(target=lambda: results.append(asyncio.run(main()))) for _ in range(3)]
