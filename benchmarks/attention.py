@@ -1,12 +1,12 @@
-"""What attention costs: ours against Keras, time and memory, forward and backward.
+"""The cost of attention compared to Keras: time and memory, forward and backward pass.
 
     python benchmarks/attention.py            # about 4 minutes on 2 cores, 8 GB
-    python benchmarks/attention.py --eager    # with Keras' layer eagerly too: 12 GB
+    python benchmarks/attention.py --eager    # also Keras' layer in eager mode: 12 GB
 
-Time interleaved A B A B, Keras' graph beside ours in one process and its XLA beside ours in another, which has the
-memory for it. Ratios are ours over the better of the two, of the medians of the rounds and of the fastest round, which
-other work on the machine disturbs least. Memory is the peak of the process above what it had with TensorFlow loaded
-and the inputs drawn, each in a process of its own; what XLA needs to compile is in it.
+Times are interleaved A B A B, with graphs in one process and XLA in another, because of the memory. Ratios are our time
+divided by the better of the two Keras modes, for the median round and for the fastest round, which is least affected by
+other load. Memory is the peak of a separate process above its memory with TensorFlow loaded and the inputs drawn; it
+includes the compilation by XLA.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from keras_dl.ops.attention import additive_attention, dot_product_attention
 ROUNDS = 3
 ADDITIVE = {"batch": 8, "length": 512, "features": 256}
 DOT_PRODUCT = {"batch": 1, "length": 4096, "heads": 8, "features": 64}
-LENGTHS = [256, 512, 1024, 2048, 4096]  # of additive attention's memory
+LENGTHS = [256, 512, 1024, 2048, 4096]  # for the memory of additive attention
 MODES = ["graph", "XLA"]
 
 
@@ -60,7 +60,7 @@ def keras_causal(query, key, value):
 
 
 def inputs(length, batch, features, heads=None):
-    """Query, key, value, for additive attention the scale, and the slope of the result."""
+    """Draws query, key, value, the scale for additive attention, and the gradient of the result."""
     generator = np.random.default_rng(0)
     shape = (batch, length, features) if heads is None else (batch, length, heads, features)
     shapes = [shape] * 3 + ([(features,)] if heads is None else []) + [shape]
@@ -83,7 +83,7 @@ def run(function, tensors):
 
 
 def times_here(ours, peer, mode, *arguments):
-    """Prints median and least milliseconds of ours in each mode and of the peer in one, interleaved."""
+    """Prints median and minimum milliseconds of ours in each mode and of the peer in one, interleaved."""
     tensors = inputs(**shape_of(arguments))
     functions = [step(globals()[ours], mode) for mode in MODES] + [step(globals()[peer], mode)]
     found = [[] for _ in functions]
@@ -101,9 +101,9 @@ def peak():
 
 
 def memory_here(name, mode, *arguments):
-    """Prints the MiB that one step needs."""
+    """Prints the MiB required by one step."""
     tensors = inputs(**shape_of(arguments))
-    run(step(lambda x: tf.linalg.matmul(x, x), "graph"), [tf.ones((64, 64))] * 2)  # threads and kernels are there
+    run(step(lambda x: tf.linalg.matmul(x, x), "graph"), [tf.ones((64, 64))] * 2)  # starts threads and loads kernels
     before = peak()
     run(step(globals()[name], mode), tensors)
     print(json.dumps(peak() - before))
@@ -114,7 +114,7 @@ def shape_of(arguments):
 
 
 def elsewhere(function, *arguments, shape):
-    """What a function of this file prints in a process of its own."""
+    """Returns the output of a function of this file, run in a separate process."""
     command = [sys.executable, __file__, "--only", function, *arguments, *(f"{k}={v}" for k, v in shape.items())]
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
 

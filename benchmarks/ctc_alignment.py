@@ -1,11 +1,11 @@
-"""What forced alignment costs: a batch at once against an utterance at a time.
+"""The cost of forced alignment: a whole batch compared to single utterances.
 
     python benchmarks/ctc_alignment.py            # about 1 minute on 2 cores
 
-Interleaved in one process: `align` of a batch, as called eagerly and under XLA; a loop of `align` over its rows, in the
-same two ways; and a loop of Viterbi in numpy, vectorised over the states, as a library without batches would have it.
-Ratios are the loop's time over that of the batch, above 1 the batch is faster: of the medians of the rounds, and of the
-fastest round, which other work on the machine disturbs least.
+Interleaved in one process: `align` of a batch, in eager mode and under XLA; a loop of `align` over its rows, in the
+    same two modes; and a loop of Viterbi in NumPy, vectorised over the states, as in a library without batches. Ratios
+    are the time of the loop divided by that of the batch (above 1, the batch is faster), for the median round and for
+    the fastest round, which is least affected by other load.
 """
 
 import os
@@ -24,7 +24,7 @@ ROUNDS = 7
 
 
 def viterbi(labels, logits):
-    """The states of the best path of one row in numpy; the blank is class 0."""
+    """Returns the states of the best path of one row in NumPy; the blank is class 0."""
     states = np.zeros(2 * len(labels) + 1, np.int64)
     states[1::2] = labels
     shifted = logits - logits.max(axis=1, keepdims=True)
@@ -49,7 +49,7 @@ def viterbi(labels, logits):
 
 
 def measured(functions):
-    """Median and least seconds of each function, interleaved."""
+    """Measures each function, interleaved: median and minimum seconds."""
     seconds = {name: [] for name in functions}
     for number in range(ROUNDS + 1):  # the first round traces and compiles
         for name, function in functions.items():

@@ -1,13 +1,13 @@
-"""What decoding of CTC costs: ours against TensorFlow, Keras and pyctcdecode.
+"""The cost of CTC decoding: keras_dl compared to TensorFlow, Keras and pyctcdecode.
 
     python benchmarks/ctc_decoding.py             # about 5 minutes on 2 cores
 
-Beams of width 100 over 32 sequences of 200 frames; all peers in one process, interleaved A B A B. Ratios are ours over
-the peer's, of the medians of the rounds: below 1 is less. Seconds are those of the clock and of all processor cores
-together. "graph" is operation by operation, as TensorFlow Serving runs an exported model; "xla" is what an eager call
-does. The second part decodes sentences of 10 000 words with an n-gram model of order 3, which pyctcdecode reads from
-the same ARPA file by KenLM; the texts of both are scored by the same function. The third part is one piece of 10 frames
-of one sequence, as it costs while someone speaks.
+Beams of width 100 over 32 sequences of 200 frames; all peers run in one process, interleaved A B A B. Ratios are our
+time divided by the peer's (below 1, ours is faster), for the median of the rounds. Seconds are wall time and the
+processor time of all cores. "graph" runs operation by operation, as TensorFlow Serving runs an exported model; "xla" is
+an eager call. The second part decodes sentences with a vocabulary of 10 000 words and an n-gram model of order 3, which
+pyctcdecode reads from the same ARPA file through KenLM; both results are scored by the same function. The third part
+decodes one chunk of 10 frames of one sequence, as in live recognition.
 """
 
 import os
@@ -43,7 +43,7 @@ pyctcdecode, kenlm = import_or_say("pyctcdecode"), import_or_say("kenlm")
 
 
 def posteriors(kind):
-    """Flat: noise. Peaky: tokens of one to three frames between blanks, as a trained model has them."""
+    """Draws logits. Flat: noise. Peaky: tokens of one to three frames between blanks, like those of a trained model."""
     generator = np.random.default_rng(0)
     logits = generator.normal(size=(BATCH, FRAMES, CLASSES)).astype("float32")
     for row in logits if kind == "peaky" else []:
@@ -57,7 +57,7 @@ def posteriors(kind):
 
 
 def decoders(logits, **options):
-    """Ours in graph and under XLA."""
+    """Returns our search in a graph and under XLA."""
     logits = tf.constant(logits)
     lengths = tf.fill([len(logits)], logits.shape[1])
 
@@ -72,7 +72,7 @@ def decoders(logits, **options):
 
 
 def tensorflow_decoder(logits):
-    """Which takes the last class for the blank and the frames first."""
+    """Returns TensorFlow's search, whose blank is the last class and whose inputs have time first."""
     time_major = tf.constant(np.roll(logits, -1, axis=2).transpose(1, 0, 2))
     lengths = tf.fill([BATCH], FRAMES)
     decode = tf.function(tf.nn.ctc_beam_search_decoder, autograph=False)
@@ -96,7 +96,7 @@ def pyctcdecode_decoder(logits, labels, **options):
 
 
 def measured(functions, rounds=ROUNDS):
-    """Median seconds by the clock and of the processor, of each function, interleaved."""
+    """Measures each function, interleaved: median seconds of wall and processor time."""
     seconds = {name: [] for name in functions}
     for number in range(rounds + 1):  # the first round traces and compiles
         for name, function in functions.items():
@@ -117,7 +117,7 @@ def print_ratios(title, seconds):
 
 
 def sentences_of_words(count):
-    """10 000 made-up words, as frequent as Zipf has it, each followed by some words more often than by others."""
+    """Generates 10 000 words with Zipf frequencies, each with preferred successors."""
     generator = np.random.default_rng(1)
     words = set()
     while len(words) < 10_000:
@@ -136,7 +136,7 @@ def sentences_of_words(count):
 
 
 def spoken(sentences):
-    """Logits that hold each sentence, with noise, and one frame in ten taken for another letter."""
+    """Generates noisy logits for each sentence, with a wrong letter in one frame of ten."""
     generator = np.random.default_rng(2)
     logits = generator.normal(size=(len(sentences), FRAMES, len(LABELS) + 1)).astype("float32")
     for row, sentence in zip(logits, sentences, strict=True):
@@ -153,7 +153,7 @@ def spoken(sentences):
 
 
 def scores_of(texts, logits, model, listed):
-    """log p_ctc + weight * log p_lm + bonus * words of each text; a word not listed costs what pyctcdecode takes."""
+    """Scores each text: log p_ctc + weight * log p_lm + bonus * words; unknown words have the cost of pyctcdecode."""
     longest = max(map(len, texts))
     labels = np.array([[LABELS.index(label) + 1 for label in text] + [-1] * (longest - len(text)) for text in texts])
     words = [text.split() for text in texts]
@@ -170,7 +170,7 @@ def plain():
         functions = decoders(logits)
         functions["tf.nn beam search"] = tensorflow_decoder(logits)
         functions["keras.ops.ctc_decode"] = keras_decoder(logits)
-        # Without pruning it would not end; flat posteriors are nothing that it was made for.
+        # It would not finish without pruning, and is not made for flat posteriors.
         if pyctcdecode and kind == "peaky":
             functions["pyctcdecode"] = pyctcdecode_decoder(logits, [chr(192 + label) for label in range(CLASSES - 1)])
         print_ratios(f"Width {WIDTH}, {BATCH} x {FRAMES} x {CLASSES}, {kind} posteriors", measured(functions))

@@ -1,12 +1,12 @@
-"""What the CTC loss costs: ours against torch, Keras and TensorFlow.
+"""The cost of the CTC loss: keras_dl compared to torch, Keras and TensorFlow.
 
     python benchmarks/ctc_loss.py            # about 3 minutes on 2 cores
 
-Forward and backward, interleaved A B A B in one process. Ratios are ours over the peer's, of the medians of the rounds
-and of the fastest round, which other work on the machine disturbs least: below 1 is less. Ours runs in a graph that
-knows the shapes (its loop is then compiled), in one that does not, and under XLA; the ratios are of the first and the
-last, whichever is less, and of the second. Keras is its better of graph and XLA. Last, how far each is from the truth,
-the textbook recursion in long double, on logits of standard deviation 1 and 30.
+Forward and backward pass, interleaved A B A B in one process. Ratios are our time divided by the peer's (below 1, ours
+is faster), for the median round and for the fastest round, which is least affected by other load. Ours runs in a graph
+with static shapes (in which its loop is compiled), in one with unknown shapes, and under XLA; one ratio is for the
+faster of the first and the last, the other for unknown shapes. Keras is the faster of graph and XLA. Finally, errors
+relative to the textbook recursion in long double, for logits of standard deviation 1 and 30.
 """
 
 import importlib
@@ -37,7 +37,7 @@ def problem(shape, scale=1.0):
 
 
 def in_tensorflow(loss, labels, logits, known=True, jit_compile=False):
-    """A step that returns losses and gradients; `loss` is a function of labels, logits and the two lengths."""
+    """Returns a step that computes losses and gradients; `loss` is a function of labels, logits and the two lengths."""
     lengths = [np.full(len(array), array.shape[1], np.int32) for array in (labels, logits)]
     free = tf.TensorSpec([None, None, logits.shape[2]]), tf.TensorSpec([None, None], tf.int32)
     signature = [tf.TensorSpec(logits.shape), tf.TensorSpec(labels.shape, tf.int32)] if known else free
@@ -58,7 +58,7 @@ def keras_loss(labels, logits, label_length, logit_length):
 
 
 def tensorflow_kernel(labels, logits, label_length, logit_length):
-    """`tf.nn.ctc_loss` of sparse labels: the kernel in C++."""
+    """Computes `tf.nn.ctc_loss` with sparse labels: the C++ kernel."""
     sparse = tf.RaggedTensor.from_tensor(labels, label_length).to_sparse()
     return tf.nn.ctc_loss(sparse, logits, label_length, logit_length, logits_time_major=False, blank_index=0)
 
@@ -97,7 +97,7 @@ def steps(labels, logits):
 
 
 def measured(functions):
-    """Median and least milliseconds of each function, interleaved."""
+    """Measures each function, interleaved: median and minimum milliseconds."""
     times = {name: [] for name in functions}
     for number in range(ROUNDS + 1):  # the first round traces and compiles
         for name, function in functions.items():
@@ -109,7 +109,7 @@ def measured(functions):
 
 
 def truth(labels, logits):
-    """Losses and gradients by the textbook of the tests, for it is nobody's kernel."""
+    """Computes losses and gradients with the textbook recursion of the tests."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "ops" / "ctc"))
     textbook = importlib.import_module("textbook")
     rows = [textbook.loss_and_gradient(row, values, 0) for row, values in zip(labels, logits, strict=True)]

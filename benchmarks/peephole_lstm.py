@@ -1,12 +1,12 @@
-"""What PeepholeLSTM costs: ours against torch.nn.LSTM, keras.layers.LSTM and the cell of TensorFlow Addons.
+"""The cost of PeepholeLSTM compared to torch.nn.LSTM, keras.layers.LSTM and the cell of TensorFlow Addons.
 
     python benchmarks/peephole_lstm.py            # about 5 minutes on 2 cores
 
-Forward and backward over whole sequences, gradients of the inputs and of all weights, peers interleaved A B A B in one
-process. Ratios are ours over the peer's, of the medians of the rounds and of the fastest round, which other work on the
-machine disturbs least: below 1 is less. Keras and TensorFlow Addons are compared in
-graph mode with ours in graph mode, and under XLA with ours under XLA; torch with the better of ours. Peak memory is
-that of a training process of its own, over what it held before its first step.
+Forward and backward pass over whole sequences with gradients of the inputs and all weights; peers are interleaved A B A
+B in one process. Ratios are our time divided by the peer's (below 1, ours is faster), for the median round and for the
+fastest round, which is least affected by other load. Keras and TensorFlow Addons are compared with ours in the same
+mode, graph or XLA; torch with the faster of ours. Peak memory is that of a separate training process, above its memory
+before the first step.
 """
 
 import importlib
@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# TensorFlow Addons imports beside Keras 3 only so; Keras 3 itself does not change by it.
+# Required to import TensorFlow Addons next to Keras 3, which is not affected.
 os.environ.update(TF_USE_LEGACY_KERAS="1", TF_ADDONS_PY_OPS="1")
 
 import keras
@@ -80,7 +80,7 @@ def torch_step(inputs, units):
 
 
 def steps(shape):
-    """The training steps to compare, by `(name, mode)`; a peer that does not import is said to be missing."""
+    """Returns the training steps to compare, by `(name, mode)`; missing peers are reported."""
     *_, units = shape
     inputs = np.random.default_rng(0).normal(size=shape[:3]).astype("float32")
     found = {}
@@ -98,7 +98,7 @@ def steps(shape):
 
 
 def measured(functions):
-    """Median and least seconds of each function, interleaved."""
+    """Measures each function, interleaved: median and minimum seconds."""
     seconds = {name: [] for name in functions}
     for number in range(ROUNDS + 1):  # the first round traces and compiles
         for name, function in functions.items():
@@ -110,7 +110,7 @@ def measured(functions):
 
 
 def peak(name, shape):
-    """Megabytes that training in a process of its own takes at most, over what it held before."""
+    """Returns the peak memory of training in a separate process, in megabytes above the memory before."""
     code = f"import runpy; runpy.run_path({str(Path(__file__))!r})['train_for_memory']({name!r}, {shape})"
     return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
 

@@ -1,11 +1,11 @@
-"""How well echo state networks do on the field's own tasks, by the published protocols.
+"""Accuracy of echo state networks on the standard tasks of the field, following the published protocols.
 
     python benchmarks/reservoir_accuracy.py                                  # about 4 minutes on 2 cores
-    python benchmarks/reservoir_accuracy.py --minimal MackeyGlass_t17.txt    # with Lukosevicius' file also his protocol
+    python benchmarks/reservoir_accuracy.py --minimal MackeyGlass_t17.txt    # + his protocol, with Lukosevicius' file
 
-States are float32 in the minimal protocol, NARMA and the memory capacity, float64 where 1e-7 of rounding shows: in
-Mackey-Glass (float32: 9.6e-5) and Lorenz (float32: 10.8 Lyapunov times). The targets are those that the project set
-itself, from published or reproduced results.
+States are float32 in the minimal protocol, NARMA and the memory capacity, and float64 where rounding errors of 1e-7
+    matter: in Mackey-Glass (float32: 9.6e-5) and Lorenz (float32: 10.8 Lyapunov times). The targets of the project are
+    based on published or reproduced results.
 """
 
 import argparse
@@ -30,7 +30,7 @@ def nrmse(errors, truth):
 
 
 def minimal(path):
-    """Lukosevicius' minimal example, weights from numpy's seed 42: mean squared error of 500 free steps."""
+    """Lukosevicius' minimal example, with weights from NumPy's seed 42: mean squared error of 500 free steps."""
     series = np.loadtxt(path).reshape(1, -1, 1)
     np.random.seed(42)
     inputs, recurrent = np.random.rand(1000, 2) - 0.5, np.random.rand(1000, 1000) - 0.5
@@ -80,7 +80,7 @@ def memory_capacity(seed):
 
 
 def lorenz(seed, series):
-    """Median over 40 starts of the time, in Lyapunov times, until the error passes 0.4."""
+    """Returns the median, over 40 starts, of the time until the error exceeds 0.4, in Lyapunov times."""
     reservoir = ESN(
         500, density=0.1, spectral_radius=0.6, input_scaling=0.15, bias_scaling=0.5, seed=seed, dtype="float64"
     )

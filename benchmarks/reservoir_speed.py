@@ -1,17 +1,17 @@
-"""Echo state networks against reservoirpy and TensorFlow Addons: states, readout, memory.
+"""The cost of echo state networks compared to reservoirpy and TensorFlow Addons: states, readout, memory.
 
     pip install -e ".[bench,addons]"
     python benchmarks/reservoir_speed.py            # about 3 minutes on 2 cores
 
-All compute the same states from the same weights, A B A B in one process; a ratio is the peer's time over ours, median
-of the rounds. TensorFlow Addons runs in a graph, as its layer does by itself, and compiled by XLA. Peers that are not
-installed are left out.
+All peers compute the same states from the same weights, interleaved A B A B in one process; a ratio is the peer's time
+divided by ours, for the median of the rounds. TensorFlow Addons runs in a graph, its default, and compiled by XLA.
+Peers that are not installed are skipped.
 """
 
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ["TF_USE_LEGACY_KERAS"] = os.environ["TF_ADDONS_PY_OPS"] = "1"  # for TensorFlow Addons; ours is Keras 3
+os.environ["TF_USE_LEGACY_KERAS"] = os.environ["TF_ADDONS_PY_OPS"] = "1"  # for TensorFlow Addons; keras_dl uses Keras 3
 
 import platform
 import resource
@@ -53,7 +53,7 @@ print(built, time.perf_counter() - began - built, grown, peak())
 
 
 def peers(kernel, inputs, bias):
-    """`{name: function(series [B, T, D]) -> states}` of those that are installed."""
+    """Returns `{name: function(series [B, T, D]) -> states}` of the installed peers."""
     found = {}
     try:
         from reservoirpy.nodes import Reservoir
@@ -67,7 +67,7 @@ def peers(kernel, inputs, bias):
         import tf_keras
 
         layer = addons.layers.ESN(len(bias), leaky=LEAK, return_sequences=True)
-        # Its own weights are replaced: their radius would cost it all eigenvalues of a dense matrix.
+        # Replaces its own weights, whose radius would require all eigenvalues of a dense matrix.
         layer.cell.recurrent_initializer = tf_keras.initializers.Zeros()
         layer.build((None, None, len(inputs)))
         layer.set_weights([kernel.toarray(), inputs, bias])
@@ -81,7 +81,7 @@ def peers(kernel, inputs, bias):
 def import_addons():
     import tf_keras.src.engine.keras_tensor  # noqa: F401
 
-    sys.modules["keras.src.engine"] = sys.modules["tf_keras.src.engine"]  # where TensorFlow Addons looks for it
+    sys.modules["keras.src.engine"] = sys.modules["tf_keras.src.engine"]  # where TensorFlow Addons expects it
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import tensorflow_addons
@@ -90,9 +90,9 @@ def import_addons():
 
 
 def compare(ours, others, *data):
-    """Prints what the peers' time is over ours."""
+    """Prints the time of the peers divided by ours."""
     seconds = {name: [] for name in ["ours", *others]}
-    for number in range(ROUNDS + 1):  # the first compiles
+    for number in range(ROUNDS + 1):  # the first round compiles
         for name, function in {"ours": ours, **others}.items():
             began = time.perf_counter()
             result = np.asarray(function(*data))

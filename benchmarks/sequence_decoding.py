@@ -1,12 +1,12 @@
-"""What a beam search in one graph costs against a loop over its steps in Python.
+"""The cost of beam search in one graph compared to a loop over its steps in Python.
 
     python benchmarks/sequence_decoding.py        # about 1 minute on 2 cores
 
 A decoder of one LSTM with attention, 32 inputs of 30 places, 40 ids, at most 30 steps, beams of 8. The peers call the
-same step, compiled, from a loop over the steps in Python. One keeps its hypotheses as lists of tokens and sorts their
-candidates with `sorted`, as it is commonly written; one takes the best candidates with numpy, and keeps the hypotheses
-as lists; one is ours, called eagerly. All give the same answers, alignments and scores, which is checked. Ratios are
-those of the medians of interleaved rounds, and of the fastest ones, peer / ours.
+same compiled step from a loop over the steps in Python. The first keeps hypotheses as lists of tokens and sorts the
+candidates with `sorted`, a common implementation; the second selects the candidates with NumPy and keeps the lists; the
+third is ours in eager mode. The script checks that all return the same sequences, alignments and scores. Ratios are
+peer / ours, for the median of interleaved rounds and for the fastest.
 """
 
 import os
@@ -26,7 +26,7 @@ ROUNDS = 15
 
 
 class Decoder:
-    """An LSTM with dot attention over the memory and input feeding, of random weights that seldom say the end."""
+    """An LSTM with dot-product attention and input feeding, whose random weights rarely produce the end."""
 
     def __init__(self, units):
         generator = np.random.default_rng(0)
@@ -54,13 +54,13 @@ class Decoder:
 
 
 def by_sorting(totals):
-    """The best candidates `(log probability, beam, token)` of a row: of all, sorted."""
+    """Selects the best candidates `(log probability, beam, token)` of a row by sorting all of them."""
     candidates = [(-total, beam, token) for beam, row in enumerate(totals.tolist()) for token, total in enumerate(row)]
     return [(-total, beam, token) for total, beam, token in sorted(candidates)[: 2 * WIDTH]]
 
 
 def by_numpy(totals):
-    """The same by a partial sort of the array."""
+    """Selects them by a partial sort of the array."""
     flat = totals.reshape(-1)
     some = np.argpartition(-flat, 2 * WIDTH)[: 2 * WIDTH]
     some = some[np.argsort(-flat[some], kind="stable")]
@@ -68,7 +68,7 @@ def by_numpy(totals):
 
 
 def python_search(step, state, memory, best_of):
-    """Beam search with a loop over steps, rows and hypotheses in Python; the best answer of each row."""
+    """Searches with a loop over steps, rows and hypotheses in Python; returns the best sequence of each row."""
     memory, *state = (tf.repeat(tensor, WIDTH, axis=0) for tensor in (memory, *state))
     beams = [[(0.0, [], [])] + [(-np.inf, [], [])] * (WIDTH - 1) for _ in range(ROWS)]
     ended = [(-np.inf, [], [])] * ROWS
@@ -107,7 +107,7 @@ def check(decoded, answers):
 
 
 def measured(functions):
-    """Median and least seconds of each function, interleaved."""
+    """Measures each function, interleaved: median and minimum seconds."""
     seconds = {name: [] for name in functions}
     for number in range(ROUNDS + 2):  # the first rounds trace
         for name, function in functions.items():
