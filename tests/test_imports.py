@@ -1,29 +1,37 @@
-"""What may import what: only downward, and TensorFlow only where it is needed."""
+"""Modules import only downward and without cycles, TensorFlow only where it is needed, and private parts of libraries
+only in `keras_dl.compat`."""
 
 import ast
+import graphlib
+import importlib.metadata
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 import keras_dl
 
 PACKAGE = Path(keras_dl.__file__).parent
 
-# From low to high; those of one row stand beside each other and do not import each other.
+# From low to high; the parts of one row do not import each other.
 ORDER = [
     {"errors"},
-    {"startup", "values", "durable", "arguments"},
+    {"startup", "durable", "arguments"},
+    {"compat"},
     {"ops"},
     {"layers", "losses", "metrics", "data"},
     {"models"},
     {"migration"},
     {"objective"},
+    {"options"},
     {"pipeline"},
+    {"space"},
     {"tracking"},
     {"serving"},
+    {"release"},
     {"training"},
     {"tuning"},
     {"project"},
@@ -35,11 +43,11 @@ VERBS = ["tune", "worker", "train", "evaluate", "export", "reproduce", "serve", 
 
 
 def imported(tree, package):
-    """The dotted names that a module imports, wherever in it, with their line.
+    """Yields the dotted names that a module imports anywhere, each with its line.
 
     Args:
         tree: the module's `ast`.
-        package: str, the package that it lies in, for relative imports.
+        package: str, the package of the module, for relative imports.
     """
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -49,7 +57,7 @@ def imported(tree, package):
             parts = package.split(".")
             base = ".".join(parts[: len(parts) - node.level + 1]) if node.level else ""
             base = ".".join(part for part in (base, node.module) if part)
-            # `from keras_dl import x` may mean the module x; `from keras_dl.data import x` says no more than its base.
+            # The name may be a module or an attribute of one.
             for alias in node.names:
                 yield f"{base}.{alias.name}", node.lineno
         elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("importlib.import_module", "__import__"):
@@ -58,16 +66,16 @@ def imported(tree, package):
 
 
 def violations(source, module):
-    """Sentences on the imports of a module of ours that go upward or sideways."""
+    """Returns a sentence for each import of a module that goes upward or sideways."""
     package, name = module.rpartition(".")[0] if not module.endswith("__init__") else module[:-9], module.split(".")[1]
     found = []
     for target, line in imported(ast.parse(source), package):
         parts = target.split(".")
         if parts[0] == "pipelines":
-            found.append(f"{module}:{line} imports {target}: pipelines are for nobody to import")
+            found.append(f"{module}:{line} imports {target}: pipelines must not be imported")
         if parts[0] != "keras_dl" or len(parts) == 1 or parts[1] in (name, "__version__"):
             continue
-        # `keras_dl.Pipeline` and the like are lazy names of the package itself.
+        # `keras_dl.Pipeline` is a lazy name of the package itself.
         other = "pipeline" if parts[1] == "Pipeline" else parts[1]
         if other not in RANK or RANK[other] >= RANK[name]:
             found.append(f"{module}:{line} imports {target}")
@@ -81,7 +89,7 @@ def modules():
             yield path, module
 
 
-def test_every_module_has_its_place():
+def test_every_module_is_in_the_order():
     assert {module.split(".")[1] for _, module in modules()} == set(RANK)
 
 
@@ -90,7 +98,64 @@ def test_imports_go_only_downward():
     assert not found, "\n".join(found)
 
 
-def test_the_package_itself_imports_nothing_of_ours():
+def dependencies():
+    """Returns `{module: modules that it imports}` over all modules of the package, without the lazy names."""
+    files = {module.removesuffix(".__init__"): path for path, module in modules()}
+    found = {}
+    for module, path in files.items():
+        package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+        targets = {target for target, _ in imported(ast.parse(path.read_text("utf-8")), package)}
+        # An imported name is a module, or an attribute of the module before its last dot.
+        targets = {target if target in files else target.rpartition(".")[0] for target in targets}
+        found[module] = {target for target in targets if target in files and target != module}
+    return found
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    graph = dependencies()
+    assert sum(map(len, graph.values())) > len(graph)
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError with the circle
+
+
+def test_a_circle_is_found():
+    graph = dependencies()
+    graph["keras_dl.ops.ctc.inputs"] = {"keras_dl.ops.ctc.loss"}
+    assert "keras_dl.ops.ctc.inputs" in graph["keras_dl.ops.ctc.loss"]
+    with pytest.raises(graphlib.CycleError):
+        graphlib.TopologicalSorter(graph).prepare()
+
+
+PRIVATE = ("keras.src", "keras_tuner.src", "mlflow.utils", "mlflow.system_metrics", "mlflow.store",
+           "mlflow.tracking.fluent",
+           "tensorflow.python", "tensorflow_datasets.core")  # fmt: skip
+
+
+def private_imports(source):
+    """Returns the private modules of libraries that a module imports."""
+    targets = (target for target, _ in imported(ast.parse(source), ""))
+    return [target for target in targets for name in PRIVATE if f"{target}.".startswith(f"{name}.")]
+
+
+def test_private_parts_of_libraries_are_used_in_compat_only():
+    for path, module in modules():
+        if module.split(".")[1] != "compat" and not module.startswith("keras_dl.tuning.distributed."):
+            assert not private_imports(path.read_text("utf-8")), f"{module}: move this to keras_dl/compat/"
+    assert private_imports((PACKAGE / "compat" / "keras.py").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("library", ["keras", "keras_tuner", "mlflow", "tensorflow", "tensorflow_datasets"])
+def test_installed_versions_are_those_that_compat_was_tested_with(library):
+    tree = ast.parse((PACKAGE / "compat" / f"{library}.py").read_text("utf-8"))
+    values = {node.targets[0].id: node.value for node in tree.body if isinstance(node, ast.Assign)
+              and isinstance(node.targets[0], ast.Name)}  # fmt: skip
+    tested, version = ast.literal_eval(values["TESTED"]), importlib.metadata.version(library)
+    assert version in SpecifierSet(tested), (
+        f"{library} {version} is installed, and keras_dl/compat/{library}.py was tested with {tested}: run the tests, "
+        "adapt the module and widen its range"
+    )
+
+
+def test_the_package_itself_imports_none_of_its_modules():
     tree = ast.parse((PACKAGE / "__init__.py").read_text("utf-8"))
     top = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
     assert [ast.unparse(node) for node in top] == ["import importlib"]
@@ -134,11 +199,11 @@ def test_a_wrong_import_is_found(module, source):
         ("keras_dl.cli", "import keras_dl, keras, numpy"),
     ],
 )
-def test_a_right_import_is_none(module, source):
+def test_a_correct_import_is_accepted(module, source):
     assert violations(source, module) == []
 
 
-def test_nobody_imports_a_pipeline():
+def test_pipelines_are_not_imported():
     root = Path(__file__).parents[1]
     files = [
         path for folder in ("keras_dl", "pipelines", "tests", "benchmarks") for path in (root / folder).rglob("*.py")
@@ -157,9 +222,9 @@ def run_python(*arguments):
 
 
 def heavy_imports(answer):
-    """The large packages in what `-X importtime` wrote."""
+    """Returns the large packages in the output of `-X importtime`."""
     names = {line.rpartition("|")[2].strip() for line in answer.stderr.splitlines() if line.startswith("import time:")}
-    assert len(names) > 20  # it was measured at all
+    assert len(names) > 20  # the measurement worked
     return names & {"tensorflow", "keras", "keras_tuner", "tensorflow_datasets", "mlflow", "matplotlib", "sklearn"}
 
 
@@ -178,7 +243,7 @@ def test_help_imports_no_tensorflow(verb):
     assert not heavy_imports(answer)
 
 
-def test_the_verbs_are_those_of_the_help():
+def test_help_lists_the_verbs():
     text = run_python("-m", "keras_dl.cli", "--help").stdout
     shown = [line.split()[0] for line in text.splitlines() if line.startswith("    ") and line[4] != " "]
     assert shown == VERBS
@@ -193,7 +258,7 @@ def test_errors_in_arguments_import_no_tensorflow(arguments, tmp_path):
     assert not heavy_imports(answer)
 
 
-def test_the_names_of_the_package_come_on_demand():
+def test_the_names_of_the_package_are_imported_on_demand():
     assert keras_dl.Pipeline is sys.modules["keras_dl.pipeline"].Pipeline
     for name in ("data", "layers", "losses", "metrics", "models", "ops"):
         assert name in dir(keras_dl)

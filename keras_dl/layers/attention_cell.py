@@ -2,8 +2,8 @@
 
 import keras
 from keras import ops
-from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell  # the type that keras.layers.RNN checks for
 
+from keras_dl.compat.keras import DropoutRNNCell
 from keras_dl.layers.attention.inputs import require_attention, require_shapes
 from keras_dl.layers.checks import require_count
 from keras_dl.layers.padding import without_padding

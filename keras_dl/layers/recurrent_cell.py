@@ -4,7 +4,8 @@ import inspect
 
 import keras
 from keras import ops, tree
-from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell  # the type that keras.layers.RNN checks for
+
+from keras_dl.compat.keras import DropoutRNNCell
 
 
 def require_cell(cell):

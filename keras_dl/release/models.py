@@ -1,9 +1,7 @@
 """Keras models as MLflow models: for Keras with our layers, and as a graph that needs nothing of ours."""
 
 import importlib.metadata
-import types
 import warnings
-from pathlib import Path
 
 import keras
 import mlflow
@@ -12,6 +10,7 @@ import tensorflow as tf
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 
+from keras_dl.compat.mlflow import keras_flavor
 from keras_dl.errors import UserError, reason_of
 
 # The folder of an MLflow model that holds the graph, an MLflow model in itself, which pyfunc loads.
@@ -36,22 +35,18 @@ def log_model(model: keras.Model, example) -> str:
     requirements = [f"{name}=={importlib.metadata.version(name)}" for name in ("tensorflow", "keras", "numpy")]
     signature = ModelSignature(*map(_schema, _inputs_and_outputs(model, inputs)))
 
-    def save_model(path, mlflow_model, validate_serving_input, **options):
-        # mlflow.keras writes the input example before it makes the folder (mlflow#16183).
-        Path(path).mkdir(parents=True)
-        mlflow.keras.save_model(path=path, mlflow_model=mlflow_model, **options)
-        obstacle = _save_graph(model, Path(path), signature)
+    def add_graph(path, mlflow_model):
+        obstacle = _save_graph(model, path, signature)
         if obstacle:
             mlflow.set_tag("pyfunc", f"needs keras_dl: {obstacle}"[:4000])
         else:
             mlflow_model.flavors["python_function"]["data"] = GRAPH
-            mlflow_model.save(str(Path(path, "MLmodel")))
+            mlflow_model.save(str(path / "MLmodel"))
 
-    flavor = types.SimpleNamespace(save_model=save_model, __name__="mlflow.keras", FLAVOR_NAME="keras")
     info = Model.log(
         artifact_path=None,
         name="model",
-        flavor=flavor,
+        flavor=keras_flavor(add_graph),
         model=model,
         signature=signature,
         input_example=inputs if isinstance(inputs, np.ndarray | dict) else None,

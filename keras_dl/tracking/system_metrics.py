@@ -4,8 +4,7 @@ import contextlib
 import os
 import threading
 
-from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-
+from keras_dl.compat.mlflow import SystemMetricsMonitor
 from keras_dl.tracking.patience import last_words
 from keras_dl.tracking.settings import Settings
 

@@ -8,6 +8,7 @@ import keras
 import keras_tuner as kt
 import tensorflow as tf
 
+from keras_dl.compat.keras import flat_layers
 from keras_dl.pipeline import Pipeline
 from keras_dl.tracking.epochs import EpochLogger
 from keras_dl.training.fit import BEST, Progress, fit
@@ -53,7 +54,7 @@ def train_configuration(
             model,
             splits,
             folder,
-            pipeline.improves,
+            pipeline.goal,
             callbacks=pipeline.callbacks(values),
             nan_patience=pipeline.nan_patience,
             **options,
@@ -93,7 +94,7 @@ def give_variables(model: keras.Model, data: tf.data.Dataset) -> None:
 
 
 def _has_variables(model):
-    return model.built and all(layer.built for layer in model._flatten_layers())
+    return model.built and all(layer.built for layer in flat_layers(model))
 
 
 def _executed(pipeline, execution):

@@ -4,7 +4,6 @@ import dataclasses
 import json
 import math
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,9 +16,6 @@ from keras_dl.durable import write_json
 from keras_dl.errors import UserError
 from keras_dl.objective import Objective
 from keras_dl.training.state import read_state, restore_callbacks, restore_model, write_state, write_variables
-
-# Keras says so of every data set whose number of batches is not known beforehand, as with buckets.
-warnings.filterwarnings("ignore", message="Your input ran out of data", category=UserWarning)
 
 # In the folder of a training.
 STATE, BEST, DONE = "state.npz", "best.npz", "done.json"

@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_dl.compat.keras import flat_layers, is_distributed, reset_fit_state
 from keras_dl.training.reuse.description import Description, Unknown, trusted
 from keras_dl.training.reuse.traced_numbers import HeldNumbers, Step
 
@@ -118,7 +119,7 @@ class _Kept:
         for (owner, key), (fresh, _) in zip(self.description.declared, other.declared, strict=True):
             owner[key] = fresh[key]
         self.model.reset_metrics()
-        self.model.stop_training, self.model._initial_epoch = False, None
+        reset_fit_state(self.model)
 
 
 def _comparable(model):
@@ -127,10 +128,10 @@ def _comparable(model):
         isinstance(model, keras.Model)
         and type(model).fit is keras.Model.fit
         and model.built
-        and all(layer.built for layer in model._flatten_layers())
+        and all(layer.built for layer in flat_layers(model))
         and model.compiled
         and isinstance(model.optimizer, keras.optimizers.Optimizer)
         and bool(model.trainable_variables)
         and not model.run_eagerly
-        and model._distribute_strategy is None
+        and not is_distributed(model)
     )

@@ -12,10 +12,8 @@ import weakref
 import keras
 import numpy as np
 import tensorflow as tf
-from keras.src.backend.common import global_state
-from keras.src.trainers.compile_utils import CompileLoss, CompileMetrics
-from keras.src.utils.naming import to_snake_case
 
+from keras_dl.compat.keras import CompileLoss, CompileMetrics, global_seed_generator, to_snake_case
 from keras_dl.training.reuse.traced_numbers import Step
 
 MOST_TOKENS = 200_000  # a model of more is not worth comparing
@@ -86,8 +84,7 @@ class Description:
         self._may_differ = may_differ
         self._seen, self._alive = {}, []
         keras_state = [keras.config.floatx(), keras.config.epsilon(), keras.config.image_data_format()]
-        generator = global_state.get_global_attribute("global_seed_generator")  # graphs may hold its variable
-        self._stack = [Same(generator), *keras_state, model]
+        self._stack = [Same(global_seed_generator()), *keras_state, model]
         while self._stack:
             self._describe(self._stack.pop())
             if len(self.tokens) > MOST_TOKENS:

@@ -7,7 +7,8 @@ import random
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.framework import op_def_registry
+
+from keras_dl.compat.tensorflow import op_def_registry
 
 # Operations whose state is that of variables, or none. Others, above all the old random numbers of TensorFlow, hold a
 # state of their own that nobody can set back.

@@ -1,0 +1,44 @@
+"""Patches and private parts of MLflow."""
+
+import logging
+import types
+from pathlib import Path
+
+import mlflow
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+from mlflow.utils.file_utils import local_file_uri_to_path
+from mlflow.utils.uri import is_local_uri
+
+__all__ = [
+    "SystemMetricsMonitor",  # its own thread ends for good when the store fails once
+    "TESTED",
+    "is_local_uri",  # where the files of an experiment are stored is not checked by MLflow before the first write
+    "keras_flavor",
+    "local_file_uri_to_path",
+    "quiet_loggers",
+]
+
+TESTED = ">=3.17,<3.18"
+
+
+def quiet_loggers() -> None:
+    """Hides the notes of MLflow and of the migrations of its database."""
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def keras_flavor(after_saving) -> types.SimpleNamespace:
+    """Returns a flavor for `mlflow.models.Model.log` that saves a Keras model.
+
+    `mlflow.keras` writes the input example before it creates the folder (mlflow#16183), so the folder is created first.
+
+    Args:
+        after_saving: called with the folder and the `Model` when the Keras model is saved.
+    """
+
+    def save_model(path, mlflow_model, validate_serving_input, **options):
+        Path(path).mkdir(parents=True)
+        mlflow.keras.save_model(path=path, mlflow_model=mlflow_model, **options)
+        after_saving(Path(path), mlflow_model)
+
+    return types.SimpleNamespace(save_model=save_model, __name__="mlflow.keras", FLAVOR_NAME="keras")
