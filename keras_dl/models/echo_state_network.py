@@ -1,4 +1,4 @@
-"""A reservoir with a readout in closed form."""
+"""A reservoir with a linear readout solved in closed form."""
 
 import inspect
 
@@ -7,50 +7,50 @@ import numpy as np
 from keras import ops
 
 from keras_dl.layers.ridge_readout import RidgeReadout
-from keras_dl.models.closed_form import ClosedFormFit
+from keras_dl.models.readout_fit import ReadoutFit
 from keras_dl.ops.scan import scan
 
 
 @keras.saving.register_keras_serializable("keras_dl")
-class EchoStateNetwork(ClosedFormFit, keras.Model):
+class EchoStateNetwork(keras.Model):
     """A reservoir and a linear readout of its states, for forecasting, regression and classification of sequences.
 
         z_t = [u_t, x_t, x_t^2]          the input, the reservoir's states, their squares
         y_t = z_t W + c                  solved by ridge regression, in one pass over the data
 
-    `fit` is no gradient training: see `ClosedFormFit.fit`. `compile`, `evaluate`, `predict`, callbacks, saving and
-    Keras Tuner work as for every Keras model. Steps before the washout's end and masked steps count neither in `fit`
-    nor in losses and metrics.
+    `fit` solves the readout instead of training by gradients. `compile`, `evaluate`, `predict`, callbacks, saving and
+    Keras Tuner work as for any Keras model. Washout and masked steps do not count in `fit`, losses or metrics.
 
-    Time: the state that has seen u_t gives y_t. In forecasting y_t is the estimate of u_{t+1}.
+    The state after reading u_t gives y_t. In forecasting, y_t is the estimate of u_{t+1}.
 
     Args:
-        reservoir: `ESN`, `DeepESN`, or another layer `[B, T, D]` -> `[B, T, N]`; recurrent ones are set to return all
-            states. `Bidirectional` ones cannot forecast. A stateful one's washout counts from the start of the stream
-            in `fit`; `predict` and `evaluate` go on in the stream, `forecast` leaves it alone.
-        units: int, K, targets or classes.
-        alpha: float from 0, the ridge; or a list, from which `fit` takes the best on the validation data at no extra
-            cost. Defaults to 1e-6.
-        washout: int, steps at the beginning of each sequence, masked ones not counted, that the states need to forget
-            their start. Defaults to 0.
-        input_to_readout: bool, whether the readout sees the input too. Defaults to True.
-        squared_states: bool, whether it sees the squares of the states. Defaults to False.
-        pooling: None (default) for an output at each step; or one output for a sequence, from its `"last"` state, the
-            `"mean"` of its states, or by a `"vote"` of its steps (their share for each class).
-        mask_value: float, steps of which all features have this value are padding. Defaults to None: no padding, but
-            what the mask says.
+        reservoir: `ESN`, `DeepESN`, or another layer `[B, T, D]` -> `[B, T, N]`; recurrent layers are set to return all
+            states. A model with a `Bidirectional` reservoir cannot forecast. With a stateful reservoir, the washout
+            counts from the start of the stream in `fit`; `predict` and `evaluate` continue the stream, `forecast` does
+            not change it.
+        units: int, K, the number of targets or classes.
+        alpha: float >= 0, the ridge penalty; or a list, from which `fit` chooses the best on the validation data at no
+            extra cost. Defaults to 1e-6.
+        washout: int, the number of unmasked steps at the start of each sequence that the states need to forget their
+            initial value. Defaults to 0.
+        input_to_readout: bool, whether the readout also reads the input. Defaults to True.
+        squared_states: bool, whether the readout also reads the squared states. Defaults to False.
+        pooling: None (default) for an output at each step; or one output per sequence, from its `"last"` state, the
+            `"mean"` of its states, or a `"vote"` of its steps (the share of steps for each class).
+        mask_value: float; steps where all features have this value are padding. Defaults to None: only the mask marks
+            padding.
         **kwargs: `name`; `dtype`, by default the reservoir's.
 
     Call arguments:
         inputs: float tensor `[B, T, D]`.
         mask: bool tensor `[B, T]`, optional.
-        training: bool, whether the reservoir has noise.
+        training: bool, whether the reservoir adds noise.
 
     Output shape:
-        `[B, T, K]`; `[B, K]` with `pooling`. A reservoir with `feedback=K` hears the model's own last output.
+        `[B, T, K]`; `[B, K]` with `pooling`. A reservoir with `feedback=K` reads the model's previous output.
 
     Raises:
-        ValueError: for arguments that do not fit.
+        ValueError: if the arguments are invalid or incompatible.
 
     Example:
 
@@ -81,7 +81,7 @@ class EchoStateNetwork(ClosedFormFit, keras.Model):
             kwargs.setdefault("dtype", reservoir.dtype_policy)
         super().__init__(**kwargs)
         if not isinstance(washout, int | np.integer) or washout < 0:
-            raise ValueError(f"`washout` must be an int from 0. Received: {washout!r}")
+            raise ValueError(f"`washout` must be an int >= 0. Received: {washout!r}")
         if pooling not in (None, "last", "mean", "vote"):
             raise ValueError(f"`pooling` must be None, 'last', 'mean' or 'vote'. Received: {pooling!r}")
         if not isinstance(reservoir, keras.layers.Layer):
@@ -89,13 +89,13 @@ class EchoStateNetwork(ClosedFormFit, keras.Model):
         self.recurrent = isinstance(reservoir, keras.layers.RNN)
         if self.recurrent:
             if reservoir.go_backwards:
-                raise ValueError("`reservoir` must run forwards, or be Bidirectional. Received: go_backwards=True")
+                raise ValueError("`reservoir` must run forward or be Bidirectional. Received: go_backwards=True")
             reservoir.return_sequences = reservoir.return_state = True
         self.feedback = getattr(getattr(reservoir, "cell", None), "feedback", 0)
         if self.feedback and (self.feedback != units or pooling or reservoir.stateful):
             raise ValueError(
-                f"A reservoir with feedback needs as many feedback features as units, no pooling, and is not stateful. "
-                f"Received: feedback={self.feedback}, units={units}, pooling={pooling!r}, stateful={reservoir.stateful}"
+                "A reservoir with feedback must have feedback=units, stateful=False, and no pooling. Received: "
+                f"feedback={self.feedback}, units={units}, stateful={reservoir.stateful}, pooling={pooling!r}"
             )
         self.reservoir = reservoir
         self.readout = RidgeReadout(units, alpha, dtype=self.dtype_policy, name="readout")
@@ -105,6 +105,7 @@ class EchoStateNetwork(ClosedFormFit, keras.Model):
         self.squared_states = squared_states
         self.pooling = pooling
         self.mask_value = None if mask_value is None else float(mask_value)
+        self._readout_fit = ReadoutFit(self)
 
     def build(self, input_shape):
         shape = (None, None, input_shape[-1] + self.feedback)
@@ -112,7 +113,7 @@ class EchoStateNetwork(ClosedFormFit, keras.Model):
             self.reservoir.build((input_shape[0], *shape[1:]) if getattr(self.reservoir, "stateful", False) else shape)
             self.reservoir.built = True
         states = self.reservoir.compute_output_shape(shape)
-        states = states[0] if isinstance(states[0], tuple | list) else states  # the rest is that of the last states
+        states = states[0] if isinstance(states[0], tuple | list) else states  # the rest are the final states
         if len(states) != 3:
             raise ValueError(f"Expected a reservoir [B, T, D] -> [B, T, N]. Received: one that returns {states}")
         width = states[-1] * (2 if self.squared_states else 1) + (input_shape[-1] if self.input_to_readout else 0)
@@ -134,15 +135,117 @@ class EchoStateNetwork(ClosedFormFit, keras.Model):
             outputs = self.pool(votes, mask)
         return outputs
 
+    def fit(
+        self,
+        x,
+        y=None,
+        batch_size=32,
+        epochs=1,
+        verbose="auto",
+        callbacks=None,
+        validation_data=None,
+        shuffle=None,
+        sample_weight=None,
+        initial_epoch=0,
+        solver="ridge",
+        forgetting=1.0,
+    ):
+        """Solves the readout in one pass over data of any size, discarding what was learned before.
+
+        Args:
+            x: a `tf.data.Dataset`, or another iterable, of batches `x`, `(x, y)` or `(x, y, sample_weight)`; or an
+                array `[n, T, D]`.
+            y: targets if x is an array: `[n, T, K]`, or `[n, K]` with `pooling`; integers without the last axis are
+                classes. None (default): the next step of x.
+            batch_size: int, for arrays. Defaults to 32.
+            epochs: ignored: one pass finds the solution.
+            verbose: as for any Keras model.
+            callbacks: list of Keras callbacks. There is one epoch; its logs are `loss`, the mean squared error on the
+                training data, `alpha`, and the validation metrics with the prefix `val_`.
+            validation_data: like x, or a tuple of arrays; read twice. Used to choose among several values of alpha.
+                With a stateful reservoir, validation continues the stream from the end of the training data, and the
+                stream is then reset to that point.
+            shuffle: ignored: the order of sequences does not matter.
+            sample_weight: `[n]` or `[n, T]`, if x is an array. Targets with weight 0 may be NaN.
+            initial_epoch: int, the epoch number passed to callbacks. Defaults to 0.
+            solver: `"ridge"` (default), or `"rls"`: recursive least squares, which learns at each step. For a reservoir
+                with feedback this is FORCE learning: the model reads its own outputs while it learns. `loss` is then
+                the error before each step's update.
+            forgetting: float above 0 and at most 1 (default), for `"rls"`: a step that is n steps old has weight
+                `forgetting ** n`.
+
+        Returns:
+            A `keras.callbacks.History` of one epoch.
+
+        Raises:
+            ValueError: for non-finite numbers (with the batch number), sequences that end within the washout, wrong
+                shapes, or several values of alpha without validation data. The model is then unchanged.
+
+        Reference: FORCE: Sussillo and Abbott 2009, "Generating coherent patterns of activity from chaotic networks".
+        """
+        return self._readout_fit.fit(
+            x,
+            y,
+            sample_weight,
+            batch_size=batch_size,
+            verbose=verbose,
+            callbacks=callbacks,
+            validation_data=validation_data,
+            initial_epoch=initial_epoch,
+            solver=solver,
+            forgetting=forgetting,
+        )
+
+    def partial_fit(self, x, y=None, sample_weight=None, batch_size=32, solver="ridge", forgetting=1.0):
+        """Learns from more data, as if it had been part of the last `fit`; see there for the arguments.
+
+        The training state is kept in memory and not saved with the model: call `fit` after loading.
+
+        Example:
+
+        >>> from keras_dl.layers import ESN
+        >>> x = np.random.default_rng(0).uniform(size=(4, 100, 1))
+        >>> model = EchoStateNetwork(ESN(20, seed=1), units=1, washout=10)
+        >>> model.partial_fit(x[:2], 2 * x[:2])
+        >>> model.partial_fit(x[2:], 2 * x[2:])
+        >>> kernel, _ = model.readout.get_weights()
+        >>> history = model.fit(x, 2 * x, verbose=0)
+        >>> bool(np.allclose(kernel, model.readout.get_weights()[0], atol=1e-6))
+        True
+        """
+        self._readout_fit.partial_fit(x, y, sample_weight, batch_size, solver, forgetting)
+
+    def check_fitted(self):
+        """Raises a ValueError if the readout was never solved. In graphs only checks that the model is built."""
+        if not self.built:
+            raise ValueError("Expected a fitted model; call `fit` first. Received: a model that is not built")
+        if keras.backend.backend() == "tensorflow":
+            import tensorflow as tf
+
+            if not tf.executing_eagerly():
+                return
+        if not any(np.any(ops.convert_to_numpy(weight)) for weight in (self.readout.kernel, self.readout.bias)):
+            raise ValueError("Expected a fitted model; call `fit` first. Received: a readout of zeros")
+
+    @property
+    def stateful_reservoir(self):
+        """Whether the reservoir keeps its states between batches."""
+        return self.recurrent and self.reservoir.stateful
+
+    def stream(self):
+        """Returns the state variables of a stateful reservoir, or an empty list."""
+        states = self.reservoir.states if self.stateful_reservoir else None
+        return [] if states is None else keras.tree.flatten(states)
+
     def padding_mask(self, inputs, mask=None):
-        """The mask given, and that of `mask_value`: bool `[B, T]`, or None."""
+        """Combines the given mask with that of `mask_value`: bool `[B, T]`, or None."""
         if self.mask_value is None:
             return mask
         own = ops.any(ops.not_equal(inputs, self.mask_value), -1)
         return own if mask is None else ops.logical_and(own, mask)
 
     def counted(self, inputs, mask):
-        """Which steps count: after the washout and not masked; bool `[B, T]`."""
+        """Returns which steps count, after the washout and not masked: bool `[B, T]`."""
         if mask is None:
             return ops.broadcast_to(ops.arange(ops.shape(inputs)[1]) >= self.washout, ops.shape(inputs)[:2])
         return ops.logical_and(mask, ops.cumsum(ops.cast(mask, "int32"), 1) > self.washout)
@@ -153,25 +256,25 @@ class EchoStateNetwork(ClosedFormFit, keras.Model):
         return self.counted(inputs, self.padding_mask(inputs, previous_mask))
 
     def features(self, inputs, states=None, mask=None, training=False):
-        """What the readout reads: `(features [B, T, F], last states)`, from initial `states` if they are given."""
+        """Returns `(features [B, T, F], final states)`, the readout's inputs; `states` are the initial states."""
         if mask is not None:
             inputs = ops.where(ops.expand_dims(mask, -1), inputs, ops.zeros_like(inputs))
         if not self.recurrent:
             takes_mask = mask is not None and "mask" in inspect.signature(self.reservoir.call).parameters
             options = {"mask": mask} if takes_mask else {}
-            return self._beside(inputs, self.reservoir(inputs, training=training, **options)), None
+            return self.readout_inputs(inputs, self.reservoir(inputs, training=training, **options)), None
         outputs, *states = self.reservoir(inputs, initial_state=states, mask=mask, training=training)
-        return self._beside(inputs, outputs), states
+        return self.readout_inputs(inputs, outputs), states
 
-    def _beside(self, inputs, states):
-        """Of the input, the states and their squares those that the readout sees, side by side."""
+    def readout_inputs(self, inputs, states):
+        """Concatenates those of inputs, states and squared states that the readout reads."""
         if self.feedback:
             inputs = inputs[..., : -self.feedback]
         parts = [ops.cast(inputs, states.dtype)] if self.input_to_readout else []
         return ops.concatenate([*parts, states, *([ops.square(states)] if self.squared_states else [])], -1)
 
     def pool(self, features, mask):
-        """One row for each sequence, `[B, T, F]` -> `[B, F]`: that of the last step that counts, or their mean."""
+        """Reduces `[B, T, F]` to `[B, F]`: the last step that counts, or the mean of the steps that count."""
         counted = self.counted(features, mask)
         if self.pooling == "last":
             return _last(features, counted)
@@ -179,11 +282,13 @@ class EchoStateNetwork(ClosedFormFit, keras.Model):
         return ops.divide_no_nan(ops.sum(features * weight, 1), ops.sum(weight, 1))
 
     def _step(self, inputs, states):
-        """One step of reservoir and readout, for loops: `[B, D]` -> `(outputs [B, K], states)`."""
+        """Runs one step of reservoir and readout: `[B, D]` -> `(outputs [B, K], states)`."""
         outputs, states = self.reservoir.cell(inputs, states)
-        return self.readout(self._beside(inputs, outputs)), list(states)
+        return self.readout(self.readout_inputs(inputs, outputs)), list(states)
 
     def _generate(self, inputs, mask):
+        """Runs a reservoir with feedback on the model's own outputs."""
+
         def step(states, slices):
             output, *states = states
             new = self._step(ops.concatenate([slices[0], output], -1), states)
@@ -201,30 +306,30 @@ class EchoStateNetwork(ClosedFormFit, keras.Model):
         return ops.transpose(outputs, (1, 0, 2))
 
     def forecast(self, context, steps, initial_state=None, return_state=False):
-        """Goes on with a series in closed loop: every forecast is the next input.
+        """Continues a series in closed loop: each forecast is the next input.
 
-        On TensorFlow it works inside a graph too, with `steps` an int tensor, and so can be exported.
+        On TensorFlow it also works in a graph, with `steps` as an int tensor, and so can be exported.
 
         Args:
             context: float tensor `[B, T, D]`, T at least 1: the series so far.
             steps: int, above 0.
-            initial_state: list of float tensors, states before the context. Defaults to zeros.
-            return_state: bool, whether the states are returned. Defaults to False.
+            initial_state: list of float tensors, the states before the context. Defaults to zeros.
+            return_state: bool, whether to return the states. Defaults to False.
 
         Returns:
-            Float tensor `[B, steps, D]`: the first is the estimate of what follows the context. With `return_state`
-            also the states, which have seen all forecasts but the last:
-            `forecast(first[:, -1:], more, initial_state=states)` continues.
+            Float tensor `[B, steps, D]`, beginning with the step after the context. With `return_state` also the
+            states, after reading all forecasts except the last: `forecast(first[:, -1:], more, initial_state=states)`
+            continues the series.
 
         Raises:
-            ValueError: before `fit`; for steps below 1; for a context of another number of features; for models that do
-                not map a series to its own next step.
+            ValueError: before `fit`; if `steps` is below 1 or the context has the wrong number of features; if the
+                model does not map a series to its own next step.
         """
-        fitting = self.recurrent and not self.pooling and not self.feedback
-        if not fitting or (self.built and self.units != self.input_features):
+        can_forecast = self.recurrent and not self.pooling and not self.feedback
+        if not can_forecast or (self.built and self.units != self.input_features):
             raise ValueError(
-                "Only a model with as many units as features, a recurrent reservoir without feedback, and no pooling "
-                f"can forecast. Received: units={self.units}, features={getattr(self, 'input_features', None)}, "
+                "Forecasting requires as many units as features, a recurrent reservoir without feedback, and no "
+                f"pooling. Received: units={self.units}, features={getattr(self, 'input_features', None)}, "
                 f"feedback={self.feedback}, pooling={self.pooling!r}, reservoir {self.reservoir.name}"
             )
         self.check_fitted()
@@ -243,7 +348,7 @@ class EchoStateNetwork(ClosedFormFit, keras.Model):
             steps = tf.convert_to_tensor(steps, tf.int32)
             if tf.executing_eagerly():
                 if getattr(self, "_forecast_graph", None) is None:
-                    # One graph for all shapes: another one may round otherwise, and a chaotic forecast would differ.
+                    # One graph for all shapes: others may round differently, which changes a chaotic forecast.
                     free = [tf.TensorSpec([None, None, self.units], context.dtype), tf.TensorSpec([], tf.int32)]
                     free.append([tf.TensorSpec([None, state.shape[-1]], state.dtype) for state in initial_state])
                     self._forecast_graph = tf.function(self._forecast, input_signature=free)
@@ -253,7 +358,7 @@ class EchoStateNetwork(ClosedFormFit, keras.Model):
 
     def _forecast(self, context, steps, initial_state):
         mask, stateful = self.padding_mask(context), self.reservoir.stateful
-        self.reservoir.stateful = False  # else its own states would be read and written
+        self.reservoir.stateful = False  # otherwise it would read and write its own states
         try:
             features, states = self.features(context, initial_state, mask)
         finally:
@@ -270,10 +375,10 @@ class EchoStateNetwork(ClosedFormFit, keras.Model):
         return ops.concatenate([first[:, None], ops.transpose(others, (1, 0, 2))], 1)[:, :steps], states
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        return super().compute_loss(x, _known(y, y_pred), y_pred, sample_weight, training)
+        return super().compute_loss(x, _zero_masked(y, y_pred), y_pred, sample_weight, training)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        return super().compute_metrics(x, _known(y, y_pred), y_pred, sample_weight)
+        return super().compute_metrics(x, _zero_masked(y, y_pred), y_pred, sample_weight)
 
     def get_config(self):
         names = "units washout input_to_readout squared_states pooling mask_value"
@@ -290,14 +395,14 @@ class EchoStateNetwork(ClosedFormFit, keras.Model):
 
 
 def _last(features, mask):
-    """The row of each sequence's last step that is not masked, `[B, T, F]` -> `[B, F]`."""
+    """Returns the last unmasked step of each sequence, `[B, T, F]` -> `[B, F]`."""
     times = ops.arange(ops.shape(features)[1])
     last = ops.max(ops.where(mask, times, ops.zeros_like(times)), -1)
     return ops.squeeze(ops.take_along_axis(features, ops.reshape(last, (-1, 1, 1)), 1), 1)
 
 
-def _known(y, outputs):
-    """Targets, zeros where they do not count: NaN times the zero of a mask would be NaN."""
+def _zero_masked(y, outputs):
+    """Sets masked targets to zero: NaN times a mask of zero would be NaN."""
     mask = getattr(outputs, "_keras_mask", None)
     if mask is None or y is None:
         return y

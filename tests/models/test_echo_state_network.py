@@ -1,4 +1,4 @@
-"""EchoStateNetwork: what it computes, classification, feedback, recursive least squares, forecasts, their export."""
+"""Tests of EchoStateNetwork: features, classification, feedback, recursive least squares, forecasts and export."""
 
 import keras
 import numpy as np
@@ -24,7 +24,7 @@ def fitted():
     return model
 
 
-def test_features_stand_side_by_side():
+def test_features_are_inputs_states_and_squared_states():
     reservoir = ESN(20, 5, seed=1)
     model = network(3, reservoir, squared_states=True)
     model.build((None, None, 2))
@@ -37,7 +37,7 @@ def test_features_stand_side_by_side():
 
 
 @pytest.mark.parametrize("pooling", ["last", "mean", "vote"])
-def test_classes_of_sequences(pooling):
+def test_sequence_classification(pooling):
     labels = np.array([0, 1, 2, 0, 1, 2])
     lengths = np.array([15, 9, 12, 15, 6, 8])
     x = np.where(np.arange(15)[None, :, None] < lengths[:, None, None], X + labels[:, None, None], 9.0)
@@ -60,7 +60,7 @@ def test_classes_of_sequences(pooling):
     np.testing.assert_allclose(outputs, votes, atol=1e-4)
 
 
-def test_classes_of_steps():
+def test_step_classification():
     labels = (X[..., 0] > 0).astype(int)
     model = network(2, washout=2)
     history = model.fit(X, labels, validation_data=(X, labels), verbose=0).history
@@ -80,7 +80,7 @@ def test_classes_of_steps():
         lambda: ESN(10, 5, seed=1, dtype="float64"),
     ],
 )
-def test_any_reservoir_saved_and_loaded(reservoir, tmp_path):
+def test_models_with_any_reservoir_are_saved_and_loaded(reservoir, tmp_path):
     model = network(reservoir=reservoir(), mask_value=9.0)
     model.fit(WAVE, verbose=0)
     model.save(tmp_path / "model.keras")
@@ -90,7 +90,7 @@ def test_any_reservoir_saved_and_loaded(reservoir, tmp_path):
         np.testing.assert_array_equal(loaded.forecast(WAVE, 7), model.forecast(WAVE, 7))
 
 
-def test_is_a_model_of_keras(fitted, capsys):
+def test_summary_clone_and_gradients(fitted, capsys):
     fitted.summary()
     assert "reservoir" in capsys.readouterr().out or fitted.count_params() > 0
     twin = keras.models.clone_model(fitted)
@@ -104,7 +104,7 @@ def test_is_a_model_of_keras(fitted, capsys):
     assert np.abs(tape.gradient(value, x)).max() > 0
 
 
-def test_the_first_forecast_is_of_the_step_after_the_context(fitted):
+def test_forecasts_begin_after_the_context(fitted):
     forecast = fitted.forecast(WAVE[:, :150], 50)
     assert np.abs(forecast - WAVE[:, 150:])[:, :15].max() < 0.02
     np.testing.assert_allclose(forecast[:, 0], fitted(WAVE[:, :150])[:, -1], atol=1e-5)
@@ -112,7 +112,7 @@ def test_the_first_forecast_is_of_the_step_after_the_context(fitted):
     np.testing.assert_allclose(forecast[:, 1], second, atol=1e-4)
 
 
-def test_a_forecast_goes_on_from_its_states(fitted):
+def test_a_forecast_continues_from_its_states(fitted):
     whole = fitted.forecast(WAVE, 12)
     first, states = fitted.forecast(WAVE, 5, return_state=True)
     np.testing.assert_allclose(first, whole[:, :5], atol=1e-5)
@@ -121,7 +121,7 @@ def test_a_forecast_goes_on_from_its_states(fitted):
     assert fitted.forecast(WAVE[:1, :1], 1).shape == (1, 1, 1)
 
 
-def test_contexts_may_be_padded():
+def test_padding_of_the_context_does_not_change_the_forecast():
     model = network(mask_value=9.0)
     model.fit(WAVE, verbose=0)
     padding = np.full((2, 4, 1), 9.0, "float32")
@@ -130,7 +130,7 @@ def test_contexts_may_be_padded():
         np.testing.assert_allclose(model.forecast(padded, 5), expected, atol=1e-4)
 
 
-def test_a_forecast_leaves_a_stream_alone():
+def test_a_forecast_does_not_change_the_stream():
     model = network(reservoir=ESN(20, 5, seed=1, stateful=True))
     model.fit(WAVE[:, :-1], WAVE[:, 1:], verbose=0)
     before = model.stream()[0].numpy()
@@ -139,7 +139,7 @@ def test_a_forecast_leaves_a_stream_alone():
     np.testing.assert_array_equal(model.stream()[0].numpy(), before)
 
 
-def test_exported_forecast(fitted, tmp_path):
+def test_the_exported_forecast_is_the_same(fitted, tmp_path):
     archive = keras.export.ExportArchive()
     archive.track(fitted)
     signature = [tf.TensorSpec([None, None, 1], name="context"), tf.TensorSpec([], tf.int32, name="steps")]
@@ -151,12 +151,12 @@ def test_exported_forecast(fitted, tmp_path):
         np.testing.assert_allclose(found, fitted.forecast(context, steps), atol=1e-4)
 
 
-def test_forecasts_that_cannot_be(fitted):
-    with pytest.raises(ValueError, match="one that has seen no data; call `fit` first"):
+def test_invalid_forecasts(fitted):
+    with pytest.raises(ValueError, match="call `fit` first. Received: a model that is not built"):
         network().forecast(WAVE, 3)
     unfitted = network()
     unfitted.build((None, None, 1))
-    with pytest.raises(ValueError, match="one whose readout is zero; call `fit` first"):
+    with pytest.raises(ValueError, match="call `fit` first. Received: a readout of zeros"):
         unfitted.forecast(WAVE, 3)
     for context, steps, message in (
         (WAVE, 0, "`steps` must be an int above 0. Received: 0"),
@@ -174,23 +174,23 @@ def test_forecasts_that_cannot_be(fitted):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"washout": -1}, "`washout` must be an int from 0. Received: -1"),
+        ({"washout": -1}, "`washout` must be an int >= 0. Received: -1"),
         ({"pooling": "first"}, "`pooling` must be None, 'last', 'mean' or 'vote'. Received: 'first'"),
         ({"units": 0}, "`units` must be an integer of at least 1"),
         ({"alpha": -1.0}, "`alpha` must be"),
         ({"reservoir": 3}, "`reservoir` must be a layer"),
-        ({"reservoir": ESN(20, go_backwards=True)}, "must run forwards"),
-        ({"reservoir": ESN(20, feedback=2)}, "as many feedback features as units"),
-        ({"reservoir": ESN(20, feedback=1, stateful=True)}, "is not stateful"),
+        ({"reservoir": ESN(20, go_backwards=True)}, "must run forward"),
+        ({"reservoir": ESN(20, feedback=2)}, "must have feedback=units.* Received: feedback=2, units=1"),
+        ({"reservoir": ESN(20, feedback=1, stateful=True)}, "must have .*stateful=False.* Received: .*stateful=True"),
     ],
 )
-def test_arguments_that_cannot_be(options, message):
+def test_invalid_arguments(options, message):
     with pytest.raises(ValueError, match=message):
         network(**options)
 
 
 @pytest.mark.parametrize("mask_value", [None, 9.0])
-def test_feedback_is_taught_and_then_runs_free(mask_value):
+def test_feedback_is_teacher_forced_in_fit_and_free_running_in_predict(mask_value):
     inputs = np.zeros_like(WAVE)
     reservoir = ESN(40, 5, seed=1, feedback=1, bias_scaling=0.2)
     model = network(reservoir=reservoir, mask_value=mask_value, washout=0, input_to_readout=False)
@@ -203,16 +203,16 @@ def test_feedback_is_taught_and_then_runs_free(mask_value):
     kernel, bias = model.readout.get_weights()
     state, output = np.zeros((2, 40), "float32"), np.zeros((2, 1), "float32")
     for t in range(60):
-        heard = np.concatenate([inputs[:, t], output], -1)
-        new = reservoir.cell(tf.constant(heard), [tf.constant(state)])[0].numpy()
-        here = (x[:, t] != 9.0).all(-1, keepdims=True)
-        state, output = np.where(here, new, state), np.where(here, new @ kernel + bias, output)
-        if t < 35:  # then the differences of rounding have grown
+        cell_input = np.concatenate([inputs[:, t], output], -1)
+        new = reservoir.cell(tf.constant(cell_input), [tf.constant(state)])[0].numpy()
+        valid = (x[:, t] != 9.0).all(-1, keepdims=True)
+        state, output = np.where(valid, new, state), np.where(valid, new @ kernel + bias, output)
+        if t < 35:  # rounding differences grow later
             np.testing.assert_allclose(outputs[:, t], output, atol=1e-2)
 
 
 @pytest.mark.parametrize("mask_value", [None, 9.0])
-def test_recursive_least_squares_is_ridge_with_a_penalised_bias(mask_value):
+def test_recursive_least_squares_equals_ridge_with_a_penalised_bias(mask_value):
     x, y = X.copy(), np.roll(X[..., :1], 2, 1)
     mask = np.ones((6, 15), bool)
     if mask_value:
@@ -244,7 +244,7 @@ def test_force_learns_a_sine():
     assert np.abs(model.predict(np.zeros_like(long[:, :300]), verbose=0)).max() < 3
 
 
-def test_a_fitted_model_is_exported_as_it_is(tmp_path):
+def test_a_fitted_model_can_be_exported(tmp_path):
     model = network()
     model.fit(WAVE, verbose=0)
     model.export(tmp_path / "exported", verbose=False)

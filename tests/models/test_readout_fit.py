@@ -1,4 +1,4 @@
-"""`fit` in closed form: one pass over any data, the same numbers, and bad data that change nothing."""
+"""Tests of the closed-form `fit`: all kinds of data give the same readout, and invalid data change nothing."""
 
 import keras
 import numpy as np
@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from keras_dl.layers import ESN, RidgeReadout
-from keras_dl.models import EchoStateNetwork, closed_form
+from keras_dl.models import EchoStateNetwork, readout_fit
 
 generator = np.random.default_rng(0)
 X = generator.normal(size=(5, 20, 2)).astype("float32")
@@ -18,7 +18,7 @@ def network(units=2, reservoir=None, **options):
 
 
 def solved(model):
-    """The readout by RidgeReadout from all rows at once."""
+    """Solves the readout with RidgeReadout from all rows at once."""
     features, _ = model.features(tf.constant(X))
     readout = RidgeReadout(2, 1e-2)
     readout.partial_fit(features.numpy()[:, 3:].reshape(-1, features.shape[-1]), Y[:, 3:].reshape(-1, 2))
@@ -55,7 +55,7 @@ DATA = tf.data.Dataset.from_tensor_slices((X, Y)).batch(2)
     ],
     ids=["arrays", "tensors", "dataset", "unknown length", "generator", "list", "PyDataset"],
 )
-def test_any_form_of_data_gives_the_same_readout(data):
+def test_every_data_type_gives_the_same_readout(data):
     model = network()
     history = model.fit(*data(), batch_size=2, verbose=0)
     assert_weights(model, solved(model))
@@ -64,22 +64,22 @@ def test_any_form_of_data_gives_the_same_readout(data):
     assert history.history["alpha"] == [0.01]
 
 
-def test_long_sequences_go_through_in_parts(monkeypatch):
+def test_long_sequences_are_processed_in_chunks(monkeypatch):
     model, reservoir = network(), keras.layers.GRU(6)
     model.fit(X, Y, verbose=0)
     gru = network(reservoir=reservoir, mask_value=9.0)
     padded = np.where(np.arange(20)[None, :, None] < np.array([20, 9, 12, 20, 5])[:, None, None], X, 9)
     gru.fit(padded, Y, verbose=0)
     before = model.readout.get_weights(), gru.readout.get_weights()
-    monkeypatch.setattr(closed_form, "PART", 5 * 16 * 6)
+    monkeypatch.setattr(readout_fit, "CHUNK_VALUES", 5 * 16 * 6)
     model.fit(X, Y, verbose=0)
     gru.fit(padded, Y, verbose=0)
     assert_weights(model, before[0])
     assert_weights(gru, before[1])
-    assert reservoir.trainable_weights  # fit leaves them as they are
+    assert reservoir.trainable_weights  # fit does not freeze them
 
 
-def test_masked_steps_and_weights_of_zero_do_not_count():
+def test_masked_steps_and_zero_weights_do_not_count():
     mask = np.array([[1] * 20, [1] * 9 + [0] * 11, [0] * 8 + [1] * 12, [1] * 20, [1, 0] * 10], bool)
     y = np.where(mask[..., None], Y, np.nan)
     counted = mask & (np.cumsum(mask, 1) > 3)
@@ -99,7 +99,7 @@ def test_masked_steps_and_weights_of_zero_do_not_count():
     model.fit(padded, y, sample_weight=weights, verbose=0)
 
 
-def test_evaluate_ignores_washout_and_padding_and_nan_there():
+def test_evaluate_ignores_washout_and_padding_even_if_nan():
     model = network(mask_value=9.0)
     model.compile(loss="mse", metrics=["mae"])
     model.fit(X, Y, verbose=0)
@@ -111,7 +111,7 @@ def test_evaluate_ignores_washout_and_padding_and_nan_there():
     np.testing.assert_allclose(found, [np.square(wrong).mean(), np.abs(wrong).mean()], rtol=1e-5)
 
 
-def test_alpha_is_chosen_on_validation_data_and_metrics_are_logged():
+def test_alpha_is_chosen_on_validation_data():
     model = network(alpha=[1e-4, 1.0, 1e5])
     noisy = Y + generator.normal(size=Y.shape)
     history = model.fit(X[:3], noisy[:3], validation_data=(X[3:], Y[3:]), verbose=0).history
@@ -126,11 +126,11 @@ def test_alpha_is_chosen_on_validation_data_and_metrics_are_logged():
     assert model.fit(X[:3], noisy[:3], validation_data=data, verbose=0).history["val_loss"] == pytest.approx(
         history["val_loss"], rel=1e-4
     )
-    with pytest.raises(ValueError, match="alpha is chosen among 3 .* validation_data=None"):
+    with pytest.raises(ValueError, match="Choosing among 3 values of alpha .* validation_data=None"):
         model.fit(X, Y, verbose=0)
 
 
-def test_parts_are_the_whole_and_fit_forgets():
+def test_partial_fits_equal_one_fit_and_fit_restarts():
     whole, parts = network(), network()
     whole.fit(X, Y, verbose=0)
     parts.partial_fit(X[:2], Y[:2])
@@ -141,14 +141,14 @@ def test_parts_are_the_whole_and_fit_forgets():
     assert_weights(parts, whole.readout.get_weights(), 0)
 
 
-def test_loaded_models_have_not_kept_what_they_learnt_from(tmp_path):
+def test_partial_fit_of_a_loaded_model_requires_fit(tmp_path):
     model = network()
     model.fit(X, Y, verbose=0)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(loaded.predict(X, verbose=0), model.predict(X, verbose=0))
     for solver in ("ridge", "rls"):
-        with pytest.raises(ValueError, match="has not kept what it learnt from"):
+        with pytest.raises(ValueError, match="requires the training state of an earlier `fit`"):
             loaded.partial_fit(X, Y, solver=solver)
     loaded.fit(X, Y, verbose=0)
     loaded.partial_fit(X, Y)
@@ -156,7 +156,7 @@ def test_loaded_models_have_not_kept_what_they_learnt_from(tmp_path):
     assert_weights(loaded, model.readout.get_weights(), 1e-6)
 
 
-def test_a_stream_washes_out_once():
+def test_the_washout_of_a_stream_counts_once():
     stream = network(reservoir=ESN(12, 5, seed=1, stateful=True), washout=6)
     whole = network(washout=6)
     whole.fit(X, Y, verbose=0)
@@ -169,7 +169,7 @@ def test_a_stream_washes_out_once():
         stream.partial_fit([chunks[3], (chunks[4][0] * np.nan, chunks[4][1])])
     stream.partial_fit(chunks[3:])
     assert_weights(stream, whole.readout.get_weights())
-    with pytest.raises(ValueError, match="Expected 5 series in batch 0, as before. Received: 2"):
+    with pytest.raises(ValueError, match="Expected 5 series in batch 0, as in earlier batches. Received: 2"):
         stream.partial_fit(X[:2], Y[:2])
 
 
@@ -191,7 +191,7 @@ class Recorder(keras.callbacks.Callback):
         self.calls.append("end")
 
 
-def test_callbacks_and_progress(tmp_path, capsys):
+def test_callbacks_and_progress_bar(tmp_path, capsys):
     model, recorder = network(), Recorder()
     callbacks = [
         recorder,
@@ -208,7 +208,7 @@ def test_callbacks_and_progress(tmp_path, capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_keras_tuner_searches(tmp_path):
+def test_keras_tuner_can_search(tmp_path):
     keras_tuner = pytest.importorskip("keras_tuner")
 
     def build(choices):
@@ -237,14 +237,14 @@ def nan_at(array, *index):
         (X[..., :1], Y, "Expected 2 features in batch 0. Received: shape"),
         (X[:, :3], Y[:, :3], "Expected more steps than the washout of 3 in batch 0. Received: 3"),
         (X, Y[..., :1], "Expected targets .* in batch 0. Received: shape"),
-        (X, Y[:4], "Expected as many targets and weights as inputs"),
+        (X, Y[:4], "Expected inputs, targets and weights of equal length"),
         (X[0], Y[0, :, None], "Expected inputs .* in batch 0. Received: shape"),
         (X, np.full((5, 20), 2), r"Expected classes from 0 to 1 in batch 0"),
         ([], None, "Expected at least one"),
-        (DATA.repeat(), None, "repeats for ever"),
+        (DATA.repeat(), None, "repeats forever"),
     ],
 )
-def test_bad_data_change_nothing(x, y, message, solver="ridge"):
+def test_invalid_data_change_nothing(x, y, message, solver="ridge"):
     model = network()
     model.fit(X[:2], Y[:2], verbose=0, solver=solver)
     before = model.get_weights()
@@ -258,22 +258,22 @@ def test_bad_data_change_nothing(x, y, message, solver="ridge"):
     assert_weights(model, whole.readout.get_weights())
 
 
-def test_bad_data_change_nothing_of_recursive_least_squares():
-    test_bad_data_change_nothing(nan_at(X, 3, 5, 1), Y, "Expected finite inputs in batch 1", solver="rls")
+def test_invalid_data_change_nothing_with_recursive_least_squares():
+    test_invalid_data_change_nothing(nan_at(X, 3, 5, 1), Y, "Expected finite inputs in batch 1", solver="rls")
 
 
-def test_what_fit_cannot_do_is_refused():
+def test_invalid_arguments_of_fit():
     model = network()
     for options, message in (
         ({"solver": "svd"}, "`solver` must be 'ridge' or 'rls'. Received: 'svd'"),
-        ({"forgetting": 0.0, "solver": "rls"}, "`forgetting` must be above 0, to 1"),
-        ({"sample_weight": -np.ones(5)}, "Expected weights from 0"),
-        ({"sample_weight": np.ones((5, 7))}, "Expected weights from 0"),
+        ({"forgetting": 0.0, "solver": "rls"}, "`forgetting` must be above 0 and at most 1"),
+        ({"sample_weight": -np.ones(5)}, "Expected finite weights >= 0"),
+        ({"sample_weight": np.ones((5, 7))}, "Expected finite weights >= 0"),
     ):
         with pytest.raises(ValueError, match=message):
             model.fit(X, Y, verbose=0, **options)
     assert not model.built
-    with pytest.raises(ValueError, match="A data set yields targets"):
+    with pytest.raises(ValueError, match="must be None if `x` is a data set"):
         model.fit(DATA, Y)
     with pytest.raises(ValueError, match="singular"):
         network(alpha=0.0).fit(X[:1, :8], Y[:1, :8], verbose=0)
@@ -281,16 +281,16 @@ def test_what_fit_cannot_do_is_refused():
         network(pooling="last").fit(X, Y[:, 0], solver="rls", verbose=0)
 
 
-def test_states_without_bounds_are_refused():
-    wild = ESN(30, seed=1, activation="relu", spectral_radius=3.0, bias_scaling=1.0)
-    model = network(units=1, reservoir=wild)
+def test_states_that_overflow():
+    unstable = ESN(30, seed=1, activation="relu", spectral_radius=3.0, bias_scaling=1.0)
+    model = network(units=1, reservoir=unstable)
     with pytest.raises(ValueError, match="Expected finite states of the reservoir in batch 0.* Received: inf"):
         model.fit(np.ones((1, 400, 1)), verbose=0)
     assert not np.any(model.readout.kernel.numpy())
 
 
 @pytest.mark.parametrize("solver", ["ridge", "rls"])
-def test_validation_data_that_say_nothing_are_refused(solver):
+def test_invalid_validation_data_change_nothing(solver):
     series = np.random.default_rng(0).normal(size=(2, 60, 1))
     model = network(units=1, washout=20)
     model.fit(series, verbose=0)
@@ -304,7 +304,7 @@ def test_validation_data_that_say_nothing_are_refused(solver):
     np.testing.assert_array_equal(model.readout.kernel.numpy(), before)
 
 
-def test_a_stream_needs_targets():
+def test_a_stream_requires_targets():
     model = network(units=1, reservoir=ESN(12, 5, seed=1, stateful=True))
-    with pytest.raises(ValueError, match="expected .x, y. for a stateful reservoir. Received: no y"):
+    with pytest.raises(ValueError, match="A stateful reservoir requires targets: expected .x, y.. Received: no y"):
         model.fit(np.zeros((1, 30, 1)), verbose=0)
