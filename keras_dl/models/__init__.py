@@ -1,4 +1,4 @@
-"""Models made of layers: functions that return a functional `keras.Model`, and networks with a fit of their own."""
+"""Models: functions that build a functional `keras.Model`, and `keras.Model` subclasses with their own `fit`."""
 
 from keras_dl.models.echo_state_network import EchoStateNetwork as EchoStateNetwork
 from keras_dl.models.forecaster import forecaster as forecaster

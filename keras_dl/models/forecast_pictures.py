@@ -1,16 +1,16 @@
-"""Pictures of forecasts and of what makes them."""
+"""Plots of forecasts, their errors, and reservoir spectra."""
 
 import matplotlib.pyplot as plt
 import numpy as np
 
 
 def forecast_picture(forecasts, truth, context=None):
-    """What several forecasters make of the same place, each beside the truth.
+    """Plots the forecasts of several models against the truth.
 
     Args:
-        forecasts: `{name: [steps, D]}`; one row of the figure each, of at most the first 3 variables.
+        forecasts: `{name: [steps, D]}`; each forecast gets one row per variable, for at most the first 3 variables.
         truth: float array `[steps, D]`.
-        context: float array `[T, D]`, what came before; or None (default).
+        context: float array `[T, D]`, the steps before the forecast; or None (default).
 
     Returns:
         A matplotlib figure.
@@ -33,7 +33,7 @@ def forecast_picture(forecasts, truth, context=None):
             axis.plot(np.arange(1 - len(context), 1), context[:, column], color="0.5", linewidth=1)
         axis.plot(steps, truth[:, column], color="0.5", linewidth=2.5, label="truth")
         axis.plot(steps, forecasts[name][:, column], color="C3", linewidth=1, label="forecast")
-        # A run that diverges would flatten everything else.
+        # Limits from the truth: a forecast that diverges would flatten everything else.
         axis.set_ylim(low - 0.4 * (high - low), high + 0.4 * (high - low))
         axis.set_ylabel(name if variables == 1 else f"{name}\nvariable {column + 1}")
         axis.axvline(0.5, color="0.8", linewidth=1)
@@ -43,12 +43,12 @@ def forecast_picture(forecasts, truth, context=None):
 
 
 def growth_picture(growths, horizons, threshold=0.4):
-    """How the errors of several forecasters grow with the steps ahead, on a log scale.
+    """Plots the errors of several models against the number of steps ahead, on a log scale.
 
     Args:
         growths: `{name: [steps]}`, from `error_growth`.
         horizons: `{name: float}`, from `valid_horizon`, for the legend.
-        threshold: float, of these. Defaults to 0.4.
+        threshold: float, the error that ends the valid horizon. Defaults to 0.4.
 
     Returns:
         A matplotlib figure.
@@ -72,7 +72,7 @@ def growth_picture(growths, horizons, threshold=0.4):
 
 
 def spectrum_picture(kernel):
-    """The eigenvalues of a reservoir's recurrent weights, the circle of its spectral radius and the unit circle.
+    """Plots the eigenvalues of recurrent weights, with the unit circle and a circle at the spectral radius.
 
     Args:
         kernel: float array `[N, N]`.

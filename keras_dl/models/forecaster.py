@@ -1,4 +1,4 @@
-"""A trained recurrent network as a forecaster: what an echo state network has to be better than."""
+"""An LSTM forecaster trained by gradient descent, as the baseline for echo state networks."""
 
 import keras
 import numpy as np
@@ -7,15 +7,15 @@ from keras import layers
 
 
 def forecaster(variables, units=64):
-    """An LSTM that predicts the next step of a series as a change of the present one.
+    """Builds an LSTM that predicts the next step of a series as a change of the current one.
 
     Args:
-        variables: int, of a step.
-        units: int, of the LSTM. Defaults to 64.
+        variables: int, number of variables per step.
+        units: int, units of the LSTM. Defaults to 64.
 
     Returns:
-        An uncompiled functional `keras.Model`: float `[B, T, variables]` named `series` -> the step that follows each,
-        `[B, T, variables]`.
+        An uncompiled functional `keras.Model`: float `[B, T, variables]` named `series` -> `[B, T, variables]`, the
+        prediction of the step after each input step.
 
     Example:
 
@@ -29,18 +29,18 @@ def forecaster(variables, units=64):
 
 
 def train_forecaster(series, units=64, window=100, batch_size=32, learning_rate=1e-2, seed=0):
-    """Trains a `forecaster` on random windows of one series, three for every step of it or so.
+    """Trains a `forecaster` on random windows of one series, about three per step of the series.
 
-    The defaults are the best of a search on Mackey-Glass series of 10 000 steps. The first quarter of a window is there
-    to warm up and costs nothing.
+    The defaults are the best values of a search on Mackey-Glass series of 10 000 steps. The first quarter of each
+    window is a warm-up and does not count in the loss.
 
     Args:
         series: float array `[T, D]`, standardised.
-        units: int, of the LSTM. Defaults to 64.
-        window: int, steps of a window, fewer for a short series. Defaults to 100.
+        units: int, units of the LSTM. Defaults to 64.
+        window: int, steps per window; at most half the series is used. Defaults to 100.
         batch_size: int. Defaults to 32.
-        learning_rate: float, at the beginning; it falls to 0 like a cosine. Defaults to 0.01.
-        seed: int, of weights and windows. Defaults to 0.
+        learning_rate: float, the initial learning rate of a cosine decay to 0. Defaults to 0.01.
+        seed: int, seeds the weights and the windows. Defaults to 0.
 
     Returns:
         The trained `keras.Model`.
@@ -65,22 +65,22 @@ def train_forecaster(series, units=64, window=100, batch_size=32, learning_rate=
     keras.utils.set_random_seed(seed)
     model = forecaster(series.shape[1], units)
     rate = keras.optimizers.schedules.CosineDecay(learning_rate, updates)
-    # On a CPU, XLA compiles for longer than it saves.
+    # On a CPU, compiling with XLA takes longer than it saves.
     model.compile(keras.optimizers.Adam(rate, clipnorm=1.0), "mse", jit_compile=False)
     model.fit(batches.prefetch(tf.data.AUTOTUNE), verbose=0, shuffle=False)
     return model
 
 
 def free_run(model, context, steps):
-    """Lets a `forecaster` go on from its own outputs.
+    """Forecasts in closed loop: each output of a `forecaster` is its next input.
 
     Args:
-        model: from `forecaster`.
-        context: float tensor `[B, T, variables]`, what is known.
-        steps: int, to forecast.
+        model: a model from `forecaster`.
+        context: float tensor `[B, T, variables]`, the known steps.
+        steps: int, number of steps to forecast.
 
     Returns:
-        float tensor `[B, steps, variables]`, what follows the context.
+        float tensor `[B, steps, variables]`, the steps after the context.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""An echo state network that is judged by its free runs."""
+"""An echo state network evaluated in closed loop."""
 
 import keras
 import numpy as np
@@ -6,29 +6,30 @@ import numpy as np
 from keras_dl.models.echo_state_network import EchoStateNetwork
 
 STARTS = 8
-# What has left the series that far is wrong, however far it goes.
+# Errors are clipped here: beyond it a forecast has diverged, and the distance means nothing.
 LARGEST = 10.0
 
 
 @keras.saving.register_keras_serializable("keras_dl")
 class ForecastingNetwork(EchoStateNetwork):
-    """An `EchoStateNetwork` that forecasts, whose `evaluate` also measures how it does in closed loop.
+    """An `EchoStateNetwork` for forecasting whose `evaluate` also measures the closed-loop error.
 
-    A search by the error one step ahead finds networks whose forecasts may diverge; by the one in closed loop it does
-    not. `evaluate` and so the logs of `fit` with validation data get `closed_loop_nrmse`: the NRMSE exactly `ahead`
-    steps after the end of what the network has read, over 8 places of each sequence. An error counts as 10 standard
-    deviations at most.
+    Models chosen by the one-step error may diverge in closed loop, so searches should use the closed-loop error.
+    `evaluate`, and therefore the logs of `fit` with validation data, include `closed_loop_nrmse`: the NRMSE exactly
+    `ahead` steps after the end of the context, over 8 start positions per sequence. Errors are clipped at 10 standard
+    deviations.
 
     Args:
         reservoir: `ESN`, or another recurrent layer.
-        units: int, the variables of the series.
-        ahead: int, steps, fewer than a sequence of the data has. Defaults to 84, the tradition for Mackey-Glass.
-        **kwargs: as for `EchoStateNetwork`, but for `mask_value`.
+        units: int, the number of variables of the series.
+        ahead: int, steps ahead, fewer than the steps of a sequence. Defaults to 84, as usual for Mackey-Glass.
+        **kwargs: as for `EchoStateNetwork`, except `mask_value`.
 
     Call arguments and output shape: as for `EchoStateNetwork`.
 
     Raises:
-        ValueError: for `ahead` below 1 or a `mask_value`; in `evaluate`, for sequences of no more than `ahead` steps.
+        ValueError: if `ahead` is below 1 or `mask_value` is given; in `evaluate`, if a sequence is shorter than `ahead`
+            steps.
 
     Example:
 
@@ -48,13 +49,14 @@ class ForecastingNetwork(EchoStateNetwork):
             raise ValueError(f"`ahead` must be an int above 0. Received: {ahead!r}")
         if self.mask_value is not None:
             raise ValueError(
-                f"Forecasts are measured without padding: expected mask_value=None. Received: {self.mask_value}"
+                f"`mask_value` must be None: closed-loop errors are measured without padding. Received: "
+                f"{self.mask_value}"
             )
         self.ahead = ahead
 
     def evaluate(self, x=None, y=None, *args, return_dict=False, **kwargs):
         pairs = [(x, y)] if y is not None else x
-        if iter(pairs) is pairs:  # a generator, which gives its batches once only
+        if iter(pairs) is pairs:  # a generator can be read only once
             pairs = list(pairs)
             x = (pair for pair in pairs)
         scores = super().evaluate(x, y, *args, return_dict=return_dict, **kwargs)
@@ -72,9 +74,9 @@ class ForecastingNetwork(EchoStateNetwork):
             if room < 1:
                 raise ValueError(f"Expected sequences of {self.ahead} steps or more. Received: {batch.shape[1] - 1}")
             context = max(1, room // 2)
-            places = np.unique(np.linspace(context, room, STARTS).astype(int))
-            contexts = np.concatenate([batch[:, place - context : place] for place in places])
-            truth = np.concatenate([batch[:, place + self.ahead - 1] for place in places])
+            starts = np.unique(np.linspace(context, room, STARTS).astype(int))
+            contexts = np.concatenate([batch[:, start - context : start] for start in starts])
+            truth = np.concatenate([batch[:, start + self.ahead - 1] for start in starts])
             forecasts = np.asarray(self.forecast(contexts, self.ahead), np.float64)[:, -1]
             with np.errstate(over="ignore", invalid="ignore"):
                 found = np.sqrt(np.mean(np.square((forecasts - truth) / deviation), axis=-1))

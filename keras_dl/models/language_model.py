@@ -1,20 +1,20 @@
-"""A model of text: what comes next."""
+"""A recurrent language model."""
 
 import keras
 from keras import layers
 
 
 def language_model(vocabulary=256, embedding=64, units=256, depth=1, dropout=0.1):
-    """Predicts each next id from those before it.
+    """Builds a model that predicts each id from the ids before it.
 
-    An embedding, `depth` LSTMs, each followed by dropout, and a projection to the logits of the vocabulary.
+    The layers are an embedding, `depth` LSTMs, each followed by dropout, and a projection to logits.
 
     Args:
         vocabulary: int, the number of ids. Defaults to 256, for bytes.
-        embedding: int, features of an id. Defaults to 64.
-        units: int, of each LSTM. Defaults to 256.
+        embedding: int, the embedding size. Defaults to 64.
+        units: int, units of each LSTM. Defaults to 256.
         depth: int, the number of LSTMs. Defaults to 1.
-        dropout: float, the share of features dropped after each LSTM. Defaults to 0.1.
+        dropout: float, the dropout rate after each LSTM. Defaults to 0.1.
 
     Returns:
         An uncompiled functional `keras.Model`: int32 `[B, T]` named `ids` -> float32 logits `[B, T, vocabulary]`.
@@ -36,14 +36,14 @@ def language_model(vocabulary=256, embedding=64, units=256, depth=1, dropout=0.1
 
 
 def one_step(model):
-    """A language model as a recurrence over single ids, so that text is written without reading its beginning again.
+    """Returns a language model as a recurrence over single ids, to generate text without rereading the prefix.
 
     Args:
-        model: what `language_model` returns.
+        model: a model from `language_model`.
 
     Returns:
-        `(step, start)`: `step(ids, state) -> (logits, state)` with int32 `[B]` and float32 `[B, vocabulary]`, and
-        `start(B) -> state`, the state before the first id.
+        `(step, start)`: `step(ids, state) -> (logits, state)` with ids int32 `[B]` and logits float32
+        `[B, vocabulary]`, and `start(B) -> state`, the initial state.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""A reader of lines: convolution, bidirectional LSTM, CTC output."""
+"""A text line recogniser: convolution, bidirectional LSTM, CTC output."""
 
 import keras
 from keras import layers, ops
@@ -7,19 +7,20 @@ from keras_dl.layers import CTCOutput
 
 
 def recogniser(height, vocabulary, filters=32, units=64, dropout=0.3, halvings=1):
-    """Reads a sequence of columns as a sequence of labels.
+    """Builds a model that reads a sequence of image columns as a sequence of labels.
 
-    Two convolutions of 3 x 3 over the image of the columns, each followed by a halving of the height; time is halved
-    `halvings` times. Then dropout, a bidirectional LSTM, dropout and `CTCOutput`. Columns of zeros at the end of a row
-    are padding: they are masked, and the result is the same with any number of them.
+    Convolutions of 3 x 3, each followed by pooling that halves the height; the first `halvings` also halve the number
+    of frames. Then dropout, a bidirectional LSTM, dropout and `CTCOutput`. Columns of zeros at the end of a row are
+    padding: they are masked, and their number does not change the result.
 
     Args:
-        height: int, values of a column.
+        height: int, values per column.
         vocabulary: list of str, the labels.
-        filters: int, of the first convolution; the others have twice as many. Defaults to 32.
-        units: int, of each direction of the LSTM. Defaults to 64.
-        dropout: float, the share of features dropped before and after the LSTM. Defaults to 0.3.
-        halvings: int >= 1, how often the number of frames is halved. Defaults to 1.
+        filters: int, filters of the first convolution; the others have twice as many. Defaults to 32.
+        units: int, units of each direction of the LSTM. Defaults to 64.
+        dropout: float, the dropout rate before and after the LSTM. Defaults to 0.3.
+        halvings: int >= 1, how often the number of frames is halved; there are `max(halvings, 2)` convolutions.
+            Defaults to 1.
 
     Returns:
         An uncompiled functional `keras.Model`: float `[B, T, height]` named `columns` -> logits
@@ -32,14 +33,14 @@ def recogniser(height, vocabulary, filters=32, units=64, dropout=0.3, halvings=1
     TensorShape([2, 16, 11])
     """
     columns = keras.Input((None, height), name="columns")
-    # A column counts when it or any later one has ink.
+    # A column is valid if it or any later column has ink.
     ink = ops.cast(ops.any(ops.not_equal(columns, 0), axis=-1), "int32")
     mask = ops.flip(ops.cumsum(ops.flip(ink, axis=1), axis=1), axis=1) > 0
 
     x = ops.expand_dims(columns, -1)
     for number in range(max(halvings, 2)):
         x = layers.Conv2D(filters * min(number + 1, 2), 3, padding="same", activation="relu")(x)
-        # The bias lights up padding, which the next convolution would carry back into the last columns.
+        # The bias makes padding non-zero, and the next convolution would mix it into the last columns.
         x = x * ops.cast(mask[:, :, None, None], x.dtype)
         halves = number < halvings
         x = layers.MaxPooling2D((2 if halves else 1, 2), padding="same")(x)

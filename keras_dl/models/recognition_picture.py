@@ -1,4 +1,4 @@
-"""What a model of speech hears, and when."""
+"""Plots of what a speech model recognises, over time."""
 
 import dataclasses
 
@@ -9,18 +9,18 @@ from matplotlib.ticker import PercentFormatter
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Heard:
-    """One recording with what a model makes of it.
+    """One recording and the output of a model for it.
 
     Args:
         title: str.
         spectrogram: float array `[frames, bands]`; frame n is centred on `n * hop`.
-        hop: float, seconds.
-        posteriors: float array `[frames of the output, classes]`; frame n is centred on `n * step`.
-        step: float, seconds.
-        classes: list of str, the names of the classes; the blank's is "".
-        labels: list of str, what is said.
+        hop: float, seconds between frames of the spectrogram.
+        posteriors: float array `[output frames, classes]`; frame n is centred on `n * step`.
+        step: float, seconds between output frames.
+        classes: list of str, the class names; the blank is "".
+        labels: list of str, the true labels.
         start, end: float arrays `[labels]`, seconds.
-        right: bool, whether the model heard that.
+        right: bool, whether the model recognised the true labels.
     """
 
     title: str
@@ -36,7 +36,7 @@ class Heard:
 
 
 def recognition_picture(recordings):
-    """A figure of spectrograms, each over the probabilities of the labels, with the alignment of what is said.
+    """Plots each spectrogram above the label probabilities, with the alignment of the true labels.
 
     Args:
         recordings: list of `Heard`.
@@ -72,5 +72,5 @@ def recognition_picture(recordings):
             spectrum.axvline((start + end) / 2, color="white", linewidth=0.7, linestyle=":")
         posterior.set(xlim=(0, frames * heard.hop), ylim=(0, 1.3), yticks=[0, 0.5, 1], ylabel="probability")
         posterior.yaxis.set_major_formatter(PercentFormatter(1))
-    axes[-1, 0].set_xlabel("seconds (grey: blank; shaded: where the alignment puts what is said)")
+    axes[-1, 0].set_xlabel("seconds (grey: blank; shaded: aligned labels)")
     return figure

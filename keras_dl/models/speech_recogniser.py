@@ -1,4 +1,4 @@
-"""A listener: log-mel front end, convolution, recurrent layers, CTC output."""
+"""A speech recogniser: log-mel front end, convolution, recurrent layer, CTC output."""
 
 import keras
 from keras import layers, ops
@@ -28,32 +28,31 @@ def speech_recogniser(
     tract=1.1,
     seed=None,
 ):
-    """Hears a waveform as a sequence of labels, one frame every 40 ms.
+    """Builds a model that maps a waveform to a sequence of labels, with one output frame every 40 ms.
 
-    `LogMel`, `VocalTractPerturbation`, `UtteranceNormalization` and `SpecAugment`; two convolutions of 3 x 3 over time
-    and bands, each of which halves both; dropout, a recurrent layer in both directions or in one, dropout and
-    `CTCOutput`. The samples behind a row's length are padding: the result is the same whatever they hold, and however
-    many there are.
+    `LogMel`, `VocalTractPerturbation`, `UtteranceNormalization` and `SpecAugment`; two convolutions of 3 x 3 with
+    stride 2 over time and bands; dropout, a recurrent layer in one or both directions, dropout and `CTCOutput`. Samples
+    beyond a row's length are padding: neither their number nor their values change the result.
 
     Args:
         vocabulary: list of str, the labels.
-        sample_rate: int, samples a second. Defaults to 8000.
-        bands: int, of the mel scale. Defaults to 40.
-        filters: int, of each convolution. Defaults to 32.
-        units: int, of each direction of the recurrent layer. Defaults to 96.
+        sample_rate: int, samples per second. Defaults to 8000.
+        bands: int, number of mel bands. Defaults to 40.
+        filters: int, filters of each convolution. Defaults to 32.
+        units: int, units of each direction of the recurrent layer. Defaults to 96.
         recurrent: `"peephole"` (default) or `"lstm"`.
-        causal: bool, whether a frame depends on nothing that is heard later than its own 25 ms: one direction, running
-            normalisation, convolutions of what was. Defaults to False.
-        dropout: float, the share of features dropped before and after the recurrent layer. Defaults to 0.3.
-        tract: float >= 1, the largest factor of `VocalTractPerturbation`; 1 for none. Defaults to 1.1.
-        seed: int of the augmentation, or None (default).
+        causal: bool, whether a frame depends on no samples after its own 25 ms window: one direction, running
+            normalisation, causal convolutions. Defaults to False.
+        dropout: float, the dropout rate before and after the recurrent layer. Defaults to 0.3.
+        tract: float >= 1, the largest factor of `VocalTractPerturbation`; 1 disables it. Defaults to 1.1.
+        seed: int, seeds the augmentation; or None (default).
 
     Returns:
         An uncompiled functional `keras.Model`: `{"waveform": float [B, samples] from -1 to 1, "length": int [B]}` ->
         logits `[B, ceil(ceil(samples / hop) / 4), len(vocabulary) + 1]`.
 
     Raises:
-        ValueError: for another recurrent layer.
+        ValueError: if `recurrent` is unknown.
 
     Example:
 
@@ -78,11 +77,11 @@ def speech_recogniser(
 
     x = ops.expand_dims(x, -1)
     for _ in range(HALVINGS):
-        # Padded by hand, the same before the first frame whatever comes after the last.
+        # "same" padding before the first frame would depend on the length; this does not.
         x = layers.ZeroPadding2D(((2, 0) if causal else (1, 1), (1, 1)))(x)
         x = layers.Conv2D(filters, 3, strides=2, activation="relu")(x)
         mask = mask[:, ::2]
-        # The bias lights up padding, which the next convolution would carry back into the last frames.
+        # The bias makes padding non-zero, and the next convolution would mix it into the last frames.
         x = ops.where(mask[:, :, None, None], x, ops.zeros_like(x))
     x = layers.Reshape((-1, x.shape[2] * x.shape[3]))(x)
 

@@ -1,4 +1,4 @@
-"""Pictures of forecasts: what they show, and that nothing breaks them."""
+"""Tests of the forecast plots, including diverging and perfect forecasts."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -10,30 +10,30 @@ WAVE = np.sin(np.arange(300) / 5)[:, None]
 
 
 @pytest.fixture(autouse=True)
-def closed():
+def close_figures():
     yield
     for number in plt.get_fignums():
         plt.figure(number).canvas.draw()
     plt.close("all")
 
 
-def test_one_row_a_forecaster_with_truth_and_forecast():
+def test_each_forecaster_has_a_row_with_truth_and_forecast():
     figure = forecast_picture({"good": WAVE, "bad": WAVE + 100}, WAVE)
     assert [axis.get_ylabel() for axis in figure.axes] == ["good", "bad"]
     for axis, shift in zip(figure.axes, (0, 100), strict=True):
         truth, forecast, _ = axis.lines
         np.testing.assert_array_equal(truth.get_ydata(), WAVE[:, 0])
         np.testing.assert_array_equal(forecast.get_ydata(), WAVE[:, 0] + shift)
-        assert axis.get_ylim()[1] < 2  # what diverges leaves the picture
+        assert axis.get_ylim()[1] < 2  # the limits ignore a forecast that diverges
 
 
-def test_three_variables_of_many():
+def test_at_most_three_variables_are_plotted():
     series = np.repeat(WAVE, 5, axis=1)
     figure = forecast_picture({"model": np.where(series > 0.9, np.nan, series)}, series, context=series[:20])
     assert [axis.get_ylabel() for axis in figure.axes] == [f"model\nvariable {number}" for number in (1, 2, 3)]
 
 
-def test_growth_with_errors_without_bound():
+def test_growth_with_infinite_and_zero_errors():
     growths = {"good": np.geomspace(1e-4, 1, 50), "bad": np.full(50, np.inf), "perfect": np.zeros(50)}
     figure = growth_picture(growths, {"good": 42.0, "bad": 0.0, "perfect": 50.0})
     (axis,) = figure.axes
@@ -41,7 +41,7 @@ def test_growth_with_errors_without_bound():
     assert axis.get_yscale() == "log" and 0 < axis.get_ylim()[0] < 1e-4
 
 
-def test_the_spectrum_is_that_of_the_matrix():
+def test_spectrum_shows_the_eigenvalues_and_both_circles():
     rotation = 0.7 * np.array([[0.0, 1.0], [-1.0, 0.0]])
     (axis,) = spectrum_picture(rotation).axes
     points = axis.collections[0].get_offsets()

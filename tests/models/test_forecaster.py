@@ -1,4 +1,4 @@
-"""The recurrent forecaster: its free run is its one-step prediction, fed back."""
+"""Tests of the recurrent forecaster and its closed-loop forecasts."""
 
 import keras
 import numpy as np
@@ -19,7 +19,7 @@ def context():
     return np.random.default_rng(0).normal(size=(3, 20, 2)).astype("float32")
 
 
-def test_a_free_run_feeds_its_outputs_back(model, context):
+def test_free_run_feeds_outputs_back(model, context):
     found = free_run(model, context, 5).numpy()
     known = context
     for _ in range(5):
@@ -27,11 +27,11 @@ def test_a_free_run_feeds_its_outputs_back(model, context):
     np.testing.assert_allclose(found, known[:, 20:], atol=1e-5)
 
 
-def test_one_step_is_the_prediction(model, context):
+def test_free_run_of_one_step_is_the_prediction(model, context):
     np.testing.assert_allclose(free_run(model, context, 1)[:, 0], model(context)[:, -1], atol=1e-6)
 
 
-def test_it_sees_nothing_of_the_future(model, context):
+def test_predictions_do_not_depend_on_later_steps(model, context):
     longer = np.concatenate([context, 10 + context], axis=1)
     np.testing.assert_allclose(model(longer)[:, :20], model(context), atol=1e-6)
 
@@ -62,5 +62,5 @@ def test_training_on_windows_learns_the_series():
 
 
 @pytest.mark.parametrize("steps", [4, 40])
-def test_a_short_series_is_enough(steps):
+def test_training_works_on_a_short_series(steps):
     assert train_forecaster(np.random.default_rng(0).normal(size=(steps, 1)), units=4).output_shape == (None, None, 1)

@@ -1,4 +1,4 @@
-"""The network judged in closed loop: what `evaluate` says, and that saving keeps it."""
+"""Tests of the closed-loop error of ForecastingNetwork."""
 
 import keras
 import numpy as np
@@ -8,7 +8,7 @@ import tensorflow as tf
 from keras_dl.layers import ESN
 from keras_dl.models import ForecastingNetwork
 
-NOISE = np.random.default_rng(0).normal(0, 0.05, (1200, 2))  # noise in what is learned keeps the loop stable
+NOISE = np.random.default_rng(0).normal(0, 0.05, (1200, 2))  # noise in the training data keeps the loop stable
 SERIES = np.stack([np.sin(np.arange(1200) / 5), np.cos(np.arange(1200) / 7)], axis=1) + NOISE
 SERIES = SERIES.reshape(3, 400, 2)
 DATA = tf.data.Dataset.from_tensor_slices((SERIES[:, :-1], SERIES[:, 1:])).batch(2)
@@ -22,31 +22,31 @@ def model():
     return model
 
 
-def by_hand(model):
-    """Places 185..370 of 400, 185 steps of context before each, the 30th after."""
-    wrong = []
-    for place in np.linspace(185, 370, 8).astype(int):
-        forecast = np.asarray(model.forecast(SERIES[:, place - 185 : place], 30))[:, -1]
-        wrong.append((forecast - SERIES[:, place + 29]) / SERIES.reshape(-1, 2).std(axis=0))
-    return np.sqrt(np.mean(np.square(wrong)))
+def reference_error(model):
+    """The error 30 steps after 8 start positions from 185 to 370, with 185 steps of context each."""
+    errors = []
+    for start in np.linspace(185, 370, 8).astype(int):
+        forecast = np.asarray(model.forecast(SERIES[:, start - 185 : start], 30))[:, -1]
+        errors.append((forecast - SERIES[:, start + 29]) / SERIES.reshape(-1, 2).std(axis=0))
+    return np.sqrt(np.mean(np.square(errors)))
 
 
-def test_the_closed_loop_by_hand(model):
+def test_closed_loop_error_equals_the_reference(model):
     scores = model.evaluate(DATA, verbose=0, return_dict=True)
     assert set(scores) == {"loss", "closed_loop_nrmse"}
-    assert scores["closed_loop_nrmse"] == pytest.approx(by_hand(model), rel=1e-2)
+    assert scores["closed_loop_nrmse"] == pytest.approx(reference_error(model), rel=1e-2)
     arrays = model.evaluate(SERIES[:, :-1], SERIES[:, 1:], verbose=0, return_dict=True)
     assert arrays["closed_loop_nrmse"] == pytest.approx(scores["closed_loop_nrmse"], rel=1e-2)
 
 
-def test_the_logs_of_fit_have_it(model):
-    again = ForecastingNetwork(ESN(50, input_scaling=0.1, seed=0), 2, ahead=30, alpha=[1e-6, 1e-3], washout=50)
-    again.compile(loss="mse")
-    logs = again.fit(DATA, validation_data=DATA, verbose=0).history
+def test_fit_logs_the_closed_loop_error():
+    model = ForecastingNetwork(ESN(50, input_scaling=0.1, seed=0), 2, ahead=30, alpha=[1e-6, 1e-3], washout=50)
+    model.compile(loss="mse")
+    logs = model.fit(DATA, validation_data=DATA, verbose=0).history
     assert 0 < logs["val_closed_loop_nrmse"][0] < 1
 
 
-def test_what_diverges_counts_as_ten_deviations(model):
+def test_errors_are_clipped_at_ten_deviations(model):
     kernel = model.readout.kernel.numpy()
     model.readout.kernel.assign(1e6 * kernel)
     try:
@@ -57,17 +57,17 @@ def test_what_diverges_counts_as_ten_deviations(model):
 
 def test_save_and_load(model, tmp_path):
     model.save(tmp_path / "model.keras")
-    again = keras.saving.load_model(tmp_path / "model.keras")
-    assert isinstance(again, ForecastingNetwork) and again.ahead == 30
-    np.testing.assert_array_equal(again.forecast(SERIES[:, :200], 5), model.forecast(SERIES[:, :200], 5))
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert isinstance(loaded, ForecastingNetwork) and loaded.ahead == 30
+    np.testing.assert_array_equal(loaded.forecast(SERIES[:, :200], 5), model.forecast(SERIES[:, :200], 5))
 
 
 @pytest.mark.parametrize("ahead", [0, 2.5, "84"])
-def test_a_wrong_number_of_steps(ahead):
+def test_invalid_ahead(ahead):
     with pytest.raises(ValueError, match="`ahead` must be an int above 0. Received: "):
         ForecastingNetwork(ESN(10, fan_in=2, seed=0), 1, ahead=ahead)
 
 
-def test_sequences_must_be_long_enough(model):
+def test_sequences_that_are_too_short(model):
     with pytest.raises(ValueError, match="Expected sequences of 30 steps or more. Received: 20"):
         model.evaluate(SERIES[:, :20], SERIES[:, 1:21], verbose=0, return_dict=True)

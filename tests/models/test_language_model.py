@@ -11,7 +11,7 @@ def model():
     return language_model(vocabulary=11, embedding=4, units=6, depth=2, dropout=0.5)
 
 
-def test_it_does_not_look_ahead(model):
+def test_logits_do_not_depend_on_later_ids(model):
     ids = np.array([[1, 2, 3, 4], [1, 2, 9, 8]])
     logits = model(ids).numpy()
     assert logits.shape == (2, 4, 11)
@@ -20,7 +20,7 @@ def test_it_does_not_look_ahead(model):
 
 
 @pytest.mark.parametrize("depth", [1, 3])
-def test_one_step_after_another_is_the_whole(depth):
+def test_single_steps_equal_the_whole_sequence(depth):
     model = language_model(vocabulary=11, embedding=4, units=6, depth=depth, dropout=0.5)
     ids = np.random.default_rng(0).integers(11, size=(3, 9))
     step, start = one_step(model)
@@ -31,7 +31,7 @@ def test_one_step_after_another_is_the_whole(depth):
     np.testing.assert_allclose(np.stack(rows, axis=1), model(ids), atol=1e-5)
 
 
-def test_saved_and_loaded(model, tmp_path):
+def test_save_and_load(model, tmp_path):
     ids = np.arange(10)[None]
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
@@ -41,7 +41,7 @@ def test_saved_and_loaded(model, tmp_path):
 
 
 @pytest.mark.slow
-def test_it_learns_a_repetition():
+def test_learns_a_repetition():
     keras.utils.set_random_seed(0)
     model = language_model(vocabulary=5, embedding=8, units=16, dropout=0.0)
     ids = np.tile([1, 2, 3, 4], [8, 5])

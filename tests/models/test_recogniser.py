@@ -1,4 +1,4 @@
-"""The recogniser: padding is nothing, shapes are as said, and it saves."""
+"""Tests of the recogniser: padding, shapes, saving and export."""
 
 import keras
 import numpy as np
@@ -9,7 +9,7 @@ from keras_dl.models import recogniser
 
 
 def random_recogniser(**options):
-    """A small one whose biases are not zero, as after training: only then can padding light up."""
+    """A small model with non-zero biases, as after training: otherwise padding stays zero anyway."""
     model = recogniser(10, list("abc"), **{"filters": 4, "units": 5, **options})
     generator = np.random.default_rng(0)
     model.set_weights([generator.normal(0, 0.5, weight.shape) for weight in model.get_weights()])
@@ -18,12 +18,12 @@ def random_recogniser(**options):
 
 def images(batch, width, height=10):
     image = np.random.default_rng(1).uniform(0.1, 1, (batch, width, height)).astype("float32")
-    image[:, width // 2] = 0  # a gap within is no padding
+    image[:, width // 2] = 0  # a gap is not padding
     return image
 
 
 @pytest.mark.parametrize("halvings", [1, 2, 3])
-def test_columns_of_zeros_at_the_end_change_nothing(halvings):
+def test_padding_does_not_change_the_result(halvings):
     model = random_recogniser(halvings=halvings)
     for width in (1, 2, 7, 12):
         image = images(2, width)
@@ -35,11 +35,11 @@ def test_columns_of_zeros_at_the_end_change_nothing(halvings):
             padded = model(np.pad(image, [[0, 0], [0, padding], [0, 0]])).numpy()
             assert padded.shape[1] == -(-(width + padding) // 2**halvings)
             np.testing.assert_allclose(padded[:, :frames], plain, atol=1e-5)
-            # What is added says blank.
+            # Padding frames are certain blanks.
             np.testing.assert_array_equal(tf.nn.softmax(padded)[:, frames:, 0], 1)
 
 
-def test_each_row_has_a_padding_of_its_own():
+def test_rows_of_different_length():
     model = random_recogniser()
     image = images(3, 12)
     for row, width in enumerate((12, 9, 4)):
@@ -51,16 +51,16 @@ def test_each_row_has_a_padding_of_its_own():
         np.testing.assert_allclose(together[row, : alone.shape[1]], alone[0], atol=1e-5)
 
 
-def test_columns_of_zeros_within_and_before_count():
+def test_empty_columns_inside_and_before_the_text_are_not_padding():
     model = random_recogniser()
     image = images(1, 12)
     without = model(np.delete(image, 6, axis=1)).numpy()
-    assert np.abs(model(image).numpy()[:, :3] - without[:, :3]).max() > 1e-3  # the LSTM comes from the right, too
+    assert np.abs(model(image).numpy()[:, :3] - without[:, :3]).max() > 1e-3  # the LSTM also reads from the right
     before = model(np.pad(image, [[0, 0], [4, 0], [0, 0]])).numpy()
     assert np.abs(before[:, 2:] - model(image).numpy()).max() > 1e-3
 
 
-def test_an_empty_image_reads_as_nothing():
+def test_an_empty_image_is_all_blanks():
     logits = random_recogniser()(np.zeros((2, 9, 10), "float32"))
     np.testing.assert_array_equal(tf.nn.softmax(logits)[..., 0], 1)
 
@@ -74,7 +74,7 @@ def test_names_and_symbolic_shapes(halvings):
     assert model.get_layer("ctc_output").vocabulary == ["a", "b"]
 
 
-def test_dropout_is_of_training_only():
+def test_dropout_applies_only_in_training():
     model = random_recogniser(dropout=0.5)
     image = images(1, 12)
     np.testing.assert_array_equal(model(image), model(image))
@@ -82,7 +82,7 @@ def test_dropout_is_of_training_only():
 
 
 @pytest.mark.parametrize("halvings", [1, 2])
-def test_is_saved_and_loaded(halvings, tmp_path):
+def test_save_and_load(halvings, tmp_path):
     model = random_recogniser(halvings=halvings)
     model.save(tmp_path / "reader.keras")
     loaded = keras.saving.load_model(tmp_path / "reader.keras")

@@ -1,4 +1,4 @@
-"""The picture of what is heard: what is drawn, and where."""
+"""Tests of the recognition plot."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def test_axes_and_titles(heard):
     assert figure.axes[0]._left_title.get_color() == "red"
 
 
-def test_everything_stands_where_it_is_in_time(heard):
+def test_positions_on_the_time_axis(heard):
     spectrum, posterior = recognition_picture([heard]).axes
     np.testing.assert_allclose(spectrum.images[0].get_extent(), [-0.005, 1.995, 0, 40])
     np.testing.assert_allclose([*spectrum.get_xlim(), *posterior.get_xlim()], [0, 2, 0, 2])
@@ -39,6 +39,6 @@ def test_everything_stands_where_it_is_in_time(heard):
     np.testing.assert_allclose([text.get_position()[0] for text in posterior.texts], [0.55, 1.1])
 
 
-def test_nothing_said_and_nothing_heard():
-    nothing = Heard("nothing", np.zeros((4, 40)), 0.01, np.ones((1, 2)), 0.04, ["", "1"], [], np.zeros(0), np.zeros(0))
-    recognition_picture([nothing]).canvas.draw()
+def test_a_recording_without_labels():
+    empty = Heard("silence", np.zeros((4, 40)), 0.01, np.ones((1, 2)), 0.04, ["", "1"], [], np.zeros(0), np.zeros(0))
+    recognition_picture([empty]).canvas.draw()

@@ -1,4 +1,4 @@
-"""The listener: shapes, padding, what is causal."""
+"""Tests of the speech recogniser: shapes, padding, causality, saving."""
 
 import keras
 import numpy as np
@@ -10,7 +10,7 @@ from keras_dl.models import speech_recogniser
 SOUND = np.random.default_rng(0).normal(0, 0.1, (2, 9000)).astype("float32")
 
 
-def listener(**options):
+def random_recogniser(**options):
     keras.utils.set_random_seed(0)
     model = speech_recogniser(["a", "b"], filters=3, units=5, seed=1, **options)
     generator = np.random.default_rng(0)
@@ -20,34 +20,34 @@ def listener(**options):
 
 @pytest.fixture(scope="module", params=[False, True], ids=["both", "causal"])
 def model(request):
-    return listener(causal=request.param)
+    return random_recogniser(causal=request.param)
 
 
-def listen(model, sound, length=None):
+def recognise(model, sound, length=None):
     length = np.full(len(sound), sound.shape[1]) if length is None else np.array(length)
     return model({"waveform": sound, "length": length}, training=False).numpy()
 
 
 @pytest.mark.parametrize("samples", [1, 80, 81, 320, 321, 9000])
-def test_a_frame_every_40_milliseconds(model, samples):
-    assert listen(model, SOUND[:, :samples]).shape == (2, -(-samples // 320), 3)
+def test_one_frame_every_40_milliseconds(model, samples):
+    assert recognise(model, SOUND[:, :samples]).shape == (2, -(-samples // 320), 3)
 
 
-@pytest.mark.parametrize("junk", [0.0, 1e6, np.nan])
+@pytest.mark.parametrize("filler", [0.0, 1e6, np.nan])
 @pytest.mark.parametrize("length", [1, 333, 5000, 5080, 5160, 5281])
-def test_padding_changes_nothing_whatever_it_holds(model, junk, length):
-    alone = listen(model, SOUND[:1, :length])
+def test_padding_does_not_change_the_result(model, filler, length):
+    alone = recognise(model, SOUND[:1, :length])
     for more in (1, 80, 333, 2000):
-        padded = np.full((2, length + more), junk, "float32")
+        padded = np.full((2, length + more), filler, "float32")
         padded[0, :length], padded[1] = SOUND[0, :length], SOUND[1, : length + more]
-        found = listen(model, padded, [length, length + more])
+        found = recognise(model, padded, [length, length + more])
         assert np.isfinite(found).all()
         np.testing.assert_allclose(found[:1, : alone.shape[1]], alone, atol=2e-4)
         assert (found[0, alone.shape[1] :].argmax(axis=-1) == 0).all()  # blank, for certain
         assert (found[0, alone.shape[1] :, 1:] <= -1e8).all()
 
 
-def test_gradients_are_finite_with_anything_in_the_padding(model):
+def test_gradients_are_finite_with_nan_in_the_padding(model):
     sound = np.where(np.arange(9000) < [[9000], [4000]], SOUND, np.nan)
     with tf.GradientTape() as tape:
         frames = model({"waveform": sound, "length": np.array([9000, 4000])}, training=True)
@@ -56,41 +56,43 @@ def test_gradients_are_finite_with_anything_in_the_padding(model):
     assert all(np.isfinite(slope).all() and np.abs(slope).max() > 0 for slope in slopes)
 
 
-def test_causal_frames_know_nothing_of_what_comes_later():
-    model = listener(causal=True)
-    whole = listen(model, SOUND)
+def test_causal_frames_do_not_depend_on_later_samples():
+    model = random_recogniser(causal=True)
+    whole = recognise(model, SOUND)
     other = SOUND.copy()
     other[:, 5000:] = np.random.default_rng(1).normal(0, 0.5, (2, 4000))
-    # The window of the frame centred on sample 4880 ends 20 samples before 5000: with it frame 15 of the output.
-    np.testing.assert_allclose(listen(model, other)[:, :16], whole[:, :16], atol=1e-4)
-    assert np.abs(listen(model, other) - whole)[:, 16:].max() > 1e-2
-    both = listener()
-    assert np.abs(listen(both, other) - listen(both, SOUND))[:, :16].max() > 1e-2
+    # The window of the frame centred on sample 4880, in output frame 15, ends 20 samples before 5000.
+    np.testing.assert_allclose(recognise(model, other)[:, :16], whole[:, :16], atol=1e-4)
+    assert np.abs(recognise(model, other) - whole)[:, 16:].max() > 1e-2
+    both = random_recogniser()
+    assert np.abs(recognise(both, other) - recognise(both, SOUND))[:, :16].max() > 1e-2
 
 
-def test_it_does_not_matter_how_loud_a_recording_is():
-    model = listener()
-    np.testing.assert_allclose(listen(model, SOUND / 4), listen(model, SOUND), atol=0.02)
+def test_the_level_of_a_recording_does_not_matter():
+    model = random_recogniser()
+    np.testing.assert_allclose(recognise(model, SOUND / 4), recognise(model, SOUND), atol=0.02)
 
 
-def test_augmentation_is_for_training_only(model):
+def test_augmentation_applies_only_in_training(model):
     inputs = {"waveform": SOUND, "length": np.array([9000, 9000])}
-    np.testing.assert_array_equal(listen(model, SOUND), listen(model, SOUND))
+    np.testing.assert_array_equal(recognise(model, SOUND), recognise(model, SOUND))
     assert (model(inputs, training=True).numpy() != model(inputs, training=True).numpy()).any()
 
 
-def test_the_recurrent_layer_is_a_choice():
+def test_choice_of_the_recurrent_layer():
     kinds = {
-        name: {type(getattr(layer, "forward_layer", layer)).__name__ for layer in listener(recurrent=name).layers}
+        name: {
+            type(getattr(layer, "forward_layer", layer)).__name__ for layer in random_recogniser(recurrent=name).layers
+        }
         for name in ("peephole", "lstm")
     }
     assert "PeepholeLSTM" in kinds["peephole"] and "LSTM" in kinds["lstm"]
     with pytest.raises(ValueError, match="`recurrent` must be one of peephole, lstm. Received: 'gru'"):
-        listener(recurrent="gru")
+        random_recogniser(recurrent="gru")
 
 
-def test_saved_and_loaded(model, tmp_path):
-    model.save(tmp_path / "listener.keras")
-    loaded = keras.saving.load_model(tmp_path / "listener.keras")
-    np.testing.assert_array_equal(listen(loaded, SOUND), listen(model, SOUND))
+def test_save_and_load(model, tmp_path):
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(recognise(loaded, SOUND), recognise(model, SOUND))
     assert loaded.get_layer("ctc_output").vocabulary == ["a", "b"]

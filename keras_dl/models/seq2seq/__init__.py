@@ -1,4 +1,4 @@
-"""Models that turn one sequence into another: encoders, decoders, and the model of both."""
+"""Sequence-to-sequence models: encoders, decoders, and the model that combines them."""
 
 from keras_dl.models.seq2seq.recurrent_decoder import RecurrentDecoder as RecurrentDecoder
 from keras_dl.models.seq2seq.recurrent_encoder import Encoded as Encoded

@@ -1,4 +1,4 @@
-"""A recurrent network that says a target sequence, with attention to the source or without."""
+"""A recurrent decoder, with or without attention to the source."""
 
 import keras
 from keras import ops
@@ -15,39 +15,42 @@ QUERIES = ("new", "previous")
 
 @keras.saving.register_keras_serializable("keras_dl")
 class RecurrentDecoder(keras.layers.Layer):
-    """A stack of recurrent cells that reads the token before and, if it has attention, the memory.
+    """A stack of recurrent cells over the previous tokens, optionally with attention to the encoder's memory.
 
-    With attention each step's output is `tanh(W [h ; context])`, fed to the next step beside the token (Luong 2015); or
-    with `query="previous"` the context is looked up first and read with the token (Bahdanau 2015). Without attention
-    the source is a fixed vector: read at every step (Cho 2014), or the first state and nothing more (Sutskever 2014).
-    The first state is always `tanh(W summary + b)`.
+    With attention, each step's output is `tanh(W [h ; context])` and is fed to the next step together with the token
+    (Luong 2015); with `query="previous"` the context is computed first and fed in with the token (Bahdanau 2015).
+    Without attention the source is a fixed vector: an input of every step (Cho 2014), or only the initial state
+    (Sutskever 2014). The initial state is always `tanh(W summary + b)`.
 
     Args:
         vocabulary: int, the number of ids, `Tokenizer.size`.
-        units: int, of each cell and of the output.
-        embedding: int, features of an id. Defaults to 64.
+        units: int, units of each cell and of the output.
+        embedding: int, the embedding size. Defaults to 64.
         depth: int, the number of cells. Defaults to 1.
         cell: `"lstm"` (default), `"gru"` or `"peephole"`.
         attention: a layer of `keras_dl.layers` such as `AdditiveAttention(units)`, or None (default).
         context: without attention, `"every_step"` (default) or `"first_state"`.
-        query: with attention, `"new"` (default): asked with the state after the step; `"previous"`: before it.
-        input_feeding: bool, with `query="new"`, whether the next step reads this one's output. Defaults to True.
+        query: with attention, the state used as the query: `"new"` (default), after the step, or `"previous"`, before
+            it.
+        input_feeding: bool, with `query="new"`, whether each output is an input of the next step. Defaults to True.
         dropout: float from 0 to below 1, after the embedding and before the projection. Defaults to 0.
-        scheduled_sampling: bool, whether `sampling_probability`, a weight that starts at 0, replaces tokens in training
-            by the decoder's own most probable ones; set by `ScheduledSampling`. Defaults to False.
-        seed: int, of that sampling. Defaults to None.
+        scheduled_sampling: bool, whether to replace tokens in training by the decoder's own most probable ones, with
+            probability `sampling_probability`, a weight that starts at 0 and is set by `ScheduledSampling`. Defaults to
+            False.
+        seed: int, seeds that sampling. Defaults to None.
         **kwargs: `name`, `dtype`, as for every layer.
 
     Call arguments:
         target: int tensor `[B, T]`, beginning with the start token.
-        memory, memory_mask, summary: of `Encoded`.
+        memory, memory_mask, summary: the fields of `Encoded`.
         training: bool.
 
     Returns:
-        float32 tensor `[B, T, vocabulary]`: logits of the token after each.
+        float32 tensor `[B, T, vocabulary]`: logits of the token after each position.
 
     Raises:
-        ValueError: for an unknown `cell`, `context` or `query`, sizes below 1, or an `attention` that is none.
+        ValueError: if `cell`, `context` or `query` is unknown, a size is below 1, or `attention` is not an attention
+            layer.
 
     Example:
 
@@ -121,8 +124,8 @@ class RecurrentDecoder(keras.layers.Layer):
         if self.attention is not None:
             self.attended.build((None, self.embedding), memory_shape)
         else:
-            more = summary_shape[-1] if self.context == "every_step" else 0
-            self.stack.build((None, self.embedding + more))
+            context = summary_shape[-1] if self.context == "every_step" else 0
+            self.stack.build((None, self.embedding + context))
         self.project.build((None, self.units))
         if self.scheduled_sampling:
             options = {"dtype": "float32", "autocast": False, "trainable": False}
@@ -140,47 +143,47 @@ class RecurrentDecoder(keras.layers.Layer):
 
             inputs = [ops.swapaxes(x, 0, 1)]
         else:
-            # Which tokens are the decoder's own is drawn ahead: what it says is known in the loop alone.
-            own = drawn_places(target, self.sampling_probability, self.seeds)
+            # The positions are drawn before the loop; the predictions exist only inside it.
+            replaced = drawn_places(target, self.sampling_probability, self.seeds)
 
             def read(carry, slices):
-                token, replaced = slices
-                said = ops.cast(ops.argmax(self._logits(carry[0], training=False), axis=-1), token.dtype)
-                x = self.drop(self.embed(ops.where(replaced, said, token)), training=training)
+                token, is_replaced = slices
+                predicted = ops.cast(ops.argmax(self._logits(carry[0], training=False), axis=-1), token.dtype)
+                x = self.drop(self.embed(ops.where(is_replaced, predicted, token)), training=training)
                 return self._advance(x, carry[1:], prepared, training)
 
-            inputs = [ops.transpose(target), ops.transpose(own)]
-        nothing = ops.zeros((ops.shape(target)[0], self.units), self.compute_dtype)
-        _, outputs = scan(read, [nothing, *state], inputs)
+            inputs = [ops.transpose(target), ops.transpose(replaced)]
+        first = ops.zeros((ops.shape(target)[0], self.units), self.compute_dtype)
+        _, outputs = scan(read, [first, *state], inputs)
         return self._logits(ops.swapaxes(outputs, 0, 1), training)
 
     def prepare(self, encoded):
-        """What stays the same through all steps: keys, values and mask of the memory, or the summary."""
+        """Returns what is constant over the steps: keys, values and mask of the memory, or the summary."""
         if self.attention is not None:
             return self.attended.prepare(encoded.memory, encoded.mask)
         return encoded.summary
 
     def start(self, encoded, prepared):
-        """The state before the first step, a list of tensors `[B, ...]`."""
+        """Returns the initial state, a list of tensors `[B, ...]`."""
         cell_states = [bridge(encoded.summary) for bridge in self.bridges]
         return cell_states if self.attention is None else self.attended.start(prepared, cell_states)
 
     def step(self, tokens, time, state, prepared):
-        """Reads one token of each row.
+        """Reads one token per row.
 
         Args:
             tokens: int tensor `[B]`.
-            time: int tensor `[]`, how many were read before; of no matter here.
-            state, prepared: of `start` and `prepare`.
+            time: int tensor `[]`, the number of tokens read before; ignored here.
+            state, prepared: from `start` and `prepare`.
 
         Returns:
-            `(logits [B, vocabulary], state, alignment [B, S])`, the alignment None without attention.
+            `(logits [B, vocabulary], state, alignment [B, S])`; the alignment is None without attention.
         """
         output, *state = self._advance(self.embed(tokens), state, prepared, training=False)
         return self._logits(output, training=False), state, None if self.attention is None else state[-1]
 
     def _advance(self, x, state, prepared, training):
-        """One step of the cells: `[output, *state]`."""
+        """Runs one step of the cells and returns `[output, *state]`."""
         if self.attention is not None:
             output, state = self.attended.step(x, state, prepared, training=training)
             return [output, *state]

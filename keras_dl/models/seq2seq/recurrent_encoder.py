@@ -1,4 +1,4 @@
-"""What a recurrent network reads of a source sequence."""
+"""A recurrent encoder of source sequences."""
 
 import numbers
 from typing import NamedTuple
@@ -12,12 +12,12 @@ LAYERS = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU, "peephole": Peepho
 
 
 class Encoded(NamedTuple):
-    """What an encoder says of source sequences, and a decoder reads.
+    """The output of an encoder and the input of a decoder.
 
     Args:
-        memory: float tensor `[B, S, D]`, what stands at each symbol.
+        memory: float tensor `[B, S, D]`, one vector per source symbol.
         mask: bool tensor `[B, S]`, False at padding.
-        summary: float tensor `[B, K]`, the whole sequence in one vector, for the decoder's first state.
+        summary: float tensor `[B, K]`, one vector per sequence, for the decoder's initial state.
 
     Example:
 
@@ -32,33 +32,33 @@ class Encoded(NamedTuple):
 
 @keras.saving.register_keras_serializable("keras_dl")
 class RecurrentEncoder(keras.layers.Layer):
-    """An embedding and a stack of recurrent layers, forward and backward.
+    """An embedding and a stack of recurrent layers in one or both directions.
 
-    Dropout follows the embedding and each recurrent layer. Padding, id 0, changes nothing.
+    Dropout follows the embedding and each recurrent layer. Padding, id 0, does not change the result.
 
     Args:
         vocabulary: int, the number of ids, `Tokenizer.size`.
-        units: int, of each recurrent layer and direction.
-        embedding: int, features of an id. Defaults to 64.
+        units: int, units of each recurrent layer and direction.
+        embedding: int, the embedding size. Defaults to 64.
         depth: int, the number of recurrent layers. Defaults to 1.
         cell: `"lstm"` (default), `"gru"` or `"peephole"`.
-        bidirectional: bool, whether to read backward too; outputs are then side by side. Defaults to True.
-        reverse: bool, whether to read the source from its end alone (Sutskever 2014), where it is not read both ways.
-            Memory stays in the order of the source. Defaults to False.
+        bidirectional: bool, whether to read in both directions and concatenate the outputs. Defaults to True.
+        reverse: bool, whether a unidirectional encoder reads the source from its end (Sutskever 2014). The memory keeps
+            the order of the source. Defaults to False.
         dropout: float from 0 to below 1. Defaults to 0.
         **kwargs: `name`, `dtype`, as for every layer.
 
     Call arguments:
-        source: int tensor `[B, S]`, S at least 1; 0 is padding and stands at the end. An empty row is read as one
-            symbol of padding, though its mask is all False.
-        training: bool, whether to drop anything.
+        source: int tensor `[B, S]`, S at least 1, with padding (0) at the end. An empty row is read as one padding
+            symbol, but its mask is all False.
+        training: bool, whether to apply dropout.
 
     Returns:
-        `Encoded`: memory `[B, S, D]` with `D = units`, or twice that if bidirectional; the summary is the last states
-        of the uppermost layer side by side.
+        `Encoded`: memory `[B, S, D]` with `D = units`, or twice that if bidirectional; the summary is the concatenated
+        final states of the last layer.
 
     Raises:
-        ValueError: for an unknown `cell`, sizes below 1, or `reverse` with `bidirectional`.
+        ValueError: if `cell` is unknown, a size is below 1, or `reverse` is combined with `bidirectional`.
 
     Example:
 
@@ -86,9 +86,7 @@ class RecurrentEncoder(keras.layers.Layer):
         check_cell(cell)
         check_sizes(vocabulary=vocabulary, units=units, embedding=embedding, depth=depth)
         if reverse and bidirectional:
-            raise ValueError(
-                "`reverse` is for an encoder that reads one way. Received: bidirectional=True, reverse=True"
-            )
+            raise ValueError("`reverse` requires bidirectional=False. Received: bidirectional=True, reverse=True")
         self.vocabulary, self.units, self.embedding, self.depth = vocabulary, units, embedding, depth
         self.cell, self.bidirectional, self.reverse, self.dropout = cell, bidirectional, reverse, dropout
         dtype = self.dtype_policy
@@ -96,7 +94,7 @@ class RecurrentEncoder(keras.layers.Layer):
         self.drop = keras.layers.Dropout(dropout, dtype=dtype)
         options = {"return_sequences": True, "return_state": True, "dtype": dtype}
         if reverse and cell != "peephole":
-            options["use_cudnn"] = False  # it takes padding at the end only, and in reverse it stands first
+            options["use_cudnn"] = False  # cuDNN requires padding at the end; a reversed source has it first
         self.layers = []
         for number in range(depth):
             layer = LAYERS[cell](units, name=f"{cell}_{number}", **options)
@@ -113,7 +111,7 @@ class RecurrentEncoder(keras.layers.Layer):
 
     def call(self, source, training=None):
         mask = ops.not_equal(source, 0)
-        # cuDNN takes no row without a symbol.
+        # cuDNN rejects rows without a valid step.
         read = ops.logical_or(mask, ops.arange(ops.shape(source)[1]) == 0)
         read = ops.flip(read, axis=1) if self.reverse else read
         x = self.embed(ops.flip(source, axis=1) if self.reverse else source)
@@ -137,10 +135,10 @@ class RecurrentEncoder(keras.layers.Layer):
 
 
 def check_cell(cell):
-    """Refuses a cell that is not one of `LAYERS`.
+    """Checks that a cell is one of `LAYERS`.
 
     Raises:
-        ValueError: with those that there are.
+        ValueError: if it is not; the message lists the valid cells.
 
     Example:
 
@@ -151,10 +149,10 @@ def check_cell(cell):
 
 
 def check_sizes(**sizes):
-    """Refuses sizes that are no integers of at least 1.
+    """Checks that sizes are integers of at least 1.
 
     Raises:
-        ValueError: with the name at fault.
+        ValueError: if one is not; the message gives its name.
 
     Example:
 

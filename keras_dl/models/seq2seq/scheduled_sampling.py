@@ -1,4 +1,4 @@
-"""How often a decoder in training is given its own words instead of the right ones."""
+"""Scheduled sampling: training a decoder partly on its own predictions."""
 
 import math
 
@@ -9,7 +9,7 @@ KINDS = ("constant", "linear", "exponential", "inverse_sigmoid")
 
 
 def teacher_forcing_probability(kind, step, rate, least=0.0):
-    """The probability that a decoder gets the right token, after so many batches of training.
+    """Returns the probability that a decoder is fed the true token at a training step.
 
     | kind | probability at step i |
     |---|---|
@@ -19,16 +19,16 @@ def teacher_forcing_probability(kind, step, rate, least=0.0):
     | `inverse_sigmoid` | `rate / (rate + exp(i / rate))`, rate at least 1 |
 
     Args:
-        kind: str, a row of the table.
-        step: int from 0.
-        rate: float, as the table says.
-        least: float, below which the probability never falls. Defaults to 0.
+        kind: str, see the table.
+        step: int >= 0, the number of batches trained so far.
+        rate: float, see the table.
+        least: float, the lower bound of the probability. Defaults to 0.
 
     Returns:
         float from 0 to 1.
 
     Raises:
-        ValueError: for an unknown kind or a rate out of range.
+        ValueError: if the kind is unknown or the rate is out of range.
 
     Example:
 
@@ -43,7 +43,7 @@ def teacher_forcing_probability(kind, step, rate, least=0.0):
     highest = math.inf if kind == "inverse_sigmoid" else 1
     lowest = 1 if kind == "inverse_sigmoid" else 0
     if not lowest <= rate <= highest:
-        raise ValueError(f"the rate of {kind} must be from {lowest} to {highest}. Received: {rate}")
+        raise ValueError(f"`rate` must be from {lowest} to {highest} for {kind!r}. Received: {rate}")
     if kind == "constant":
         probability = rate
     elif kind == "linear":
@@ -56,15 +56,15 @@ def teacher_forcing_probability(kind, step, rate, least=0.0):
 
 
 def drawn_places(target, probability, seed):
-    """Where a decoder in training is to read its own tokens.
+    """Draws the positions where a decoder in training reads its own predictions.
 
     Args:
-        target: int tensor `[B, T]`, what stands there, beginning with the start.
-        probability: float32 tensor `[]`, that a token is replaced; each by a draw of its own.
+        target: int tensor `[B, T]`, the true tokens, beginning with the start token.
+        probability: float32 tensor `[]`, the probability of each position, drawn independently.
         seed: as for every function of `keras.random`.
 
     Returns:
-        bool tensor `[B, T]`, never True at the start nor at padding, 0.
+        bool tensor `[B, T]`, always False at the start token and at padding (0).
 
     Example:
 
@@ -75,37 +75,38 @@ def drawn_places(target, probability, seed):
     return drawn & (ops.arange(ops.shape(target)[1]) > 0) & (target != 0)
 
 
-def mix(target, said, probability, seed):
-    """Puts tokens that the decoder said in the place of some that it should have read.
+def mix(target, predicted, probability, seed):
+    """Replaces some true tokens by the decoder's predictions.
 
     Args:
-        target: int tensor `[B, T]`, what stands there, beginning with the start.
-        said: int tensor `[B, T]`, what the decoder said after each.
+        target: int tensor `[B, T]`, the true tokens, beginning with the start token.
+        predicted: int tensor `[B, T]`, the predicted token after each position.
         probability, seed: see `drawn_places`.
 
     Returns:
-        int tensor `[B, T]`. The start and padding, 0, stay.
+        int tensor `[B, T]`. The start token and padding (0) are kept.
 
     Example:
 
     >>> ops.convert_to_numpy(mix(ops.array([[2, 7, 0]]), ops.array([[5, 6, 4]]), probability=1.0, seed=0)).tolist()
     [[2, 5, 0]]
     """
-    own = ops.roll(ops.cast(said, target.dtype), 1, axis=1)
-    return ops.where(drawn_places(target, probability, seed), own, target)
+    shifted = ops.roll(ops.cast(predicted, target.dtype), 1, axis=1)
+    return ops.where(drawn_places(target, probability, seed), shifted, target)
 
 
 class ScheduledSampling(keras.callbacks.Callback):
-    """Lets a decoder hear more and more of what it says itself, while it is trained.
+    """Feeds a decoder more and more of its own predictions during training.
 
-    Sets `model.decoder.sampling_probability` before each batch, and logs it at the end of each epoch as
-    `sampling_probability`. The decoder must have been made with `scheduled_sampling=True`.
+    Sets `model.decoder.sampling_probability` before each batch and logs it at the end of each epoch as
+    `sampling_probability`. The decoder must have been created with `scheduled_sampling=True`.
 
     Args:
-        kind, rate, least: see `teacher_forcing_probability`; sampled is what is not forced.
+        kind, rate, least: see `teacher_forcing_probability`; the sampling probability is its complement.
 
     Raises:
-        ValueError: as that function; when training begins, if the model's decoder does not sample.
+        ValueError: as `teacher_forcing_probability`; when training begins, if the model's decoder was not created with
+            `scheduled_sampling=True`.
 
     Example:
 
@@ -119,15 +120,15 @@ class ScheduledSampling(keras.callbacks.Callback):
         self.sampling(0)
 
     def sampling(self, step):
-        """The probability that the decoder gets its own token at a step of training."""
+        """Returns the probability that the decoder reads its own prediction at a training step."""
         return 1 - teacher_forcing_probability(self.kind, step, self.rate, self.least)
 
     def on_train_begin(self, logs=None):
         if getattr(getattr(self.model, "decoder", None), "sampling_probability", None) is None:
-            raise ValueError("ScheduledSampling needs a model whose decoder has scheduled_sampling=True")
+            raise ValueError("ScheduledSampling requires a model whose decoder has scheduled_sampling=True")
 
     def on_train_batch_begin(self, batch, logs=None):
-        # The optimizer's count is saved and goes on after an interruption.
+        # The optimizer's counter is saved with the model, so a resumed training continues the schedule.
         step = int(self.model.optimizer.iterations)
         self.model.decoder.sampling_probability.assign(self.sampling(step))
 

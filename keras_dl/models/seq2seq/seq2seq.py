@@ -1,4 +1,4 @@
-"""A model that turns one sequence into another: text in, text out."""
+"""A sequence-to-sequence model: text in, text out."""
 
 import functools
 import numbers
@@ -16,10 +16,10 @@ LONGEST = 100
 
 @keras.saving.register_keras_serializable("keras_dl")
 class Seq2Seq(keras.Model):
-    """An encoder, a decoder, and the tokenizers of both sides.
+    """An encoder, a decoder, and their tokenizers.
 
-    Called, it is the model that is trained: ids of the source and the target so far, logits of what follows. What it
-    says by itself, `decode`, is found by the decoder's `step`, which says what the whole reading says. TensorFlow only.
+    Calling the model is for training: it maps source ids and target ids to the logits of the next target ids. `decode`
+    generates answers with the decoder's `step`, which computes the same logits one token at a time. TensorFlow only.
 
     Args:
         source_tokenizer, target_tokenizer: `keras_dl.layers.Tokenizer` or `SubwordTokenizer`.
@@ -29,13 +29,13 @@ class Seq2Seq(keras.Model):
 
     Call arguments:
         inputs: dict of int tensors, `source` `[B, S]` and `target` `[B, T]`, which begins with the start token; 0 is
-            padding. `keras_dl.data.ops.teacher_forcing` makes them, and the labels.
+            padding. `keras_dl.data.ops.teacher_forcing` creates them and the labels.
 
     Output shape:
         float32 `[B, T, target_tokenizer.size]`, logits.
 
     Raises:
-        ValueError: if encoder or decoder was made for another number of ids than its tokenizer has.
+        ValueError: if the vocabulary size of the encoder or decoder differs from its tokenizer's.
 
     Example:
 
@@ -53,7 +53,8 @@ class Seq2Seq(keras.Model):
         for part, tokenizer in ((encoder, source_tokenizer), (decoder, target_tokenizer)):
             if part.vocabulary != tokenizer.size:
                 raise ValueError(
-                    f"{part.name} must be for {tokenizer.size} ids, as its tokenizer. Received: {part.vocabulary}"
+                    f"{part.name} must have vocabulary={tokenizer.size}, the size of its tokenizer. "
+                    f"Received: {part.vocabulary}"
                 )
         inputs = {side: keras.Input((None,), dtype="int32", name=side) for side in ("source", "target")}
         super().__init__(inputs, decoder(inputs["target"], *encoder(inputs["source"])), name=name, **kwargs)
@@ -61,33 +62,34 @@ class Seq2Seq(keras.Model):
         self.encoder, self.decoder = encoder, decoder
 
     def decode(self, source, *, beam_width=1, top_paths=1, max_length=LONGEST, min_length=0, **penalties):
-        """What the model says to each source.
+        """Generates the most probable answers to each source.
 
         Args:
             source: texts, a list or a string tensor `[B]`; or their ids, int tensor `[B, S]`.
-            beam_width: int of at least 1. 1 (default) takes the most probable token at each step, see
-                `greedy_search`; more searches with so wide a beam, see `beam_search`.
-            top_paths: int, how many answers to each source. Defaults to 1.
-            max_length: int or int tensor `[]`, the most tokens of an answer; 0 or less gives none. Defaults to 100.
-            min_length: int or int tensor `[]`, the fewest. Defaults to 0.
+            beam_width: int >= 1. 1 (default) takes the most probable token at each step, see `greedy_search`; a larger
+                value searches with a beam of that width, see `beam_search`.
+            top_paths: int, number of answers to each source. Defaults to 1.
+            max_length: int or int tensor `[]`, the most tokens in an answer; 0 or less allows none. Defaults to 100.
+            min_length: int or int tensor `[]`, the fewest tokens. Defaults to 0.
             **penalties: `length_penalty`, `coverage_penalty` of `beam_search`.
 
         Returns:
-            `Decoded`, its alignment None if the decoder has no attention; `target_tokenizer.text(decoded.tokens)` are
-            the texts `[B, top_paths]`.
+            `Decoded`, with alignment None if the decoder has no attention. `target_tokenizer.text(decoded.tokens)`
+            returns the texts `[B, top_paths]`.
 
         Raises:
-            ValueError: for more answers than the beam is wide, penalties without a beam, or what is no integer.
+            ValueError: if `top_paths` exceeds the beam width, penalties are given without a beam, or a size or length
+                is not an integer.
         """
         check_sizes(beam_width=beam_width, top_paths=top_paths)
         if beam_width == 1 and (top_paths != 1 or penalties):
-            raise ValueError("Several answers and penalties need `beam_width` above 1. Received: beam_width=1")
+            raise ValueError("`top_paths` above 1 and penalties require `beam_width` above 1. Received: beam_width=1")
         options = {"beam_width": beam_width, "top_paths": top_paths, **penalties} if beam_width > 1 else {}
         search = beam_search if beam_width > 1 else greedy_search
         return self._in_graph(search, self._ids(source), *_bounds(max_length, min_length), options)
 
     def sample(self, source, seed, *, temperature=1.0, top_k=0, top_p=1.0, max_length=LONGEST, min_length=0):
-        """Draws an answer to each source by its probability.
+        """Samples one answer to each source from the model's distribution.
 
         Args:
             source, max_length, min_length: as in `decode`.
@@ -97,23 +99,23 @@ class Seq2Seq(keras.Model):
             `Decoded`, with one answer to each source.
 
         Raises:
-            ValueError: as `sample_search`, or for what is no integer.
+            ValueError: as `sample_search`, or if a length is not an integer.
         """
         ids = self._ids(source)
         options = drawing(ids.shape[0], seed=seed, temperature=temperature, top_k=top_k, top_p=top_p)
         return self._in_graph(sample_search, ids, *_bounds(max_length, min_length), options)
 
     def signatures(self, max_length=LONGEST, limit=None, **search):
-        """What TensorFlow Serving answers, for `Pipeline.signatures`: text in, text out.
+        """Returns serving signatures for `Pipeline.signatures`: text in, text out.
 
-        `serving_default` takes `text`, string `[B]`; `bounded` also `max_length`, int32 `[]`. Both return `text` and
-        `score` `[B]`, `alternatives` and `alternative_scores` `[B, top_paths]`, best first, `unknown` `[B]`: how many
-        symbols of the source are in no vocabulary; and with attention `alignment` `[B, T_out, T_in]`.
+        `serving_default` takes `text`, string `[B]`; `bounded` also takes `max_length`, int32 `[]`. Both return `text`
+        and `score` `[B]`; `alternatives` and `alternative_scores` `[B, top_paths]`, best first; `unknown` `[B]`, the
+        number of source symbols outside the vocabulary; and, with attention, `alignment` `[B, T_out, T_in]`.
 
         Args:
-            max_length: int, the most tokens of an answer of `serving_default`. Defaults to 100.
-            limit: int, what `bounded` takes instead of a greater `max_length`, for no request may cost the server
-                more. Defaults to `10 * max_length`.
+            max_length: int, the most tokens in an answer of `serving_default`. Defaults to 100.
+            limit: int, the upper bound of `max_length` in `bounded`, which limits the cost of a request. Defaults to
+                `10 * max_length`.
             **search: the other arguments of `decode`.
         """
         limit = 10 * max_length if limit is None else limit
@@ -121,7 +123,7 @@ class Seq2Seq(keras.Model):
         def answer(text, max_length):
             decoded = self.decode(text, max_length=max_length, **search)
             texts = self.target_tokenizer.text(decoded.tokens)
-            said = {
+            outputs = {
                 "text": texts[:, 0],
                 "score": decoded.score[:, 0],
                 "alternatives": texts,
@@ -130,8 +132,8 @@ class Seq2Seq(keras.Model):
             }
             if decoded.alignment is not None:
                 longest = tf.reduce_max(tf.concat([[1], decoded.lengths[:, 0]], axis=0))
-                said["alignment"] = decoded.alignment[:, 0, :longest]
-            return said
+                outputs["alignment"] = decoded.alignment[:, 0, :longest]
+            return outputs
 
         text = tf.TensorSpec([None], tf.string, "text")
         bound = tf.TensorSpec([], tf.int32, "max_length")
@@ -141,8 +143,8 @@ class Seq2Seq(keras.Model):
         }
 
     def _ids(self, source):
-        """Ids `[B, S]` with at least one column, of texts or ids."""
-        if not tf.is_tensor(source):  # no texts are texts, which TensorFlow takes for floats
+        """Converts texts or ids to ids `[B, S]` with at least one column."""
+        if not tf.is_tensor(source):  # TensorFlow would convert an empty list to floats, not strings
             source = (
                 tf.zeros([0], tf.string) if isinstance(source, list) and not source else tf.convert_to_tensor(source)
             )
@@ -156,7 +158,7 @@ class Seq2Seq(keras.Model):
         return tf.function(self._search, reduce_retracing=True, autograph=False)
 
     def _search(self, search, ids, max_length, min_length, options):
-        # For any number of rows alike: not every layer takes a static shape of none.
+        # Hides the static shape: some layers fail on a static batch size of 0.
         ids = tf.compat.v1.placeholder_with_default(ids, [None, None])
         encoded = Encoded(*self.encoder(ids, training=False))
         prepared = self.decoder.prepare(encoded)
@@ -187,7 +189,7 @@ class Seq2Seq(keras.Model):
 
 
 def _bounds(max_length, min_length):
-    """Both as int32 tensors `[]`."""
+    """Checks both bounds and returns them as int32 tensors `[]`."""
     for name, bound in (("max_length", max_length), ("min_length", min_length)):
         if tf.is_tensor(bound):
             right = bound.dtype.is_integer and bound.shape.rank in (0, None)

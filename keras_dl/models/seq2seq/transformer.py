@@ -1,4 +1,4 @@
-"""A transformer encoder and decoder on the interface of the recurrent ones."""
+"""A transformer encoder and decoder with the interface of the recurrent ones."""
 
 import keras
 from keras import ops
@@ -9,13 +9,13 @@ from keras_dl.models.seq2seq.transformer_blocks import AttentionBlock, FeedForwa
 
 
 class Transformer(keras.layers.Layer):
-    """What encoder and decoder have in common: sizes, and the embedding of ids with their positions.
+    """The common base of encoder and decoder: sizes, and the embedding of ids and positions.
 
     Args:
         vocabulary, units, heads, depth, hidden, dropout: see `TransformerEncoder`.
 
     Raises:
-        ValueError: for sizes below 1, or `units` that is odd or no multiple of `heads`.
+        ValueError: if a size is below 1, or `units` is odd or not a multiple of `heads`.
 
     Example:
 
@@ -37,19 +37,19 @@ class Transformer(keras.layers.Layer):
         self.norm = keras.layers.LayerNormalization(epsilon=1e-6, dtype=dtype, name="norm")
 
     def blocks(self, kind):
-        """One attention block a layer."""
+        """Creates one attention block per layer."""
         options = (self.units, self.heads, self.dropout)
         dtype = self.dtype_policy
         return [AttentionBlock(*options, dtype=dtype, name=f"{kind}_{number}") for number in range(self.depth)]
 
     def feed_forwards(self):
-        """One feed-forward block a layer."""
+        """Creates one feed-forward block per layer."""
         options = (self.units, self.hidden, self.dropout)
         dtype = self.dtype_policy
         return [FeedForwardBlock(*options, dtype=dtype, name=f"feed_{number}") for number in range(self.depth)]
 
     def embedded(self, ids, start=0):
-        """Ids `[B, T]` as vectors that know where they stand, `[B, T, units]`."""
+        """Embeds ids `[B, T]` and adds their positions: `[B, T, units]`."""
         x = self.embed(ids) * ops.cast(self.units**0.5, self.compute_dtype)
         return x + ops.cast(sinusoidal_positions(ops.shape(ids)[1], self.units, start), x.dtype)
 
@@ -60,26 +60,26 @@ class Transformer(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("keras_dl")
 class TransformerEncoder(Transformer):
-    """Self-attention and feed-forward blocks, normalised before each; padding, id 0, changes nothing.
+    """A pre-norm transformer encoder. Padding, id 0, does not change the result.
 
     Args:
         vocabulary: int, the number of ids, `Tokenizer.size`.
-        units: int, features everywhere; even, and a multiple of `heads`.
-        heads: int, of each attention. Defaults to 4.
+        units: int, the model dimension; even, and a multiple of `heads`.
+        heads: int, number of attention heads. Defaults to 4.
         depth: int, the number of layers. Defaults to 2.
-        hidden: int, features inside the feed-forward blocks. Defaults to `4 * units`.
+        hidden: int, hidden units of the feed-forward blocks. Defaults to `4 * units`.
         dropout: float from 0 to below 1, after the embedding and in each block. Defaults to 0.
         **kwargs: `name`, `dtype`, as for every layer.
 
     Call arguments:
         source: int tensor `[B, S]`; 0 is padding.
-        training: bool, whether to drop anything.
+        training: bool, whether to apply dropout.
 
     Returns:
-        `Encoded`: memory `[B, S, units]`; the summary is its mean over the symbols of each row.
+        `Encoded`: memory `[B, S, units]`; the summary is the mean of the memory over each row's symbols.
 
     Raises:
-        ValueError: for sizes below 1, or `units` that is odd or no multiple of `heads`.
+        ValueError: if a size is below 1, or `units` is odd or not a multiple of `heads`.
 
     Example:
 
@@ -120,29 +120,30 @@ class TransformerEncoder(Transformer):
 
 @keras.saving.register_keras_serializable("keras_dl")
 class TransformerDecoder(Transformer):
-    """Causal self-attention, attention over the memory, and feed-forward blocks, normalised before each.
+    """A pre-norm transformer decoder: causal self-attention, cross-attention and feed-forward blocks.
 
-    A whole target is read at once in training; `step` reads a token at a time with what it read before in a cache, and
-    says the same.
+    `call` processes a whole target at once; `step` processes one token at a time with cached keys and values, and
+    computes the same logits.
 
     Args:
-        vocabulary, units, heads, depth, hidden, dropout: as in `TransformerEncoder`; `units` is the memory's too.
-        scheduled_sampling: bool, whether `sampling_probability`, a weight that starts at 0, mixes the decoder's own
-            most probable tokens into what it reads in training: a first reading says them, a second one reads them
-            (Mihaylova and Martins 2019). Defaults to False.
-        seed: int, of that mixing. Defaults to None.
+        vocabulary, units, heads, depth, hidden, dropout: as in `TransformerEncoder`; the memory must have `units`
+            features.
+        scheduled_sampling: bool, whether to replace tokens in training by the decoder's own most probable ones, with
+            probability `sampling_probability`, a weight that starts at 0 and is set by `ScheduledSampling`. A first
+            pass computes the predictions, a second pass reads them (Mihaylova and Martins 2019). Defaults to False.
+        seed: int, seeds that sampling. Defaults to None.
         **kwargs: `name`, `dtype`, as for every layer.
 
     Call arguments:
         target: int tensor `[B, T]`, beginning with the start token.
-        memory, memory_mask, summary: of `Encoded`; the summary is not used.
+        memory, memory_mask, summary: the fields of `Encoded`; the summary is not used.
         training: bool.
 
     Returns:
-        float32 tensor `[B, T, vocabulary]`: logits of the token after each.
+        float32 tensor `[B, T, vocabulary]`: logits of the token after each position.
 
     Raises:
-        ValueError: as `TransformerEncoder`; when built, if the memory has another number of features.
+        ValueError: as `TransformerEncoder`; on build, if the memory does not have `units` features.
 
     Example:
 
@@ -165,7 +166,7 @@ class TransformerDecoder(Transformer):
     def build(self, target_shape, memory_shape=None, memory_mask_shape=None, summary_shape=None):
         if memory_shape is not None and memory_shape[-1] != self.units:
             raise ValueError(
-                f"{self.name} has {self.units} units and needs a memory of as many features. Received: "
+                f"{self.name} requires a memory with {self.units} features, its `units`. Received: "
                 f"{memory_shape[-1]} features"
             )
         for layer in (self.embed, self.norm, *self.selves, *self.crosses, *self.feeds, self.project):
@@ -177,8 +178,8 @@ class TransformerDecoder(Transformer):
     def call(self, target, memory, memory_mask, summary=None, training=None):
         prepared = self.prepare(Encoded(memory, memory_mask, summary))
         if self.scheduled_sampling and training:
-            said = ops.argmax(self._read(target, prepared, training=False), axis=-1)
-            target = mix(target, said, self.sampling_probability, self.seeds)
+            predicted = ops.argmax(self._read(target, prepared, training=False), axis=-1)
+            target = mix(target, predicted, self.sampling_probability, self.seeds)
         return self._read(target, prepared, training)
 
     def _read(self, target, prepared, training):
@@ -190,21 +191,21 @@ class TransformerDecoder(Transformer):
         return self.project(self.norm(x))
 
     def prepare(self, encoded):
-        """What stays the same through all steps: keys and values of the memory for each layer, and its mask."""
+        """Returns what is constant over the steps: each layer's keys and values of the memory, and its mask."""
         return [cross.keys_values(encoded.memory) for cross in self.crosses], encoded.mask
 
     def start(self, encoded, prepared):
-        """The state before the first step: empty caches, which grow with each."""
+        """Returns the initial state: empty caches, which grow with each step."""
         empty = ops.zeros((ops.shape(encoded.memory)[0], 0, self.units), self.compute_dtype)
         return [(empty, empty) for _ in self.selves]
 
     def step(self, tokens, time, state, prepared):
-        """Reads one token of each row.
+        """Reads one token per row.
 
         Args:
             tokens: int tensor `[B]`.
-            time: int tensor `[]`, how many were read before.
-            state, prepared: of `start` and `prepare`.
+            time: int tensor `[]`, the number of tokens read before.
+            state, prepared: from `start` and `prepare`.
 
         Returns:
             `(logits [B, vocabulary], state, alignment [B, S])`; the alignment is the mean over heads and layers.

@@ -1,4 +1,4 @@
-"""What transformers are stacked of: pre-norm attention and pre-norm feed-forward blocks, and positions."""
+"""Building blocks of transformers: pre-norm attention, pre-norm feed-forward, and sinusoidal positions."""
 
 import keras
 import numpy as np
@@ -8,9 +8,9 @@ from keras_dl.layers import ScaledDotProductAttention
 
 
 def sinusoidal_positions(length, units, start=0):
-    """The sinusoids that tell a transformer where a symbol stands.
+    """Returns sinusoidal position encodings.
 
-    `p[t, 2 i] = sin(t / 10000^(2 i / units))`, `p[t, 2 i + 1]` the cosine.
+    `p[t, 2 i] = sin(t / 10000^(2 i / units))`, `p[t, 2 i + 1] = cos(t / 10000^(2 i / units))`.
 
     Args:
         length: int, or int tensor `[]`, the number of positions.
@@ -38,8 +38,8 @@ class AttentionBlock(keras.layers.Layer):
 
     Args:
         units: int, features of `x` and of the result.
-        heads: int that divides `units`.
-        dropout: float, of the result before it is added.
+        heads: int, a divisor of `units`.
+        dropout: float, the dropout rate before the residual addition.
 
     Example:
 
@@ -68,11 +68,11 @@ class AttentionBlock(keras.layers.Layer):
             layer.build((None, None, self.units))
 
     def normalized(self, x):
-        """What queries are made of, and keys and values where a sequence attends to itself."""
+        """Normalises `x`: the input of the queries, and of the keys and values in self-attention."""
         return self.norm(x)
 
     def keys_values(self, memory):
-        """`(keys, values)` of a memory `[B, S, units]`, each of its shape; computed once."""
+        """Projects a memory `[B, S, units]` to `(keys, values)`, each of the same shape."""
         return self.key(memory), self.value(memory)
 
     def call(self, x, keys, values, value_mask=None, use_causal_mask=False, training=None):
@@ -82,7 +82,11 @@ class AttentionBlock(keras.layers.Layer):
         return x + self.drop(self.output_projection(attended), training=training)
 
     def step(self, x, keys, values, value_mask=None):
-        """One query of each row, `[B, units]`: `(result [B, units], weights [B, S])`, the mean over the heads."""
+        """Attends with one query per row, `[B, units]`.
+
+        Returns:
+            `(result [B, units], weights [B, S])`; the weights are the mean over the heads.
+        """
         attended, weights = self.attention.step(self.query(self.norm(x)), keys, values, value_mask)
         return x + self.output_projection(attended), weights
 
@@ -95,8 +99,8 @@ class FeedForwardBlock(keras.layers.Layer):
 
     Args:
         units: int, features of `x` and of the result.
-        hidden: int, features between.
-        dropout: float, of the result before it is added.
+        hidden: int, hidden units.
+        dropout: float, the dropout rate before the residual addition.
 
     Example:
 

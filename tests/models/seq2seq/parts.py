@@ -1,4 +1,4 @@
-"""Small models of each kind, for the tests of them all."""
+"""Small models of each kind, shared by the tests."""
 
 import numpy as np
 
@@ -25,7 +25,7 @@ DECODERS = {
 
 
 def small_model(kind, **options):
-    """A Seq2Seq with random weights, large enough for its answers to differ."""
+    """A Seq2Seq with random weights that are large enough for different answers."""
     if kind == "transformer":
         encoder = TransformerEncoder(SOURCE.size, 8, heads=2)
     else:

@@ -1,4 +1,4 @@
-"""Heat maps of alignments."""
+"""Tests of the alignment heat maps."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -6,8 +6,8 @@ import numpy as np
 from keras_dl.models.seq2seq.alignment_picture import alignment_picture
 
 
-def test_each_example_has_its_map():
-    longer = np.eye(6, 7)  # padded beyond what was written and read
+def test_each_example_has_a_heat_map():
+    longer = np.eye(6, 7)  # padded beyond both sequences
     examples = [("zwei = two", list("zwei"), list("two"), longer), ("a", ["_one", "b"], ["c"], np.ones((1, 2)))] * 2
     figure = alignment_picture(examples[:3])
     figure.canvas.draw()

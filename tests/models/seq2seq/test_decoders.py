@@ -1,4 +1,4 @@
-"""One step at a time or a whole target at once: decoders say the same."""
+"""Tests of the decoders: single steps, padding, training, precision and scheduled sampling."""
 
 import keras
 import numpy as np
@@ -18,34 +18,28 @@ X = {
 
 
 def steps(model, source, count, choose):
-    """Logits and alignments of single steps; `choose(time, logits)` gives the tokens that are read."""
+    """Returns logits and alignments of single steps; `choose(time, logits)` returns the tokens to read."""
     encoded = Encoded(*model.encoder(source))
     prepared = model.decoder.prepare(encoded)
-    state, logits, said = model.decoder.start(encoded, prepared), None, []
+    state, logits, outputs = model.decoder.start(encoded, prepared), None, []
     for time in range(count):
         logits, state, alignment = model.decoder.step(tf.constant(choose(time, logits)), time, state, prepared)
-        said.append((logits, alignment))
-    return said
+        outputs.append((logits, alignment))
+    return outputs
 
 
 @pytest.mark.parametrize("kind", list(DECODERS))
-def test_single_steps_say_what_the_whole_reading_says(kind):
+def test_single_steps_and_padding_give_the_logits_of_the_whole_target(kind):
     model = small_model(kind)
     whole = model(X).numpy()
-    said = steps(model, X["source"], 5, lambda time, _: X["target"][:, time])
-    np.testing.assert_allclose(np.stack([logits for logits, _ in said], axis=1), whole, atol=2e-5)
+    outputs = steps(model, X["source"], 5, lambda time, _: X["target"][:, time])
+    np.testing.assert_allclose(np.stack([logits for logits, _ in outputs], axis=1), whole, atol=2e-5)
     assert np.std(whole, axis=0).max() > 0.1  # the source matters
-    for _, alignment in said:
+    for _, alignment in outputs:
         if alignment is not None:
             np.testing.assert_allclose(np.sum(alignment, axis=1), 1, atol=1e-5)
             assert (np.array(alignment)[X["source"] == 0] == 0).all()
         assert (alignment is None) == (kind in ("cho", "sutskever"))
-
-
-@pytest.mark.parametrize("kind", list(DECODERS))
-def test_later_tokens_and_padding_change_nothing_before(kind):
-    model = small_model(kind)
-    whole = model(X).numpy()
     np.testing.assert_allclose(model({**X, "target": X["target"][:, :3]}), whole[:, :3], atol=2e-5)
     np.testing.assert_allclose(model({**X, "source": np.pad(X["source"], [[0, 0], [0, 2]])}), whole, atol=2e-5)
 
@@ -70,7 +64,7 @@ def test_learns_saves_and_loads(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["additive", "transformer", "cho"])
-def test_under_xla_and_in_half_precision(kind):
+def test_xla_and_mixed_precision(kind):
     model = small_model(kind)
     compiled = tf.function(lambda x: model(x, training=False), jit_compile=True)
     np.testing.assert_allclose(compiled({key: tf.constant(ids) for key, ids in X.items()}), model(X), atol=1e-4)
@@ -91,12 +85,12 @@ def test_scheduled_sampling(kind):
     assert float(decoder.sampling_probability) == 0
     np.testing.assert_allclose(model(X, training=True), forced, atol=2e-5)
     decoder.sampling_probability.assign(1.0)
-    np.testing.assert_allclose(model(X, training=False), forced, atol=1e-6)  # never outside of training
+    np.testing.assert_allclose(model(X, training=False), forced, atol=1e-6)  # no sampling outside of training
 
     if kind == "transformer":
-        own = np.argmax(forced, axis=-1)  # what the first reading says is what the second one reads
-        own = np.where(X["target"] == 0, 0, np.concatenate([X["target"][:, :1], own[:, :-1]], axis=1))
-        expected = model({**X, "target": own}, training=False).numpy()
+        predicted = np.argmax(forced, axis=-1)  # the second pass reads the predictions of the first
+        predicted = np.where(X["target"] == 0, 0, np.concatenate([X["target"][:, :1], predicted[:, :-1]], axis=1))
+        expected = model({**X, "target": predicted}, training=False).numpy()
     else:
 
         def free(time, logits):
@@ -105,10 +99,10 @@ def test_scheduled_sampling(kind):
         expected = np.stack([logits for logits, _ in steps(model, X["source"], 5, free)], axis=1)
     np.testing.assert_allclose(model(X, training=True), expected, atol=2e-5)
     decoder.sampling_probability.assign(0.5)
-    assert np.abs(model(X, training=True) - model(X, training=True)).max() > 1e-3  # drawn anew each time
+    assert np.abs(model(X, training=True) - model(X, training=True)).max() > 1e-3  # each call draws again
 
 
-def test_the_schedule_goes_on_where_the_optimizer_does():
+def test_the_schedule_follows_the_optimizer():
     model = small_model("additive", scheduled_sampling=True)
     model.compile(keras.optimizers.Adam(0.01), keras.losses.SparseCategoricalCrossentropy(True), jit_compile=False)
     schedule, labels = ScheduledSampling("linear", rate=0.1, least=0.5), X["target"]
@@ -116,15 +110,14 @@ def test_the_schedule_goes_on_where_the_optimizer_does():
     np.testing.assert_allclose(found["sampling_probability"], [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.5], atol=1e-6)
 
 
-def test_input_feeding_and_timing_make_a_difference():
-    weights = small_model("additive").get_weights()
-    fed, unfed = small_model("additive"), small_model("additive")
-    assert len(weights) == len(fed.get_weights())
-    deeper = RecurrentDecoder(TARGET.size, 8, attention=unfed.decoder.attention.from_config(
-        unfed.decoder.attention.get_config()), input_feeding=False)  # fmt: skip
-    deeper.build((None, None), (None, None, 8), (None, None), (None, 16))
-    kernels = [weight.shape[0] for weight in (deeper.stack.kernel, fed.decoder.stack.kernel)]
-    assert kernels == [64, 64 + 8]
+def test_input_feeding_widens_the_input_of_the_cells():
+    decoders = [
+        RecurrentDecoder(TARGET.size, 8, attention=AdditiveAttention(6), input_feeding=feeding)
+        for feeding in (False, True)
+    ]
+    for decoder in decoders:
+        decoder.build((None, None), (None, None, 8), (None, None), (None, 16))
+    assert [decoder.stack.kernel.shape[0] for decoder in decoders] == [64, 64 + 8]
 
 
 @pytest.mark.parametrize(
@@ -143,13 +136,13 @@ def test_input_feeding_and_timing_make_a_difference():
         ({"embedding": -1}, "`embedding` must be an integer of at least 1. Received: -1"),
     ],
 )
-def test_wrong_arguments(arguments, message):
+def test_invalid_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         RecurrentDecoder(9, 8, **arguments)
 
 
-def test_transformers_refuse_a_memory_of_other_features():
+def test_transformer_memory_must_have_units_features():
     ids, memory = keras.Input((None,), dtype="int32"), keras.Input((None, 16))
-    expected = "has 8 units and needs a memory of as many features. Received: 16 features"
+    expected = "requires a memory with 8 features, its `units`. Received: 16 features"
     with pytest.raises(ValueError, match=expected):
         TransformerDecoder(9, 8, heads=2)(ids, memory, keras.Input((None,), dtype="bool"), keras.Input((16,)))

@@ -1,4 +1,4 @@
-"""What recurrent encoders say of a source."""
+"""Tests of the encoders."""
 
 import keras
 import numpy as np
@@ -17,7 +17,7 @@ ENCODERS = {
 
 
 @pytest.mark.parametrize("kind", list(ENCODERS))
-def test_padding_changes_nothing(kind):
+def test_padding_does_not_change_the_result(kind):
     encoder = ENCODERS[kind]()
     all_rows = encoder(IDS)
     wider = encoder(np.pad(IDS, [[0, 0], [0, 3]]))
@@ -32,9 +32,9 @@ def test_padding_changes_nothing(kind):
 @pytest.mark.parametrize("kind", list(ENCODERS))
 def test_shapes_and_configuration(kind):
     encoder = ENCODERS[kind]()
-    found, said = encoder(IDS), encoder(keras.KerasTensor((None, None), "int32"))
-    assert said.memory.shape[-1] == found.memory.shape[-1] and said.summary.shape[-1] == found.summary.shape[-1]
-    assert said.mask.dtype == "bool"
+    found, spec = encoder(IDS), encoder(keras.KerasTensor((None, None), "int32"))
+    assert spec.memory.shape[-1] == found.memory.shape[-1] and spec.summary.shape[-1] == found.summary.shape[-1]
+    assert spec.mask.dtype == "bool"
     twin = type(encoder).from_config(encoder.get_config())
     twin.build((None, None))
     twin.set_weights(encoder.get_weights())
@@ -43,8 +43,8 @@ def test_shapes_and_configuration(kind):
 
 
 @pytest.mark.parametrize("kind", ["lstm", "lstm_reversed", "peephole_one_way"])
-def test_an_empty_source_is_one_symbol_of_padding(kind):
-    """Since cuDNN refuses rows without a symbol."""
+def test_an_empty_source_is_read_as_one_padding_symbol(kind):
+    """cuDNN rejects rows without a valid step."""
     encoder = ENCODERS[kind]()
     beside, alone = encoder(np.array([[4, 5, 6], [0, 0, 0]])), encoder(np.array([[0]]))
     assert np.abs(alone.summary).max() > 0 and not np.any(beside.mask[1])
@@ -52,16 +52,16 @@ def test_an_empty_source_is_one_symbol_of_padding(kind):
     np.testing.assert_allclose(beside.summary[1], alone.summary[0], atol=1e-6)
 
 
-def test_cudnn_never_gets_padding_that_stands_first():
-    """On a GPU it would refuse it; here it is only seen to be switched off."""
+def test_reversed_encoders_do_not_use_cudnn():
+    """cuDNN rejects padding at the start of a row."""
     for cell in ("lstm", "gru"):
         encoder = RecurrentEncoder(12, 5, cell=cell, depth=2, bidirectional=False, reverse=True)
         assert [layer.use_cudnn for layer in encoder.layers] == [False, False]
         assert RecurrentEncoder(12, 5, cell=cell, bidirectional=False).layers[0].use_cudnn
 
 
-def test_a_reversed_source_is_read_from_its_end():
-    """A reader of one way read in reverse is a reader of the reversed source; its memory keeps the order."""
+def test_a_reversed_encoder_reads_the_source_from_its_end():
+    """It equals a forward encoder of the reversed source, but its memory has the order of the source."""
     forward = RecurrentEncoder(12, 5, bidirectional=False)
     backward = RecurrentEncoder(12, 5, bidirectional=False, reverse=True)
     for encoder in (forward, backward):
@@ -73,7 +73,7 @@ def test_a_reversed_source_is_read_from_its_end():
     assert np.abs(found.memory - forward(IDS[:1]).memory).max() > 0.01
 
 
-def test_the_summary_is_the_last_states_of_both_directions():
+def test_the_summary_is_the_final_states_of_both_directions():
     encoder = RecurrentEncoder(12, 5, cell="gru")
     memory, _, summary = encoder(IDS)
     np.testing.assert_allclose(summary[0], np.concatenate([memory[0, -1, :5], memory[0, 0, 5:]]), atol=1e-6)
@@ -99,14 +99,14 @@ def test_mixed_precision(kind):
         ({"cell": "rnn"}, "`cell` must be one of lstm, gru, peephole. Received: 'rnn'"),
         ({"units": 0}, "`units` must be an integer of at least 1. Received: 0"),
         ({"depth": 1.5}, "`depth` must be an integer of at least 1. Received: 1.5"),
-        ({"reverse": True}, "`reverse` is for an encoder that reads one way"),
+        ({"reverse": True}, "`reverse` requires bidirectional=False"),
     ],
 )
-def test_wrong_arguments(arguments, message):
+def test_invalid_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         RecurrentEncoder(**{"vocabulary": 12, "units": 5, **arguments})
 
 
-def test_transformers_refuse_heads_that_do_not_divide():
+def test_transformer_heads_must_divide_units():
     with pytest.raises(ValueError, match="`units` must be even and a multiple of `heads`. Received: 10 and 4"):
         TransformerEncoder(12, 10, heads=4)

@@ -1,4 +1,4 @@
-"""How often a decoder in training hears itself."""
+"""Tests of scheduled sampling: schedules, mixing and the callback."""
 
 import keras
 import numpy as np
@@ -29,31 +29,31 @@ def test_schedules(kind, rate, expected):
     ("kind", "rate", "message"),
     [
         ("sigmoid", 0.5, "`kind` must be one of constant, linear, exponential, inverse_sigmoid"),
-        ("exponential", 1.5, "the rate of exponential must be from 0 to 1. Received: 1.5"),
-        ("inverse_sigmoid", 0.5, "the rate of inverse_sigmoid must be from 1 to inf"),
-        ("linear", -1, "the rate of linear must be from 0 to 1"),
+        ("exponential", 1.5, "`rate` must be from 0 to 1 for 'exponential'. Received: 1.5"),
+        ("inverse_sigmoid", 0.5, "`rate` must be from 1 to inf for 'inverse_sigmoid'"),
+        ("linear", -1, "`rate` must be from 0 to 1 for 'linear'"),
     ],
 )
-def test_wrong_schedules(kind, rate, message):
+def test_invalid_schedules(kind, rate, message):
     with pytest.raises(ValueError, match=message):
         ScheduledSampling(kind, rate)
 
 
 def test_mixing():
     target = np.array([[2, 5, 6, 7], [2, 5, 0, 0]])
-    said = np.array([[8, 9, 10, 11], [8, 9, 10, 11]])
+    predicted = np.array([[8, 9, 10, 11], [8, 9, 10, 11]])
 
     def mixed(probability, seed=0):
-        return keras.ops.convert_to_numpy(mix(target, said, probability, seed))
+        return keras.ops.convert_to_numpy(mix(target, predicted, probability, seed))
 
     np.testing.assert_array_equal(mixed(0.0), target)
-    # Each token is replaced by what was said after the one before it; the start and padding stay.
+    # Each token is replaced by the prediction after its predecessor; the start token and padding are kept.
     np.testing.assert_array_equal(mixed(1.0), [[2, 8, 9, 10], [2, 8, 0, 0]])
     many = keras.ops.convert_to_numpy(mix(np.full((200, 50), 5), np.full((200, 50), 6), 0.3, seed=1))
     assert (many[:, 0] == 5).all() and abs((many[:, 1:] == 6).mean() - 0.3) < 0.02
 
 
-def test_the_callback_needs_a_decoder_that_samples():
+def test_the_callback_requires_a_decoder_with_scheduled_sampling():
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     model.compile("sgd", "mse")
     with pytest.raises(ValueError, match="scheduled_sampling=True"):
@@ -61,7 +61,7 @@ def test_the_callback_needs_a_decoder_that_samples():
 
 
 @pytest.mark.parametrize("kind", ["additive", pytest.param("transformer", marks=pytest.mark.slow)])
-def test_in_mixed_precision(kind):
+def test_mixed_precision(kind):
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         model = small_model(kind, scheduled_sampling=True)

@@ -1,4 +1,4 @@
-"""The whole model: from texts to texts."""
+"""Tests of Seq2Seq: decoding, sampling, saving and serving signatures."""
 
 import itertools
 
@@ -21,7 +21,7 @@ def model():
 
 
 def log_probabilities(model, text, answers):
-    """Of answers with their ends, by the whole reading; the decoder never says padding, unknown or start."""
+    """Log probabilities of answers with their ends, from the teacher-forced logits without the forbidden tokens."""
     labels = np.zeros((len(answers), max(map(len, answers)) + 1), int)
     for row, answer in enumerate(answers):
         labels[row, : len(answer) + 1] = [*answer, END]
@@ -33,38 +33,37 @@ def log_probabilities(model, text, answers):
     return np.where(labels > 0, each, 0).sum(axis=1)
 
 
-def test_greedy_says_the_most_probable_token_after_each(model):
+def test_greedy_decoding_takes_the_most_probable_token(model):
     decoded = model.decode(TEXTS, max_length=6)
     for row, text in enumerate(TEXTS):
-        said, read = [], [START]
-        while len(said) < 6:
-            logits = model({"source": SOURCE([text]).numpy(), "target": np.array([read])})[0, -1].numpy()
+        tokens = []
+        while len(tokens) < 6:
+            logits = model({"source": SOURCE([text]).numpy(), "target": np.array([[START, *tokens]])})[0, -1].numpy()
             logits[[0, 1, START]] = -np.inf
             if (token := int(logits.argmax())) == END:
                 break
-            said.append(token)
-            read.append(token)
-        assert decoded.tokens[row, 0].numpy().tolist() == said + [-1] * (6 - len(said))
-        assert bool(decoded.finished[row, 0]) == (len(said) < 6)
+            tokens.append(token)
+        assert decoded.tokens[row, 0].numpy().tolist() == tokens + [-1] * (6 - len(tokens))
+        assert bool(decoded.finished[row, 0]) == (len(tokens) < 6)
 
 
 @pytest.mark.parametrize("kind", ["additive", "transformer", "general_deep"])
-def test_a_wide_beam_finds_the_best_of_all_answers(kind):
-    """All answers of up to 3 tokens, each scored by the whole reading."""
+def test_a_wide_beam_finds_the_best_answers(kind):
+    """Compares with all answers of up to 3 tokens."""
     model = small_model(kind)
     decoded = model.decode(["abc"], beam_width=90, top_paths=5, max_length=4, length_penalty=0.0)
     every = [answer for n in range(4) for answer in itertools.product(range(FIRST, TARGET.size), repeat=n)]
     known = dict(zip(every, log_probabilities(model, "abc", every), strict=True))
     best = sorted(known, key=known.get, reverse=True)[:5]
-    done = np.flatnonzero(decoded.finished[0])
+    finished = np.flatnonzero(decoded.finished[0])
     found = [tuple(int(token) for token in row if token >= 0) for row in decoded.tokens[0].numpy()]
-    assert done.size
-    for place in done:
-        assert found[place] in best
-        np.testing.assert_allclose(decoded.log_probability[0, place], known[found[place]], atol=1e-4)
+    assert finished.size
+    for path in finished:
+        assert found[path] in best
+        np.testing.assert_allclose(decoded.log_probability[0, path], known[found[path]], atol=1e-4)
 
 
-def test_a_row_depends_on_itself_alone(model):
+def test_rows_are_independent(model):
     together = model.decode(TEXTS, beam_width=3, top_paths=2, max_length=5)
     for row, text in enumerate(TEXTS):
         alone = model.decode([text], beam_width=3, top_paths=2, max_length=5)
@@ -75,7 +74,7 @@ def test_a_row_depends_on_itself_alone(model):
         assert not np.any(together.alignment[row, :, :, size:])
 
 
-def test_draws(model):
+def test_sampling(model):
     drawn = model.sample(TEXTS * 2, [1, 2, 3, 1, 2, 4], max_length=8)
     np.testing.assert_array_equal(drawn.tokens[:2], drawn.tokens[3:5])
     assert (drawn.tokens[2].numpy() != drawn.tokens[5].numpy()).any()
@@ -84,15 +83,14 @@ def test_draws(model):
     np.testing.assert_array_equal(model.sample(TEXTS, 7, top_k=1, max_length=8).tokens, greedy)
 
 
-def test_padding_is_not_to_be_covered(model):
-    """A row alone and beside a longer one is penalised alike."""
+def test_coverage_penalty_ignores_padding(model):
     options = {"beam_width": 4, "max_length": 5, "coverage_penalty": 0.7}
     together, alone = model.decode(TEXTS, **options), model.decode(TEXTS[:1], **options)
     np.testing.assert_allclose(together.score[0], alone.score[0], atol=1e-5)
     assert together.score[0, 0] < together.log_probability[0, 0]
 
 
-def test_ids_or_texts(model):
+def test_sources_may_be_texts_or_ids(model):
     ids = SOURCE(TEXTS)
     np.testing.assert_array_equal(model.decode(ids, max_length=4).tokens, model.decode(TEXTS, max_length=4).tokens)
     assert model.decode(tf.constant(["", "a"]), max_length=3).tokens.shape == (2, 1, 3)
@@ -101,21 +99,20 @@ def test_ids_or_texts(model):
         model.decode(np.zeros(3, "float32"))
 
 
-def test_nothing_but_the_vocabulary_is_said(model):
+def test_answers_have_no_special_tokens():
     decoded = small_model("cho").decode(TEXTS, max_length=20)
     tokens = decoded.tokens.numpy()
     assert ((tokens == -1) | (tokens >= FIRST)).all() and decoded.alignment is None
 
 
-def test_saved_and_loaded_it_says_the_same(model, tmp_path):
+def test_save_and_load(model, tmp_path):
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     for one, other in zip(model.decode(TEXTS, beam_width=3), loaded.decode(TEXTS, beam_width=3), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
-def test_served_it_says_the_same(model, tmp_path):
-    """In a SavedModel without any Python, for any number of texts and any bound."""
+def test_signatures_in_a_saved_model(model, tmp_path):
     module, signatures = tf.Module(), model.signatures(max_length=5, beam_width=3, top_paths=2)
     module.model, module.tables = model, [model.source_tokenizer.table]
     functions = {
@@ -139,38 +136,37 @@ def test_served_it_says_the_same(model, tmp_path):
         model.decode(TEXTS, beam_width=3, top_paths=2, max_length=2).tokens))  # fmt: skip
 
 
-def test_no_request_exceeds_the_limit(model):
+def test_bounded_signature_limits_the_length(model):
     signatures = model.signatures(max_length=2, limit=7)
     bounded, _ = signatures["bounded"]
     expected = TARGET.text(model.decode(TEXTS, max_length=7).tokens)
-    for asked in (7, 8, 2**31 - 1):
-        np.testing.assert_array_equal(bounded(tf.constant(TEXTS), tf.constant(asked))["alternatives"], expected)
+    for length in (7, 8, 2**31 - 1):
+        np.testing.assert_array_equal(bounded(tf.constant(TEXTS), tf.constant(length))["alternatives"], expected)
     bounded, _ = model.signatures(max_length=1)["bounded"]
     assert bounded(tf.constant(["a"]), tf.constant(-4))["text"].numpy().tolist() == [b""]
     assert bounded(tf.constant(["a"]), tf.constant(10**6))["alignment"].shape[1] <= 10
 
 
 @pytest.mark.parametrize("kind", ["additive", "transformer"])
-def test_no_steps(kind):
+def test_max_length_below_one_gives_empty_answers(kind):
     model = small_model(kind)
     for max_length in (0, -1, -5):
         decoded = model.decode(["a"], max_length=max_length)
         assert decoded.tokens.shape == (1, 1, 0) and decoded.lengths.numpy().tolist() == [[0]]
 
 
-def test_no_rows(model):
+def test_empty_batches(model):
     for options in ({}, {"beam_width": 2}):
-        for nothing in ([], tf.zeros([0], tf.string), np.zeros([0, 2], int)):
-            assert model.decode(nothing, max_length=4, **options).tokens.shape == (0, 1, 4)
+        for empty in ([], tf.zeros([0], tf.string), np.zeros([0, 2], int)):
+            assert model.decode(empty, max_length=4, **options).tokens.shape == (0, 1, 4)
 
 
-def test_wrong_arguments(model):
-    with pytest.raises(ValueError, match="must be for 11 ids, as its tokenizer. Received: 9"):
+def test_invalid_arguments(model):
+    with pytest.raises(ValueError, match="must have vocabulary=11, the size of its tokenizer. Received: 9"):
         Seq2Seq(SOURCE, TARGET, RecurrentEncoder(9, 4), RecurrentDecoder(TARGET.size, 8))
-    with pytest.raises(ValueError, match="need `beam_width` above 1"):
-        model.decode(TEXTS, top_paths=2)
-    with pytest.raises(ValueError, match="need `beam_width` above 1"):
-        model.decode(TEXTS, length_penalty=0.6)
+    for options in ({"top_paths": 2}, {"length_penalty": 0.6}):
+        with pytest.raises(ValueError, match="require `beam_width` above 1"):
+            model.decode(TEXTS, **options)
     for width in (0, -3, 2.5, True):
         with pytest.raises(ValueError, match=f"`beam_width` must be an integer of at least 1. Received: {width}"):
             model.decode(TEXTS, beam_width=width, top_paths=3)
@@ -181,7 +177,7 @@ def test_wrong_arguments(model):
         ({"seed": 1, "top_p": 7.0}, "`top_p` must be above 0 and at most 1. Received: 7.0"),
         ({"seed": 1, "top_p": 0.0}, "`top_p` must be above 0 and at most 1. Received: 0.0"),
         ({"seed": 2**40}, "`seed` must be an integer of 32 bits"),
-        ({"seed": [1, 2]}, "`seed` must be one, or one for each row, of which there are 3"),
+        ({"seed": [1, 2]}, "`seed` must be a scalar or have one value per row, 3"),
     ):
         with pytest.raises(ValueError, match=message):
             model.sample(TEXTS, **arguments)
