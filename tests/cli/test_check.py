@@ -11,8 +11,8 @@ def test_a_folder_alone(halves, run, error, capfd):
     assert "loads in a process without keras_dl" in run("export", "--check", str(folder))
     compared = run("export", "pipelines/halves.py", "--model", "1", "--check", str(folder))
     assert compared.startswith("compared with halves version 1\n")
-    assert "answers as the Keras model does: " in compared
-    assert error("export", "--check", str(folder.parent)).endswith("There is one in: 1")
+    assert "gives the same answers as the Keras model: " in compared
+    assert error("export", "--check", str(folder.parent)).endswith("Subfolders with a SavedModel: 1")
     shutil.rmtree(folder / "variables")
     capfd.readouterr()
     assert main(["export", "--check", str(folder)]) == 1

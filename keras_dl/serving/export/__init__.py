@@ -1,1 +1,1 @@
-"""What a SavedModel holds, found and tried: how it is written, what it says of itself, and what could surprise."""
+"""Export of models as SavedModels: writing, testing, measuring, and checking for problems."""

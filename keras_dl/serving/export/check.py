@@ -1,4 +1,4 @@
-"""A SavedModel on the disk, looked at and tried: what will surprise whoever serves it, and what to do about it."""
+"""Checks of a SavedModel on disk: problems that serving it would reveal, with their fixes."""
 
 from pathlib import Path
 
@@ -14,19 +14,19 @@ from keras_dl.serving.export.traps import Trap, find_traps, read_graph
 def check(folder: Path, expected: list[tuple[Arrays, Arrays]] | None = None) -> bool:
     """Prints the traps of a SavedModel with their fixes, and what was measured.
 
-    One that reaches out of its graph is read, and never run. Any other is loaded in a process without keras_dl and
-    answers the example request of its manifest, in rows of different lengths and without rows; where that has none, the
-    first of `expected`.
+    An unsafe model, which reaches outside its graph, is read but never run. Any other model is loaded in a process
+    without keras_dl and run on the example request of its manifest (or on the first of `expected`), also with rows of
+    different lengths and without rows.
 
     Args:
-        folder: of a version, with `saved_model.pb`; of keras-dl or anybody's.
-        expected: requests and what the Keras model answers, to compare with. None (default): there is no such model.
+        folder: folder of a version, with `saved_model.pb`; not necessarily written by keras-dl.
+        expected: requests with the answers of the Keras model, to compare with. None (default): no comparison.
 
     Returns:
-        Whether it can be served: nothing is worse than a warning.
+        True if the model can be served: no trap is worse than a warning.
 
     Raises:
-        UserError: if there is no SavedModel, or one that cannot be read.
+        UserError: there is no SavedModel, or it cannot be read.
     """
     traps = find_traps(folder)
     if all(trap.level != "unsafe" for trap in traps):
@@ -34,15 +34,15 @@ def check(folder: Path, expected: list[tuple[Arrays, Arrays]] | None = None) -> 
     for trap in traps:
         print(trap)
     if any(trap.level == "unsafe" for trap in traps):
-        print("not run, because it is unsafe")
+        print("not run because it is unsafe")
         return False
-    tried = _try(folder, expected)
-    for trap in tried:
+    found = _run(folder, expected)
+    for trap in found:
         print(trap)
-    return all(trap.level == "warning" for trap in traps + tried)
+    return all(trap.level == "warning" for trap in traps + found)
 
 
-def _try(folder: Path, expected) -> list[Trap]:
+def _run(folder: Path, expected) -> list[Trap]:
     graph, manifest = read_graph(folder), read_manifest(folder)
     with clean_process() as process:
         try:
@@ -55,22 +55,22 @@ def _try(folder: Path, expected) -> list[Trap]:
                 check_answers(process, expected)
             except UserError as error:
                 return [Trap("error", "signature 'serving_default'", " ".join(str(error).split()), "export it again")]
-            print("answers as the Keras model does: " + ", ".join(_shapes(inputs) for inputs, _ in expected))
+            print("gives the same answers as the Keras model: " + ", ".join(_shapes(inputs) for inputs, _ in expected))
         request = _example(manifest) or (expected[0][0] if expected else {})
         if not request:
-            print("not asked anything: it has no example request")
+            print("skipped: there is no example request")
             return []
         measured = measure_signatures(process, graph.signature_def, request)
         ended = not process.is_running()
-    found = [trap for name, each in sorted(measured.items()) for trap in _judged(name, each, manifest)]
+    found = [trap for name, each in sorted(measured.items()) for trap in _report(name, each, manifest)]
     if ended:
-        found.append(Trap("error", "the SavedModel", "a request to it ended the process that ran it, as it would end a "
-                          "server", "see the request above, and what the graph does with it"))  # fmt: skip
+        found.append(Trap("error", "the SavedModel", "a request crashed the process, and would crash a server",
+                          "see the request above, and what the graph does with it"))  # fmt: skip
     return found
 
 
 def _example(manifest) -> Arrays:
-    """The manifest's example request, if it has one that can be read."""
+    """Returns the example request of the manifest, or {} if there is none that can be read."""
     try:
         inputs = manifest["signatures"]["serving_default"]["inputs"]
         request = {name: from_json(value, inputs[name]["dtype"]) for name, value in manifest["request"].items()}
@@ -79,41 +79,42 @@ def _example(manifest) -> Arrays:
         return {}
 
 
-def _judged(name, measured: Measured, manifest):
+def _report(name, measured: Measured, manifest):
+    """Prints what was measured of a signature and yields its traps."""
     where = f"signature {name!r}"
     if not measured.answered:
         if name == "serving_default":
             yield Trap("error", where, measured.batching.why, "export it again, with an example that it answers")
-        return  # nothing is known of what it takes
+        return  # nothing was measured
     print(f"{where} answers {', '.join(_shapes(inputs) for inputs in measured.answered)}")
-    print(f"{where}: {_said(measured.batching)}")
+    print(f"{where}: {_describe(measured.batching)}")
     for refused in measured.refused:
         yield Trap("warning", where, f"it does not answer {refused}", "a client must not send that")
     if note := measured.note():
-        yield Trap("warning", where, note, "see what it says; served as it is, each request runs by itself")
+        yield Trap("warning", where, note, "change the model, or accept that each request runs by itself")
     recorded, now = _recorded(manifest, name), measured.batching
     known = ("rows_independent", "padded_axes", "cropped_axes")
     if recorded and (
         not isinstance(recorded, dict) or any(recorded.get(each) != getattr(now, each) for each in known)
     ):  # fmt: skip
-        yield Trap("error", where, f"its manifest says otherwise of running requests together: {recorded}",
+        yield Trap("error", where, f"the batching in its manifest does not match the measurement: {recorded}",
                    "export it again")  # fmt: skip
 
 
 def _recorded(manifest, name):
-    """What a manifest, that anybody may have written, says of running requests together."""
+    """Returns the batching of a signature in a manifest, which may be malformed."""
     try:
         return manifest["signatures"][name]["batching"]
     except (KeyError, TypeError):
         return {}
 
 
-def _said(batching: Batching) -> str:
+def _describe(batching: Batching) -> str:
     if not batching.rows_independent:
-        return "a row's answer depends on the other rows"
+        return "the answer for a row depends on the other rows"
     axes = [f"axis {axis} of {name}" for name, several in batching.padded_axes.items() for axis in several]
-    padded = f"zeros behind {', '.join(axes)} change nothing" if axes else "padding is not known to be safe"
-    return f"a row's answer depends on that row alone; {padded}"
+    padded = f"trailing zeros on {', '.join(axes)} change nothing" if axes else "padding is not known to be safe"
+    return f"the answer for a row does not depend on other rows; {padded}"
 
 
 def _shapes(inputs):

@@ -1,7 +1,7 @@
-"""A process that knows TensorFlow and nothing of keras_dl, and loads and runs SavedModels as TensorFlow Serving does.
+"""A process with TensorFlow but without keras_dl that loads and runs SavedModels as TensorFlow Serving does.
 
-Run as a file by `keras_dl.serving.export.clean`, which it talks to by lines of JSON: one request on standard input,
-one answer on standard output, tensors as `TensorProto` in base64. It ends when standard input does.
+`keras_dl.serving.export.clean` runs this file and exchanges lines of JSON with it: a request on standard input, an
+answer on standard output, tensors as `TensorProto` in base64. The process ends when standard input closes.
 """
 
 import base64
@@ -19,7 +19,7 @@ DEADLINE_MILLISECONDS = 120_000
 def main():
     requests = os.fdopen(os.dup(0), "rb")
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what libraries print is no answer
+    os.dup2(2, 1)  # libraries may print to standard output
     session, signatures, callables = None, {}, {}
     for line in requests:
         request = json.loads(line)
@@ -34,19 +34,19 @@ def main():
             else:
                 name = request["signature"]
                 if name not in signatures:
-                    raise ValueError(f"there is no signature {name!r}")
+                    raise ValueError(f"no signature {name!r}")
                 if set(request["inputs"]) != set(signatures[name].inputs):
                     expected, received = (
                         ", ".join(sorted(names)) for names in (signatures[name].inputs, request["inputs"])
                     )
-                    raise ValueError(f"its inputs are {expected}. Received: {received}")
+                    raise ValueError(f"expected the inputs {expected}. Received: {received}")
                 if name not in callables:
                     callables[name] = make_callable(session, signatures[name])
                 inputs = {key: decoded(text) for key, text in request["inputs"].items()}
                 values = callables[name](*(inputs[key] for key in sorted(signatures[name].inputs)))
                 outputs = dict(zip(sorted(signatures[name].outputs), values, strict=True))
                 answer = {"outputs": {key: encoded(value) for key, value in outputs.items()}}
-        except Exception as error:  # a model can raise anything, and the next one wants to be tried too
+        except Exception as error:  # a model can raise anything, and the process must survive it
             answer = {"error": str(getattr(error, "message", None) or error) or type(error).__name__}
         answers.write(json.dumps(answer).encode() + b"\n")
         answers.flush()
@@ -62,7 +62,7 @@ def make_callable(session, signature):
 
 
 def encoded(value):
-    # A scalar string arrives as bytes, of which numpy would cut zeros at the end.
+    # A scalar string arrives as bytes; numpy would strip its trailing zeros.
     value = np.array(value, dtype=object) if isinstance(value, bytes) else np.asarray(value)
     return base64.b64encode(tf.make_tensor_proto(value).SerializeToString()).decode()
 

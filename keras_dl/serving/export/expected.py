@@ -1,4 +1,4 @@
-"""What the Keras model answers to an example request: the measure of its export."""
+"""Answers of the Keras model to example requests, which its export must reproduce."""
 
 import keras
 import numpy as np
@@ -6,39 +6,39 @@ import tensorflow as tf
 
 from keras_dl.errors import UserError, reason_of
 from keras_dl.pipeline import Pipeline
-from keras_dl.serving.export.differing import differing
 from keras_dl.serving.export.endpoints import Endpoint, endpoints_of
+from keras_dl.serving.export.measured import difference_of
 from keras_dl.serving.export.rows import Arrays, has_rows, ragged
 
 
 def answer(pipeline: Pipeline, model: keras.Model, request: dict) -> dict:
-    """What the default signature answers to a request, without an export: tried on the untrained model already.
+    """Runs the default signature without an export, to find errors before the model is trained.
 
     Args:
-        pipeline: for its `signatures`.
-        model: trained or not.
+        pipeline: pipeline with the `signatures`.
+        model: Keras model, trained or not.
         request: `{input: array}`; the key "" stands for the only input.
 
     Returns:
         `{output name: tensor}`.
 
     Raises:
-        UserError: if there is no default signature, or it and the request do not fit together.
+        UserError: there is no default signature, or the request does not fit it.
     """
     endpoint = endpoints_of(pipeline, model)["serving_default"]
-    return _ask(pipeline, endpoint, request_arrays(pipeline, endpoint, request))
+    return _run(pipeline, endpoint, request_arrays(pipeline, endpoint, request))
 
 
 def request_arrays(pipeline: Pipeline, endpoint: Endpoint, request: dict) -> Arrays:
-    """A request with the names and dtypes of an endpoint's inputs; texts as object arrays of bytes.
+    """Converts a request to arrays named and typed like an endpoint's inputs; strings to object arrays of bytes.
 
     Raises:
-        UserError: if it has other names, or a value that is no such tensor.
+        UserError: the names do not match, or a value cannot be converted.
     """
     names = {spec.name for spec in endpoint.inputs}
     if set(request) != names and not (len(names) == 1 and set(request) == {""}):
         raise UserError(
-            f"request(example) must give {', '.join(sorted(names))}. Received: {', '.join(sorted(request))}"
+            f"request(example) must return {', '.join(sorted(names))}. Received: {', '.join(sorted(request))}"
         )
     arrays = {}
     for spec in endpoint.inputs:
@@ -48,46 +48,47 @@ def request_arrays(pipeline: Pipeline, endpoint: Endpoint, request: dict) -> Arr
             raise _cannot_answer(pipeline, error) from error
         arrays[spec.name] = np.asarray(tensor.numpy(), object if spec.dtype == tf.string else None)
     if has_rows(endpoint.shapes) and any(array.shape[:1] == (0,) for array in arrays.values()):
-        raise UserError(f"request(example) of {pipeline.name} must give a row at least. Received: none")
+        raise UserError(f"request(example) of {pipeline.name} must return at least one row. Received: none")
     return arrays
 
 
 def expected_answers(pipeline: Pipeline, endpoint: Endpoint, request: Arrays) -> list[tuple[Arrays, Arrays]]:
-    """What the model answers: to the example, to rows of different lengths padded to one, to no rows.
+    """Runs the model on the example, on rows of different lengths padded to one length, and on no rows.
 
     Returns:
-        `(request, answer)` each. What the model itself refuses, but for the example, is left out.
+        List of `(request, answer)`. Requests other than the example that the model refuses are omitted.
 
     Raises:
-        UserError: if it cannot answer the example, or answers it otherwise each time.
+        UserError: the model fails on the example, or its answer to it changes from call to call.
     """
-    asked = [request]
+    requests = [request]
     if has_rows(endpoint.shapes):
-        asked += [ragged(request, endpoint.shapes), {name: array[:0] for name, array in request.items()}]
+        requests += [ragged(request, endpoint.shapes), {name: array[:0] for name, array in request.items()}]
     found = []
-    for arrays in asked:
+    for arrays in requests:
         try:
-            answered = _numbers(_ask(pipeline, endpoint, arrays))
+            answered = _numpy(_run(pipeline, endpoint, arrays))
         except UserError:
             if arrays is request:
                 raise
             continue
         found.append((arrays, answered))
-    again = _numbers(_ask(pipeline, endpoint, request))
+    again = _numpy(_run(pipeline, endpoint, request))
     for name, before in found[0][1].items():
-        if difference := differing(before, again[name]):
+        if difference := difference_of(before, again[name]):
             raise UserError(
-                f"the model of {pipeline.name} answers one request otherwise each time: {name} {difference}. If it "
-                "draws random numbers, take a seed as an input; if it keeps state, take that as in- and output"
+                f"the model of {pipeline.name} answers the same request differently each time: {name} {difference}. If "
+                "it draws random numbers, make the seed an input; if it keeps state, make the state an input and an "
+                "output"
             )
     return found
 
 
-def _numbers(tensors):
+def _numpy(tensors):
     return {name: tensor.numpy() for name, tensor in tensors.items()}
 
 
-def _ask(pipeline, endpoint, arrays):
+def _run(pipeline, endpoint, arrays):
     try:
         return endpoint.function(*(tf.constant(arrays[spec.name], spec.dtype) for spec in endpoint.inputs))
     except UserError:

@@ -1,4 +1,4 @@
-"""A model -> `saved_models/<name>/<version>/` in TF Serving's layout, whole or not at all."""
+"""Exports a model to `saved_models/<name>/<version>/` in TF Serving's layout, atomically."""
 
 import dataclasses
 from pathlib import Path
@@ -19,7 +19,7 @@ from keras_dl.serving.export.traps import graph_traps, read_graph
 from keras_dl.serving.export.warmup import write_warmup
 from keras_dl.tracking.environment import git_commit
 
-# Beside saved_model.pb: --enable_per_model_batching_parameters batches only the models that have it.
+# Next to saved_model.pb: with --enable_per_model_batching_parameters only models with this file are batched.
 BATCHING = "batching_params.pbtxt"
 
 
@@ -31,30 +31,31 @@ def export(
     request: dict,
     lineage: dict | None = None,
 ) -> Path:
-    """Exports the pipeline's signatures of a trained model, and prints what could be better about it.
+    """Exports the pipeline's signatures of a trained model, and prints suggestions for improvement.
 
-    Written to a temporary sibling, tried in a process without keras_dl, synced to disk and renamed: a server that
-    watches the folder sees a whole version or none. With it go a manifest and warm-up requests.
+    The export is written to a temporary folder next to its destination, tested in a process without keras_dl, synced to
+    disk and renamed, so a server that watches the folder never sees an incomplete version. It includes a manifest and
+    warm-up requests.
 
     Args:
-        pipeline: for its name and `signatures`.
-        model: trained.
-        saved_models: the folder of all models.
-        version: int, of the registry.
-        request: an example request, `{input: array}`, which the reloaded export must answer as the model does. The key
+        pipeline: pipeline with the name and the `signatures`.
+        model: trained Keras model.
+        saved_models: folder of all models.
+        version: int, version number in the registry.
+        request: example request, `{input: array}`, for which the export must give the same answer as the model. The key
             "" stands for the only input.
-        lineage: where the model comes from, as JSON; kept in the manifest as its `origin`, with a digest of the
-            pipeline file. Defaults to None: nothing is kept.
+        lineage: where the model comes from, as JSON; stored as the manifest's `origin`, with a digest of the pipeline
+            file. Defaults to None: nothing is stored.
 
     Returns:
         The folder of the version.
 
     Raises:
-        UserError: if the version is there already, the folder cannot be written or the disk is full, a signature
-            cannot be served, or the export answers otherwise than the model.
+        UserError: the version exists already, the folder cannot be written or the disk is full, a signature cannot be
+            served, or the answers of the export differ from those of the model.
     """
     check_free(saved_models, pipeline.name, version)
-    start_clean_process()  # TensorFlow takes seconds to import; the graphs take seconds too
+    start_clean_process()  # its import of TensorFlow overlaps with the tracing below
     endpoints = endpoints_of(pipeline, model)
     request = request_arrays(pipeline, endpoints["serving_default"], request)
     expected = expected_answers(pipeline, endpoints["serving_default"], request)
@@ -64,8 +65,8 @@ def export(
             write_archive(model, endpoints, str(folder))
             graph = read_graph(folder)
             traps = graph_traps(graph)
-            _refuse(traps)
-            measured = _try(folder, graph.signature_def, request, expected)
+            _raise_errors(traps)
+            measured = _measure(folder, graph.signature_def, request, expected)
             origin = {} if lineage is None else {**lineage, "pipeline": pipeline.digest}
             commit = git_commit(pipeline.file.parent) if pipeline.file else None
             batching = {name: dataclasses.asdict(each.batching) for name, each in measured.items()}
@@ -77,7 +78,7 @@ def export(
                 (folder / BATCHING).write_text(batching_parameters(), encoding="utf-8")
             write_warmup(folder, pipeline.name, [(name, each.answered) for name, each in measured.items()])
     except (OSError, tf.errors.OpError) as error:
-        raise UserError(f"could not export to {target}: {reason_of(error)}. Nothing is left behind there") from error
+        raise UserError(f"could not export to {target}: {reason_of(error)}. No files were left there") from error
     notes = [*map(str, traps), *(f"{name}: {each.note()}" for name, each in measured.items() if each.note())]
     if notes:
         print(f"note   {'; '.join(notes)}")
@@ -85,18 +86,18 @@ def export(
 
 
 def _may_be_batched(measured, signatures):
-    """Whether TensorFlow Serving may batch: it does so for all signatures, and fails requests of different lengths."""
+    """Returns True if TensorFlow Serving may batch: it does so for all signatures, and fails on unequal lengths."""
     served = [measured[name] for name in signatures if name != "__saved_model_init_op"]
     return all(each.batching.rows_independent and not each.open_axes for each in served)
 
 
-def _refuse(traps):
+def _raise_errors(traps):
     for trap in traps:
         if trap.level != "warning":
-            raise UserError(f"{trap.where} cannot be served: {trap.what}. To change that: {trap.fix}")
+            raise UserError(f"{trap.where} cannot be served: {trap.what}. Fix: {trap.fix}")
 
 
-def _try(folder, signatures, request, expected):
+def _measure(folder, signatures, request, expected):
     with clean_process() as process:
         try:
             process.load(folder)

@@ -1,4 +1,4 @@
-"""An export tried in a clean process: whether it answers as the model does, and what may be run together."""
+"""Tests an export in a clean process: compares its answers with the model's, and measures how it may be batched."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,24 +9,25 @@ from tensorflow.core.protobuf import meta_graph_pb2
 
 from keras_dl.errors import UserError
 from keras_dl.serving.export.clean import CleanProcess, ModelFailed
-from keras_dl.serving.export.differing import differing
 from keras_dl.serving.export.manifest import describe
-from keras_dl.serving.export.padding import Batching, measure
+from keras_dl.serving.export.padding import Batching, measure, same
 from keras_dl.serving.export.rows import Arrays, has_rows, open_axes, ragged
 
-_FEW = 4
+_SEVERAL = 4
 _NO_ROWS = "a request without rows"
+# A graph is optimized before it runs, which changes the rounding: tolerances relative to a value and to the largest.
+_RELATIVE, _OF_LARGEST = 1e-3, 1e-4
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What was seen of a signature.
+    """The measurements of a signature.
 
     Attributes:
-        batching: how its requests may be run together.
-        answered: requests that it answered, to warm it up with.
-        refused: other requests that it did not answer, in words.
-        open_axes: whether an input may have different lengths.
+        batching: how its requests may be batched.
+        answered: requests that it answered, for the warm-up.
+        refused: descriptions of the requests that it did not answer.
+        open_axes: True if an input may have different lengths.
     """
 
     batching: Batching
@@ -35,29 +36,26 @@ class Measured:
     open_axes: bool = False
 
     def note(self) -> str | None:
-        """What a user could mend, in words, or None."""
+        """Returns what prevents batching, with advice, or None."""
         if not self.answered:
             return None
         if not self.batching.rows_independent:
-            return f"requests are not run together: {self.batching.why}"
+            return f"requests are not batched: {self.batching.why}"
         if self.open_axes and not self.batching.padded_axes:
-            told = f"requests of different lengths are not run together: {self.batching.why}"
+            note = f"requests of different lengths are not batched: {self.batching.why}"
             if self.batching.why.startswith("not known"):
-                return told
-            return (
-                f"{told}. To change that, mask the raw input (keras.layers.Masking as the first layer), or take a "
-                "length as a further input"
-            )
+                return note
+            return f"{note}. Mask the raw input (keras.layers.Masking as the first layer), or add a length as an input"
         return None
 
 
 def check_answers(process: CleanProcess, expected: list[tuple[Arrays, Arrays]]) -> None:
-    """Compares what the loaded export answers with what the model did.
+    """Compares the answers of the loaded export with those of the model.
 
-    A graph that refuses a request without rows, as recurrent layers of Keras do, is no fault: nobody needs its answer.
+    The export may refuse a request without rows, as recurrent layers of Keras do.
 
     Raises:
-        UserError: if it answers otherwise, or not at all.
+        UserError: an answer differs, or the export gives none.
     """
     for request, answers in expected:
         try:
@@ -66,37 +64,56 @@ def check_answers(process: CleanProcess, expected: list[tuple[Arrays, Arrays]]) 
             if process.is_running() and not all(array.size for array in request.values()):
                 continue
             rows = {name: list(array.shape) for name, array in request.items()}
-            raise UserError(f"the export cannot answer what the model answers, {rows}: {error}") from error
+            raise UserError(f"the export fails on a request that the model answers, {rows}: {error}") from error
         if got.keys() != answers.keys():
             raise UserError(
-                f"the export answers otherwise than the model: its outputs are {', '.join(sorted(got))}, "
+                f"the answers of the export differ from the model's: its outputs are {', '.join(sorted(got))}, "
                 f"expected {', '.join(sorted(answers))}"
             )
         for name, before in answers.items():
-            if difference := differing(before, got[name]):
-                raise UserError(f"the export answers otherwise than the model: {name} {difference}")
+            if difference := difference_of(before, got[name]):
+                raise UserError(f"the answers of the export differ from the model's: {name} {difference}")
+
+
+def difference_of(before: np.ndarray, after: np.ndarray) -> str | None:
+    """Describes the largest difference of two answers, or returns None if they are equal except for rounding."""
+    before, after = np.asarray(before), np.asarray(after)
+    if same(before, after, _RELATIVE, _OF_LARGEST):
+        return None
+    if before.shape != after.shape:
+        return f"has the shape {list(after.shape)}, expected {list(before.shape)}"
+    numbers = before.dtype.kind in "fc" and after.dtype.kind in "fc"
+    wrong = before != after
+    if numbers:
+        wrong &= ~(np.isnan(before) & np.isnan(after))
+        with np.errstate(invalid="ignore"):
+            distance = np.nan_to_num(np.abs(after - before), nan=np.inf)
+    at = np.unravel_index(np.argmax(np.where(wrong, distance, 0) if numbers else wrong), wrong.shape)
+    got, expected = (f"{each[at]:.6g}" if numbers else str(each[at])[:60] for each in (after, before))
+    differing = f"{np.count_nonzero(wrong)} of {wrong.size} values differ"
+    return f"is {got} instead of {expected} at the largest difference; {differing}"
 
 
 def measure_signatures(
     process: CleanProcess, signatures: Mapping[str, meta_graph_pb2.SignatureDef], request: Arrays
 ) -> dict[str, Measured]:
-    """Measures every signature of the loaded SavedModel that the example request fits.
+    """Measures every signature of the loaded SavedModel whose inputs match the example request.
 
     Args:
-        process: which has loaded it.
-        signatures: of its graph.
-        request: an example for `serving_default`; `{}` fits none.
+        process: process that has loaded the model.
+        signatures: signatures of its graph.
+        request: example for `serving_default`; `{}` matches no signature.
     """
-    found, shown = {}, {}
+    found, proven = {}, {}
     for name in sorted(signatures, key=lambda name: not _has_fractions(signatures[name])):
         described = {key: describe(info) for key, info in signatures[name].inputs.items()}
         if not request or not _fits(request, described):
-            found[name] = Measured(Batching(False, why="not measured: the example request is of other inputs"))
+            found[name] = Measured(Batching(False, why="not measured: the example request does not match its inputs"))
             continue
         shapes = {key: each["shape"] for key, each in described.items()}
-        found[name] = _measure(process, name, shapes, request, shown)
-        for key, axes in found[name].batching.padded_axes.items():  # the labels of the same inputs stand on these
-            shown[key] = sorted({*shown.get(key, ()), *axes})
+        found[name] = _measure(process, name, shapes, request, proven)
+        for key, axes in found[name].batching.padded_axes.items():  # also valid for signatures that return labels
+            proven[key] = sorted({*proven.get(key, ()), *axes})
     return {name: found[name] for name in signatures}
 
 
@@ -104,30 +121,30 @@ def _has_fractions(signature):
     return any(info.dtype and tf.as_dtype(info.dtype).is_floating for info in signature.outputs.values())
 
 
-def _measure(process, name, shapes, request, shown):
+def _measure(process, name, shapes, request, proven):
     def answer(inputs):
         return process.answer(name, inputs)
 
-    asked = {"the example request": request}
+    requests = {"the example request": request}
     if has_rows(shapes):
-        asked[f"{_FEW} rows"] = {key: np.concatenate([array[:1]] * _FEW) for key, array in request.items()}
-        asked["rows of different lengths"] = ragged(request, shapes)
-        asked[_NO_ROWS] = {key: array[:0] for key, array in request.items()}
+        requests[f"{_SEVERAL} rows"] = {key: np.concatenate([array[:1]] * _SEVERAL) for key, array in request.items()}
+        requests["rows of different lengths"] = ragged(request, shapes)
+        requests[_NO_ROWS] = {key: array[:0] for key, array in request.items()}
     answered, refused = {}, {}
-    for what, inputs in asked.items():
+    for what, inputs in requests.items():
         try:
             answer(inputs)
             answered[what] = inputs
         except ModelFailed as error:
             refused[what] = f"{what}: {error}"
-    answered.pop(_NO_ROWS, None)  # nothing is warmed up by it
+    answered.pop(_NO_ROWS, None)  # useless for a warm-up
     if refused.keys() - {_NO_ROWS}:
         batching = Batching(False, why=f"it does not answer {next(iter(refused.values()))}")
     else:
         try:
-            batching = measure(answer, shapes, request, shown)
+            batching = measure(answer, shapes, request, proven)
         except ModelFailed as error:
-            batching = Batching(False, why=f"not every row is answered: {error}")
+            batching = Batching(False, why=f"it does not answer every row: {error}")
     return Measured(batching, tuple(answered.values()), tuple(refused.values()), bool(open_axes(shapes)))
 
 

@@ -1,7 +1,7 @@
-"""Operations that a served graph should not hold: what they do, and what to do instead.
+"""Operations that a served graph should not contain: their effects, and alternatives.
 
-The names are those that TensorFlow 2.21 registers. This is a lint and no sandbox: it names what is known to reach out
-of the graph, and whoever wants to hide something will find another way.
+The names are those registered by TensorFlow 2.21. This is a linter, not a sandbox: it finds operations known to reach
+outside the graph, but does not stop a deliberate attack.
 """
 
 import re
@@ -13,13 +13,13 @@ from tensorflow.core.framework import node_def_pb2
 
 @dataclass(frozen=True)
 class Rule:
-    """What is wrong with a family of operations.
+    """A problem of a family of operations.
 
     Attributes:
         level: "unsafe", "error" or "warning".
-        what: in words, behind the operation's name.
-        fix: in words.
-        pattern: of the whole name of the operation.
+        what: the problem, as a predicate of the operation's name.
+        fix: what to do instead.
+        pattern: regular expression that matches the whole name of the operation.
     """
 
     level: str
@@ -27,15 +27,15 @@ class Rule:
     fix: str
     pattern: str
 
-    def holds(self, operation: str) -> bool:
-        """Whether the operation is one of them."""
+    def matches(self, operation: str) -> bool:
+        """Returns True if the rule applies to the operation."""
         return re.fullmatch(self.pattern, operation) is not None
 
 
 _WRITES = Rule(
     "unsafe",
     "writes files on the server",
-    "leave it out of the signature: write what a client should keep to the answer",
+    "leave it out of the signature, and return the content to the client instead",
     r"WriteFile|SaveV2|Save|SaveSlices|MergeV2Checkpoints|SaveDataset(V2)?|DistributedSave"
     r"|(Experimental)?DatasetToTFRecord|CreateSummary(File|Db)Writer|SummaryWriter|ImportEvent|DumpTensor"
     r"|Write(Summary|ScalarSummary|HistogramSummary|ImageSummary|AudioSummary|GraphSummary|RawProtoSummary)"
@@ -44,7 +44,7 @@ _WRITES = Rule(
 _READS = Rule(
     "unsafe",
     "reads files of the server",
-    "let the client send the content as an input; keep a vocabulary as an asset (StringLookup, tf.saved_model.Asset)",
+    "make the content an input; keep a vocabulary as an asset (StringLookup, tf.saved_model.Asset)",
     r"ReadFile|MatchingFiles|(WholeFile|TextLine|FixedLengthRecord|TFRecord|LMDB)Reader(V2)?|RestoreV2|Restore"
     r"|RestoreSlice|RecordInput|Skipgram|DTensorRestoreV2|(TextLine|TFRecord|FixedLengthRecord)Dataset(V2)?|(Experimental)?LMDBDataset"
     r"|(Experimental)?CSVDataset(V2)?|(Experimental)?SqlDataset|(Experimental)?MatchingFilesDataset|LoadDataset"
@@ -53,13 +53,13 @@ _READS = Rule(
 )
 _PYTHON = Rule(
     "unsafe",
-    "runs Python of the process that made it, which a server has not",
-    "write it in TensorFlow operations; tf.py_function and tf.numpy_function cannot leave their process",
+    "runs Python code of the process that created it, which a server does not have",
+    "use TensorFlow operations; tf.py_function and tf.numpy_function only work in their own process",
     r"PyFunc|PyFuncStateless|EagerPyFunc",
 )
 _NETWORK = Rule(
     "unsafe",
-    "speaks to other machines",
+    "communicates with other machines",
     "leave it out of the signature",
     r"\w*Rpc\w*|DataServiceDataset(V[234])?|RegisterDataset(V2)?|RemoteCall|_?Send|_?Recv|_HostSend|_HostRecv"
     r"|Collective\w+|(Experimental)?BigQuery\w*|_?Nccl\w+",
@@ -73,38 +73,38 @@ _DEBUG = Rule(
 _ENDS = Rule(
     "unsafe",
     "ends the server's process",
-    "refuse an input with tf.debugging.assert_*, which ends the request alone",
+    "reject inputs with tf.debugging.assert_*, which only fails the request",
     r"Abort|WorkerHeartbeat",
 )
 _HIDES = Rule(
     "unsafe",
-    "runs a graph that stands in a text, where nothing can be seen of it",
-    "make the dataset in the signature's own function",
+    "runs a serialized graph, which cannot be inspected",
+    "create the dataset in the signature's function",
     r"DatasetFromGraph|DeserializeIterator",
 )
 _PRINTS = Rule(
     "warning",
-    "writes to the server's log with every request",
+    "writes to the server's log on every request",
     "leave tf.print out of the signature",
     r"PrintV2|Print",
 )
 _DEVICE = Rule(
     "error",
-    "needs a GPU or a TPU, and fails on a CPU",
-    "build the layer with use_cudnn=False, or export where no GPU is visible",
+    "requires a GPU or a TPU, and fails on a CPU",
+    "build the layer with use_cudnn=False, or export without a visible GPU",
     r"Cudnn\w+|\w*TPU\w*",
 )
 _XLA = Rule(
     "error",
-    "needs XLA, which TensorFlow Serving's binary has not",
+    "requires XLA, which TensorFlow Serving's binary does not include",
     "export a function without jit_compile=True",
     r"XlaLaunch(V2)?|_XlaRun|_XlaCompile|XlaCallModule|XlaClusterOutput",
 )
 RULES = (_WRITES, _READS, _PYTHON, _NETWORK, _DEBUG, _ENDS, _HIDES, _PRINTS, _DEVICE, _XLA)
 
-# What loads the weights reads their files, whose name is its first input.
+# Read the weights from a file, whose name is the first input.
 RESTORES = re.compile(r"RestoreV2|Restore|RestoreSlice")
-# A vocabulary is read from its file, the second input, when the model is loaded.
+# Reads a vocabulary from a file, whose name is the second input, when the model is loaded.
 READS_ASSET = re.compile(r"InitializeTableFromTextFile(V2)?")
 
 _OWN_STREAM = re.compile(rb"stdout|stderr|log\(\w+\)|")
@@ -112,22 +112,22 @@ _OWN_DESCRIPTOR = re.compile(rb"local://|bytes://.*|", re.DOTALL)
 
 
 def rule_of(node: node_def_pb2.NodeDef, constant: Callable[[int], bytes | None]) -> Rule | None:
-    """The rule that a node breaks, or None.
+    """Returns the rule that a node breaks, or None.
 
     Args:
-        node: of a graph.
-        constant: of the index of one of its inputs: the text that the graph holds for it, None if it is computed.
+        node: node of a graph.
+        constant: function from the index of an input to its constant string, or None if it is computed.
     """
     match node.op:
         case "PrintV2" if not _OWN_STREAM.fullmatch(_text(node, "output_stream")):
             return _WRITES
-        case "CacheDataset" | "CacheDatasetV2":  # without a name it is kept in memory
+        case "CacheDataset" | "CacheDatasetV2":  # without a file name the cache is in memory
             return None if constant(1) == b"" else _WRITES
         case "FixedUnigramCandidateSampler":
             return _READS if _text(node, "vocab_file") else None
         case "EncodeProto" | "DecodeProtoV2":
             return None if _OWN_DESCRIPTOR.fullmatch(_text(node, "descriptor_source")) else _READS
-    return next((rule for rule in RULES if rule.holds(node.op)), None)
+    return next((rule for rule in RULES if rule.matches(node.op)), None)
 
 
 def _text(node, attribute):

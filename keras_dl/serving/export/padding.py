@@ -1,12 +1,12 @@
-"""How requests to a signature may be run together: measured on what it answers, not taken from a declaration.
+"""Measures from a signature's answers how its requests may be batched, instead of relying on a declaration.
 
-Rows go into one batch only if the others change nothing of a row's answer, neither values nor shapes. Requests of
-different lengths go into one batch, padded with zeros, only if zeros behind the data change nothing, or lengthen an
-output by as much: then the server crops it. Most models with a convolution, a normalization or an unmasked recurrent
-layer do not pass, and their padded answers would be silently wrong.
+Rows are batched only if the other rows of a batch change neither values nor shapes of a row's answer. Requests of
+different lengths are padded with zeros and batched only if trailing zeros change nothing, or lengthen an output by the
+same number of steps, which the server then removes. Most models with a convolution, a normalization or an unmasked
+recurrent layer fail this test; their padded answers would be silently wrong.
 
-An output that never differs shows nothing, and a label that stays says little of zeros behind the data, for the next
-request may lie nearer to the border: padding needs an output of fractions that differs from row to row and stays.
+A constant output proves nothing. An unchanged label proves little about trailing zeros, because another request may be
+closer to the decision boundary: padding requires a fractional output that differs between rows and is not changed.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +29,7 @@ from keras_dl.serving.export.varied import answered_rows
 
 Answer = Callable[[Arrays], Arrays]
 
-# A sum over a batch or a longer row is rounded otherwise: what may differ, of a value and of the largest one.
+# Batching and padding change the rounding of sums: tolerances relative to a value and to the largest value.
 _RELATIVE, _OF_LARGEST = 1e-4, 1e-5
 _PADS = (1, 7, 32)
 _ROWS_ALONE = 8
@@ -37,13 +37,13 @@ _ROWS_ALONE = 8
 
 @dataclass(frozen=True)
 class Batching:
-    """What was measured of a signature, as the manifest holds it.
+    """How the requests of a signature may be batched, as stored in the manifest.
 
     Attributes:
-        rows_independent: whether a row is answered alike alone and among others.
-        padded_axes: for each input the axes, never 0, behind which zeros may be put.
-        cropped_axes: for each output that becomes longer by as much, the axis of it.
-        why: what stands against more, in words; "" if nothing.
+        rows_independent: True if the answer for a row does not depend on the other rows.
+        padded_axes: for each input the axes, never 0, that may be padded with trailing zeros.
+        cropped_axes: for each output that padding lengthens, its axis to crop.
+        why: the reason why no more is allowed, or "".
     """
 
     rows_independent: bool
@@ -53,46 +53,46 @@ class Batching:
 
 
 def measure(
-    answer: Answer, shapes: Shapes, request: Arrays, shown: Mapping[str, Sequence[int]] | None = None
+    answer: Answer, shapes: Shapes, request: Arrays, proven: Mapping[str, Sequence[int]] | None = None
 ) -> Batching:
-    """Measures what may be run together.
+    """Measures how the requests of a signature may be batched.
 
     Args:
-        answer: answers a signature's inputs, or raises `ModelFailed`.
-        shapes: of the signature's inputs, None for what may have any length.
-        request: an example with a row or more.
-        shown: `padded_axes` of another signature of the same inputs and model: what its fractions have shown of the
-            model need not be shown again. Defaults to None: nothing is.
+        answer: function that runs the signature, or raises `ModelFailed`.
+        shapes: shapes of the signature's inputs; None for an unknown size.
+        request: example with at least one row.
+        proven: `padded_axes` of another signature with the same inputs and model. On these axes no fractional output is
+            required. Defaults to None: no axes.
     """
     if not has_rows(shapes):
-        return Batching(False, why="an input has no open axis of rows")
+        return Batching(False, why="an input has no batch axis of unknown size")
     try:
         rows, together = answered_rows(answer, shapes, request)
     except ModelFailed as error:
-        return Batching(False, why=f"rows of other content are refused: {error}")
+        return Batching(False, why=f"it refuses rows of other content: {error}")
     count = len(next(iter(rows.values())))
     for name, array in together.items():
         if array.shape[:1] != (count,):
-            return Batching(False, why=f"{name} has no axis of rows")
+            return Batching(False, why=f"{name} has no batch axis")
     for index in range(min(count, _ROWS_ALONE)):
         difference = _difference(answer(row_of(rows, index)), row_of(together, index))
         if difference:
-            return Batching(False, why=f"{difference} when other rows are in the batch")
+            return Batching(False, why=f"{difference} with other rows in the batch")
     if not any(_differs(array) for array in together.values()):
-        return Batching(False, why="not known whether rows depend on each other: all of them were answered alike")
+        return Batching(False, why="not known whether rows depend on each other: all answers are equal")
     rows, together = ({name: array[:_ROWS_ALONE] for name, array in each.items()} for each in (rows, together))
     padded, cropped, reasons = {}, {}, []
     for name, axis in open_axes(shapes):
         found = _padded_alone(answer, rows, together, name, axis)
         if isinstance(found, str):
             reasons.append(found)
-        elif axis not in (shown or {}).get(name, ()) and not _seen(answer, rows, together, name):
+        elif axis not in (proven or {}).get(name, ()) and not _is_sensitive(answer, rows, together, name):
             reasons.append(
-                f"not known what zeros behind axis {axis} of {name} change: no output of fractions differs with it, "
-                "as a score beside a label would"
+                f"not known whether trailing zeros on axis {axis} of {name} change an answer: no fractional output, "
+                "such as a score, depends on it"
             )
         elif any(cropped.get(output, each) != each for output, each in found.items()):
-            reasons.append(f"zeros behind axis {axis} of {name} lengthen another axis of an output than other zeros")
+            reasons.append(f"trailing zeros on axis {axis} of {name} lengthen a different axis of an output")
         else:
             padded.setdefault(name, []).append(axis)
             cropped |= found
@@ -102,7 +102,7 @@ def measure(
 
 
 def same(before: np.ndarray, after: np.ndarray, relative: float, of_largest: float) -> bool:
-    """Whether two arrays are equal: numbers but for rounding, anything else exactly."""
+    """Returns True if two arrays are equal; numbers may differ by rounding."""
     before, after = np.asarray(before), np.asarray(after)
     if before.shape != after.shape:
         return False
@@ -112,8 +112,8 @@ def same(before: np.ndarray, after: np.ndarray, relative: float, of_largest: flo
     return np.allclose(before, after, relative, of_largest * finite.max(initial=0.0), equal_nan=True)
 
 
-def _seen(answer, rows, together, name):
-    """Whether some fractions among the outputs differ with the content of one input."""
+def _is_sensitive(answer, rows, together, name):
+    """Returns True if a fractional output depends on one input."""
     if len(rows) > 1:
         others = {each: np.concatenate([array[:1]] * len(array)) for each, array in rows.items()}
         try:
@@ -125,20 +125,20 @@ def _seen(answer, rows, together, name):
 
 
 def _differs(array):
-    """Whether two rows are different, those left out that hold no number."""
+    """Returns True if two rows differ; rows with NaN or infinity are ignored."""
     if array.dtype.kind in "fc":
         array = array[np.isfinite(array).reshape(len(array), -1).all(1)]
     return any(not same(array[0], row, _RELATIVE, _OF_LARGEST) for row in array[1:])
 
 
 def _padded_alone(answer, rows, expected, name, axis):
-    """The outputs that zeros behind one axis lengthen, with their axis; or why there must be none, in words."""
+    """Returns the outputs that trailing zeros on an axis lengthen, with their axis, or why padding is not allowed."""
     cropped = {}
     for pad in _PADS:
         try:
             got = answer({**rows, name: padded_with_zeros(rows[name], axis, pad)})
         except ModelFailed as error:
-            return f"zeros behind axis {axis} of {name} are refused: {error}"
+            return f"it refuses trailing zeros on axis {axis} of {name}: {error}"
         for output, before in expected.items():
             after = got[output]
             if after.shape != before.shape:
@@ -149,16 +149,16 @@ def _padded_alone(answer, rows, expected, name, axis):
                 ]
                 if after.ndim != before.ndim or len(longer) != 1 or cropped.get(output, longer[0]) != longer[0]:
                     shapes = f"from {list(before.shape)} to {list(after.shape)}"
-                    return f"{pad} zeros behind axis {axis} of {name} change the shape of {output} {shapes}"
+                    return f"{pad} trailing zeros on axis {axis} of {name} change the shape of {output} {shapes}"
                 cropped[output] = longer[0]
                 after = cropped_by(after, longer[0], pad)
             if not same(before, after, _RELATIVE, _OF_LARGEST):
-                return f"zeros behind axis {axis} of {name} change {output}{_by(before, after)}"
+                return f"trailing zeros on axis {axis} of {name} change {output}{_by(before, after)}"
     return cropped
 
 
 def _different_lengths(answer, rows, padded, cropped):
-    """Rows of different lengths, padded to one, against each alone: the difference in words, or None."""
+    """Compares padded rows of different lengths in a batch with each row alone; returns the difference or None."""
     alone, lengthened, pads = [], [], []
     for index, extra in enumerate((0, 5, 11)):
         row = longer = row_of(rows, index)
@@ -172,7 +172,7 @@ def _different_lengths(answer, rows, padded, cropped):
         try:
             alone.append(answer(row))
         except ModelFailed as error:
-            return f"a row of {extra} more is refused: {error}"
+            return f"it refuses a row lengthened by {extra}: {error}"
         lengthened.append(longer)
         pads.append(11 - extra)
     together = answer({name: np.concatenate([row[name] for row in lengthened]) for name in rows})
@@ -180,7 +180,7 @@ def _different_lengths(answer, rows, padded, cropped):
         row = row_of(together, index)
         row |= {name: cropped_by(row[name], axis, pad) for name, axis in cropped.items()}
         if difference := _difference(alone[index], row):
-            return f"{difference} when rows of different lengths are padded to one"
+            return f"{difference} if rows of different lengths are padded to one length"
     return None
 
 
@@ -189,7 +189,7 @@ def _difference(before, after):
         if array.shape != after[name].shape:
             return f"{name} has shape {list(after[name].shape)} instead of {list(array.shape)}"
         if not same(array, after[name], _RELATIVE, _OF_LARGEST):
-            return f"{name} is different{_by(array, after[name])}"
+            return f"{name} differs{_by(array, after[name])}"
     return None
 
 

@@ -1,7 +1,7 @@
-"""A version's folder, whole or not at all: written beside its place, synced to disk, renamed.
+"""Atomic creation of a version's folder: written under a temporary name, synced to disk, renamed.
 
-A folder that is being written is held by a lock of the operating system, which ends with the process however that
-ends; so what a killed process left is told from what another one still writes, whoever has its process id by now.
+An operating system lock marks a folder that is being written. The lock ends with its process, however that ends, and
+distinguishes folders of killed processes from those of running ones even if process ids are reused.
 """
 
 import contextlib
@@ -9,6 +9,7 @@ import errno
 import fcntl
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,50 +21,45 @@ _PREFIX = ".tmp-export-"
 
 
 def check_writable(folder: Path) -> None:
-    """Raises a UserError if nothing can be written in `folder`, which is made if missing: asked before a search."""
+    """Raises a UserError if `folder`, which is created if missing, is not writable."""
     try:
         _make_folders(folder)
-        probe = folder / f".tmp-probe-{uuid.uuid4().hex[:12]}"
-        probe.mkdir()
-        probe.rmdir()
+        tempfile.TemporaryFile(dir=folder).close()  # has no name, so a kill leaves no file
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror}") from error
 
 
 def check_free(saved_models: Path, name: str, version: int) -> None:
-    """Raises a UserError if the version lies in the folder already, for a server or withdrawn."""
+    """Raises a UserError if the version exists already, served or withdrawn."""
     target = saved_models / name / str(version)
     if target.exists() or target.is_symlink():
-        raise UserError(f"{target} is there already: a version never changes once it is exported")
+        raise UserError(f"{target} exists already: exported versions are never changed")
     if withdrawn_folder(saved_models, name, version).exists():
         raise UserError(
-            f"{name} version {version} is exported, but withdrawn from serving: "
-            f"keras-dl promote {name} {version} brings it back"
+            f"{name} version {version} is exported already, but withdrawn from serving: "
+            f"restore it with keras-dl promote {name} {version}"
         )
 
 
 @contextlib.contextmanager
 def staged(saved_models: Path, name: str, version: int) -> Iterator[Path]:
-    """A folder to write a version in, which becomes the version when the context ends well, and is gone otherwise.
+    """Yields an empty folder that becomes the version on success, and is removed on an exception.
 
-    Unique for each process and thread. What killed processes left beside it is removed first.
+    The folder is unique for each process and thread. Folders left by killed processes are removed first.
 
     Args:
-        saved_models: the folder of all models.
-        name: of the model.
-        version: int, which is not there yet.
-
-    Yields:
-        The folder, empty.
+        saved_models: folder of all models.
+        name: model name.
+        version: int, number of a new version.
 
     Raises:
-        UserError: if the version is there, or came while this one was written.
-        OSError: if it cannot be written, synced or renamed.
+        UserError: the version exists, or another process created it in the meantime.
+        OSError: the folder cannot be written, synced or renamed.
     """
     check_free(saved_models, name, version)
     check_writable(saved_models / name)
     for leftover in (saved_models / name).glob(f"{_PREFIX}*"):
-        _remove_if_left(leftover)
+        _remove_if_abandoned(leftover)
     folder, lock = _own_folder(saved_models / name, f"{_PREFIX}{version}-")
     try:
         yield folder
@@ -74,7 +70,7 @@ def staged(saved_models: Path, name: str, version: int) -> Iterator[Path]:
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                 raise
-            check_free(saved_models, name, version)  # another export was faster, and what it wrote stays as it is
+            check_free(saved_models, name, version)  # another export created it first, and keeps it
             raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -82,30 +78,30 @@ def staged(saved_models: Path, name: str, version: int) -> Iterator[Path]:
 
 
 def _own_folder(parent, prefix):
-    """A new folder and the lock on it."""
+    """Creates a folder and locks it; returns both."""
     while True:
         folder = parent / f"{prefix}{uuid.uuid4().hex[:12]}"
         folder.mkdir()
         try:
             lock = os.open(folder, os.O_RDONLY)
-        except FileNotFoundError:  # another export took it for a leftover already
+        except FileNotFoundError:  # another export removed it as abandoned
             continue
-        with contextlib.suppress(OSError):  # a file system without locks: nobody can take it for a leftover either
+        with contextlib.suppress(OSError):  # a file system without locks: no other export can lock it either
             fcntl.flock(lock, fcntl.LOCK_EX)
         if folder.exists():
             return folder, lock
-        os.close(lock)  # the same, between the last two calls
+        os.close(lock)  # removed between the last two calls
 
 
-def _remove_if_left(folder):
+def _remove_if_abandoned(folder):
     try:
         lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError:  # gone, or not ours
+    except OSError:  # removed already, or no permission
         return
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         shutil.rmtree(folder, ignore_errors=True)
-    except OSError:  # somebody writes it
+    except OSError:  # still being written
         pass
     finally:
         os.close(lock)

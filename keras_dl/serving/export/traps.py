@@ -1,6 +1,7 @@
-"""What will not work, or should not be run, in a SavedModel, with what to do about it.
+"""Traps of a SavedModel: parts that will not work when served, or should not be run, with their fixes.
 
-The files are read, nothing is loaded: any SavedModel may be looked at, of TensorFlow 1 too, whoever made it.
+The files are read but nothing is loaded, so any SavedModel can be inspected, including untrusted ones and those of
+TensorFlow 1.
 """
 
 import contextlib
@@ -15,15 +16,15 @@ import tensorflow as tf
 from google.protobuf import text_format
 from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
-from tensorflow.python.framework import op_def_registry
 
+from keras_dl.compat.tensorflow import op_def_registry
 from keras_dl.errors import UserError
-from keras_dl.serving.export.file_inputs import Sources
 from keras_dl.serving.export.graph import (
     ELSEWHERE,
     LOADING,
     RESTORING,
     SAVING,
+    Sources,
     asset_files,
     assets,
     called_by,
@@ -34,21 +35,21 @@ from keras_dl.serving.export.warmup import WARMUP
 
 LEVELS = ("unsafe", "error", "warning")
 _NO_JSON = {tf.float16, tf.bfloat16, tf.complex64, tf.complex128}
-_MADE_UP_INPUT = re.compile(r"keras_tensor(_\d+)?|args_\d+|input_\d+|input_layer(_\d+)?")
-_MADE_UP_OUTPUT = re.compile(r"output_\d+")
+_GENERATED_INPUT = re.compile(r"keras_tensor(_\d+)?|args_\d+|input_\d+|input_layer(_\d+)?")
+_GENERATED_OUTPUT = re.compile(r"output_\d+")
 _INIT = "__saved_model_init_op"
 _VARIABLES = {"VarHandleOp", "VariableV2", "Variable"}
 
 
 @dataclass(frozen=True)
 class Trap:
-    """Something in a SavedModel that will surprise.
+    """A problem of a SavedModel.
 
     Attributes:
-        level: "unsafe" (it reaches out of the graph), "error" (it fails in TensorFlow Serving), "warning".
-        where: the signature, the file.
-        what: in words.
-        fix: what to do, in words.
+        level: "unsafe" (it reaches outside the graph), "error" (it fails in TensorFlow Serving), "warning".
+        where: the signature or the file.
+        what: the problem.
+        fix: what to do about it.
     """
 
     level: str
@@ -61,14 +62,16 @@ class Trap:
 
 
 def read_graph(folder: Path) -> meta_graph_pb2.MetaGraphDef:
-    """The graph of a SavedModel that a server takes, the one tagged `serve`.
+    """Reads the graph of a SavedModel that a server loads, the one tagged `serve`.
 
     Raises:
-        UserError: if there is no SavedModel, its file is broken, or no graph in it is for serving.
+        UserError: there is no SavedModel, its file is corrupt, or it has no graph for serving.
     """
     file = next((path for path in (folder / "saved_model.pb", folder / "saved_model.pbtxt") if path.is_file()), None)
     if file is None:
-        raise UserError(f"no SavedModel in {folder}: expected a version's folder, with saved_model.pb{_below(folder)}")
+        raise UserError(
+            f"no SavedModel in {folder}: expected the folder of a version, with saved_model.pb{_versions_in(folder)}"
+        )
     try:
         content = file.read_bytes()
         if file.suffix == ".pb":
@@ -76,29 +79,29 @@ def read_graph(folder: Path) -> meta_graph_pb2.MetaGraphDef:
         else:
             saved = text_format.Parse(content, saved_model_pb2.SavedModel())
     except (DecodeError, text_format.ParseError, UnicodeDecodeError, OSError) as error:
-        raise UserError(f"{file} is broken: it was cut off, or is no SavedModel ({error})") from error
+        raise UserError(f"{file} is corrupt: it is truncated or not a SavedModel ({error})") from error
     for graph in saved.meta_graphs:
         if list(graph.meta_info_def.tags) == ["serve"]:
             return graph
     tags = ["+".join(graph.meta_info_def.tags) for graph in saved.meta_graphs]
-    raise UserError(f"{file} has no graph with the one tag 'serve'. Received: {', '.join(tags) or 'no graph'}")
+    raise UserError(f"{file} has no graph with the tag 'serve' alone. Received: {', '.join(tags) or 'no graph'}")
 
 
 def find_traps(folder: Path) -> list[Trap]:
-    """All traps of a SavedModel, the worst first.
+    """Returns all traps of a SavedModel, worst first.
 
     Args:
-        folder: of the version, with `saved_model.pb`.
+        folder: folder of the version, with `saved_model.pb`.
 
     Raises:
-        UserError: as `read_graph`.
+        UserError: see `read_graph`.
     """
     graph = read_graph(folder)
     return _worst_first([*graph_traps(graph), *_files(folder, graph)])
 
 
 def graph_traps(graph: meta_graph_pb2.MetaGraphDef) -> list[Trap]:
-    """The traps of a graph, the worst first; nothing of the files beside it."""
+    """Returns the traps of a graph, worst first, without those of the files next to it."""
     return _worst_first([*_operations(graph), *_signatures(graph), *_paths(graph)])
 
 
@@ -106,46 +109,46 @@ def _worst_first(traps):
     return sorted(dict.fromkeys(traps), key=lambda trap: LEVELS.index(trap.level))
 
 
-def _below(folder):
+def _versions_in(folder):
     versions = ", ".join(sorted(path.parent.name for path in folder.glob("*/saved_model.pb")))
-    return versions and f". There is one in: {versions}"
+    return versions and f". Subfolders with a SavedModel: {versions}"
 
 
 def _operations(graph: meta_graph_pb2.MetaGraphDef) -> Iterator[Trap]:
     compiled = {each.signature.name for each in graph.graph_def.library.function if each.attr["_XlaMustCompile"].b}
     functions = {function.signature.name for function in graph.graph_def.library.function}
-    file_inputs = Sources(graph)
+    sources = Sources(graph)
     for place, steps in operations_by_place(graph).items():
         if place == SAVING:
             continue
         for step in sorted(steps, key=lambda step: step.node.op):
             operation = step.node.op
-            rule = rule_of(step.node, functools.partial(file_inputs.constant, step))
-            if rule is not None and not _belongs(step, place, steps, graph, file_inputs):
+            rule = rule_of(step.node, functools.partial(sources.constant, step))
+            if rule is not None and not _reads_own_file(step, place, steps, graph, sources):
                 if place != ELSEWHERE:
                     yield Trap(rule.level, place, f"{operation} {rule.what}", rule.fix)
-                elif rule.level == "unsafe":  # no server runs a node of the main graph that nothing asks for
+                elif rule.level == "unsafe":  # a server does not run nodes of the main graph that no signature needs
                     yield Trap("unsafe" if step.function else "warning", place,
-                               f"{operation} {rule.what}, for whoever calls it", rule.fix)  # fmt: skip
+                               f"{operation} {rule.what} if it is called", rule.fix)  # fmt: skip
             if operation not in functions and place != ELSEWHERE and op_def_registry.get(operation) is None:
                 yield Trap(
-                    "error", place, f"{operation} is no operation of TensorFlow, and a server does not know it",
-                    "write it in TensorFlow's operations, or build a server with it",
+                    "error", place, f"{operation} is not an operation of TensorFlow, and servers do not have it",
+                    "use TensorFlow operations, or build a server that includes it",
                 )  # fmt: skip
         must = any(step.node.attr["_XlaMustCompile"].b or compiled & {*called_by(step.node)} for step in steps)
         if must and place != ELSEWHERE:
-            yield Trap("error", place, "a function must be compiled by XLA, which TensorFlow Serving's binary has not",
+            yield Trap("error", place, "a function requires XLA, which TensorFlow Serving's binary does not include",
                        "export a function without jit_compile=True")  # fmt: skip
 
 
-def _belongs(step, place, steps, graph, file_inputs):
-    """Whether an operation reads what belongs to the SavedModel: its weights and vocabularies, on loading."""
+def _reads_own_file(step, place, steps, graph, sources):
+    """Returns True if an operation only reads files of the SavedModel on loading: weights and vocabularies."""
     operation = step.node.op
     if place == LOADING and READS_ASSET.fullmatch(operation):
-        return file_inputs.comes_from(step, 1, assets(graph), steps)
+        return sources.comes_from(step, 1, assets(graph), steps)
     if place == RESTORING and RESTORES.fullmatch(operation):
-        return file_inputs.comes_from(step, 0, [graph.saver_def.filename_tensor_name], steps)
-    # A second saver of a model of TensorFlow 1.
+        return sources.comes_from(step, 0, [graph.saver_def.filename_tensor_name], steps)
+    # Models of TensorFlow 1 may have a second saver.
     return place == ELSEWHERE and not step.function and (
         RESTORES.fullmatch(operation) or operation.startswith("SaveV2")
     )  # fmt: skip
@@ -153,42 +156,42 @@ def _belongs(step, place, steps, graph, file_inputs):
 
 def _signatures(graph: meta_graph_pb2.MetaGraphDef) -> Iterator[Trap]:
     if "serving_default" not in graph.signature_def:
-        there = ", ".join(sorted(graph.signature_def.keys() - {_INIT})) or "none"
-        yield Trap("warning", "the signatures", "there is no serving_default, which a request without a name asks",
-                   f"register a signature of that name; there is: {there}")  # fmt: skip
+        available = ", ".join(sorted(graph.signature_def.keys() - {_INIT})) or "none"
+        yield Trap("warning", "the signatures", "there is no serving_default, the default signature of requests",
+                   f"add a signature of that name; available: {available}")  # fmt: skip
     for name, signature in sorted(graph.signature_def.items()):
         if name == _INIT:
             continue
         place = f"signature {name!r}"
         for key, info in sorted(signature.inputs.items()):
-            yield from _tensor(f"input {key} of {place}", key, info, _MADE_UP_INPUT)
-            yield from _frozen(f"input {key} of {place}", info)
+            yield from _tensor(f"input {key} of {place}", key, info, _GENERATED_INPUT)
+            yield from _fixed(f"input {key} of {place}", info)
         for key, info in sorted(signature.outputs.items()):
-            yield from _tensor(f"output {key} of {place}", key, info, _MADE_UP_OUTPUT)
+            yield from _tensor(f"output {key} of {place}", key, info, _GENERATED_OUTPUT)
 
 
-def _tensor(where, key, info, made_up):
+def _tensor(where, key, info, generated):
     if info.WhichOneof("encoding") != "name" or not info.name:
         yield Trap(
-            "error", where, "it is ragged or sparse, and has no form in a request", "make it dense: .to_tensor()"
+            "error", where, "it is ragged or sparse, which requests do not support", "make it dense: .to_tensor()"
         )
         return
     dtype = tf.as_dtype(info.dtype)
     if dtype in _NO_JSON:
-        yield Trap("error", where, f"it is {dtype.name}, which the REST API cannot say",
-                   "cast it: tf.cast(..., tf.float32); a complex one as its real and imaginary part")  # fmt: skip
-    if made_up.fullmatch(key):
-        yield Trap("warning", where, "its name was made up by the export, and may change with the next",
+        yield Trap("error", where, f"it is {dtype.name}, which the REST API does not support",
+                   "use tf.cast(..., tf.float32), or the real and imaginary parts of complex numbers")  # fmt: skip
+    if generated.fullmatch(key):
+        yield Trap("warning", where, "its name was generated by the export, and may change with the next one",
                    "name it: keras.Input(name=...), tf.TensorSpec(name=...), a dictionary of outputs")  # fmt: skip
 
 
-def _frozen(where, info):
+def _fixed(where, info):
     sizes = [] if info.tensor_shape.unknown_rank else [each.size for each in info.tensor_shape.dim]
-    frozen = [(0, "axis of batch")] * (len(sizes) > 0) + [(1, "axis 1")] * (len(sizes) == 3)
-    for axis, what in frozen:
+    variable = [(0, "batch axis")] * (len(sizes) > 0) + [(1, "axis 1")] * (len(sizes) == 3)
+    for axis, what in variable:
         if sizes[axis] >= 0:
             yield Trap("warning", where, f"its {what} is fixed to {sizes[axis]}",
-                       "leave it open: None in keras.Input or tf.TensorSpec")  # fmt: skip
+                       "use None for it in keras.Input or tf.TensorSpec")  # fmt: skip
 
 
 def _paths(graph: meta_graph_pb2.MetaGraphDef) -> Iterator[Trap]:
@@ -196,24 +199,24 @@ def _paths(graph: meta_graph_pb2.MetaGraphDef) -> Iterator[Trap]:
     for node in (node for body in bodies for node in body if node.op == "Const"):
         for value in node.attr["value"].tensor.string_val:
             path = Path(value.decode(errors="replace"))
-            if path.is_absolute() and _is_of_this_machine(path):
-                yield Trap("warning", f"constant {node.name}", f"it is a path of this machine, {path}",
-                           "keep the file as an asset (StringLookup, tf.saved_model.Asset)")  # fmt: skip
+            if path.is_absolute() and _is_local(path):
+                yield Trap("warning", f"constant {node.name}", f"it is a path on this machine, {path}",
+                           "store the file as an asset (StringLookup, tf.saved_model.Asset)")  # fmt: skip
 
 
-def _is_of_this_machine(path):
-    """Whether a text that could be many things is a file here, or would be one of this user's."""
-    with contextlib.suppress(OSError, ValueError, RuntimeError):  # a long text, one with a zero, a user without a home
+def _is_local(path):
+    """Returns True if a string that looks like a path is a file, or is below the home or the temporary folder."""
+    with contextlib.suppress(OSError, ValueError, RuntimeError):  # a long string, a null byte, a user without a home
         own = {Path.home(), Path(tempfile.gettempdir())} - {Path("/")}
         return path.is_file() or not own.isdisjoint(path.parents)
     return False
 
 
 def _files(folder: Path, graph: meta_graph_pb2.MetaGraphDef) -> Iterator[Trap]:
-    again = "export it again, and copy whole folders: beside their place, then rename"
+    again = "export it again; copy whole folders under a temporary name, then rename them"
     for asset in asset_files(graph):
         if Path(asset.filename).name != asset.filename:
-            yield Trap("unsafe", f"asset {asset.filename}", "it lies outside of assets/", "export it again")
+            yield Trap("unsafe", f"asset {asset.filename}", "it is outside assets/", "export it again")
         elif not (folder / "assets" / asset.filename).is_file():
             yield Trap("error", f"assets/{asset.filename}", "the file is missing", again)
     index = folder / "variables" / "variables.index"
@@ -222,15 +225,15 @@ def _files(folder: Path, graph: meta_graph_pb2.MetaGraphDef) -> Iterator[Trap]:
             reader = tf.train.load_checkpoint(str(index.with_suffix("")))
             shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
             needed = sum(_count(shapes[name]) * max(dtypes[name].size, 0) for name in shapes)
-            held = sum(path.stat().st_size for path in index.parent.glob("variables.data-*"))
-            if held < needed:
-                yield Trap("error", "variables/", f"the weights are cut off: {held} bytes of {needed}", again)
+            stored = sum(path.stat().st_size for path in index.parent.glob("variables.data-*"))
+            if stored < needed:
+                yield Trap("error", "variables/", f"the weights are truncated: {stored} bytes of {needed}", again)
         except (tf.errors.OpError, ValueError, RuntimeError, OSError):
-            yield Trap("error", "variables/variables.index", "it is broken or cut off", again)
+            yield Trap("error", "variables/variables.index", "it is corrupt or truncated", again)
     elif any(node.op in _VARIABLES for node in graph.graph_def.node):
         yield Trap("error", "variables/", "the weights are missing", again)
     if not (folder / WARMUP).is_file():
-        yield Trap("warning", str(WARMUP), "there are no warm-up requests, so that the first requests are slow",
+        yield Trap("warning", str(WARMUP), "there are no warm-up requests, so the first requests will be slow",
                    "export with keras-dl, which writes them")  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Signatures as a server answers them: named, dense, of types that JSON has, with their tables."""
+"""Conversion of a pipeline's signatures: names, dense tensors, dtypes that JSON supports, and tables."""
 
 import keras
 import numpy as np
@@ -26,7 +26,7 @@ def pipeline_of(**signatures):
 
 
 def saved(model, folder, **signatures):
-    """The signatures of an archive that was written and loaded."""
+    """Returns the signatures of an archive that was written and loaded."""
     write_archive(model, endpoints_of(pipeline_of(**signatures), model), str(folder))
     return tf.saved_model.load(str(folder)).signatures
 
@@ -35,41 +35,40 @@ def test_the_default_comes_first(model):
     names = endpoints_of(pipeline_of(a=(dict, [X]), serving_default=(dict, [X]), b=(dict, [X])), model)
     assert list(names) == ["serving_default", "a", "b"]
     assert names["a"].shapes == {"x": (None, 2)}
-    with pytest.raises(UserError, match="signatures of m must have 'serving_default'. Received: a, b"):
+    with pytest.raises(UserError, match="the signatures of m must include 'serving_default'. Received: a, b"):
         endpoints_of(pipeline_of(a=(dict, [X]), b=(dict, [X])), model)
 
 
 @pytest.mark.parametrize("name", [None, "", "a/b", "a b", "a:0", "a.b", "a-b", "_h", "9x", "class", "None", "self"])
-def test_inputs_have_names(model, name):
+def test_invalid_input_names(model, name):
     specs = [keras.InputSpec(shape=(None, 2), dtype="float32", name=name)]
-    with pytest.raises(UserError, match=r"'serving_default' of m: each input needs a name of its own.*Received: "):
+    with pytest.raises(UserError, match=r"'serving_default' of m: each input needs a unique name.*Received: "):
         endpoints_of(pipeline_of(serving_default=(dict, specs)), model)
 
 
 @pytest.mark.parametrize("other", ["x", "X"])
-def test_names_of_inputs_differ(model, other):
+def test_input_names_are_unique(model, other):
     specs = [X, tf.TensorSpec([None], tf.float32, name=other)]
-    with pytest.raises(UserError, match=f"each input needs a name of its own.*Received: x, {other}"):
+    with pytest.raises(UserError, match=f"each input needs a unique name.*Received: x, {other}"):
         endpoints_of(pipeline_of(serving_default=(dict, specs)), model)
 
 
 @pytest.mark.parametrize("given", [dict, None, (dict, X), (dict,), ([X], dict), (dict, [X], 3), (dict, None)])
-def test_what_is_no_pair(model, given):
-    with pytest.raises(UserError, match="signature 'serving_default' of m must be a pair: a function, and a list of"):
+def test_a_signature_must_be_a_pair(model, given):
+    with pytest.raises(UserError, match="signature 'serving_default' of m must be a pair of a function and a list of"):
         endpoints_of(pipeline_of(serving_default=given), model)
 
 
-def test_names_that_are_allowed(model, tmp_path):
-    """TensorFlow and Keras take them, and change none."""
+def test_valid_input_names_are_not_changed(model, tmp_path):
     names = ["a_", "a__b", "A_b", "x_1", "cls", "args", "training", "Class"]
     specs = [tf.TensorSpec([None, 2], tf.float32, name=name) for name in names]
     served = saved(model, tmp_path / "1", serving_default=(lambda *tensors: {"y": tensors[0]}, specs))
     assert sorted(served["serving_default"].structured_input_signature[1]) == sorted(names)
 
 
-def test_what_the_archive_refuses(model, tmp_path):
+def test_an_error_of_the_archive(model, tmp_path):
     endpoint = endpoints_of(pipeline_of(serving_default=(lambda x: {"y": model(x)}, [X])), model)["serving_default"]
-    wrong = type(endpoint)(endpoint.function, (tf.TensorSpec([None, 2], tf.float32, name="class"),), endpoint.own)
+    wrong = type(endpoint)(endpoint.function, (tf.TensorSpec([None, 2], tf.float32, name="class"),), endpoint.original)
     with pytest.raises(UserError, match="the signatures cannot be exported: 'class' is not a valid parameter name"):
         write_archive(model, {"serving_default": wrong}, str(tmp_path / "1"))
 
@@ -80,18 +79,21 @@ def test_what_the_archive_refuses(model, tmp_path):
         (lambda x: x, "must return a dictionary of named tensors. Received: "),
         (lambda x: [x], "must return a dictionary of named tensors. Received: list"),
         (lambda x: {}, "must return a dictionary of named tensors. Received: dict"),
-        (lambda x: {"a/b": x}, "outputs are named with letters, digits, _ . and -. Received: 'a/b'"),
-        (lambda x: {1: x}, "outputs are named .* Received: 1"),
-        (lambda x: {"y": tf.RaggedTensor.from_tensor(x)}, "output y is a RaggedTensor: make it dense, .to_tensor()"),
+        (lambda x: {"a/b": x}, "output names consist of letters, digits, _ . and -. Received: 'a/b'"),
+        (lambda x: {1: x}, "output names .* Received: 1"),
+        (
+            lambda x: {"y": tf.RaggedTensor.from_tensor(x)},
+            "output y is a RaggedTensor: make it dense, such as with .to_tensor()",
+        ),
         (lambda x: {"y": tf.sparse.from_dense(x)}, "output y is a SparseTensor: make it dense"),
-        (lambda x: {"y": tf.complex(x, x)}, "output y is complex64, .* its real and imaginary part"),
+        (lambda x: {"y": tf.complex(x, x)}, "output y is complex64, .* its real and imaginary parts"),
     ],
 )
 def test_outputs_are_named_and_dense(tmp_path, model, outputs, message):
     endpoint = endpoints_of(pipeline_of(serving_default=(outputs, [X])), model)["serving_default"]
     with pytest.raises(UserError, match=message):
         endpoint.function(tf.ones([1, 2]))
-    with pytest.raises(UserError, match=message):  # and while it is traced
+    with pytest.raises(UserError, match=message):  # also during tracing
         write_archive(model, {"serving_default": endpoint}, str(tmp_path / "1"))
     assert not list(tmp_path.iterdir())
 
@@ -119,16 +121,16 @@ def words(function):
     return {"serving_default": (function, [tf.TensorSpec([None], tf.string, name="word")])}
 
 
-def of_a_global(word):
+def look_up_in_a_global(word):
     return {"number": TABLE.lookup(word)}
 
 
-def test_tables_of_a_global(model, tmp_path):
-    served = saved(model, tmp_path / "1", **words(of_a_global))["serving_default"]
+def test_tables_in_a_global(model, tmp_path):
+    served = saved(model, tmp_path / "1", **words(look_up_in_a_global))["serving_default"]
     assert served(word=tf.constant(["a", "b"]))["number"].numpy().tolist() == [10, -1]
 
 
-def test_tables_of_closures_methods_and_lists(model, tmp_path):
+def test_tables_in_closures_methods_and_lists(model, tmp_path):
     layer = keras.layers.StringLookup(vocabulary=["c", "d"])
     tables = [TABLE]
 
@@ -143,30 +145,30 @@ def test_tables_of_closures_methods_and_lists(model, tmp_path):
     served = saved(model, tmp_path / "1", **words(lambda word: {"n": inner(word), "index": layer(word)}))
     answer = served["serving_default"](word=tf.constant(["a", "d"]))
     assert (answer["n"].numpy().tolist(), answer["index"].numpy().tolist()) == ([10, -1], [0, 2])
-    with pytest.raises(UserError, match="uses a table .* held by nothing .* assign it to the model in build"):
+    with pytest.raises(UserError, match="uses a table .* not part of the export: assign it to the model in build"):
         saved(model, tmp_path / "2", **words(lookup))
 
 
-def test_a_condition_in_python_is_told(model, tmp_path):
+def test_a_python_condition_on_a_tensor(model, tmp_path):
     def branch(x):
         return {"y": x if x[0, 0] > 0 else -x}
 
-    with pytest.raises(UserError, match="signature 'serving_default' of m cannot be made a graph: .* tf.cond"):
+    with pytest.raises(UserError, match="signature 'serving_default' of m cannot be traced: .* tf.cond"):
         saved(model, tmp_path / "1", serving_default=(branch, [X]))
 
 
-def test_cudnn_is_not_chosen(tmp_path):
+def test_cudnn_is_not_used(tmp_path):
     x = keras.Input((None, 2), name="x")
     model = keras.Model(x, keras.layers.Bidirectional(keras.layers.LSTM(3))(x))
     lstm, seen = model.layers[1].forward_layer, []
 
-    def ask(x):
+    def answer(x):
         seen.append(lstm.use_cudnn)
         return {"y": model(x)}
 
     before = lstm.use_cudnn
     spec = [tf.TensorSpec([None, None, 2], name="x")]
-    saved(model, tmp_path / "1", serving_default=(ask, spec))
+    saved(model, tmp_path / "1", serving_default=(answer, spec))
     assert before == lstm.use_cudnn == "auto"
     assert set(seen) == {False}
 

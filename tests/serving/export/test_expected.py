@@ -1,4 +1,4 @@
-"""What the model answers to its example, to rows of different lengths and to none."""
+"""The model's answers to the example, to rows of different lengths, and to no rows."""
 
 import keras
 import numpy as np
@@ -29,7 +29,7 @@ def test_three_requests(model):
     np.testing.assert_allclose(pairs[0][1]["level"], model(np.ones((2, 9, 2))), rtol=1e-6)
 
 
-def test_what_the_model_itself_refuses_is_left_out(model):
+def test_requests_that_the_model_refuses_are_omitted(model):
     class Full(Level):
         def signatures(self, model):
             def level(signal):
@@ -41,7 +41,7 @@ def test_what_the_model_itself_refuses_is_left_out(model):
     endpoint = endpoints_of(Full(), model)["serving_default"]
     pairs = expected_answers(Full(), endpoint, {"signal": np.ones((1, 9, 2), "float32")})
     assert [len(request["signal"]) for request, _ in pairs] == [1, 3]
-    with pytest.raises(UserError, match=r"request\(example\) of level must give a row at least"):
+    with pytest.raises(UserError, match=r"request\(example\) of level must return at least one row"):
         request_arrays(Full(), endpoint, {"signal": np.ones((0, 9, 2), "float32")})
 
 
@@ -49,13 +49,13 @@ def test_requests_have_the_types_of_the_inputs(model):
     endpoint = endpoints_of(Level(), model)["serving_default"]
     arrays = request_arrays(Level(), endpoint, {"": [[[1, 2]]]})
     assert (arrays["signal"].dtype, arrays["signal"].shape) == (np.float32, (1, 1, 2))
-    with pytest.raises(UserError, match=r"request\(example\) must give signal. Received: other"):
+    with pytest.raises(UserError, match=r"request\(example\) must return signal. Received: other"):
         request_arrays(Level(), endpoint, {"other": [[[1, 2]]]})
     with pytest.raises(UserError, match="the signature of level cannot answer its own request"):
         request_arrays(Level(), endpoint, {"signal": [["a"]]})
 
 
-def test_texts_are_bytes(model):
+def test_strings_become_bytes(model):
     class Text(Level):
         def signatures(self, model):
             return {"serving_default": (lambda text: {"text": text}, [tf.TensorSpec([None], tf.string, name="text")])}
@@ -65,7 +65,7 @@ def test_texts_are_bytes(model):
         text = request_arrays(Text(), endpoint, {"text": given})["text"]
         assert (text.dtype, text.tolist()) == (object, ["hä".encode()])
     scalar = tf.TensorSpec([], tf.string, name="text")
-    endpoint = type(endpoint)(endpoint.function, (scalar,), endpoint.own)
+    endpoint = type(endpoint)(endpoint.function, (scalar,), endpoint.original)
     text = request_arrays(Text(), endpoint, {"text": "a\0"})["text"]
     assert (text.dtype, text.shape, text.item()) == (object, (), b"a\0")
 
@@ -76,7 +76,7 @@ def test_an_answer_without_an_export(model):
         answer(Level(), model, {"": np.ones((1, 3, 5))})
 
 
-def test_a_model_that_answers_otherwise_each_time(model):
+def test_a_model_whose_answers_change(model):
     count = tf.Variable(0.0)
 
     class Noisy(Level):
@@ -91,5 +91,5 @@ def test_a_model_that_answers_otherwise_each_time(model):
     X = tf.TensorSpec([None, None, 2], name="signal")
     for pipeline in (Noisy(), Counting()):
         endpoint = endpoints_of(pipeline, model)["serving_default"]
-        with pytest.raises(UserError, match="otherwise each time: y is .* a seed as an input; if it keeps state"):
+        with pytest.raises(UserError, match="differently each time: y is .* the seed an input; if it keeps state"):
             expected_answers(pipeline, endpoint, {"signal": np.ones((1, 3, 2), "float32")})

@@ -1,6 +1,7 @@
-"""Exports: whole or not at all, checked against the model, and served by a process that knows nothing of us."""
+"""Exports: layout, comparison with the model, errors, and files left after a failure."""
 
 import contextlib
+import io
 import os
 import resource
 import subprocess
@@ -43,16 +44,24 @@ def model():
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory, model):
-    """Version 7 of the model; not to be written to."""
-    return export(Level(), model, tmp_path_factory.mktemp("exported") / "saved_models", 7, REQUEST)
+def exported_and_notes(tmp_path_factory, model):
+    """Version 7 of the model, and what its export printed."""
+    with contextlib.redirect_stdout(io.StringIO()) as notes:
+        target = export(Level(), model, tmp_path_factory.mktemp("exported") / "saved_models", 7, REQUEST)
+    return target, notes.getvalue()
 
 
-def left(folder):
+@pytest.fixture(scope="module")
+def exported(exported_and_notes):
+    """Version 7 of the model. Read-only."""
+    return exported_and_notes[0]
+
+
+def files_in(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() or path.name[0] == ".")
 
 
-# ---------------------------------------------------------------------------- what comes out
+# ---------------------------------------------------------------------------- successful exports
 
 
 def test_the_layout_is_that_of_tensorflow_serving(exported):
@@ -63,25 +72,24 @@ def test_the_layout_is_that_of_tensorflow_serving(exported):
 
 
 @pytest.mark.parametrize("batch, time", [(1, 1), (3, 17)])
-def test_it_answers_as_the_model_does_for_any_batch_and_length(exported, model, batch, time):
+def test_the_export_answers_like_the_model_for_any_batch_size_and_length(exported, model, batch, time):
     served = tf.saved_model.load(str(exported)).signatures["serving_default"]
     x = signals(batch, time)
     np.testing.assert_allclose(served(signal=x)["level"], model(x, training=False), rtol=1e-5)
 
 
-def test_what_could_be_better_is_told(tmp_path, model, capsys):
-    export(Level(), model, tmp_path, 1, REQUEST)
-    (line,) = capsys.readouterr().out.splitlines()
+def test_advice_is_printed(exported_and_notes):
+    (line,) = exported_and_notes[1].splitlines()
     assert line.startswith(
-        "note   serving_default: requests of different lengths are not run together: zeros behind axis 1 of signal "
+        "note   serving_default: requests of different lengths are not batched: trailing zeros on axis 1 of signal "
         "change level by up to "
     )
-    assert "mask the raw input (keras.layers.Masking as the first layer)" in line
+    assert "Mask the raw input (keras.layers.Masking as the first layer)" in line
 
 
-def test_nothing_is_told_of_a_masked_one(tmp_path, capsys):
+def test_no_advice_is_printed_for_a_masked_model(tmp_path, capsys):
     signal = keras.Input((None, 2), name="signal")
-    x = keras.layers.Bidirectional(keras.layers.GRU(2, bias_initializer="ones"))(keras.layers.Masking()(signal))
+    x = keras.layers.SimpleRNN(2, bias_initializer="ones", go_backwards=True)(keras.layers.Masking()(signal))
     target = export(Level(), keras.Model(signal, x), tmp_path, 1, REQUEST)
     assert capsys.readouterr().out == ""
     batching = read_manifest(target)["signatures"]["serving_default"]["batching"]
@@ -89,7 +97,7 @@ def test_nothing_is_told_of_a_masked_one(tmp_path, capsys):
 
 
 class TwoWays(Level):
-    """Two signatures, the default one not first in the dictionary nor by name."""
+    """Two signatures; the default one is neither first in the dictionary nor first by name."""
 
     def signatures(self, model):
         spec = [tf.TensorSpec([None, None, 2], tf.float32, name="signal")]
@@ -103,7 +111,7 @@ class TwoWays(Level):
         return {"a_mean": (a_mean, spec), "serving_default": (level, spec)}
 
 
-def test_several_signatures_of_which_the_default_stays_the_default(tmp_path, model):
+def test_several_signatures_keep_their_default(tmp_path, model):
     loaded = tf.saved_model.load(str(export(TwoWays(), model, tmp_path, 1, REQUEST)))
     assert {"serving_default", "a_mean"} <= set(loaded.signatures)
     x = signals(2, 5)
@@ -113,8 +121,8 @@ def test_several_signatures_of_which_the_default_stays_the_default(tmp_path, mod
     np.testing.assert_allclose(default(signal=x)["level"], model(x, training=False), rtol=1e-5)
 
 
-def test_words_and_tables(tmp_path):
-    """Strings go in and out, and a vocabulary travels with the model."""
+def test_strings_and_tables(tmp_path):
+    """The vocabulary is exported with the model."""
     words = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(["no", "yes"], [0, 1]), -1)
     number = keras.Input((1,), name="number")
     model = keras.Model(number, keras.layers.Rescaling(10.0)(number))
@@ -143,17 +151,17 @@ def test_several_inputs(tmp_path):
     served = tf.saved_model.load(str(export(Level(), model, tmp_path, 1, request))).signatures["serving_default"]
     answer = served(a=tf.constant([[[1.0], [3.0]]]), b=tf.constant([[10.0]]))
     assert answer["sum"].numpy().tolist() == [[12.0]]
-    with pytest.raises(UserError, match=r"request\(example\) must give a, b\. Received: $"):
+    with pytest.raises(UserError, match=r"request\(example\) must return a, b\. Received: $"):
         export(Level(), model, tmp_path, 2, {"": np.ones((1, 3, 1))})
 
 
-# ---------------------------------------------------------------------------- what is refused, and leaves nothing
+# ---------------------------------------------------------------------------- errors, which leave no files
 
 
 def test_a_version_is_never_written_twice(exported):
     target, root = exported, exported.parents[1]
     before = {path: path.read_bytes() for path in target.rglob("*") if path.is_file()}
-    with pytest.raises(UserError, match="level/7 is there already: a version never changes"):
+    with pytest.raises(UserError, match="level/7 exists already: exported versions are never changed"):
         export(Level(), build(4), root, 7, REQUEST)
     assert {path: path.read_bytes() for path in target.rglob("*") if path.is_file()} == before
 
@@ -161,9 +169,9 @@ def test_a_version_is_never_written_twice(exported):
 def test_without_a_default_signature(tmp_path, model):
     pipeline = Level()
     pipeline.signatures = lambda model: {"other": (lambda signal: {"level": model(signal)}, [])}
-    with pytest.raises(UserError, match="signatures of level must have 'serving_default'. Received: other"):
+    with pytest.raises(UserError, match="signatures of level must include 'serving_default'. Received: other"):
         export(pipeline, model, tmp_path, 1, REQUEST)
-    assert left(tmp_path) == []
+    assert files_in(tmp_path) == []
 
 
 def test_a_python_operation_cannot_be_served(tmp_path, model):
@@ -177,7 +185,7 @@ def test_a_python_operation_cannot_be_served(tmp_path, model):
 
     with pytest.raises(UserError, match="signature 'serving_default' cannot be served: (Eager)?PyFunc runs Python"):
         export(PythonLevel(), model, tmp_path, 1, REQUEST)
-    assert left(tmp_path) == []
+    assert files_in(tmp_path) == []
 
 
 def test_a_python_operation_inside_another_function_is_found(tmp_path, model):
@@ -197,8 +205,8 @@ def test_a_python_operation_inside_another_function_is_found(tmp_path, model):
         export(Hidden(), model, tmp_path, 1, REQUEST)
 
 
-def test_an_export_that_answers_otherwise_is_refused(tmp_path, model):
-    """What Python decides while tracing is frozen in the export."""
+def test_an_export_whose_answers_differ_is_an_error(tmp_path, model):
+    """Decisions made in Python during tracing are frozen in the export."""
 
     class Drifting(Level):
         def signatures(self, model):
@@ -207,12 +215,12 @@ def test_an_export_that_answers_otherwise_is_refused(tmp_path, model):
 
             return {"serving_default": (level, [tf.TensorSpec([None, None, 2], tf.float32, name="signal")])}
 
-    with pytest.raises(UserError, match="the export answers otherwise than the model: level is"):
+    with pytest.raises(UserError, match="the answers of the export differ from the model's: level is"):
         export(Drifting(), model, tmp_path, 1, REQUEST)
-    assert left(tmp_path) == []
+    assert files_in(tmp_path) == []
 
 
-def test_other_text_is_another_answer(tmp_path, model):
+def test_an_export_whose_strings_differ_is_an_error(tmp_path, model):
     class Deciding(Level):
         def signatures(self, model):
             def level(signal):
@@ -221,12 +229,12 @@ def test_other_text_is_another_answer(tmp_path, model):
 
             return {"serving_default": (level, [tf.TensorSpec([None, None, 2], tf.float32, name="signal")])}
 
-    with pytest.raises(UserError, match="answers otherwise than the model: text is"):
+    with pytest.raises(UserError, match="differ from the model's: text is"):
         export(Deciding(), model, tmp_path, 1, REQUEST)
 
 
-def test_what_the_export_refuses_and_the_model_does_not(tmp_path, model):
-    """A row of zeros at the end: refused in the graph alone, as a kernel does that knows no such shape."""
+def test_an_export_that_refuses_a_request_of_the_model(tmp_path, model):
+    """Only the graph refuses zeros at the end of a row, like a kernel that does not support some shape."""
 
     class Refusing(Level):
         def signatures(self, model):
@@ -237,19 +245,21 @@ def test_what_the_export_refuses_and_the_model_does_not(tmp_path, model):
 
             return {"serving_default": (level, [tf.TensorSpec([None, None, 2], tf.float32, name="signal")])}
 
-    with pytest.raises(UserError, match=r"cannot answer what the model answers, {'signal': \[3, 5, 2\]}: .*last step"):
+    with pytest.raises(
+        UserError, match=r"fails on a request that the model answers, {'signal': \[3, 5, 2\]}: .*last step"
+    ):
         export(Refusing(), model, tmp_path, 1, REQUEST)
-    assert left(tmp_path) == []
+    assert files_in(tmp_path) == []
 
 
 def test_a_request_without_rows_may_be_refused(tmp_path):
-    """Recurrent layers do, in a graph."""
+    """Recurrent layers refuse it in a graph."""
     signal = keras.Input((None, 2), name="signal")
     model = keras.Model(signal, keras.layers.SimpleRNN(3)(signal))
     assert export(Level(), model, tmp_path, 1, REQUEST).is_dir()
 
 
-def test_threads_that_export_at_once(tmp_path):
+def test_concurrent_exports(tmp_path):
     signal = keras.Input((2,), name="signal")
     model = keras.Model(signal, keras.layers.Dense(1, name="level")(signal))
     outcome = {}
@@ -267,12 +277,12 @@ def test_threads_that_export_at_once(tmp_path):
         thread.join(60)
     assert (outcome[0], outcome[1]) == ("1", "2")
     assert [outcome[2], outcome[3]].count("3") == 1
-    assert [("is there already" in outcome[n]) for n in (2, 3)].count(True) == 1
+    assert [("exists already" in outcome[n]) for n in (2, 3)].count(True) == 1
     assert sorted(path.name for path in (tmp_path / "level").iterdir()) == ["1", "2", "3"]
     assert all(find_traps(path) == [] for path in (tmp_path / "level").iterdir())
 
 
-def test_a_file_in_the_place_of_the_folder(tmp_path, model):
+def test_a_file_instead_of_the_folder(tmp_path, model):
     (tmp_path / "level").touch()
     with pytest.raises(UserError, match="cannot write to .*level: "):
         export(Level(), model, tmp_path, 1, REQUEST)
@@ -281,7 +291,7 @@ def test_a_file_in_the_place_of_the_folder(tmp_path, model):
 
 @contextlib.contextmanager
 def largest_file(size):
-    """In this context no file of this process can grow beyond `size` bytes."""
+    """Limits the files of this process to `size` bytes."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -292,7 +302,7 @@ def largest_file(size):
 
 @contextlib.contextmanager
 def small_disk(folder, size):
-    """A file system of `size` bytes in the folder, or a skip where we may not mount one."""
+    """Mounts a file system of `size` bytes in the folder; skips the test if that is not permitted."""
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
     try:
@@ -308,22 +318,22 @@ def small_disk(folder, size):
 
 
 @pytest.mark.parametrize("units, size", [(3, 16), (200, 64)])
-def test_a_full_disk_leaves_nothing(tmp_path, units, size):
-    """In 16 KB the graph does not fit, in 64 KB the weights do not."""
+def test_a_full_disk_leaves_no_files(tmp_path, units, size):
+    """16 KB is too small for the graph, 64 KB for the weights."""
     folder = tmp_path / "disk"
     with small_disk(folder, size * 1024):
-        with pytest.raises(UserError, match=r"could not export to .*level/1: .+\. Nothing is left behind") as caught:
+        with pytest.raises(UserError, match=r"could not export to .*level/1: .+\. No files were left") as caught:
             export(Level(), build(units), folder, 1, REQUEST)
         assert "\n" not in str(caught.value)
-        assert left(folder) == []
-        assert os.statvfs(folder).f_bfree >= os.statvfs(folder).f_blocks - 4  # empty folders alone
+        assert files_in(folder) == []
+        assert os.statvfs(folder).f_bfree >= os.statvfs(folder).f_blocks - 4  # only empty folders
 
 
-def test_a_limit_on_files_leaves_nothing(tmp_path):
+def test_a_file_size_limit_leaves_no_files(tmp_path):
     with (
         largest_file(20_000),
-        pytest.raises(UserError, match=r"could not export to .*level/1: .*Nothing is left behind"),
+        pytest.raises(UserError, match=r"could not export to .*level/1: .*No files were left"),
     ):
         export(Level(), build(100), tmp_path, 1, REQUEST)
-    assert left(tmp_path) == []
+    assert files_in(tmp_path) == []
     assert export(Level(), build(100), tmp_path, 1, REQUEST).is_dir()

@@ -1,4 +1,4 @@
-"""The file by which TensorFlow Serving batches a model: only where it cannot spoil or fail a request."""
+"""The file that makes TensorFlow Serving batch a model is written only if batching cannot change or fail a request."""
 
 import keras
 import numpy as np
@@ -44,12 +44,12 @@ def test_rows_of_one_shape_are_batched(tmp_path, model, capsys):
     assert LoadedModel("level", 1, target).predict("serving_default", {"number": EXAMPLE[""]})
 
 
-def test_one_signature_that_must_not_be_batched_is_enough(tmp_path, model):
+def test_one_signature_can_prevent_batching(tmp_path, model):
     assert not (export(Centred(), model, tmp_path, 1, EXAMPLE) / BATCHING).exists()
 
 
-def test_requests_of_any_length_are_not_batched(tmp_path, model):
-    """TensorFlow Serving fails all requests of a batch of different lengths."""
+def test_models_with_variable_lengths_are_not_batched(tmp_path, model):
+    """TensorFlow Serving fails all requests of a batch with different lengths."""
     signal = keras.Input((None, 2), name="signal")
     sequences = keras.Model(signal, keras.layers.Dense(1)(signal))
     assert not (export(Level(), sequences, tmp_path, 1, {"": EXAMPLE[""][None]}) / BATCHING).exists()

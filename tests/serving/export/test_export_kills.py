@@ -1,4 +1,4 @@
-"""kill -9 of real exports at random moments: never a loadable half version, never a lost old one."""
+"""Kills real exports at random moments: incomplete versions are never visible, and old ones are never lost."""
 
 import multiprocessing
 import random
@@ -25,13 +25,13 @@ def build():
     return keras.Model(signal, keras.layers.Dense(1, name="level")(keras.layers.Dense(200)(signal)))
 
 
-def export_again_and_again(root, first, news):
-    """In a process of its own: versions from `first` on; says when each begins and ends."""
+def export_repeatedly(root, first, events):
+    """Runs in a child process: exports versions from `first` on and reports the start and the end of each."""
     model = build()
     for version in range(first, first + 1000):
-        news.send(("begins", version))
+        events.send(("start", version))
         export(Level(), model, root, version, REQUEST)
-        news.send(("ends", version))
+        events.send(("end", version))
 
 
 def content(folder):
@@ -42,31 +42,31 @@ def content(folder):
 def test_kills_at_random_moments(tmp_path, capsys):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["keras_dl.serving.export.export"])
-    draw, finished, seconds, half = random.Random(0), {}, None, 0
+    draw, finished, seconds, interrupted = random.Random(0), {}, None, 0
     for _ in range(KILLS):
-        news, theirs = context.Pipe(duplex=False)
+        events, child_end = context.Pipe(duplex=False)
         first = max(finished, default=0) + 1
-        process = context.Process(target=export_again_and_again, args=(tmp_path, first, theirs))
+        process = context.Process(target=export_repeatedly, args=(tmp_path, first, child_end))
         process.start()
-        theirs.close()
-        # One export whole, since it waits for a process to begin; then one that is killed somewhere in it.
-        assert [news.recv(), news.recv(), news.recv()] == [("begins", first), ("ends", first), ("begins", first + 1)]
-        began = time.monotonic()
+        child_end.close()
+        # The first export waits until its process has started; the second one is killed.
+        assert [events.recv() for _ in range(3)] == [("start", first), ("end", first), ("start", first + 1)]
+        started = time.monotonic()
         if seconds is None:
-            assert news.recv() == ("ends", first + 1)
-            seconds = time.monotonic() - began
+            assert events.recv() == ("end", first + 1)
+            seconds = time.monotonic() - started
         else:
             time.sleep(draw.uniform(0, 1.2 * seconds))
         process.kill()
         process.join(30)
         versions = {int(path.name): content(path) for path in (tmp_path / "level").iterdir() if path.name.isdigit()}
-        half += bool(list((tmp_path / "level").glob(".tmp-export-*")))
+        interrupted += bool(list((tmp_path / "level").glob(".tmp-export-*")))
         assert first in versions
         assert finished.items() <= versions.items()
         for version in versions.keys() - finished.keys():
             assert check(tmp_path / "level" / str(version)), capsys.readouterr().out
         finished = versions
-    assert half > KILLS / 10, "hardly any export was killed while it wrote: the moments are badly chosen"
+    assert interrupted > KILLS / 10, "too few exports were killed while they wrote"
     last = export(Level(), build(), tmp_path, max(finished) + 1, REQUEST)
     assert check(last)
     assert not list((tmp_path / "level").glob(".tmp-*"))

@@ -1,4 +1,4 @@
-"""What TensorFlow registers and reaches out of a graph is in a rule, by its name or by what its node says."""
+"""Rules for operations that reach outside the graph, by their name or by the attributes of a node."""
 
 import pytest
 from tensorflow.core.framework import node_def_pb2, op_def_pb2
@@ -27,7 +27,7 @@ def level(made, constant=None):
         "LoadAndRemapMatrix",
     ],
 )  # fmt: skip
-def test_unsafe_by_its_name(operation):
+def test_operations_that_are_always_unsafe(operation):
     assert level(node(operation)) == "unsafe"
 
 
@@ -36,11 +36,11 @@ def test_unsafe_by_its_name(operation):
     [(b"stderr", "warning"), (b"stdout", "warning"), (b"log(info)", "warning"), (b"file:///x", "unsafe"),
      (b"stdout2", "unsafe"), (b"", "warning")],
 )  # fmt: skip
-def test_where_it_prints(stream, expected):
+def test_print_depends_on_the_stream(stream, expected):
     assert level(node("PrintV2", output_stream=stream)) == expected
 
 
-def test_a_default_that_was_left_out():
+def test_missing_attributes_have_their_defaults():
     assert level(node("PrintV2")) == "warning"
     assert level(node("FixedUnigramCandidateSampler")) is None
     assert level(node("DecodeProtoV2")) is None
@@ -48,11 +48,11 @@ def test_a_default_that_was_left_out():
 
 @pytest.mark.parametrize("operation", ["CacheDataset", "CacheDatasetV2"])
 @pytest.mark.parametrize(("name", "expected"), [(b"", None), (b"/x", "unsafe"), (None, "unsafe")])
-def test_where_it_caches(operation, name, expected):
+def test_cache_depends_on_the_file_name(operation, name, expected):
     assert level(node(operation), name) == expected
 
 
-def test_files_that_an_attribute_names():
+def test_file_names_in_attributes():
     assert level(node("FixedUnigramCandidateSampler", vocab_file=b"/etc/passwd")) == "unsafe"
     for operation in ("EncodeProto", "DecodeProtoV2"):
         assert level(node(operation, descriptor_source=b"/etc/passwd")) == "unsafe"
@@ -60,8 +60,8 @@ def test_files_that_an_attribute_names():
         assert level(node(operation, descriptor_source=b"bytes://\n\x00")) is None
 
 
-def test_all_that_tensorflow_registers_and_names_a_file():
-    """A new version of TensorFlow may register more."""
+def test_every_registered_operation_with_a_file_name_has_a_rule():
+    """New versions of TensorFlow may register more."""
     registered = op_def_pb2.OpList.FromString(pywrap_tf_session.TF_GetBuffer(pywrap_tf_session.TF_GetAllOpList()))
     named = {"filename", "filenames", "file_pattern", "vocab_file", "file_prefix", "descriptor_source", "debug_urls"}
     named |= {"old_vocab_file", "memory_region_name", "logdir", "checkpoint_prefixes", "ckpt_path", "address"}
@@ -71,4 +71,4 @@ def test_all_that_tensorflow_registers_and_names_a_file():
     }  # fmt: skip
     by_node = {"CacheDataset", "CacheDatasetV2", "FixedUnigramCandidateSampler", "EncodeProto", "DecodeProtoV2"}
     assert len(reaching) > 30
-    assert {name for name in reaching if not any(rule.holds(name) for rule in RULES)} == by_node
+    assert {name for name in reaching if not any(rule.matches(name) for rule in RULES)} == by_node

@@ -1,4 +1,4 @@
-"""Requests are run together only where that changes nothing: measured on functions of which it is known."""
+"""The measurement of batching, on functions whose behaviour is known."""
 
 import re
 
@@ -14,7 +14,7 @@ EXAMPLE = {"x": DRAW.normal(size=(1, 9, 2)).astype("float32")}
 
 
 def convolved(x):
-    """A filter of three steps without a mask, twice: the last step sees what is behind it."""
+    """Applies a filter of three steps twice without a mask, so the last step depends on the padding."""
     for _ in range(2):
         padded = np.pad(x, [(0, 0), (1, 1), (0, 0)])
         x = padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:] + 0.3
@@ -22,17 +22,17 @@ def convolved(x):
 
 
 def lengths(x):
-    """The steps of each row until only zeros come."""
+    """Returns the number of steps of each row without trailing zeros."""
     used = (x != 0).any(-1)
     return np.where(used.any(1), used.shape[1] - used[:, ::-1].argmax(1), 0)
 
 
-def test_what_sees_each_row_and_not_the_zeros_behind():
+def test_a_function_that_ignores_other_rows_and_trailing_zeros():
     found = measure(lambda inputs: {"y": inputs["x"].sum((1, 2))}, SEQUENCES, EXAMPLE)
     assert found == Batching(True, {"x": [1]}, {}, "")
 
 
-def test_an_output_that_becomes_longer_by_as_much_is_cropped():
+def test_outputs_that_padding_lengthens_are_cropped():
     def answer(inputs):
         return {"y": np.cumsum(inputs["x"], 1), "turned": inputs["x"].swapaxes(1, 2), "sum": inputs["x"].sum((1, 2))}
 
@@ -42,22 +42,25 @@ def test_an_output_that_becomes_longer_by_as_much_is_cropped():
 @pytest.mark.parametrize(
     ("function", "why"),
     [
-        (lambda x: x.mean(1), r"zeros behind axis 1 of x change y by up to \d"),
-        (lambda x: x[:, -1], r"zeros behind axis 1 of x change y by up to \d"),
-        (convolved, r"zeros behind axis 1 of x change y by up to \d"),
-        (lambda x: np.cumsum(x[:, ::-1], 1)[:, ::-1] / x.shape[1], r"zeros behind axis 1 of x change y by up to \d"),
-        (lambda x: x[:, ::2], r"7 zeros behind axis 1 of x change the shape of y from \[8, 5, 2\] to \[8, 8, 2\]"),
-        (lambda x: np.where(x[:, -1, 0] == 0, b"end", b"go").astype(object), "zeros behind axis 1 of x change y$"),
+        (lambda x: x.mean(1), r"trailing zeros on axis 1 of x change y by up to \d"),
+        (lambda x: x[:, -1], r"trailing zeros on axis 1 of x change y by up to \d"),
+        (convolved, r"trailing zeros on axis 1 of x change y by up to \d"),
+        (
+            lambda x: np.cumsum(x[:, ::-1], 1)[:, ::-1] / x.shape[1],
+            r"trailing zeros on axis 1 of x change y by up to \d",
+        ),
+        (lambda x: x[:, ::2], r"7 trailing zeros on axis 1 of x change the shape of y from \[8, 5, 2\] to \[8, 8, 2\]"),
+        (lambda x: np.where(x[:, -1, 0] == 0, b"end", b"go").astype(object), "trailing zeros on axis 1 of x change y$"),
     ],
 )
-def test_what_zeros_behind_change(function, why):
+def test_functions_that_trailing_zeros_change(function, why):
     found = measure(lambda inputs: {"y": function(inputs["x"]), "sum": inputs["x"].sum((1, 2))}, SEQUENCES, EXAMPLE)
     assert (found.rows_independent, found.padded_axes, found.cropped_axes) == (True, {}, {})
     assert re.fullmatch(why + ".*", found.why)
 
 
-def test_a_recurrent_layer_from_the_end_and_a_masked_one():
-    """Backwards from behind the padding, a state decays; from the last step that is not zero, it does not see any."""
+def test_a_backward_recurrent_layer_with_and_without_a_mask():
+    """Without a mask, the state changes in the padding; with a mask, it starts at the last step that is not zero."""
 
     def backwards(x, first):
         state, states = np.zeros_like(x[:, 0]) + first, []
@@ -79,14 +82,14 @@ def test_a_recurrent_layer_from_the_end_and_a_masked_one():
 @pytest.mark.parametrize(
     ("function", "why"),
     [
-        (lambda x: x - x.mean(0), "y is different by up to"),
-        (lambda x: x + np.arange(len(x))[:, None, None], "y is different by up to"),
+        (lambda x: x - x.mean(0), "y differs by up to"),
+        (lambda x: x + np.arange(len(x))[:, None, None], "y differs by up to"),
         (lambda x: x[:, : max(lengths(x))], r"y has shape \[1, 9, 2\] instead of \[1, \d"),
-        (lambda x: x.sum(), "y has no axis of rows"),
-        (lambda x: np.ones((3, 2)), "y has no axis of rows"),
+        (lambda x: x.sum(), "y has no batch axis"),
+        (lambda x: np.ones((3, 2)), "y has no batch axis"),
     ],
 )  # fmt: skip
-def test_what_depends_on_the_other_rows(function, why):
+def test_functions_that_depend_on_other_rows(function, why):
     found = measure(lambda inputs: {"y": np.asarray(function(inputs["x"]))}, SEQUENCES, EXAMPLE)
     assert (found.rows_independent, found.padded_axes, found.cropped_axes) == (False, {}, {})
     assert re.match(why, found.why)
@@ -95,30 +98,32 @@ def test_what_depends_on_the_other_rows(function, why):
 def test_inputs_without_rows():
     shapes = {"x": (None, None, 2), "steps": ()}
     request = {**EXAMPLE, "steps": np.array(3, "int32")}
-    assert measure(lambda inputs: {"y": inputs["x"]}, shapes, request).why == "an input has no open axis of rows"
+    assert (
+        measure(lambda inputs: {"y": inputs["x"]}, shapes, request).why == "an input has no batch axis of unknown size"
+    )
     assert not measure(lambda inputs: {"y": inputs["x"]}, {"x": (4, None, 2)}, EXAMPLE).rows_independent
     assert not measure(lambda inputs: {"y": inputs["x"]}, {"x": None}, EXAMPLE).rows_independent
 
 
-def test_of_two_open_axes_each_is_measured():
+def test_each_axis_of_unknown_size_is_measured():
     shapes, request = {"image": (None, None, None)}, {"image": DRAW.normal(size=(2, 5, 7)).astype("float32")}
     of_columns = measure(lambda inputs: {"y": inputs["image"].mean(1)}, shapes, request)
     assert (of_columns.padded_axes, of_columns.cropped_axes) == ({"image": [2]}, {"y": 1})
-    assert of_columns.why.startswith("zeros behind axis 1 of image change y")
+    assert of_columns.why.startswith("trailing zeros on axis 1 of image change y")
     both = measure(lambda inputs: {"y": inputs["image"].sum((1, 2))}, shapes, request)
     assert both == Batching(True, {"image": [1, 2]}, {}, "")
 
 
-def test_two_axes_that_lengthen_one_output_are_not_both_padded():
-    """The server crops an output along one axis."""
+def test_only_one_of_two_axes_that_lengthen_the_same_output_is_padded():
+    """The server crops an output along a single axis."""
     shapes, request = {"image": (None, None, None)}, {"image": DRAW.normal(size=(2, 5, 7)).astype("float32")}
     found = measure(lambda inputs: {"y": inputs["image"] * 2}, shapes, request)
     assert (found.padded_axes, found.cropped_axes) == ({"image": [1]}, {"y": 1})
-    assert "lengthen another axis" in found.why
+    assert "lengthen a different axis" in found.why
 
 
-def test_a_length_beside_the_data():
-    """Any length up to the number of steps is allowed; what is behind it is not seen."""
+def test_a_length_input():
+    """Any length up to the number of steps is allowed; later steps are ignored."""
 
     def answer(inputs):
         x, length = inputs["x"], inputs["length"]
@@ -131,7 +136,7 @@ def test_a_length_beside_the_data():
     assert measure(answer, shapes, request) == Batching(True, {"x": [1]}, {}, "")
 
 
-def test_whole_numbers_that_may_not_be_others():
+def test_integers_of_which_only_one_value_is_allowed():
     def answer(inputs):
         if (inputs["kind"] != 5).any():
             raise ModelFailed("kind must be 5")
@@ -147,10 +152,10 @@ def test_padding_that_is_refused():
             raise ModelFailed("too long")
         return {"y": inputs["x"].sum((1, 2))}
 
-    assert measure(answer, SEQUENCES, EXAMPLE).why == "zeros behind axis 1 of x are refused: too long"
+    assert measure(answer, SEQUENCES, EXAMPLE).why == "it refuses trailing zeros on axis 1 of x: too long"
 
 
-def test_texts():
+def test_strings():
     def length(text):
         return np.array([len(each) for each in text])
 
@@ -163,7 +168,7 @@ def test_texts():
     assert not together.rows_independent
 
 
-def test_words_are_padded_with_empty_texts():
+def test_words_are_padded_with_empty_strings():
     def answer(inputs):
         assert all(isinstance(each, bytes) for each in inputs["words"].ravel())
         joined = [b"".join(row) for row in inputs["words"]]
@@ -179,40 +184,40 @@ ZEROS = {"x": np.zeros_like(EXAMPLE["x"])}
 
 @pytest.mark.parametrize("example", [POSITIVE, {"x": -POSITIVE["x"]}, EXAMPLE, ZEROS])
 @pytest.mark.parametrize("function", [lambda x: x.max(1), lambda x: x.min(1), lambda x: x.mean(1)])
-def test_zeros_that_are_the_largest_of_other_rows_than_the_example(example, function):
+def test_padding_that_only_changes_rows_other_than_the_example(example, function):
     found = measure(lambda inputs: {"y": function(inputs["x"])}, SEQUENCES, example)
     assert (found.rows_independent, found.padded_axes) == (True, {})
-    assert found.why.startswith("zeros behind axis 1 of x change y by up to ")
+    assert found.why.startswith("trailing zeros on axis 1 of x change y by up to ")
 
 
 @pytest.mark.parametrize("kind", [str, bool, int, float])
-def test_a_label_says_nothing_of_padding(kind):
-    """It stays, until the next row lies nearer to the border."""
+def test_a_label_alone_does_not_prove_that_padding_is_safe(kind):
+    """Padding may change the label of a row closer to the decision boundary."""
 
     def label(x):
         return np.array([kind(value > 0) for value in x.sum((1, 2))])
 
     found = measure(lambda inputs: {"label": label(inputs["x"])}, SEQUENCES, EXAMPLE)
     assert (found.rows_independent, found.padded_axes) == (True, {})
-    assert found.why.startswith("not known what zeros behind axis 1 of x change")
-    beside_a_score = measure(
+    assert found.why.startswith("not known whether trailing zeros on axis 1 of x change")
+    with_a_score = measure(
         lambda inputs: {"label": label(inputs["x"]), "score": inputs["x"].sum((1, 2))}, SEQUENCES, EXAMPLE
     )
-    assert beside_a_score.padded_axes == {"x": [1]}
-    shown = measure(lambda inputs: {"label": label(inputs["x"])}, SEQUENCES, EXAMPLE, shown={"x": [1]})
-    assert shown == Batching(True, {"x": [1]}, {}, "")
+    assert with_a_score.padded_axes == {"x": [1]}
+    proven = measure(lambda inputs: {"label": label(inputs["x"])}, SEQUENCES, EXAMPLE, proven={"x": [1]})
+    assert proven == Batching(True, {"x": [1]}, {}, "")
 
 
-def test_fractions_that_differ_with_another_input_say_nothing_of_padding():
+def test_fractions_that_depend_on_another_input_do_not_prove_that_padding_is_safe():
     shapes, request = {**SEQUENCES, "level": (None,)}, {**EXAMPLE, "level": np.array([0.3], "float32")}
 
     def answer(inputs):
         return {"y": inputs["level"] + (inputs["x"].mean((1, 2)) > 1e6)}
 
-    assert "not known what zeros behind axis 1 of x change" in measure(answer, shapes, request).why
+    assert "not known whether trailing zeros on axis 1 of x change" in measure(answer, shapes, request).why
 
 
-def test_answers_that_are_all_alike_say_nothing_of_rows():
+def test_constant_answers_do_not_prove_that_rows_are_independent():
     found = measure(lambda inputs: {"y": np.zeros(len(inputs["x"]))}, SEQUENCES, EXAMPLE)
     assert not found.rows_independent
     assert found.why.startswith("not known whether rows depend on each other")
@@ -231,13 +236,13 @@ def test_answers_that_are_all_alike_say_nothing_of_rows():
     ],
     ids=["zeros", "class 0", "false", "a letter", "no text", "a word", "more than eight rows"],
 )
-def test_what_depends_on_other_rows_though_the_example_does_not_show_it(shape, example, function):
+def test_dependence_on_other_rows_that_the_example_does_not_show(shape, example, function):
     found = measure(lambda inputs: {"y": function(inputs["a"])}, {"a": shape}, {"a": example})
-    assert not found.rows_independent and found.why.endswith(" when other rows are in the batch")
+    assert not found.rows_independent and found.why.endswith(" with other rows in the batch")
 
 
-def test_lengths_that_may_not_be_none():
-    """The sum of each row to the longest length: seen, though no length of 0 is answered."""
+def test_lengths_that_must_be_positive():
+    """The sum of each row up to the longest length depends on other rows."""
 
     def answer(inputs):
         if (inputs["length"] < 1).any():
@@ -251,7 +256,7 @@ def test_lengths_that_may_not_be_none():
 @pytest.mark.parametrize(
     ("before", "after", "equal"),
     [
-        ([1.0, 1000.0], [1.001, 1000.0], True),  # of the largest value, 1e-5 is nothing
+        ([1.0, 1000.0], [1.001, 1000.0], True),  # within 1e-5 of the largest value
         ([1.0, 1000.0], [1.1, 1000.0], False),
         ([np.nan, np.inf], [np.nan, np.inf], True),
         ([np.nan], [0.0], False),

@@ -1,4 +1,4 @@
-"""Rows made of an example keep what it takes to be answered: names, shapes, types."""
+"""Rows made of an example keep names, shapes and dtypes."""
 
 import numpy as np
 import pytest
@@ -28,14 +28,14 @@ def test_has_rows(shapes, expected):
     assert has_rows(shapes) is expected
 
 
-def test_ragged_rows_are_padded_along_open_axes_alone():
+def test_ragged_rows_are_padded_along_axes_of_unknown_size():
     rows = ragged(IMAGE, {"image": (None, 3, None)})["image"]
     assert rows.shape == (3, 3, 4)
     assert [(row != 0).sum(axis=1).tolist() for row in rows] == [[4, 4, 4], [3, 3, 3], [1, 1, 1]]
     np.testing.assert_array_equal(rows[0], IMAGE["image"][0])
 
 
-def test_ragged_texts():
+def test_ragged_strings():
     request = {"text": np.array(["fünf Wörter".encode()], object), "kind": np.array([7], "int32")}
     rows = ragged(request, {"text": (None,), "kind": (None,)})
     assert rows["text"].tolist() == ["fünf Wörter".encode(), "fünf Wö".encode(), b"f"]
@@ -48,7 +48,7 @@ def test_ragged_texts():
     ]
 
 
-def test_lengths():
+def test_padding_repeating_and_cropping():
     array = np.array([[1, 2, 3]])
     assert padded_with_zeros(array, 1, 2).tolist() == [[1, 2, 3, 0, 0]]
     assert repeated(array, 1, 4).tolist() == [[1, 2, 3, 1, 2, 3, 1]]

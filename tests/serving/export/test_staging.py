@@ -1,34 +1,31 @@
-"""A version's folder is whole or not there: failures, kills, two exports at once, and what killed ones left."""
+"""Atomic creation of version folders: failures, kills, concurrent exports, and leftover folders."""
 
 import fcntl
 import os
-import random
 import signal
-import subprocess
 import sys
 import threading
-import time
 
 import pytest
 
 from keras_dl.errors import UserError
 from keras_dl.serving.export.staging import check_free, check_writable, staged
 
-FILES = 20
+FILES = 5
 
 
-def write(folder, what):
+def write(folder, text):
     (folder / "variables").mkdir()
     for number in range(FILES):
-        (folder / "variables" / f"{number}").write_text(what)
-    (folder / "saved_model.pb").write_text(what)
+        (folder / "variables" / f"{number}").write_text(text)
+    (folder / "saved_model.pb").write_text(text)
 
 
 def content(folder):
     return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
 
 
-def is_whole(folder):
+def is_complete(folder):
     return len(content(folder)) == FILES + 1 and len(set(content(folder).values())) == 1
 
 
@@ -36,18 +33,18 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_it_is_not_there_before_the_end(tmp_path):
+def test_the_version_appears_at_the_end(tmp_path):
     with staged(tmp_path, "m", 3) as folder:
         write(folder, "x")
         assert folder.parent == tmp_path / "m"
         assert names(tmp_path / "m") == [folder.name]
         assert folder.name.startswith(".tmp-export-3-")
     assert names(tmp_path / "m") == ["3"]
-    assert is_whole(tmp_path / "m" / "3")
+    assert is_complete(tmp_path / "m" / "3")
 
 
-def test_others_may_read_it(tmp_path):
-    """A server may run as somebody else."""
+def test_other_users_may_read_it(tmp_path):
+    """A server may run as another user."""
     (tmp_path / "made").mkdir()
     with staged(tmp_path, "m", 3):
         pass
@@ -55,14 +52,14 @@ def test_others_may_read_it(tmp_path):
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, UserError])
-def test_a_failure_leaves_nothing(tmp_path, error):
+def test_a_failure_leaves_no_files(tmp_path, error):
     with pytest.raises(error), staged(tmp_path, "m", 3) as folder:
         write(folder, "x")
         raise error()
     assert names(tmp_path / "m") == []
 
 
-def test_all_is_on_the_disk_before_the_rename(tmp_path, monkeypatch):
+def test_everything_is_synced_before_the_rename(tmp_path, monkeypatch):
     synced, real = [], os.fsync
 
     def fsync(descriptor):
@@ -72,25 +69,25 @@ def test_all_is_on_the_disk_before_the_rename(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", fsync)
     with staged(tmp_path, "m", 3) as folder:
         write(folder, "x")
-        wanted = {str(path) for path in folder.rglob("*")} | {str(folder)}
-    assert wanted <= set(synced)
-    assert {str(tmp_path), str(tmp_path / "m")} <= set(synced)  # the name of the model, and that of the version
+        expected = {str(path) for path in folder.rglob("*")} | {str(folder)}
+    assert expected <= set(synced)
+    assert {str(tmp_path), str(tmp_path / "m")} <= set(synced)  # the entries of the model and of the version
 
 
-def test_a_version_that_is_there_stays(tmp_path):
+def test_an_existing_version_is_kept(tmp_path):
     (tmp_path / "m" / "3").mkdir(parents=True)
-    with pytest.raises(UserError, match="m/3 is there already"), staged(tmp_path, "m", 3):
+    with pytest.raises(UserError, match="m/3 exists already"), staged(tmp_path, "m", 3):
         pass
     (tmp_path / "m" / ".withdrawn-4").mkdir()
-    with pytest.raises(UserError, match="m version 4 is exported, but withdrawn"):
+    with pytest.raises(UserError, match="m version 4 is exported already, but withdrawn"):
         check_free(tmp_path, "m", 4)
     (tmp_path / "m" / "5").symlink_to("nowhere")
-    with pytest.raises(UserError, match="m/5 is there already"):
+    with pytest.raises(UserError, match="m/5 exists already"):
         check_free(tmp_path, "m", 5)
 
 
-def test_of_two_exports_of_one_version_the_first_wins(tmp_path):
-    with pytest.raises(UserError, match="m/3 is there already"), staged(tmp_path, "m", 3) as slow:
+def test_the_first_of_two_exports_of_a_version_wins(tmp_path):
+    with pytest.raises(UserError, match="m/3 exists already"), staged(tmp_path, "m", 3) as slow:
         write(slow, "slow")
         with staged(tmp_path, "m", 3) as fast:
             assert fast != slow
@@ -99,8 +96,8 @@ def test_of_two_exports_of_one_version_the_first_wins(tmp_path):
     assert set(content(tmp_path / "m" / "3").values()) == {"fast"}
 
 
-def test_one_that_comes_between_the_look_and_the_rename(tmp_path, monkeypatch):
-    """The operating system itself refuses to put a folder in the place of one that holds something."""
+def test_a_version_created_between_the_check_and_the_rename(tmp_path, monkeypatch):
+    """The operating system refuses to replace a folder that is not empty."""
     from keras_dl.serving.export import staging
 
     def rename(source, target):
@@ -109,13 +106,13 @@ def test_one_that_comes_between_the_look_and_the_rename(tmp_path, monkeypatch):
         os.rename(source, target)
 
     monkeypatch.setattr(staging, "rename", rename)
-    with pytest.raises(UserError, match="m/3 is there already"), staged(tmp_path, "m", 3) as folder:
+    with pytest.raises(UserError, match="m/3 exists already"), staged(tmp_path, "m", 3) as folder:
         write(folder, "second")
     assert names(tmp_path / "m") == ["3"]
     assert set(content(tmp_path / "m" / "3").values()) == {"first"}
 
 
-def test_threads_that_export_at_once_do_not_collide(tmp_path):
+def test_concurrent_exports_do_not_collide(tmp_path):
     outcome = {}
 
     def export(worker, version):
@@ -126,7 +123,7 @@ def test_threads_that_export_at_once_do_not_collide(tmp_path):
         except UserError as error:
             outcome[worker] = str(error)
 
-    # Eight versions of their own, and eight threads that all want version 100.
+    # Eight threads write different versions, and eight write version 100.
     threads = [threading.Thread(target=export, args=(n, n if n < 8 else 100)) for n in range(16)]
     for thread in threads:
         thread.start()
@@ -135,14 +132,14 @@ def test_threads_that_export_at_once_do_not_collide(tmp_path):
     assert [outcome[n] for n in range(8)] == ["done"] * 8
     same = [outcome[n] for n in range(8, 16)]
     assert same.count("done") == 1
-    assert sum("is there already" in text for text in same) == 7
+    assert sum("exists already" in text for text in same) == 7
     assert names(tmp_path / "m") == sorted(map(str, [*range(8), 100]))
-    assert all(is_whole(path) for path in (tmp_path / "m").iterdir())
+    assert all(is_complete(path) for path in (tmp_path / "m").iterdir())
 
 
-def test_what_a_killed_export_left_is_removed_and_what_one_still_writes_is_not(tmp_path):
+def test_leftovers_are_removed_unless_they_are_still_written(tmp_path):
     (tmp_path / "m" / ".tmp-export-1-dead" / "variables").mkdir(parents=True)
-    (tmp_path / "m" / ".tmp-retired-1").mkdir()  # of others
+    (tmp_path / "m" / ".tmp-retired-1").mkdir()  # not an export
     (tmp_path / "m" / ".tmp-export-file").touch()
     with staged(tmp_path, "m", 3) as living, staged(tmp_path, "m", 4):
         assert living.is_dir()
@@ -150,8 +147,8 @@ def test_what_a_killed_export_left_is_removed_and_what_one_still_writes_is_not(t
     assert names(tmp_path / "m") == [".tmp-export-file", ".tmp-retired-1", "3", "4"]
 
 
-def test_a_folder_that_is_taken_for_a_leftover_before_it_is_locked(tmp_path, monkeypatch):
-    """Between making and locking it, another export may remove it: then another one is made."""
+def test_a_folder_removed_before_it_is_locked(tmp_path, monkeypatch):
+    """Another export may remove a folder between its creation and its lock; then a new one is created."""
     real, removed = fcntl.flock, []
 
     def flock(lock, how):
@@ -167,42 +164,48 @@ def test_a_folder_that_is_taken_for_a_leftover_before_it_is_locked(tmp_path, mon
     assert names(tmp_path / "m") == ["3"]
 
 
-WRITER = """
-import pathlib, sys
-from keras_dl.serving.export.staging import staged
-root, version = pathlib.Path(sys.argv[1]), int(sys.argv[2])
-print("ready", flush=True)
-while True:
-    with staged(root, "m", version) as folder:
-        (folder / "variables").mkdir()
-        for number in range(20):
-            (folder / "variables" / f"{number}").write_text(f"{version}")
-        (folder / "saved_model.pb").write_text(f"{version}")
-    version += 1
-"""
+def kill_this_process_at(step):
+    """Kills the process before its operation number `step` on the file system."""
+    events = ("open", "os.mkdir", "os.rename", "os.rmdir", "shutil.rmtree")
+    count = 0
+
+    def hook(event, arguments):
+        nonlocal count
+        if event in events:
+            if count == step:
+                os.kill(os.getpid(), signal.SIGKILL)
+            count += 1
+
+    sys.addaudithook(hook)
 
 
-def test_kills_at_any_moment_leave_whole_versions_only(tmp_path):
-    """A real process and real kills; those of real exports, which take minutes, are in test_export_kills.py."""
-    draw, whole = random.Random(0), {}
-    for _ in range(5):
-        first = max(map(int, whole), default=0) + 1
-        process = subprocess.Popen([sys.executable, "-c", WRITER, tmp_path, str(first)], stdout=subprocess.PIPE)
-        with process:
-            assert process.stdout.readline() == b"ready\n"
-            time.sleep(draw.uniform(0.05, 0.4))
-            process.send_signal(signal.SIGKILL)
-        versions = {path.name: content(path) for path in (tmp_path / "m").iterdir() if path.name.isdigit()}
-        assert all(is_whole(tmp_path / "m" / name) for name in versions)
-        assert whole.items() <= versions.items()  # no old one is lost or changed
-        whole = versions
-    assert len(whole) > 5
-    with staged(tmp_path, "m", 1000):
-        pass
+def test_a_kill_at_any_step_leaves_only_complete_versions(tmp_path):
+    """Forked children write small files; test_export_kills.py kills real exports."""
+    before, killed, step = {}, True, 0
+    while killed:
+        pid = os.fork()
+        if not pid:
+            try:
+                kill_this_process_at(step)
+                with staged(tmp_path, "m", step) as folder:
+                    write(folder, f"{step}")
+                os._exit(0)
+            finally:
+                os._exit(1)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        assert code in (0, -signal.SIGKILL)
+        killed = code != 0
+        folders = (tmp_path / "m").iterdir() if (tmp_path / "m").exists() else ()
+        versions = {path.name: content(path) for path in folders if path.name.isdigit()}
+        assert all(is_complete(tmp_path / "m" / name) for name in versions)
+        assert before.items() <= versions.items()
+        before, step = versions, step + 1
+    assert step > 2 * FILES  # each file was opened to write and to sync
+    assert len(versions) > 1  # also killed after the rename
     assert not list((tmp_path / "m").glob(".tmp-*"))
 
 
-def test_check_writable_makes_the_folder_and_leaves_it_empty(tmp_path):
+def test_check_writable_creates_an_empty_folder(tmp_path):
     check_writable(tmp_path / "a" / "b")
     assert names(tmp_path / "a" / "b") == []
     (tmp_path / "file").touch()

@@ -1,4 +1,4 @@
-"""Every trap of a SavedModel is named with its fix, where it is, and only where it is."""
+"""Traps of SavedModels: each is reported with its place and fix, and nothing else is."""
 
 import shutil
 
@@ -13,7 +13,7 @@ X = tf.TensorSpec([None], tf.float32, name="x")
 
 
 def save(folder, *signature, with_module=lambda module: None, **others):
-    """A SavedModel of functions of x; the first is serving_default. With a weight, and warm-up requests."""
+    """Writes a SavedModel of functions of x, the first as serving_default, with a weight and warm-up requests."""
     module = tf.Module()
     module.weight = tf.Variable([1.0, 2.0, 3.0])
     functions = {"serving_default": signature[0]} if signature else {}
@@ -28,7 +28,7 @@ def save(folder, *signature, with_module=lambda module: None, **others):
 
 
 def change(folder, edit):
-    """Edits the graph of a SavedModel."""
+    """Edits the graph of a SavedModel on disk."""
     path = folder / "saved_model.pb"
     saved = saved_model_pb2.SavedModel.FromString(path.read_bytes())
     edit(saved.meta_graphs[0])
@@ -37,7 +37,7 @@ def change(folder, edit):
 
 
 def found(folder):
-    """(level, where, first word of what) of each trap."""
+    """Returns (level, where, first word of what) of each trap."""
     return [(trap.level, trap.where, trap.what.split()[0]) for trap in find_traps(folder)]
 
 
@@ -58,12 +58,12 @@ def test_a_model_without_traps(plain):
     assert find_traps(plain) == []
 
 
-def test_its_reading_and_writing_of_weights_is_none(plain):
+def test_reading_and_writing_the_models_weights_is_safe(plain):
     operations = {node.op for each in read_graph(plain).graph_def.library.function for node in each.node_def}
     assert {"SaveV2", "RestoreV2", "MergeV2Checkpoints"} <= operations
 
 
-def test_a_vocabulary_that_is_an_asset_is_none(tmp_path):
+def test_a_vocabulary_stored_as_an_asset_is_safe(tmp_path):
     (tmp_path / "words.txt").write_text("a\nb\n")
     initializer = tf.lookup.TextFileInitializer(
         str(tmp_path / "words.txt"),
@@ -123,7 +123,7 @@ def switched(x):
 
 
 def deep(x):
-    """Inside a function, in a branch, in a loop."""
+    """Reads a file inside a function, in a branch, in a loop."""
     inner = tf.function(lambda x: tf.cond(x[0] > 0, lambda: tf.io.read_file("name"), lambda: ""))
     _, last = tf.while_loop(lambda i, _: i < 3, lambda i, _: (i + 1, inner(x)), [0, ""])
     return {"y": last}
@@ -151,20 +151,20 @@ def deep(x):
         (cache("/tmp/owned"), "unsafe", "CacheDatasetV2"),
     ],
 )  # fmt: skip
-def test_an_operation_that_a_server_should_not_run(tmp_path, function, level, operation):
+def test_operations_that_a_server_should_not_run(tmp_path, function, level, operation):
     assert (level, DEFAULT, operation) in found(save(tmp_path / "1", function))
 
 
-def test_what_is_cached_in_memory_is_none(tmp_path):
+def test_a_cache_in_memory_is_safe(tmp_path):
     assert found(save(tmp_path / "1", cache(""))) == []
 
 
-def test_only_the_signature_that_holds_it_is_named(tmp_path):
+def test_only_the_signature_with_the_operation_is_reported(tmp_path):
     folder = save(tmp_path / "1", lambda x: {"y": x + 1}, other=read)
     assert found(folder) == [("unsafe", "signature 'other'", "ReadFile")]
 
 
-def test_what_no_signature_reaches(tmp_path):
+def test_an_operation_in_no_signature(tmp_path):
     def add(module):
         module.hidden = tf.function(write, input_signature=[X])
 
@@ -173,8 +173,7 @@ def test_what_no_signature_reaches(tmp_path):
     ]
 
 
-def test_what_runs_on_loading(plain, copy):
-    """A server runs it before any request."""
+def test_an_operation_that_runs_on_loading(plain, copy):
 
     def edit(graph):
         node = graph.graph_def.node.add(name="evil", op="WriteFile")
@@ -185,7 +184,7 @@ def test_what_runs_on_loading(plain, copy):
     assert found(change(copy, edit)) == [("unsafe", "on loading", "WriteFile")]
 
 
-def test_what_runs_while_the_weights_are_restored(copy):
+def test_an_operation_that_runs_on_restoring_the_weights(copy):
     def edit(graph):
         (restore,) = [each for each in graph.graph_def.library.function if "traced_restore" in each.signature.name]
         restore.node_def.add(name="evil", op="WriteFile")
@@ -193,8 +192,8 @@ def test_what_runs_while_the_weights_are_restored(copy):
     assert found(change(copy, edit)) == [("unsafe", "on restoring the weights", "WriteFile")]
 
 
-def test_what_is_fed_is_not_run(tmp_path):
-    """A model of TensorFlow 1 whose graph still has the reading of its training data."""
+def test_an_operation_that_computes_a_fed_tensor_does_not_run(tmp_path):
+    """A graph of TensorFlow 1 may still contain the operations that read its training data."""
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         content = tf.io.read_file("train.txt")
         x = tf.strings.to_number(content)
@@ -207,16 +206,16 @@ def test_what_is_fed_is_not_run(tmp_path):
     assert ("unsafe", DEFAULT, "ReadFile") in found(tmp_path / "2")
 
 
-def test_a_function_that_xla_must_compile(tmp_path):
+def test_a_function_that_requires_xla(tmp_path):
     inner = tf.function(lambda x: x * 2, jit_compile=True)
     folder = save(tmp_path / "1", lambda x: {"y": inner(x) + 1}, plain=lambda x: {"y": x})
     assert find_traps(folder) == [
-        Trap("error", DEFAULT, "a function must be compiled by XLA, which TensorFlow Serving's binary has not",
+        Trap("error", DEFAULT, "a function requires XLA, which TensorFlow Serving's binary does not include",
              "export a function without jit_compile=True")
     ]  # fmt: skip
 
 
-def test_an_operation_that_tensorflow_has_not(copy):
+def test_an_operation_unknown_to_tensorflow(copy):
     def edit(graph):
         for function in graph.graph_def.library.function:
             for node in function.node_def:
@@ -229,13 +228,13 @@ def test_an_operation_that_tensorflow_has_not(copy):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "said"),
+    ("dtype", "expected"),
     [(tf.float16, "it is float16"), (tf.bfloat16, "it is bfloat16"), (tf.complex64, "it is complex64")],
 )
-def test_types_that_json_has_not(tmp_path, dtype, said):
+def test_dtypes_that_json_does_not_support(tmp_path, dtype, expected):
     (trap,) = find_traps(save(tmp_path / "1", lambda x: {"y": tf.cast(x, dtype)}))
     assert (trap.level, trap.where) == ("error", f"output y of {DEFAULT}")
-    assert trap.what.startswith(said)
+    assert trap.what.startswith(expected)
 
 
 def test_ragged_and_sparse_outputs(tmp_path):
@@ -248,27 +247,27 @@ def test_ragged_and_sparse_outputs(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("shape", "said"),
+    ("shape", "expected"),
     [
         ([None, None, 3], []),
         ([None, 5], []),
         (None, []),
         ([None, 5, 3], ["its axis 1 is fixed to 5"]),
-        ([1, None, 3], ["its axis of batch is fixed to 1"]),
-        ([2, 5, 3], ["its axis of batch is fixed to 2", "its axis 1 is fixed to 5"]),
+        ([1, None, 3], ["its batch axis is fixed to 1"]),
+        ([2, 5, 3], ["its batch axis is fixed to 2", "its axis 1 is fixed to 5"]),
     ],
 )
-def test_frozen_axes(copy, shape, said):
+def test_axes_of_fixed_size(copy, shape, expected):
     def edit(graph):
         form = graph.signature_def["serving_default"].inputs["x"].tensor_shape
         form.CopyFrom(tf.TensorShape(shape).as_proto())
 
     traps = find_traps(change(copy, edit))
-    assert [(trap.level, trap.what) for trap in traps] == [("warning", text) for text in said]
+    assert [(trap.level, trap.what) for trap in traps] == [("warning", text) for text in expected]
 
 
 @pytest.mark.parametrize("name", ["keras_tensor", "keras_tensor_19", "args_0", "input_1", "input_layer_2", "signal"])
-def test_made_up_names_of_inputs(copy, name):
+def test_generated_input_names(copy, name):
     def edit(graph):
         inputs = graph.signature_def["serving_default"].inputs
         inputs[name].CopyFrom(inputs["x"])
@@ -278,17 +277,17 @@ def test_made_up_names_of_inputs(copy, name):
     assert found(change(copy, edit)) == expected
 
 
-def test_made_up_names_of_outputs(tmp_path):
+def test_generated_output_names(tmp_path):
     assert found(save(tmp_path / "1", lambda x: x * 2)) == [("warning", f"output output_0 of {DEFAULT}", "its")]
 
 
-def test_no_default(tmp_path):
+def test_no_default_signature(tmp_path):
     (trap,) = find_traps(save(tmp_path / "1", logits=lambda x: {"y": x * 2}))
     assert (trap.level, trap.where) == ("warning", "the signatures")
-    assert "there is: logits" in trap.fix
+    assert "available: logits" in trap.fix
 
 
-def test_a_path_of_this_machine(tmp_path):
+def test_paths_on_this_machine(tmp_path):
     (tmp_path / "words.txt").touch()
     paths = [str(tmp_path / "words.txt"), str(tmp_path / "not there"), "/etc/passwd"]
     texts = ["/nowhere/on/this/machine", "a/b", "//", "/", "/s/", "/etc/", "/* comment */", f"/{'A' * 300}/x", "/\0/x"]

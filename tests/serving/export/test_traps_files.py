@@ -1,4 +1,4 @@
-"""Folders that are no SavedModel, or that were cut off while they were copied."""
+"""Folders without a SavedModel, and SavedModels with missing or truncated files."""
 
 import shutil
 
@@ -33,32 +33,32 @@ def found(folder):
     return [(trap.level, trap.where) for trap in find_traps(folder)]
 
 
-def cut(path, share):
+def truncate(path, share):
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
 
 
-def test_it_is_whole(plain):
+def test_a_complete_model(plain):
     assert found(plain) == []
 
 
 def test_no_saved_model(tmp_path, plain):
-    with pytest.raises(UserError, match=r"no SavedModel in .*: expected a version's folder, with saved_model.pb$"):
+    with pytest.raises(UserError, match=r"no SavedModel in .*: expected the folder of a version, with saved_model.pb$"):
         find_traps(tmp_path)
-    with pytest.raises(UserError, match=r"no SavedModel in .* There is one in: 1$"):
+    with pytest.raises(UserError, match=r"no SavedModel in .* Subfolders with a SavedModel: 1$"):
         find_traps(plain.parent)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.999])
-def test_a_graph_that_is_cut_off(copy, share):
-    cut(copy / "saved_model.pb", share)
-    with pytest.raises(UserError, match="saved_model.pb (is broken|has no graph with the one tag 'serve')"):
+def test_a_truncated_graph(copy, share):
+    truncate(copy / "saved_model.pb", share)
+    with pytest.raises(UserError, match="saved_model.pb (is corrupt|has no graph with the tag 'serve' alone)"):
         find_traps(copy)
 
 
-def test_bytes_that_are_no_graph(copy):
+def test_a_corrupt_graph(copy):
     (copy / "saved_model.pb").write_bytes(bytes(range(256)) * 10)
-    with pytest.raises(UserError, match="saved_model.pb is broken"):
+    with pytest.raises(UserError, match="saved_model.pb is corrupt"):
         find_traps(copy)
 
 
@@ -66,19 +66,19 @@ def test_a_graph_that_is_not_for_serving(copy):
     saved = saved_model_pb2.SavedModel.FromString((copy / "saved_model.pb").read_bytes())
     saved.meta_graphs[0].meta_info_def.tags[:] = ["train"]
     (copy / "saved_model.pb").write_bytes(saved.SerializeToString())
-    with pytest.raises(UserError, match="has no graph with the one tag 'serve'. Received: train"):
+    with pytest.raises(UserError, match="has no graph with the tag 'serve' alone. Received: train"):
         find_traps(copy)
 
 
-def test_a_graph_as_text(copy):
+def test_a_graph_in_text_format(copy):
     graph = read_graph(copy)
     saved = saved_model_pb2.SavedModel.FromString((copy / "saved_model.pb").read_bytes())
     (copy / "saved_model.pb").unlink()
     (copy / "saved_model.pbtxt").write_text(text_format.MessageToString(saved))
     assert read_graph(copy) == graph
     assert found(copy) == []
-    cut(copy / "saved_model.pbtxt", 0.5)
-    with pytest.raises(UserError, match="saved_model.pbtxt is broken"):
+    truncate(copy / "saved_model.pbtxt", 0.5)
+    with pytest.raises(UserError, match="saved_model.pbtxt is corrupt"):
         find_traps(copy)
 
 
@@ -91,15 +91,15 @@ def test_a_graph_as_text(copy):
         ("variables.data-00000-of-00001", 0.9, "variables/"),
     ],
 )
-def test_weights_that_are_cut_off(copy, name, share, where):
-    cut(copy / "variables" / name, share)
+def test_truncated_weights(copy, name, share, where):
+    truncate(copy / "variables" / name, share)
     assert found(copy) == [("error", where)]
 
 
 @pytest.mark.parametrize(
     ("name", "where"), [("variables.index", "variables/"), ("variables.data-00000-of-00001", "variables/")]
 )
-def test_weights_that_are_missing(copy, name, where):
+def test_missing_weights(copy, name, where):
     (copy / "variables" / name).unlink()
     assert found(copy) == [("error", where)]
 

@@ -1,4 +1,4 @@
-"""Rows made of an example go beyond it as far as the model answers, and keep names, shapes and types."""
+"""Variations of an example are as strong as the model accepts, and keep names, shapes and dtypes."""
 
 import numpy as np
 import pytest
@@ -15,8 +15,8 @@ def test_rows_of_other_content():
     rows = varied(REQUEST, SHAPES, dict.fromkeys(REQUEST, 0))
     for name, array in REQUEST.items():
         assert (rows[name].shape, rows[name].dtype) == ((16, *array.shape[1:]), array.dtype)
-        np.testing.assert_array_equal(rows[name][0], array[0])  # the example itself is the first
-    first = rows["image"][:8:2].reshape(4, -1)  # those without zeros behind
+        np.testing.assert_array_equal(rows[name][0], array[0])  # the first row is the example
+    first = rows["image"][:8:2].reshape(4, -1)  # the rows without trailing zeros
     assert (first[0] > 0).all() and (first[1] < 0).all() and (first[3] > 0).all()
     assert first[2].min() < 0 < first[2].max()
     assert rows["n"].min() < 5 < rows["n"].max()
@@ -26,7 +26,7 @@ def test_rows_of_other_content():
     assert all((rows[name] == again[name]).all() for name in rows)
 
 
-def test_rows_of_the_examples_own_values():
+def test_rows_with_the_values_of_the_example():
     tokens = {**REQUEST, "tokens": np.array([[3, 9, 4, 9]], "int32")}
     rows = varied(tokens, {**SHAPES, "tokens": (None, None)}, dict.fromkeys(tokens, KEPT))
     assert set(rows["n"]) == {5} and set(rows["on"]) == {True}
@@ -36,12 +36,12 @@ def test_rows_of_the_examples_own_values():
 
 
 @pytest.mark.parametrize("values", [np.zeros((1, 5), "float32"), np.array([0.0]), np.zeros((1, 5), bool)])
-def test_nothing_becomes_something(values):
+def test_zeros_are_varied(values):
     rows = varied({"x": values}, {"x": (None, None)[: values.ndim]}, {"x": 0})["x"]
     assert rows.dtype == values.dtype and rows[1:3].any()
 
 
-def test_large_examples_make_fewer_rows():
+def test_large_examples_give_fewer_rows():
     assert len(varied({"x": np.ones((1, 400_000))}, {"x": (None, None)}, {"x": 0})["x"]) == 4
     assert len(varied({"x": np.ones((1, 10**6))}, {"x": (None, None)}, {"x": 0})["x"]) == 3
 
@@ -57,8 +57,8 @@ def test_large_examples_make_fewer_rows():
         (lambda n: n == 5, (5, 5)),
     ],
 )
-def test_each_input_goes_as_far_as_it_is_answered(allowed, expected):
-    """A refusal is no evidence; nor does it keep another input from being varied."""
+def test_each_input_is_varied_as_far_as_the_model_accepts(allowed, expected):
+    """Refusing one input does not limit the variations of another."""
 
     def answer(inputs):
         if not allowed(inputs["n"]).all():
@@ -72,12 +72,12 @@ def test_each_input_goes_as_far_as_it_is_answered(allowed, expected):
     assert all((together[name] == rows[name]).all() for name in rows)
 
 
-def test_small_whole_numbers_stay_in_their_type():
+def test_small_integers_do_not_overflow():
     rows = varied({"x": np.full((1, 6), 255, "uint8")}, {"x": (None, None)}, {"x": 0})["x"]
     assert rows.dtype == np.uint8 and len(set(rows[2])) > 1
 
 
-def test_what_refuses_even_its_own_values():
+def test_a_model_that_refuses_the_values_of_the_example():
     def answer(inputs):
         raise ModelFailed("no")
 
