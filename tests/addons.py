@@ -1,5 +1,6 @@
-"""The real TensorFlow Addons, in a process of its own: it needs Keras 2, and the rest of the tests Keras 3."""
+"""Runs scripts with TensorFlow Addons in a separate process, because Addons requires Keras 2 and the tests Keras 3."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -22,19 +23,21 @@ del sys.modules["keras.src.engine"]
 """
 
 
-def run_beside_addons(script, given=None):
-    """What a script prints as JSON in its last line; skips the test where Addons are not installed.
+def run_beside_addons(script, data=None):
+    """Runs a script and returns the JSON in the last line of its output; skips the test if Addons are not installed.
 
     Args:
-        script: str; it finds json, sys, keras (3), np, tf and tfa imported.
-        given: what it may read as JSON from its input.
+        script: str; json, sys, keras (version 3), np, tf and tfa are already imported.
+        data: passed to the script as JSON on its standard input.
     """
-    answer = subprocess.run(
+    if not importlib.util.find_spec("tensorflow_addons"):
+        pytest.skip("the extra `addons` is not installed")
+    result = subprocess.run(
         [sys.executable, "-c", _IMPORTS + script],
-        env=dict(os.environ), input=json.dumps(given), capture_output=True, text=True,
+        env=dict(os.environ), input=json.dumps(data), capture_output=True, text=True,
     )  # fmt: skip
-    assert answer.returncode == 0, answer.stderr
-    found = json.loads(answer.stdout.splitlines()[-1])
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout.splitlines()[-1])
     if "missing" in found:
-        pytest.skip(f"the extra `addons` is not installed, or not whole: {found['missing']}")
+        pytest.skip(f"the extra `addons` is not installed completely: {found['missing']}")
     return found

@@ -86,9 +86,7 @@ class SubwordTokenizer(VocabularyLayer):
         return tf.stack(ids[::-1], axis=-1)
 
     def _piece_scores(self, ids):
-        """Returns the scores of pieces; an unknown single character has a low score, so it is used only if nothing else
-        fits.
-        """
+        """Returns the scores of pieces. An unknown character has a low score and is used only where no piece fits."""
         scores = tf.constant([-np.inf] * FIRST + self.scores, tf.float32)
         lowest = tf.constant(np.float32(min(self.scores)) - np.float32(UNKNOWN_PENALTY))
         alone = tf.concat([tf.zeros([self.longest - 1], tf.bool), [True]], axis=0)

@@ -7,10 +7,10 @@ from keras_dl.ops.special_ids import FIRST, UNKNOWN
 
 
 class VocabularyLayer(keras.layers.Layer):
-    """Base class of layers that convert texts to ids of a vocabulary, after the four `keras_dl.ops.special_ids`.
-    TensorFlow only.
+    """Base class of layers that convert texts to ids of a vocabulary. TensorFlow only.
 
-    Subclasses implement `call(text)`, string `[B]` or `[]` -> int32 `[B, T]` or `[T]`.
+    The vocabulary follows the four `keras_dl.ops.special_ids`. Subclasses implement `call(text)`, string `[B]` or `[]`
+    -> int32 `[B, T]` or `[T]`.
 
     Args:
         vocabulary: list of str.

@@ -1,4 +1,4 @@
-"""Attention in a recurrent loop as NumPy in float64 writes it, one step after the other."""
+"""A recurrent loop with attention in NumPy, step by step in float64."""
 
 import numpy as np
 
@@ -14,7 +14,7 @@ def softmax(scores, mask):
 
 
 def lstm(weights):
-    """One step of an LSTM."""
+    """Returns the step function of an LSTM."""
     kernel, recurrent, bias = weights
 
     def step(x, states):
@@ -28,7 +28,7 @@ def lstm(weights):
 
 
 def stacked(steps, sizes):
-    """One step of cells on top of each other, of so many states each."""
+    """Returns the step function of stacked cells; `sizes` are the numbers of states of each cell."""
 
     def step(x, states):
         new, first = [], 0
@@ -41,7 +41,7 @@ def stacked(steps, sizes):
 
 
 def additive(weights, memory, mask):
-    """Attention to a memory by the score of Bahdanau et al."""
+    """Returns the attention function with the score of Bahdanau et al. over a memory."""
     vector, bias, query_kernel, key_kernel = weights
 
     def attend(query):
@@ -53,17 +53,17 @@ def additive(weights, memory, mask):
 
 
 def run(cell, attend, x, states, memory, kernel=None, query="new", top=0, input_feeding=True, mask=None):
-    """All steps.
+    """Runs all steps.
 
     Args:
         cell: `(inputs, states) -> (output, states)`.
         attend: `query -> (context, alignment)`.
         x: `[B, T, D]`.
-        states: list of arrays, of the cell before the first step.
+        states: list of arrays, the initial states of the cell.
         memory: `[B, S, Dm]`.
         kernel: `[N + Dm, A]`, or None.
         query: "new" or "previous".
-        top: int, the state that is the previous query.
+        top: int, index of the state used as the previous query.
         input_feeding: bool.
         mask: bool `[B, T]`, or None.
 
@@ -72,19 +72,19 @@ def run(cell, attend, x, states, memory, kernel=None, query="new", top=0, input_
     """
     size = memory.shape[-1] if kernel is None else kernel.shape[-1]
     hidden = np.zeros((len(x), states[top].shape[-1]))
-    shown = [np.zeros((len(x), size)), hidden, np.zeros(memory.shape[:2])]
+    latest = [np.zeros((len(x), size)), hidden, np.zeros(memory.shape[:2])]
     rows = []
     for t in range(x.shape[1]):
         if query == "previous":
             context, alignment = attend(states[top])
             hidden, new = cell(np.concatenate([x[:, t], context], -1), states)
         else:
-            hidden, new = cell(np.concatenate([x[:, t], shown[0]], -1) if input_feeding else x[:, t], states)
+            hidden, new = cell(np.concatenate([x[:, t], latest[0]], -1) if input_feeding else x[:, t], states)
             context, alignment = attend(hidden)
         attention = context if kernel is None else np.tanh(np.concatenate([hidden, context], -1) @ kernel)
         valid = np.ones((len(x), 1), bool) if mask is None else mask[:, t, None]
-        pairs = zip([attention, hidden, alignment, *new], [*shown, *states], strict=True)
+        pairs = zip([attention, hidden, alignment, *new], [*latest, *states], strict=True)
         attention, hidden, alignment, *states = (np.where(valid, one, other) for one, other in pairs)
-        shown = [attention, hidden, alignment]
-        rows.append(shown)
+        latest = [attention, hidden, alignment]
+        rows.append(latest)
     return *(np.stack(each, axis=1) for each in zip(*rows, strict=True)), states

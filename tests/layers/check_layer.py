@@ -1,4 +1,4 @@
-"""What every layer of ours has to do, whatever it computes."""
+"""Checks that apply to every sequence layer."""
 
 import json
 
@@ -8,18 +8,18 @@ import tensorflow as tf
 
 
 def check_layer(cls, arguments, inputs, folder, tolerance=1e-5, half_tolerance=0.05):
-    """Fails where a layer of sequences breaks a promise that Keras' users rely on.
+    """Checks configuration, shapes, saving, padding, training, mixed precision and XLA compilation of a layer.
 
     Args:
-        cls: the layer class; it takes and returns `[B, T, features]`, and a `mask`.
-        arguments: dict, what it is made of.
+        cls: the layer class; it takes and returns `[B, T, features]`, and accepts a `mask`.
+        arguments: dict, its arguments.
         inputs: float array `[B, T, features]` without padding, T > 2.
-        folder: a path, for the saved model.
-        tolerance: float, the largest difference of two float32 results that should be equal.
+        folder: a path for the saved model.
+        tolerance: float, the largest difference between equal float32 results.
         half_tolerance: float, likewise between mixed precision and float32.
 
     Returns:
-        The layer, built and with random weights, or its own if none can be trained.
+        The built layer, with random weights if it has trainable ones.
     """
     inputs = np.asarray(inputs, "float32")
     generator = np.random.default_rng(0)
@@ -39,12 +39,12 @@ def check_layer(cls, arguments, inputs, folder, tolerance=1e-5, half_tolerance=0
     outputs = _array(layer(inputs))
     np.testing.assert_array_equal(_array(twin(inputs)), outputs)
 
-    # What is said of the output is what comes, with and without known axes.
+    # Computed shapes and dtypes match the results, with and without known axes.
     assert outputs.shape == layer.compute_output_shape(inputs.shape) == (*inputs.shape[:2], symbolic.shape[-1])
     assert symbolic.shape[:2] == (None, None)
     assert symbolic.dtype == keras.backend.standardize_dtype(layer(inputs).dtype)
 
-    # In a functional model, saved and loaded; and traced once for any batch and time.
+    # A functional model is saved and loaded; a graph is traced once for any batch size and length.
     model = _masked_model(layer, inputs.shape[-1])
     everywhere = np.ones(inputs.shape[:2], bool)
     model.save(folder / "checked.keras")
@@ -55,18 +55,18 @@ def check_layer(cls, arguments, inputs, folder, tolerance=1e-5, half_tolerance=0
     np.testing.assert_allclose(_array(graph(inputs, everywhere)), outputs, atol=tolerance)
     np.testing.assert_allclose(_array(graph(inputs[:1], everywhere[:1])), outputs[:1], atol=tolerance)
 
-    # Padding never changes a result, whatever it holds.
+    # Padding has no effect, regardless of its content.
     for junk in (0.0, 1e4, np.nan):
         padded = np.concatenate([inputs, np.full_like(inputs, junk)[:, :2]], axis=1)
         mask = np.pad(everywhere, [[0, 0], [0, 2]])
-        result = _array(layer(padded, mask=mask))
+        with tf.GradientTape() as tape:
+            result = tf.cast(layer(padded, mask=mask), tf.float32)
+            total = tf.reduce_sum(result)
         np.testing.assert_allclose(result[:, : inputs.shape[1]], outputs, atol=tolerance)
         assert np.isfinite(result).all()
-        with tf.GradientTape() as tape:
-            total = tf.reduce_sum(tf.cast(layer(padded, mask=mask), tf.float32))
         assert all(np.isfinite(slope).all() for slope in tape.gradient(total, layer.trainable_weights))
 
-    # It learns.
+    # The layer learns.
     before = [weight.copy() for weight in layer.get_weights()]
     if layer.trainable_weights:
         model.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=False)
@@ -75,17 +75,17 @@ def check_layer(cls, arguments, inputs, folder, tolerance=1e-5, half_tolerance=0
         assert all((a != b).any() for a, b in zip(before, layer.get_weights(), strict=True))
         layer.set_weights(before)
 
-    # Mixed precision: weights stay float32, the result stays close.
+    # With mixed precision weights stay float32 and results stay close.
     for policy in ("mixed_float16", "mixed_bfloat16"):
         half = cls(**arguments, dtype=policy)
-        said = half(keras.KerasTensor((None, None, inputs.shape[-1])))
+        symbolic = half(keras.KerasTensor((None, None, inputs.shape[-1])))
         half.set_weights(before)
         assert {weight.dtype for weight in half.weights} <= {"float32", "int32"}
         result = half(inputs)
-        assert keras.backend.standardize_dtype(result.dtype) == said.dtype
+        assert keras.backend.standardize_dtype(result.dtype) == symbolic.dtype
         np.testing.assert_allclose(_array(result), outputs, atol=half_tolerance)
 
-    # XLA, where the layer says that it can.
+    # XLA compiles the layer if it supports that.
     if layer.supports_jit:
         compiled = tf.function(lambda x, mask: layer(x, mask=mask), jit_compile=True)
         np.testing.assert_allclose(_array(compiled(inputs, everywhere)), outputs, atol=tolerance)

@@ -1,4 +1,4 @@
-"""The numbers that the tests of TensorFlow Addons (`seq2seq/tests/attention_wrapper_test.py`) ask of its wrapper."""
+"""Reference values from the tests of TensorFlow Addons (`seq2seq/tests/attention_wrapper_test.py`)."""
 
 import base64
 
@@ -8,7 +8,7 @@ import pytest
 
 from keras_dl.layers import AdditiveAttention, AttentionCell, GeneralAttention, MonotonicAttention
 
-# What `glorot_uniform` of Keras 2 draws with seed 1337 for the attention layer, (19, 6).
+# The weights (19, 6) of the attention layer, drawn by `glorot_uniform` of Keras 2 with seed 1337.
 ATTENTION_LAYER = """
 6JyOvs1MzT7veYq+6qmevk5Uzb5ghi+8MAm+vQL5177BAds+V4mFPuKYLj4atKi+Yr+Ovsr7rL5+iVy+YsErviw1wL2QoDa9SK1avrXSzD4y1W6+pHr5PYvJ
 wD4CUz4+n4fIPrQ4z77p+Lo+SPxPvm7/Gj6GA3U+bEFSvjr+8L5yHho+trAaPqMWgj5QEuy8+KcmPcBWTLyCUHg+Gnt0Pr134D5nW4I+Nq5vPmRY1T0DMq0+
@@ -40,16 +40,16 @@ CASES = {
     "monotonic luong": (
         MonotonicAttention,
         {"score": "general", "mode": "parallel"},
-        # Addons asks for 0.00366, 0.0591 and 0.0511: its parallel formula divides by what underflows. Exact is:
+        # Addons expects 0.00366, 0.0591 and 0.0511, because its parallel formula divides by values that underflow.
         [0.0045643801, 3.0666666, 0.54318606, 1.1259284, 0.061826878, 0.060719465],
     ),
 }
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_numbers_of_addons_own_tests(name):
+def test_matches_the_reference_values(name):
     attention, arguments, expected = CASES[name]
-    state = np.random.RandomState(87654321)  # the generator that Addons' tests draw from, in their order
+    state = np.random.RandomState(87654321)  # drawn in the order of the tests of Addons
     state.randn(64, 10, 256), state.randint(1, 10, 64), state.randn(64, 12, 128), state.randint(0, 12, 64)
     x, memory = (state.randn(*shape).astype("float32") for shape in ((5, 4, 7), (5, 8, 10)))
     inner = keras.layers.LSTMCell(9, kernel_initializer="ones", recurrent_initializer="ones")

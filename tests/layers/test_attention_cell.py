@@ -1,4 +1,4 @@
-"""AttentionCell: against the loop by hand, inside keras.layers.RNN and the functional API, and step by step."""
+"""Tests of AttentionCell against a loop in NumPy, in keras.layers.RNN, in the functional API, and step by step."""
 
 import json
 
@@ -26,19 +26,20 @@ MEMORY = GENERATOR.normal(size=(3, 7, 4))
 MEMORY_MASK = np.array([[1] * 7, [1, 1, 1, 0, 0, 0, 0], [0] * 7], bool)
 JUNK = np.where(MEMORY_MASK[..., None], MEMORY, np.nan)
 MASK = np.array([[1] * 5, [1, 1, 1, 0, 0], [0, 1, 1, 0, 1]], bool)
+STACKS = {"stack": ["lstm", "lstm"], "stack of three kinds": ["gru", "esn", "peephole"]}
 
 
 def cell_of(kind, **arguments):
     arguments = {"dtype": "float64", **arguments}
-    if kind == "stack":
-        return keras.layers.StackedRNNCells(
-            [cell_of("lstm", **arguments), cell_of("lstm", **arguments)], dtype="float64"
-        )
+    if kind in STACKS:
+        return keras.layers.StackedRNNCells([cell_of(each, **arguments) for each in STACKS[kind]], dtype="float64")
     kinds = {"lstm": keras.layers.LSTMCell, "gru": keras.layers.GRUCell, "peephole": PeepholeLSTMCell}
-    return kinds[kind](6, **arguments) if kind != "esn" else ESNCell(6, fan_in=3, seed=1, **arguments)
+    if kind == "esn":
+        return ESNCell(6, fan_in=3, seed=1, dtype=arguments["dtype"])
+    return kinds[kind](6, **arguments)
 
 
-def randomised(kind="lstm", cell=None, **arguments):
+def randomized(kind="lstm", cell=None, **arguments):
     arguments = {"attention_activation": "tanh", "dtype": "float64", **arguments}
     layer = AttentionCell(cell or cell_of(kind), AdditiveAttention(8, dtype="float64"), **arguments)
     layer.build((None, 2), (None, None, 4))
@@ -47,7 +48,7 @@ def randomised(kind="lstm", cell=None, **arguments):
     return layer
 
 
-def by_hand(layer, **options):
+def in_numpy(layer, **options):
     weights = layer.get_weights()
     kernel = weights.pop(0) if layer.attention_units else None
     attend = additive(weights[-4:], np.where(MEMORY_MASK[..., None], MEMORY, 0), MEMORY_MASK[:, :])
@@ -68,9 +69,9 @@ VARIANTS = [
 
 
 @pytest.mark.parametrize("arguments", VARIANTS)
-def test_is_the_loop_by_hand_step_by_step(arguments):
-    layer = randomised(**arguments)
-    attentions, outputs, alignments, last = by_hand(layer)
+def test_steps_match_the_loop_in_numpy(arguments):
+    layer = randomized(**arguments)
+    attentions, outputs, alignments, last = in_numpy(layer)
     prepared = layer.prepare(JUNK, MEMORY_MASK)
     states = layer.start(prepared)
     for t in range(5):
@@ -86,9 +87,9 @@ def test_is_the_loop_by_hand_step_by_step(arguments):
 
 @pytest.mark.parametrize("arguments", VARIANTS)
 @pytest.mark.parametrize("mask", [None, MASK])
-def test_is_the_loop_by_hand_in_the_loop_of_keras(arguments, mask):
-    layer = randomised(**arguments)
-    attentions, outputs, alignments, last = by_hand(layer, mask=mask)
+def test_the_keras_loop_matches_the_loop_in_numpy(arguments, mask):
+    layer = randomized(**arguments)
+    attentions, outputs, alignments, last = in_numpy(layer, mask=mask)
     loop = keras.layers.RNN(layer, return_sequences=True, return_state=True, dtype="float64")
     states = layer.get_initial_state(memory=JUNK, memory_mask=MEMORY_MASK)
     output, *states = loop(X, initial_state=states, mask=mask)
@@ -104,13 +105,9 @@ def functional(cell, units=4):
     return keras.Model([x, memory, mask], keras.layers.Dense(units)(output))
 
 
-@pytest.mark.parametrize(
-    ("kind", "query"),
-    [("lstm", "previous"), ("gru", "new"), ("peephole", "previous"), ("esn", "new"), ("stack", "new")],
-)
+@pytest.mark.parametrize(("kind", "query"), [("lstm", "previous"), ("stack of three kinds", "new")])
 def test_trains_and_is_saved_in_the_functional_api(kind, query, tmp_path):
-    dropout = {} if kind == "esn" else {"dropout": 0.2, "recurrent_dropout": 0.1}
-    cell = cell_of(kind, dtype="float32", **dropout)
+    cell = cell_of(kind, dtype="float32", dropout=0.2, recurrent_dropout=0.1)
     model = functional(AttentionCell(cell, AdditiveAttention(8), 5, "tanh", query))
     before = model.get_weights()
     model.compile(keras.optimizers.Adam(0.01), "mse", jit_compile=False)
@@ -128,7 +125,7 @@ def test_trains_and_is_saved_in_the_functional_api(kind, query, tmp_path):
     np.testing.assert_array_equal(twin(inputs), expected)
 
 
-def test_exports(tmp_path):
+def test_an_exported_model_gives_equal_results(tmp_path):
     model = functional(AttentionCell(cell_of("stack", dtype="float32"), AdditiveAttention(8)))
     inputs = [X.astype("float32"), MEMORY.astype("float32"), MEMORY_MASK]
     model.export(tmp_path / "exported", verbose=False)
@@ -138,9 +135,9 @@ def test_exports(tmp_path):
     np.testing.assert_allclose(exported.serve(fewer), model(fewer), atol=1e-6)
 
 
-def test_masks_of_keras_say_what_is_memory():
+def test_the_keras_mask_of_the_memory_is_used():
     source = keras.layers.Embedding(9, 4, mask_zero=True, dtype="float64")(np.array([[1, 2, 0, 0], [3, 4, 5, 0]]))
-    cell = randomised()
+    cell = randomized()
     states = cell.get_initial_state(memory=source)
     np.testing.assert_array_equal(states[-1], [[1, 1, 0, 0], [1, 1, 1, 0]])
     tokens = keras.Input((None,), dtype="int32")
@@ -152,8 +149,8 @@ def test_masks_of_keras_say_what_is_memory():
     np.testing.assert_allclose(model([X[:1], np.pad(row, [[0, 0], [0, 2]])]), model([X[:1], row]), atol=1e-6)
 
 
-def test_states_of_the_cell_may_be_given_learned_or_zero():
-    layer = randomised("stack")
+def test_initial_states_may_be_given_learned_or_zero():
+    layer = randomized("stack")
     prepared = layer.prepare(MEMORY)
     given = [GENERATOR.normal(size=(3, 6)) for _ in range(4)]
     for states in (layer.start(prepared, given), layer.start(prepared, [given[:2], given[2:]])):
@@ -163,14 +160,14 @@ def test_states_of_the_cell_may_be_given_learned_or_zero():
         ValueError, match=r"states of the cell with \[6, 6, 6, 6\] features. Received: shapes \[\(3, 6\)"
     ):
         layer.start(prepared, given[:3])
-    learned = randomised("peephole", cell_of("peephole", learn_initial_state=True))
+    learned = randomized("peephole", cell_of("peephole", learn_initial_state=True))
     start = learned.start(learned.prepare(MEMORY))
     np.testing.assert_allclose(start[0][1], learned.cell.get_weights()[-2])
-    with pytest.raises(ValueError, match="`cell_states`, or AttentionRNN, for cells that learn their initial state"):
+    with pytest.raises(ValueError, match="`cell_states`, or AttentionRNN, for a cell that learns its initial state"):
         learned.get_initial_state(memory=keras.KerasTensor((None, 7, 4)))
 
 
-def test_monotonic_attention_goes_on_from_step_to_step():
+def test_monotonic_attention_continues_from_the_previous_step():
     attention = MonotonicAttention("general", mode="parallel")
     layer = AttentionCell(keras.layers.GRUCell(6), attention, output="cell")
     layer.build((None, 2), (None, None, 4))
@@ -185,8 +182,8 @@ def test_monotonic_attention_goes_on_from_step_to_step():
     np.testing.assert_allclose(np.stack(alignments, 1), expected, atol=1e-6)
 
 
-def test_dropout_of_cells_is_one_mask_a_call():
-    layer = randomised(cell=cell_of("peephole", dropout=0.5, recurrent_dropout=0.5, seed=1))
+def test_dropout_masks_are_drawn_once_per_call():
+    layer = randomized(cell=cell_of("peephole", dropout=0.5, recurrent_dropout=0.5, seed=1))
     loop = keras.layers.RNN(layer, return_sequences=True, dtype="float64")
     states = layer.get_initial_state(memory=MEMORY)
     one, other = (loop(X, initial_state=states, training=True) for _ in range(2))
@@ -204,10 +201,10 @@ def test_dropout_of_cells_is_one_mask_a_call():
     np.testing.assert_array_equal(*(loop(X, initial_state=layer.get_initial_state(memory=MEMORY)) for _ in range(2)))
 
 
-def test_configuration():
-    layer = randomised("stack", attention_units=5, output="cell", query="previous", name="decoder")
+def test_config_round_trip():
+    layer = randomized("stack", attention_units=5, output="cell", query="previous", name="decoder")
     config = json.loads(json.dumps(layer.get_config()))
-    twin = AttentionCell.from_config(json.loads(json.dumps(config)))  # of which the cells of Keras take parts away
+    twin = AttentionCell.from_config(json.loads(json.dumps(config)))  # a copy, because Keras cells remove keys
     assert json.loads(json.dumps(twin.get_config())) == config
     names = [weight.path.split("/", 1)[1].split("/")[-1] for weight in layer.weights]
     assert names == ["attention_kernel", *["kernel", "recurrent_kernel", "bias"] * 2, "scale", "bias", "query_kernel", "key_kernel"]  # fmt: skip  # noqa: E501
@@ -231,18 +228,18 @@ def test_half_precision(policy):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"attention_units": 0}, "`attention_units` must be None or an integer of at least 1. Received: 0"),
+        ({"attention_units": 0}, "`attention_units` must be an integer of at least 1. Received: 0"),
         ({"query": "old"}, "`query` must be 'new' or 'previous'. Received: 'old'"),
         ({"output": "both"}, "`output` must be 'attention' or 'cell'. Received: 'both'"),
-        ({"query": "previous", "input_feeding": False}, "`input_feeding=False` needs `query='new'`"),
+        ({"query": "previous", "input_feeding": False}, "`input_feeding=False` requires `query='new'`"),
     ],
 )
-def test_wrong_arguments_are_refused(arguments, message):
+def test_invalid_arguments_raise_an_error(arguments, message):
     with pytest.raises(ValueError, match=message):
         AttentionCell(keras.layers.GRUCell(6), DotAttention(), **arguments)
 
 
-def test_a_memory_that_is_none_is_refused():
+def test_a_missing_or_invalid_memory_raises_an_error():
     cell = AttentionCell(keras.layers.GRUCell(6), AdditiveAttention(8))
     with pytest.raises(ValueError, match=r"Expected a memory: .*get_initial_state\(memory=...\)"):
         keras.layers.RNN(cell)(X)
@@ -252,18 +249,18 @@ def test_a_memory_that_is_none_is_refused():
         cell.get_initial_state(memory=MEMORY[:, 0])
     with pytest.raises(ValueError, match=r"Expected `value_mask` of shape \[B, S\]. Received: \(3, 7, 1\)"):
         cell.prepare(MEMORY, MEMORY_MASK[..., None])
-    with pytest.raises(ValueError, match="memory of at least one step"):
+    with pytest.raises(ValueError, match="memory with at least one step"):
         cell.prepare(MEMORY[:, :0])
 
 
-def test_a_refused_memory_leaves_a_built_cell_as_it_was():
+def test_an_invalid_memory_does_not_change_a_built_cell():
     cell = AttentionCell(keras.layers.GRUCell(6), AdditiveAttention(8))
     expected = AttentionRNN(cell)(X, MEMORY)
     with pytest.raises(ValueError, match=r"Expected a memory: .*get_initial_state"):
         keras.layers.RNN(cell)(X)
     wider = np.pad(MEMORY, [[0, 0], [0, 0], [0, 3]])
     for use in (lambda: cell.get_initial_state(memory=wider), lambda: cell.prepare(wider)):
-        with pytest.raises(ValueError, match=r"memory of 4 features, as the cell was built for. Received: .*3, 7, 7\)"):
+        with pytest.raises(ValueError, match=r"memory with 4 features, as in `build`. Received: .*3, 7, 7\)"):
             use()
     assert cell.output_size == 4 and cell.get_build_config()["memory_shape"] == (None, None, 4)
     np.testing.assert_array_equal(AttentionRNN(cell)(X, MEMORY), expected)
@@ -272,12 +269,12 @@ def test_a_refused_memory_leaves_a_built_cell_as_it_was():
 @pytest.mark.parametrize(
     "attention", ["additive", AdditiveAttention, keras.layers.Attention(), AttentionPooling(4), None]
 )
-def test_what_is_no_attention_is_refused(attention):
-    with pytest.raises(ValueError, match="`attention` must be a layer of attention of keras_dl.layers.* Received: "):
+def test_an_invalid_attention_raises_an_error(attention):
+    with pytest.raises(ValueError, match="`attention` must be an attention layer of keras_dl.layers.* Received: "):
         AttentionCell(keras.layers.GRUCell(6), attention)
 
 
 @pytest.mark.parametrize("cell", [keras.layers.LSTM(4), keras.layers.LSTMCell, keras.layers.Dense(4), "lstm", 6])
-def test_what_is_no_cell_is_refused(cell):
+def test_an_invalid_cell_raises_an_error(cell):
     with pytest.raises(ValueError, match="`cell` must be a recurrent cell, such as .* Received: "):
         AttentionCell(cell, DotAttention())

@@ -1,4 +1,4 @@
-"""AttentionRNN: the loop by hand, the loop of Keras around the same cell, padding, saving, training, exports."""
+"""Tests of AttentionRNN against a loop in NumPy and the Keras loop; padding, saving, training and export."""
 
 import json
 
@@ -19,7 +19,7 @@ MASK = np.array([[1] * 5, [1, 1, 1, 0, 0], [0, 1, 1, 0, 1]], bool)
 EVERYTHING = {"return_state": True, "return_alignments": True}
 
 
-def randomised(dtype="float32", cell=None, units=5, **options):
+def randomized(dtype="float32", cell=None, units=5, **options):
     cell = cell or keras.layers.LSTMCell(6, dtype=dtype)
     names = ("query", "output", "input_feeding")
     own = {name: options.pop(name) for name in names if name in options}
@@ -34,13 +34,12 @@ def randomised(dtype="float32", cell=None, units=5, **options):
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-6), ("float64", 1e-12)])
 @pytest.mark.parametrize("mask", [None, MASK])
 @pytest.mark.parametrize("query", ["new", "previous"])
-def test_is_the_loop_by_hand(dtype, tolerance, mask, query):
-    layer = randomised(dtype, query=query, **EVERYTHING)
+def test_matches_the_loop_in_numpy(dtype, tolerance, mask, query):
+    layer = randomized(dtype, query=query, **EVERYTHING)
     kernel, *weights = (weight.astype("float64") for weight in layer.get_weights())
     attend = additive(weights[3:], np.where(MEMORY_MASK[..., None], MEMORY, 0), MEMORY_MASK)
     states = [np.zeros((3, 6))] * 2
-    hand = run(lstm(weights[:3]), attend, X, states, MEMORY, kernel, query, mask=mask)
-    outputs, _, alignments, last = hand
+    outputs, _, alignments, last = run(lstm(weights[:3]), attend, X, states, MEMORY, kernel, query, mask=mask)
     found = layer(X, MEMORY, mask=mask, memory_mask=MEMORY_MASK)
     expected = [outputs, alignments, *last, outputs[:, -1], alignments[:, -1]]
     for one, other in zip(found, expected, strict=True):
@@ -57,8 +56,8 @@ def with_gradient(layer, *inputs, **options):
 
 
 @pytest.mark.parametrize("mask", [None, MASK])
-def test_is_the_loop_of_keras_around_the_cell(mask):
-    layer = randomised(output="cell")
+def test_matches_the_keras_loop_over_the_cell(mask):
+    layer = randomized(output="cell")
     loop = keras.layers.RNN(layer.cell, return_sequences=True)
 
     def by_keras(x, memory, mask, memory_mask):
@@ -71,8 +70,8 @@ def test_is_the_loop_of_keras_around_the_cell(mask):
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 
-def test_padding_changes_nothing_whatever_it_holds():
-    layer = randomised()
+def test_padding_has_no_effect():
+    layer = randomized()
     junk = np.resize(np.float32([np.nan, 1e6, np.inf]), X.shape), np.resize(np.float32([np.nan, -np.inf]), MEMORY.shape)
     masks = {"mask": MASK, "memory_mask": MEMORY_MASK}
     wrong = [np.where(mask[..., None], *pair) for mask, *pair in ((MASK, X, junk[0]), (MEMORY_MASK, MEMORY, junk[1]))]
@@ -85,39 +84,39 @@ def test_padding_changes_nothing_whatever_it_holds():
     np.testing.assert_allclose(found[0][1, 3:], np.repeat(shorter[0, -1:], 2, axis=0), atol=1e-6)
 
 
-def test_masks_of_keras_are_picked_up_and_go_on():
+def test_keras_masks_are_used_and_propagated():
     tokens, source = np.array([[1, 2, 3], [4, 0, 0]]), np.array([[3, 1, 0], [2, 2, 5]])
     x = keras.layers.Embedding(7, 2, mask_zero=True)(tokens)
     memory = keras.layers.Embedding(7, 4, mask_zero=True)(source)
-    layer = randomised(return_alignments=True)
+    layer = randomized(return_alignments=True)
     output, alignments = layer(x, memory)
     plain = [tf.identity(x), tf.identity(memory)]
     expected, _ = layer(*plain, mask=tokens > 0, memory_mask=source > 0)
     np.testing.assert_allclose(output, expected, atol=1e-6)
     assert not alignments.numpy()[0, :, 2].any() and alignments.numpy()[1, :, 2].all()
     np.testing.assert_array_equal(output._keras_mask, tokens > 0)
-    assert getattr(randomised(return_sequences=False)(x, memory), "_keras_mask", None) is None
+    assert getattr(randomized(return_sequences=False)(x, memory), "_keras_mask", None) is None
 
 
 @pytest.mark.parametrize("sequences", [True, False])
 @pytest.mark.parametrize("state", [True, False])
 @pytest.mark.parametrize("alignments", [True, False])
-def test_said_shapes_are_those_that_come(sequences, state, alignments):
-    layer = randomised(return_sequences=sequences, return_state=state, return_alignments=alignments)
+def test_computed_shapes_match_the_results(sequences, state, alignments):
+    layer = randomized(return_sequences=sequences, return_state=state, return_alignments=alignments)
     found = layer(X, MEMORY)
     shapes = layer.compute_output_shape(X.shape, MEMORY.shape)
     assert tf.nest.map_structure(lambda x: tuple(x.shape), found) == shapes
-    whole = randomised(**EVERYTHING)(X, MEMORY)
+    whole = randomized(**EVERYTHING)(X, MEMORY)
     expected = [whole[0] if sequences else whole[0][:, -1], *whole[1:2][:alignments], *whole[2:][: 4 * state]]
     for one, other in zip(tf.nest.flatten(found), expected, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
-    said = tf.nest.flatten(layer(keras.KerasTensor((None, None, 2)), keras.KerasTensor((None, None, 4))))
-    assert [len(tensor.shape) for tensor in said] == [len(tensor.shape) for tensor in tf.nest.flatten(found)]
-    assert said[0].shape[-1] == 5 and said[0].shape[0] is None
+    symbolic = tf.nest.flatten(layer(keras.KerasTensor((None, None, 2)), keras.KerasTensor((None, None, 4))))
+    assert [len(tensor.shape) for tensor in symbolic] == [len(tensor.shape) for tensor in tf.nest.flatten(found)]
+    assert symbolic[0].shape[-1] == 5 and symbolic[0].shape[0] is None
 
 
-def test_goes_on_from_its_own_states_and_from_given_ones():
-    layer = randomised(**EVERYTHING)
+def test_continues_from_returned_and_given_states():
+    layer = randomized(**EVERYTHING)
     whole = layer(X, MEMORY)
     first = layer(X[:, :3], MEMORY)
     second = layer(X[:, 3:], MEMORY, initial_state=list(first[2:]))
@@ -126,7 +125,7 @@ def test_goes_on_from_its_own_states_and_from_given_ones():
     assert np.abs(layer(X, MEMORY, initial_state=given)[0] - whole[0]).max() > 1e-3
     with pytest.raises(ValueError, match=r"states of the cell with \[6, 6\] features"):
         layer(X, MEMORY, initial_state=given[:1])
-    learned = randomised(cell=PeepholeLSTMCell(6, learn_initial_state=True))
+    learned = randomized(cell=PeepholeLSTMCell(6, learn_initial_state=True))
     slopes = with_gradient(learned, X, MEMORY)[3:]
     assert len(slopes) == 1 + 8 + 4 and all(np.abs(slope).max() > 0 for slope in slopes)
 
@@ -159,8 +158,8 @@ def test_trains_is_saved_and_exported(compiled, tmp_path):
     np.testing.assert_allclose(exported.serve(fewer)[0], model(fewer)[0], atol=1e-6)
 
 
-def test_configuration():
-    layer = randomised(return_sequences=False, name="decoder", **EVERYTHING)
+def test_config_round_trip():
+    layer = randomized(return_sequences=False, name="decoder", **EVERYTHING)
     config = json.loads(json.dumps(layer.get_config()))
     twin = AttentionRNN.from_config(json.loads(json.dumps(config)))
     assert json.loads(json.dumps(twin.get_config())) == config
@@ -169,29 +168,29 @@ def test_configuration():
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_half_precision(policy):
-    layers = [randomised(dtype) for dtype in (policy, "float32")]
+    layers = [randomized(dtype) for dtype in (policy, "float32")]
     found, expected = (layer(X, MEMORY, mask=MASK, memory_mask=MEMORY_MASK) for layer in layers)
     assert found.dtype.name == policy.removeprefix("mixed_")
     np.testing.assert_allclose(tf.cast(found, "float32"), expected, atol=0.05)
 
 
-def test_dropout_is_of_training_alone():
-    layer = randomised(cell=PeepholeLSTMCell(6, dropout=0.5, recurrent_dropout=0.5, seed=1))
+def test_dropout_is_applied_only_in_training():
+    layer = randomized(cell=PeepholeLSTMCell(6, dropout=0.5, recurrent_dropout=0.5, seed=1))
     assert np.abs(layer(X, MEMORY, training=True) - layer(X, MEMORY, training=True)).max() > 1e-3
     assert layer.cell.cell._dropout_mask is None
     np.testing.assert_array_equal(layer(X, MEMORY), layer(X, MEMORY))
 
 
-def test_wrong_input_is_refused():
+def test_invalid_input_raises_an_error():
     with pytest.raises(ValueError, match="`cell` must be an AttentionCell. Received: <GRUCell"):
         AttentionRNN(keras.layers.GRUCell(6))
-    layer = randomised()
+    layer = randomized()
     for inputs, options, message in (
-        ((X[:, 0], MEMORY), {}, r"`sequence` of shape \[B, steps, features\]. Received: \(3, 2\)"),
-        ((X, MEMORY[0]), {}, r"`memory` of shape \[B, steps, features\]. Received: \(7, 4\)"),
+        ((X[:, 0], MEMORY), {}, r"`sequence` of shape \[B, T, features\]. Received: \(3, 2\)"),
+        ((X, MEMORY[0]), {}, r"`memory` of shape \[B, S, features\]. Received: \(7, 4\)"),
         ((X, MEMORY), {"mask": MASK[..., None]}, r"`mask` of shape \[B, T\]. Received: \(3, 5, 1\)"),
         ((X, MEMORY), {"memory_mask": MEMORY_MASK[0]}, r"`value_mask` of shape \[B, S\]. Received: \(7,\)"),
-        ((X, MEMORY[:, :0]), {}, "memory of at least one step"),
+        ((X, MEMORY[:, :0]), {}, "memory with at least one step"),
     ):
         with pytest.raises(ValueError, match=message):
             layer(*inputs, **options)

@@ -1,4 +1,4 @@
-"""DeepESN: reservoirs stacked by hand, the promises of every layer."""
+"""Tests of DeepESN: the general checks, and a stack of ESN layers."""
 
 import json
 
@@ -21,7 +21,7 @@ def cells(**options):
 
 
 class FromOptions(DeepESN):
-    """What check_layer makes from plain arguments."""
+    """DeepESN from plain arguments, as `check_layer` requires."""
 
     def __init__(self, options, **kwargs):
         dtype = kwargs.get("dtype")
@@ -38,33 +38,32 @@ class FromOptions(DeepESN):
         return cls(**config)
 
 
-def test_keeps_the_promises_of_every_layer(tmp_path):
+def test_behaves_as_a_sequence_layer(tmp_path):
     with keras.saving.custom_object_scope({"FromOptions": FromOptions}):
         check_layer(FromOptions, {"options": OPTIONS, "return_sequences": True}, X, tmp_path)
 
 
-@pytest.mark.parametrize("mask", [None, MASK])
-def test_is_one_reservoir_on_the_other(mask):
+def test_matches_a_stack_of_esn_layers():
     layer = DeepESN(cells(dtype="float64"), return_sequences=True, return_state=True)
     assert layer.compute_dtype == "float64"
-    outputs, *states = layer(X, mask=mask)
+    outputs, *states = layer(X, mask=MASK)
     low, high = (ESN(**each, return_sequences=True, dtype="float64") for each in OPTIONS)
-    first = low(X, mask=mask)
-    second = high(first, mask=mask)
+    first = low(X, mask=MASK)
+    second = high(first, mask=MASK)
     np.testing.assert_allclose(outputs, np.concatenate([first, second], -1), atol=1e-12)
     for state, expected in zip(states, (first[:, -1], second[:, -1]), strict=True):
         np.testing.assert_allclose(state, expected, atol=1e-12)
     last = DeepESN(cells(dtype="float64"))
-    np.testing.assert_allclose(last(X, mask=mask), outputs[:, -1], atol=1e-12)
+    np.testing.assert_allclose(last(X, mask=MASK), outputs[:, -1], atol=1e-12)
 
 
-def test_is_the_cell_in_the_loop_of_keras():
+def test_matches_the_cell_in_the_keras_loop():
     cell = DeepESNCell(cells())
     by_keras = keras.layers.RNN(cell, return_sequences=True)
     np.testing.assert_allclose(DeepESN(cells(), return_sequences=True)(X, mask=MASK), by_keras(X, mask=MASK), atol=1e-6)
 
 
-def test_config_through_json_saving_and_stateful(tmp_path):
+def test_config_saving_and_stateful(tmp_path):
     layer = DeepESN(cells(), return_sequences=True)
     config = layer.get_config()
     assert DeepESN.from_config(json.loads(json.dumps(config))).get_config() == config
@@ -75,7 +74,7 @@ def test_config_through_json_saving_and_stateful(tmp_path):
     np.testing.assert_allclose(np.concatenate([stateful(X[:, :2]), stateful(X[:, 2:])], 1), layer(X), atol=1e-6)
 
 
-def test_both_ways():
+def test_bidirectional():
     outputs = keras.layers.Bidirectional(DeepESN(cells(), return_sequences=True))(X)
     forward, backward = DeepESN(cells(), return_sequences=True), DeepESN(cells(), return_sequences=True)
     expected = np.concatenate([forward(X), np.flip(backward(np.flip(X, 1).copy()), 1)], -1)
@@ -83,18 +82,18 @@ def test_both_ways():
 
 
 @pytest.mark.parametrize("wrong", [[], [3], [keras.layers.GRUCell(3)]])
-def test_cells_that_are_none_are_refused(wrong):
-    with pytest.raises(ValueError, match="`cells` must be a list of ESNCell, at least one. Received"):
+def test_invalid_cells_raise_an_error(wrong):
+    with pytest.raises(ValueError, match="`cells` must be a list of at least one ESNCell. Received"):
         DeepESN(wrong)
 
 
-def test_cells_of_another_precision_are_refused():
-    with pytest.raises(ValueError, match="Expected cells of float64. Received"):
+def test_cells_of_another_dtype_raise_an_error():
+    with pytest.raises(ValueError, match="Expected cells with dtype float64. Received"):
         DeepESN(cells(), dtype="float64")
 
 
-def test_one_cell_twice_and_feedback_are_refused():
+def test_repeated_cells_and_feedback_raise_an_error():
     cell = ESNCell(12, 3, seed=1)
     for cells in ([cell, cell], [ESNCell(12, 3, feedback=1)]):
-        with pytest.raises(ValueError, match="`cells` must differ, and have no feedback. Received: "):
+        with pytest.raises(ValueError, match="`cells` must be distinct and without feedback. Received: "):
             DeepESN(cells)

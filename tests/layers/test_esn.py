@@ -1,4 +1,4 @@
-"""ESN: the promises of every layer, the equation in NumPy, weights from elsewhere, reservoirpy and other backends."""
+"""Tests of ESN: the general checks, the equation in NumPy, given weights, reservoirpy and other backends."""
 
 import os
 import subprocess
@@ -16,12 +16,12 @@ from .check_layer import check_layer
 
 X = np.random.default_rng(0).normal(size=(3, 6, 2))
 MASK = np.array([[1, 1, 1, 1, 0, 0], [0, 0, 1, 1, 1, 1], [1, 0, 0, 1, 0, 1]], bool)
-# Units and links: few, which are gathered, and many, a matrix.
+# Units and links: few links are gathered, many are a matrix.
 SIZES = [(40, 2), (12, 5)]
 
 
-def textbook(layer, x, mask=None, state=None):
-    """All outputs of the equation, with Keras' masks: a masked step repeats the last output, zeros at first."""
+def in_numpy(layer, x, mask=None, state=None):
+    """Computes all outputs of the equation with Keras masks: a masked step repeats the last output, zeros at first."""
     *recurrent, kernel, bias = (np.array(weight, "float64") for weight in layer.get_weights())
     matrix = recurrent[0]
     if len(recurrent) == 2:
@@ -38,43 +38,41 @@ def textbook(layer, x, mask=None, state=None):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_keeps_the_promises_of_every_layer(size, tmp_path):
+def test_behaves_as_a_sequence_layer(size, tmp_path):
     arguments = {"units": size[0], "fan_in": size[1], "bias_scaling": 0.5, "leak_rate": 0.7}
     check_layer(ESN, {**arguments, "return_sequences": True, "seed": 1}, X, tmp_path)
 
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-6), ("float64", 1e-12)])
-def test_is_the_equation(size, dtype, tolerance):
+def test_matches_the_equation(size, dtype, tolerance):
     leak_rate = np.linspace(0.2, 1, size[0])
     options = {"leak_rate": leak_rate, "bias_scaling": 0.5, "seed": 1, "dtype": dtype, "return_state": True}
     layer = ESN(*size, return_sequences=True, **options)
     start = np.random.default_rng(1).normal(size=(3, size[0]))
-    for mask in (None, MASK):
-        for initial in (None, start):
-            outputs, state = layer(X, initial_state=None if initial is None else [initial], mask=mask)
-            assert outputs.dtype == state.dtype == dtype
-            expected = textbook(layer, X, mask, initial)
-            np.testing.assert_allclose(outputs, expected[0], atol=tolerance)
-            np.testing.assert_allclose(state, expected[1], atol=tolerance)
+    for mask, initial in ((None, None), (MASK, start)):
+        outputs, state = layer(X, initial_state=None if initial is None else [initial], mask=mask)
+        assert outputs.dtype == state.dtype == dtype
+        expected = in_numpy(layer, X, mask, initial)
+        np.testing.assert_allclose(outputs, expected[0], atol=tolerance)
+        np.testing.assert_allclose(state, expected[1], atol=tolerance)
     last = ESN(*size, **options)
-    np.testing.assert_allclose(last(X, mask=MASK)[0], textbook(layer, X, MASK)[0][:, -1], atol=tolerance)
+    np.testing.assert_allclose(last(X, mask=MASK)[0], in_numpy(layer, X, MASK)[0][:, -1], atol=tolerance)
 
 
-def test_backwards_and_both_ways():
+def test_backwards_and_bidirectional():
     forward, backward = ESN(12, 5, seed=1, return_sequences=True), ESN(12, 5, seed=1, go_backwards=True)
-    np.testing.assert_allclose(backward(X), textbook(backward, X[:, ::-1])[0][:, -1], atol=1e-6)
+    np.testing.assert_allclose(backward(X), in_numpy(backward, X[:, ::-1])[0][:, -1], atol=1e-6)
     both = keras.layers.Bidirectional(forward)
     outputs = both(X, mask=tf.constant(MASK))
     forward = both.forward_layer
-    expected = textbook(both.backward_layer, X[:, ::-1], MASK[:, ::-1])[0][:, ::-1]
-    expected = np.concatenate([textbook(forward, X, MASK)[0], expected], -1)
-    np.testing.assert_allclose(outputs, expected * MASK[..., None], atol=1e-6)  # the wrapper asks for zeros
+    expected = in_numpy(both.backward_layer, X[:, ::-1], MASK[:, ::-1])[0][:, ::-1]
+    expected = np.concatenate([in_numpy(forward, X, MASK)[0], expected], -1)
+    np.testing.assert_allclose(outputs, expected * MASK[..., None], atol=1e-6)  # the wrapper sets zero_output_for_mask
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("jit", [None, False, True])
-def test_gradients_reach_the_layer_below_and_padding_has_none(size, jit):
+@pytest.mark.parametrize(("size", "jit"), [*((size, jit) for size in SIZES for jit in (None, True)), (SIZES[0], False)])
+def test_gradients_pass_through_and_are_zero_at_padding(size, jit):
     below, layer = keras.layers.Dense(2, dtype="float64"), ESN(*size, return_sequences=True, seed=1, dtype="float64")
     below.build(X.shape)
     layer.build(X.shape)
@@ -96,7 +94,7 @@ def test_gradients_reach_the_layer_below_and_padding_has_none(size, jit):
                 x[1, 3, 0] += side * small
             else:
                 kernel[0, 1] += side * small
-            values.append(np.square(textbook(layer, x @ kernel, MASK)[0]).sum())
+            values.append(np.square(in_numpy(layer, x @ kernel, MASK)[0]).sum())
         assert float(slope) == pytest.approx((values[0] - values[1]) / (2 * small), rel=1e-6)
     assert np.abs(of_x.numpy()[~MASK]).max() == 0
     if jit is None:
@@ -105,7 +103,7 @@ def test_gradients_reach_the_layer_below_and_padding_has_none(size, jit):
         assert np.isfinite(found[1]).all()
 
 
-def test_links_and_a_matrix_give_the_same_states():
+def test_gathered_links_and_a_matrix_give_equal_states():
     listed = ESN(40, 2, seed=1)
     listed.build(X.shape)
     sources, values, kernel, bias = listed.get_weights()
@@ -117,7 +115,7 @@ def test_links_and_a_matrix_give_the_same_states():
     np.testing.assert_allclose(dense(X), listed(X), atol=1e-6)
 
 
-def test_mask_of_an_embedding_is_taken():
+def test_the_keras_mask_is_used():
     model = keras.Sequential([keras.layers.Masking(9.0), ESN(12, 5, seed=1)])
     padded = np.concatenate([X, np.full((3, 2, 2), 9.0)], 1)
     np.testing.assert_allclose(model(padded), model.layers[1](X), atol=1e-6)
@@ -141,19 +139,19 @@ def test_from_weights(as_sparse, units, tmp_path):
     np.testing.assert_array_equal(keras.saving.load_model(tmp_path / "given.keras")(X), model(X))
 
 
-def test_from_weights_what_tensorflow_addons_computed():
+def test_from_weights_matches_tensorflow_addons():
     layer = ESN.from_weights(np.full((3, 3), 0.5), np.full((4, 3), 0.5), np.full(3, 0.5), activation=None)
     inputs = np.repeat([[[1.0]], [[2.0]], [[3.0]]], 4, axis=2)
     np.testing.assert_allclose(layer(inputs), np.repeat([[2.5], [4.5], [6.5]], 3, axis=1))
 
 
 @pytest.mark.parametrize("shapes", [((3, 2), (4, 3), (3,)), ((3, 3), (4, 2), (3,)), ((3, 3), (4, 3), (2,))])
-def test_from_weights_that_do_not_fit(shapes):
+def test_from_weights_with_mismatched_shapes_raises_an_error(shapes):
     with pytest.raises(ValueError, match="Expected a recurrent kernel .* Received: shapes"):
         ESN.from_weights(*map(np.ones, shapes))
 
 
-def test_arguments_are_those_of_the_cell():
+def test_arguments_are_passed_to_the_cell():
     with pytest.raises(ValueError, match="`fan_in` must be"):
         ESN(5)
     config = ESN(20, density=0.2, leak_rate=0.5, seed=1, return_sequences=True, dtype="float64").get_config()
@@ -162,7 +160,7 @@ def test_arguments_are_those_of_the_cell():
     assert isinstance(ESN(20).cell, ESNCell)
 
 
-def test_exported_for_any_batch_and_time_and_without_xla(tmp_path):
+def test_exports_without_xla_for_any_batch_size_and_length(tmp_path):
     model = keras.Sequential([keras.Input((None, 2)), ESN(40, 2, seed=1, return_sequences=True)])
     model.export(tmp_path / "saved", verbose=False)
     loaded = tf.saved_model.load(tmp_path / "saved")
@@ -176,7 +174,7 @@ def test_exported_for_any_batch_and_time_and_without_xla(tmp_path):
         assert not any(node.attr["_XlaMustCompile"].b for node in function.node_def)
 
 
-def test_states_are_those_of_reservoirpy():
+def test_states_match_reservoirpy():
     nodes = pytest.importorskip("reservoirpy.nodes")
     layer = ESN(40, 2, leak_rate=0.3, bias_scaling=0.2, seed=1, return_sequences=True, dtype="float64")
     outputs = layer(X)
@@ -208,7 +206,7 @@ np.testing.assert_allclose(forecast, saved["forecast"], atol=1e-3)
 """
 
 
-def test_weights_states_and_forecasts_are_the_same_on_torch(tmp_path):
+def test_weights_states_and_forecasts_match_on_torch(tmp_path):
     pytest.importorskip("torch")
     from keras_dl.models import EchoStateNetwork
 

@@ -1,4 +1,4 @@
-"""Log-mel frames: against the definition in numpy, and alone as in a batch."""
+"""Tests of LogMel: the definition in NumPy, and rows alone and in a batch."""
 
 import json
 
@@ -12,8 +12,8 @@ from keras_dl.layers import LogMel
 SOUND = np.random.default_rng(0).normal(0, 0.1, (3, 1234)).astype("float32")
 
 
-def textbook(sound, rate=8000, samples=200, stride=80, fft=256, bands=40, lowest=60.0, highest=4000.0, floor=1e-6):
-    """The definition for one waveform `[samples]`, in float64; triangles of the HTK mel scale."""
+def in_numpy(sound, rate=8000, samples=200, stride=80, fft=256, bands=40, lowest=60.0, highest=4000.0, floor=1e-6):
+    """Computes the definition for one waveform `[samples]` in float64, with triangles on the HTK mel scale."""
 
     def mel(hertz):
         return 1127 * np.log1p(hertz / 700)
@@ -25,38 +25,38 @@ def textbook(sound, rate=8000, samples=200, stride=80, fft=256, bands=40, lowest
     triangles = np.maximum(0, np.minimum(rising, falling))
     triangles[0] = 0
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(samples) / samples)
-    silent = np.concatenate([np.zeros(samples), sound.astype(float), np.zeros(samples)])
+    padded = np.concatenate([np.zeros(samples), sound.astype(float), np.zeros(samples)])
     frames = []
     for centre in range(0, len(sound), stride):
-        heard = silent[samples + centre - samples // 2 :][:samples] * window
-        frames.append(np.log(np.square(np.abs(np.fft.rfft(heard, fft))) @ triangles + floor))
+        frame = padded[samples + centre - samples // 2 :][:samples] * window
+        frames.append(np.log(np.square(np.abs(np.fft.rfft(frame, fft))) @ triangles + floor))
     return np.array(frames).reshape(-1, bands)
 
 
 @pytest.mark.parametrize("samples", [1, 79, 80, 81, 400, 1234])
-def test_the_definition(samples):
+def test_matches_the_definition(samples):
     found = LogMel()(SOUND[:, :samples])
     assert found.shape == (3, -(-samples // 80), 40)
     for row in range(3):
-        np.testing.assert_allclose(found[row], textbook(SOUND[row, :samples]), rtol=1e-4, atol=1e-3)
+        np.testing.assert_allclose(found[row], in_numpy(SOUND[row, :samples]), rtol=1e-4, atol=1e-3)
 
 
-def test_the_definition_with_other_sizes():
+def test_matches_the_definition_with_other_sizes():
     found = LogMel(16_000, window=0.032, hop=0.016, bands=20, lowest=200.0, highest=6000.0, floor=1e-3)(SOUND)
-    expected = textbook(SOUND[1], 16_000, 512, 256, 512, 20, 200.0, 6000.0, 1e-3)
+    expected = in_numpy(SOUND[1], 16_000, 512, 256, 512, 20, 200.0, 6000.0, 1e-3)
     np.testing.assert_allclose(found[1], expected, rtol=1e-4, atol=1e-3)
 
 
-def test_no_sound_gives_no_frames():
+def test_an_empty_waveform_gives_no_frames():
     assert LogMel()(SOUND[:, :0]).shape == (3, 0, 40)
 
 
-def test_silence_is_the_floor():
+def test_silence_gives_the_floor():
     np.testing.assert_allclose(LogMel(floor=1e-4)(np.zeros((1, 200))), np.full((1, 3, 40), np.log(1e-4)), rtol=1e-5)
 
 
 @pytest.mark.parametrize("junk", [0.0, 1e4, np.nan])
-def test_padding_changes_nothing_whatever_it_holds(junk):
+def test_padding_has_no_effect(junk):
     lengths = [1234, 700, 1]
     padded, mask = np.full((3, 1500), junk, "float32"), np.zeros((3, 1500), bool)
     for row, length in enumerate(lengths):
@@ -70,16 +70,16 @@ def test_padding_changes_nothing_whatever_it_holds(junk):
         np.testing.assert_allclose(found[row, : len(alone)], alone, atol=1e-4)
 
 
-def test_the_mask_of_the_samples_becomes_that_of_the_frames():
+def test_the_mask_of_samples_is_converted_to_frames():
     sound, mask = keras.Input((None,)), keras.Input((None,), dtype="bool")
     frames = LogMel()(sound, mask=mask)
-    summed = keras.layers.GlobalAveragePooling1D()(frames)  # counts what is masked for nothing
+    summed = keras.layers.GlobalAveragePooling1D()(frames)  # ignores masked frames
     model = keras.Model([sound, mask], summed)
     half = np.arange(1234)[None] < [[1234], [600], [600]]
     np.testing.assert_allclose(model([SOUND, half])[1], LogMel()(SOUND[1:2, :600])[0].numpy().mean(axis=0), rtol=1e-3)
 
 
-def test_configuration_shapes_and_graphs():
+def test_config_shapes_and_graphs():
     layer = LogMel(bands=12, hop=0.02, name="front")
     twin = LogMel.from_config(json.loads(json.dumps(layer.get_config())))
     assert twin.get_config() == layer.get_config()
@@ -92,13 +92,13 @@ def test_configuration_shapes_and_graphs():
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
-def test_mixed_precision_computes_in_float32_and_gives_half(policy):
+def test_mixed_precision_computes_in_float32_and_returns_half(policy):
     found = LogMel(dtype=policy)(SOUND)
     assert found.dtype == policy.removeprefix("mixed_")
     np.testing.assert_allclose(tf.cast(found, "float32"), LogMel()(SOUND), rtol=1e-2, atol=0.02)
 
 
 @pytest.mark.parametrize("arguments", [{"hop": 0.03}, {"hop": 0}, {"bands": 0}, {"floor": 0.0}])
-def test_sizes_that_cannot_be(arguments):
+def test_invalid_sizes_raise_an_error(arguments):
     with pytest.raises(ValueError, match="Received: window=.*hop=.*bands=.*floor="):
         LogMel(**arguments)

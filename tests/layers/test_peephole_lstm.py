@@ -1,4 +1,4 @@
-"""PeepholeLSTM and its cell: the promises of every layer, the cell in the loop of Keras, what both can be asked."""
+"""Tests of PeepholeLSTM and its cell: the general checks, and the cell in the Keras loop."""
 
 import keras
 import numpy as np
@@ -13,7 +13,7 @@ INPUTS = np.random.default_rng(1).normal(size=(3, 7, 4))
 HOLES = np.array([[1, 1, 0, 1, 1, 0, 0], [0, 0, 1, 1, 1, 1, 1], [0] * 7], bool)
 
 
-def randomised(layer, inputs=INPUTS):
+def randomized(layer, inputs=INPUTS):
     layer.build(inputs.shape)
     generator = np.random.default_rng(2)
     layer.set_weights([generator.normal(0, 0.5, weight.shape) for weight in layer.get_weights()])
@@ -37,14 +37,14 @@ def with_gradient(layer, inputs, **options):
         {"activation": "softsign", "use_bias": False, "coupled_gates": True},
     ],
 )
-def test_keeps_the_promises_of_every_layer(arguments, tmp_path):
+def test_behaves_as_a_sequence_layer(arguments, tmp_path):
     regularizer = arguments.get("peephole_regularizer")
     if regularizer:
         arguments = {**arguments, "peephole_regularizer": keras.regularizers.serialize(regularizer)}
     check_layer(PeepholeLSTM, {"units": 5, "return_sequences": True, **arguments}, INPUTS, tmp_path)
 
 
-def test_weights_stand_in_the_order_of_tensorflow_addons():
+def test_weights_are_in_the_order_of_tensorflow_addons():
     layer = PeepholeLSTM(5)
     layer.build((None, None, 4))
     assert [weight.shape for weight in layer.weights] == [(4, 20), (5, 20), (20,), (5,), (5,), (5,)]
@@ -58,7 +58,7 @@ def test_weights_stand_in_the_order_of_tensorflow_addons():
 
 
 def assert_close(found, expected, tolerance):
-    """Equal, but for so much of the largest value."""
+    """Compares with a tolerance relative to the largest value."""
     for value, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(value, other, rtol=0, atol=tolerance * np.abs(other).max())
 
@@ -72,19 +72,20 @@ def assert_close(found, expected, tolerance):
         ({"learn_initial_state": True, "use_bias": False, "zero_output_for_mask": True}, HOLES, "float64", 1e-12),
     ],
 )
-def test_is_the_cell_in_the_loop_of_keras(arguments, mask, dtype, tolerance):
+def test_matches_the_cell_in_the_keras_loop(arguments, mask, dtype, tolerance):
     options = {"return_sequences": True, "return_state": True, "dtype": dtype}
-    layer = randomised(PeepholeLSTM(5, **options, **arguments))
+    layer = randomized(PeepholeLSTM(5, **options, **arguments))
     loop = {name: value for name, value in arguments.items() if name in ("go_backwards", "zero_output_for_mask")}
     cell = {name: value for name, value in arguments.items() if name not in loop}
     by_keras = keras.layers.RNN(PeepholeLSTMCell(5, dtype=dtype, **cell), **options, **loop)
     by_keras.build(INPUTS.shape)
     by_keras.set_weights(layer.get_weights())
-    assert_close(*(tf.function(with_gradient)(each, INPUTS, mask=mask) for each in (layer, by_keras)), tolerance)
+    found = tf.function(with_gradient)(layer, INPUTS, mask=mask)
+    assert_close(found, with_gradient(by_keras, INPUTS, mask=mask), tolerance)
 
 
-def test_unrolled_padding_changes_nothing_either():
-    layer = randomised(PeepholeLSTM(5, return_sequences=True, dtype="float64"), INPUTS[:, :3])
+def test_padding_has_no_effect_when_unrolled():
+    layer = randomized(PeepholeLSTM(5, return_sequences=True, dtype="float64"), INPUTS[:, :3])
     unrolled = PeepholeLSTM.from_config({**layer.get_config(), "unroll": True})
     unrolled.build((3, 3, 4))
     unrolled.set_weights(layer.get_weights())
@@ -94,19 +95,19 @@ def test_unrolled_padding_changes_nothing_either():
 
 
 @pytest.mark.parametrize("arguments", [{"dropout": 0.5}, {"recurrent_dropout": 0.5}])
-def test_dropout_is_that_of_the_cell(arguments):
-    layer = randomised(PeepholeLSTM(5, seed=7, dtype="float64", **arguments))
+def test_dropout_matches_the_cell(arguments):
+    layer = randomized(PeepholeLSTM(5, seed=7, dtype="float64", **arguments))
     by_keras = keras.layers.RNN(PeepholeLSTMCell(5, seed=7, dtype="float64", **arguments), dtype="float64")
     by_keras.build(INPUTS.shape)
     by_keras.set_weights(layer.get_weights())
     first = layer(INPUTS, training=True)
     np.testing.assert_allclose(first, by_keras(INPUTS, training=True), atol=1e-12)
-    assert np.abs(first - layer(INPUTS, training=True)).max() > 1e-3  # another mask for another batch
+    assert np.abs(first - layer(INPUTS, training=True)).max() > 1e-3  # each batch draws another mask
     np.testing.assert_allclose(layer(INPUTS), by_keras(INPUTS), atol=1e-12)
 
 
-def test_without_peepholes_it_is_the_lstm_of_keras():
-    layer = randomised(PeepholeLSTM(5, return_sequences=True))
+def test_with_zero_peepholes_it_matches_the_keras_lstm():
+    layer = randomized(PeepholeLSTM(5, return_sequences=True))
     layer.set_weights([*layer.get_weights()[:3], *np.zeros((3, 5))])
     lstm = keras.layers.LSTM(5, return_sequences=True)
     lstm.build(INPUTS.shape)
@@ -114,8 +115,8 @@ def test_without_peepholes_it_is_the_lstm_of_keras():
     np.testing.assert_allclose(layer(INPUTS), lstm(INPUTS), atol=1e-6)
 
 
-def test_the_state_given_the_state_learned_and_the_state_kept():
-    layer = randomised(PeepholeLSTM(5, return_state=True, learn_initial_state=True))
+def test_initial_states_may_be_given_learned_or_kept():
+    layer = randomized(PeepholeLSTM(5, return_state=True, learn_initial_state=True))
     h, c = (np.broadcast_to(value, (3, 5)) for value in layer.get_weights()[-2:])
     for found, expected in zip(layer(INPUTS), layer(INPUTS, initial_state=[h, c]), strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-6)
@@ -132,7 +133,7 @@ def test_the_state_given_the_state_learned_and_the_state_kept():
     np.testing.assert_allclose(stateful(INPUTS), whole(INPUTS), atol=1e-6)
 
 
-def test_in_the_wrappers_of_keras(tmp_path):
+def test_works_in_keras_wrappers(tmp_path):
     sequence = keras.Input((None, 4))
     x = keras.layers.Masking()(sequence)
     x = keras.layers.Bidirectional(PeepholeLSTM(5, return_sequences=True, coupled_gates=True))(x)
@@ -149,7 +150,7 @@ def test_in_the_wrappers_of_keras(tmp_path):
     np.testing.assert_allclose(bidirectional(inputs), expected, atol=1e-6)
 
 
-def test_exports_for_any_batch_and_time_without_xla(tmp_path):
+def test_exports_without_xla_for_any_batch_size_and_length(tmp_path):
     sequence, mask = keras.Input((None, 4), name="sequence"), keras.Input((None,), dtype="bool", name="mask")
     model = keras.Model([sequence, mask], PeepholeLSTM(5, return_sequences=True)(sequence, mask=mask))
     model.export(tmp_path / "model", verbose=False)
@@ -163,8 +164,8 @@ def test_exports_for_any_batch_and_time_without_xla(tmp_path):
     assert not any(function.attr["_XlaMustCompile"].b for function in functions)
 
 
-@pytest.mark.parametrize("jit", [False, True])
-def test_fits_batches_of_many_lengths(jit):
+@pytest.mark.parametrize(("jit", "lengths"), [(False, (3, 7)), (True, (7,))])
+def test_fits_batches_of_several_lengths(jit, lengths):
     model = keras.Sequential([keras.layers.Masking(), PeepholeLSTM(5, learn_initial_state=True)])
     model.compile(keras.optimizers.Adam(0.05, clipnorm=1.0), "mse", jit_compile=jit)
     generator = np.random.default_rng(3)
@@ -172,12 +173,12 @@ def test_fits_batches_of_many_lengths(jit):
     losses = [
         model.train_on_batch(np.pad(INPUTS[:, :steps], [[0, 0], [0, steps % 3], [0, 0]]), target)
         for _ in range(5)
-        for steps in (3, 7)
+        for steps in lengths
     ]
     assert losses[-1] < losses[0]
 
 
-def test_regularizers_and_constraints_reach_their_weights():
+def test_regularizers_and_constraints_apply_to_their_weights():
     layer = PeepholeLSTM(
         2,
         kernel_initializer="ones",
@@ -198,18 +199,24 @@ def test_regularizers_and_constraints_reach_their_weights():
     [
         ({"units": 0}, "`units` must be an integer of at least 1. Received: 0"),
         ({"units": 2.5}, "`units` must be an integer of at least 1. Received: 2.5"),
-        ({"units": 2, "dropout": 1.0}, "`dropout` must be from 0 to below 1. Received: 1.0"),
-        ({"units": 2, "recurrent_dropout": -0.1}, "`recurrent_dropout` must be from 0 to below 1. Received: -0.1"),
-        ({"units": 2, "stateful": True, "learn_initial_state": True}, "`learn_initial_state` must be False"),
+        ({"units": 2, "dropout": 1.0}, "`dropout` must be a number of at least 0 and below 1. Received: 1.0"),
+        (
+            {"units": 2, "recurrent_dropout": -0.1},
+            "`recurrent_dropout` must be a number of at least 0 and below 1. Received: -0.1",
+        ),
+        (
+            {"units": 2, "stateful": True, "learn_initial_state": True},
+            "`learn_initial_state` and `stateful` cannot be combined",
+        ),
         ({"units": 2, "unit": 3}, "unit"),
     ],
 )
-def test_what_cannot_be_is_refused(arguments, message):
+def test_invalid_arguments_raise_an_error(arguments, message):
     with pytest.raises(ValueError, match=message):
         PeepholeLSTM(**arguments)
 
 
-def test_inputs_of_another_size_are_refused():
+def test_inputs_of_another_shape_raise_an_error():
     layer = PeepholeLSTM(2)
     layer.build((None, None, 3))
     with pytest.raises(ValueError, match="expected axis -1 of input shape to have value 3"):

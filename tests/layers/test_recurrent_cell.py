@@ -1,4 +1,4 @@
-"""Cells as functions of flat states: as Keras calls them, alone and stacked."""
+"""Tests of recurrent cells as functions of flat states, alone and stacked."""
 
 import keras
 import numpy as np
@@ -25,7 +25,7 @@ CELLS = {
 
 
 @pytest.mark.parametrize("name", CELLS)
-def test_runs_as_in_the_loop_of_keras(name):
+def test_matches_the_keras_loop(name):
     make, sizes, size = CELLS[name]
     cell = make()
     assert state_sizes(cell) == sizes and output_size(cell) == size
@@ -36,7 +36,7 @@ def test_runs_as_in_the_loop_of_keras(name):
     np.testing.assert_allclose(output, keras.layers.RNN(cell)(np.stack([X, X], axis=1)), atol=1e-6)
 
 
-def test_dropout_is_drawn_for_each_cell_and_forgotten():
+def test_dropout_masks_are_drawn_for_each_cell_and_discarded():
     cells = [PeepholeLSTMCell(4, dropout=0.5), PeepholeLSTMCell(5, dropout=0.5, recurrent_dropout=0.5)]
     stack = keras.layers.StackedRNNCells([*cells, ESNCell(4, fan_in=2)])
     draw_dropout(stack, keras.ops.zeros((2, 1)), features=3)
@@ -46,7 +46,7 @@ def test_dropout_is_drawn_for_each_cell_and_forgotten():
     assert cells[0]._dropout_mask is cells[1]._dropout_mask is cells[1]._recurrent_dropout_mask is None
 
 
-def test_first_states():
+def test_first_states_may_be_given_or_default():
     stack, zeros = keras.layers.StackedRNNCells([keras.layers.LSTMCell(3), keras.layers.GRUCell(2)]), np.zeros((4, 1))
     assert [state.shape for state in first_states(stack, zeros)] == [(4, 3), (4, 3), (4, 2)]
     given = [np.ones((4, size)) for size in (3, 3, 2)]
@@ -56,5 +56,5 @@ def test_first_states():
     with pytest.raises(ValueError, match=r"Expected states of the cell with \[3, 3, 2\] features"):
         first_states(stack, zeros, given[:2])
     learned = PeepholeLSTMCell(2, learn_initial_state=True)
-    with pytest.raises(ValueError, match="for cells that learn their initial state"):
+    with pytest.raises(ValueError, match="for a cell that learns its initial state"):
         first_states(learned, keras.KerasTensor((None, 1)))

@@ -1,4 +1,4 @@
-"""Reservoir: what Keras' recurrent layers do with states and masks, around cells that run a whole sequence."""
+"""Tests of Reservoir: states and masks as in the Keras loop."""
 
 import keras
 import numpy as np
@@ -14,20 +14,19 @@ MASK = np.array([[1, 1, 1, 1, 0, 0], [0, 0, 1, 1, 1, 1], [1, 0, 0, 1, 0, 1]], bo
 
 @pytest.mark.parametrize("options", [{}, {"go_backwards": True}, {"zero_output_for_mask": True}])
 @pytest.mark.parametrize("return_sequences", [True, False])
-def test_is_the_loop_of_keras(options, return_sequences):
+def test_matches_the_keras_loop(options, return_sequences):
     options = {**options, "return_sequences": return_sequences, "return_state": True, "dtype": "float64"}
     cell = ESNCell(40, 2, leak_rate=0.5, bias_scaling=0.3, seed=1, dtype="float64")
     found = Reservoir(cell, **options)
     expected = keras.layers.RNN(cell, **options)
     start = [np.random.default_rng(1).normal(size=(3, 40))]
-    for mask in (None, MASK):
-        for state in (None, start):
-            results = [tf.function(layer)(X, initial_state=state, mask=mask) for layer in (found, expected)]
-            for value, other in zip(*results, strict=True):
-                np.testing.assert_allclose(value, other, atol=1e-12)
+    for mask, state in ((None, start), (MASK, None), (MASK, start)):
+        results = tf.function(found)(X, initial_state=state, mask=mask), expected(X, initial_state=state, mask=mask)
+        for value, other in zip(*results, strict=True):
+            np.testing.assert_allclose(value, other, atol=1e-12)
 
 
-def test_stateful_goes_on_until_it_is_reset():
+def test_a_stateful_layer_continues_until_it_is_reset():
     cell = ESNCell(10, 2, seed=1)
     whole, layer = Reservoir(cell, return_sequences=True)(X), Reservoir(cell, stateful=True, return_sequences=True)
     for _ in range(2):
@@ -36,7 +35,7 @@ def test_stateful_goes_on_until_it_is_reset():
         layer.reset_state()
 
 
-def test_another_number_of_features_is_refused():
+def test_inputs_of_another_shape_raise_an_error():
     layer = Reservoir(ESNCell(10, 2))
     layer(X)
     with pytest.raises(ValueError, match="axis -1 of input shape to have value 2"):

@@ -1,4 +1,4 @@
-"""SubwordTokenizer: equal to sentencepiece, to every segmentation enumerated, and a layer like any other."""
+"""Tests of SubwordTokenizer: against sentencepiece, against enumerated segmentations, and as a layer."""
 
 import io
 import itertools
@@ -23,7 +23,7 @@ def number_texts(language, seed, count=300):
 
 @pytest.fixture(scope="module", params=["de", "fr"])
 def learned(request):
-    """A model of sentencepiece, a tokenizer of its pieces, and a language."""
+    """A sentencepiece model, a tokenizer with its pieces, and a language."""
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(number_texts(request.param, seed=0)),
@@ -44,30 +44,30 @@ def learned(request):
     return library, tokenizer, request.param
 
 
-def of_the_library(library, texts):
-    """The ids that sentencepiece gives, in our numbers."""
+def ids_of_sentencepiece(library, texts):
+    """Returns the ids of sentencepiece, converted to ours."""
     return [[number + 3 if number else 1 for number in row] for row in library.encode(texts)]
 
 
-def without_padding(ids):
-    """Rows as lists, neighbouring unknown ids as one."""
+def merged_rows(ids):
+    """Returns rows as lists, with adjacent unknown ids merged."""
     rows = [[number for number in row if number] for row in ids.numpy().tolist()]
     return [[n for place, n in enumerate(row) if n != 1 or row[place - 1 : place] != [1]] for row in rows]
 
 
-def test_is_equal_to_sentencepiece(learned):
+def test_matches_sentencepiece(learned):
     library, tokenizer, language = learned
     texts = number_texts(language, seed=1)
     generator = np.random.default_rng(2)
     letters = list("".join(texts[:5])) + list("   ▁\t\n日é€..")
     texts += ["".join(generator.choice(letters, generator.integers(0, 40))) for _ in range(300)]
     ids = tf.function(tokenizer)(tf.constant(texts))
-    assert without_padding(ids) == of_the_library(library, texts)
-    pieces = sum(len(row) for row in without_padding(ids[:300]))
-    assert pieces < 0.6 * sum(map(len, texts[:300]))  # it does put characters together
+    assert merged_rows(ids) == ids_of_sentencepiece(library, texts)
+    pieces = sum(len(row) for row in merged_rows(ids[:300]))
+    assert pieces < 0.6 * sum(map(len, texts[:300]))  # characters are merged
 
 
-def test_text_gives_back_what_was_read(learned):
+def test_text_restores_the_input(learned):
     library, tokenizer, language = learned
     texts = number_texts(language, seed=3)[:50]
     assert [text.decode() for text in tokenizer.text(tokenizer(texts)).numpy()] == texts
@@ -76,7 +76,7 @@ def test_text_gives_back_what_was_read(learned):
 
 
 def best(text):
-    """The best segmentation of a text without blanks, of all that there are."""
+    """Returns the best of all segmentations of a text without spaces."""
     text = f"▁{text}"
     choices = dict(zip(PIECES, zip(itertools.count(4), SCORES), strict=False))
     found = []
@@ -89,7 +89,7 @@ def best(text):
     return max(found)[1]
 
 
-def test_is_the_best_of_all_segmentations():
+def test_finds_the_best_of_all_segmentations():
     texts = ["".join(text) for length in range(1, 6) for text in itertools.product("abcx", repeat=length)]
     ids = SubwordTokenizer(PIECES, SCORES)(texts)
     assert [[number for number in row if number] for row in ids.numpy().tolist()] == [best(text) for text in texts]
@@ -101,7 +101,7 @@ def test_each_unknown_character_is_counted():
     assert tokenizer.unknown("xx").numpy() == 2
 
 
-def test_single_texts_empty_ones_and_none():
+def test_single_empty_and_no_texts():
     tokenizer = SubwordTokenizer(PIECES, SCORES)
     for call in (tokenizer, tf.function(tokenizer)):
         assert call(tf.constant("ab bca")).numpy().tolist() == [9, 4, 10]
@@ -112,17 +112,17 @@ def test_single_texts_empty_ones_and_none():
     assert next(iter(data)).numpy().tolist() == [[9, 0], [0, 0], [4, 7]]
 
 
-def test_bytes_that_are_no_text_are_unknown():
+def test_invalid_bytes_are_unknown():
     assert SubwordTokenizer(PIECES, SCORES)(tf.constant([b"a\xff"])).numpy().tolist() == [[4, 5, 1]]
 
 
-def test_special_ids_are_nothing():
+def test_special_ids_are_skipped():
     tokenizer = SubwordTokenizer(PIECES, SCORES)
     assert tokenizer.text([[2, 9, 1, 4, 7, 3, 0, -1], [-1, 0, 0, 0, 0, 0, 0, 0]]).numpy().tolist() == [b"ab c", b""]
     assert tokenizer.size == 11
 
 
-def test_is_saved_and_served_with_its_pieces(tmp_path):
+def test_is_saved_and_exported_with_its_pieces(tmp_path):
     text = keras.Input((), dtype="string")
     ids = SubwordTokenizer(PIECES, SCORES)(text)
     assert (ids.shape, ids.dtype) == ((None, None), "int32")
@@ -136,7 +136,7 @@ def test_is_saved_and_served_with_its_pieces(tmp_path):
     np.testing.assert_array_equal(next(iter(served(texts).values())), expected)
 
 
-def test_configuration_round_trip():
+def test_config_round_trip():
     tokenizer = SubwordTokenizer(PIECES, SCORES, name="pieces")
     twin = SubwordTokenizer.from_config(json.loads(json.dumps(tokenizer.get_config())))
     assert twin.get_config() == tokenizer.get_config()
@@ -149,11 +149,11 @@ def test_configuration_round_trip():
         ([], [], "at least one entry"),
         (["a"], None, "`scores` must be a list of numbers. Received: None"),
         (["a"], ["x"], r"`scores` must be a list of numbers. Received: \['x'\]"),
-        (["a", "a"], [-1.0, -2.0], "Received twice: 'a'"),
-        (["a", "b"], [-1.0], "each of the 2 entries of `vocabulary`. Received: 1 numbers"),
-        (["a", "b"], [-1.0, float("nan")], "must hold a finite number"),
+        (["a", "a"], [-1.0, -2.0], "must not contain duplicates. Received: 'a'"),
+        (["a", "b"], [-1.0], "`scores` must contain one finite number per entry .* Received: 1 numbers for 2 entries"),
+        (["a", "b"], [-1.0, float("nan")], "must contain one finite number"),
     ],
 )
-def test_what_cannot_be_is_refused(vocabulary, scores, message):
+def test_invalid_arguments_raise_an_error(vocabulary, scores, message):
     with pytest.raises(ValueError, match=message):
         SubwordTokenizer(vocabulary, scores)

@@ -1,4 +1,4 @@
-"""Tokenizer: ids and texts, in graphs, in tf.data, in saved models."""
+"""Tests of Tokenizer: ids and texts, in graphs, tf.data and saved models."""
 
 import json
 
@@ -12,8 +12,8 @@ from keras_dl.layers import Tokenizer
 LETTERS = list("abcdefghijklmnopqrstuvwxyzäöüß -")
 
 
-def textbook(texts, vocabulary, split):
-    """The ids of texts in plain Python, padded."""
+def expected_ids(texts, vocabulary, split):
+    """Computes padded ids in plain Python."""
     numbers = {entry: number for number, entry in enumerate(vocabulary, start=4)}
     rows = [[numbers.get(s, 1) for s in (text.split() if split == "spaces" else text)] for text in texts]
     width = max(map(len, rows), default=0)
@@ -27,9 +27,9 @@ def textbook(texts, vocabulary, split):
         (["AH", "B", "K"], "spaces", ["B AH K", "  K\tZH \n AH ", "", "   ", "é"]),
     ],
 )
-def test_ids_are_those_of_the_vocabulary(vocabulary, split, texts):
+def test_ids_match_the_vocabulary(vocabulary, split, texts):
     tokenizer = Tokenizer(vocabulary, split)
-    expected = textbook(texts, vocabulary, split)
+    expected = expected_ids(texts, vocabulary, split)
     ids = tokenizer(texts)
     assert ids.dtype == tf.int32
     assert ids.numpy().tolist() == expected
@@ -42,13 +42,13 @@ def test_ids_are_those_of_the_vocabulary(vocabulary, split, texts):
 
 
 @pytest.mark.parametrize("split", ["characters", "spaces"])
-def test_text_gives_back_what_was_read(split):
+def test_text_restores_the_input(split):
     texts = ["zwei und zwanzig", "", "a", "ab c"]
     tokenizer = Tokenizer(LETTERS if split == "characters" else ["zwei", "und", "zwanzig", "a", "ab", "c"], split)
     assert [text.decode() for text in tokenizer.text(tokenizer(texts)).numpy()] == texts
 
 
-def test_special_ids_and_negative_ones_are_nothing():
+def test_special_and_negative_ids_are_skipped():
     characters, words = Tokenizer(["a", "ü"]), Tokenizer(["one", "two"], "spaces")
     ids = np.array([[[2, 4, 1, 5, 3, 0, -1], [-1, 0, 0, 0, 0, 0, 0]]])
     assert characters.text(ids).numpy().tolist() == [["aü".encode(), b""]]
@@ -57,36 +57,36 @@ def test_special_ids_and_negative_ones_are_nothing():
     assert characters.text(np.zeros((2, 0), "int32")).numpy().tolist() == [b"", b""]
 
 
-def test_an_empty_batch_and_empty_texts():
+def test_empty_batches_and_texts():
     tokenizer = Tokenizer(["a"])
     assert tokenizer(tf.constant([], tf.string)).shape == (0, 0)
     assert tokenizer(["", ""]).shape == (2, 0)
     assert tokenizer("").shape == (0,)
 
 
-def test_bytes_that_are_no_text_are_one_unknown_each():
+def test_each_invalid_byte_is_one_unknown_id():
     assert Tokenizer(["a"])(tf.constant([b"a\xffa"])).numpy().tolist() == [[4, 1, 4]]
 
 
 def test_works_in_tf_data():
     tokenizer = Tokenizer(LETTERS)
     data = tf.data.Dataset.from_tensor_slices(["ab", "ünder", ""]).map(tokenizer).padded_batch(3)
-    assert next(iter(data)).numpy().tolist() == textbook(["ab", "ünder", ""], LETTERS, "characters")
+    assert next(iter(data)).numpy().tolist() == expected_ids(["ab", "ünder", ""], LETTERS, "characters")
 
 
-def test_can_be_made_while_a_graph_is_traced():
-    made = []
+def test_can_be_created_while_a_graph_is_traced():
+    created = []
 
     @tf.function
     def ids(text):
-        made.append(Tokenizer(["a", "b"]))
-        return made[0](text)
+        created.append(Tokenizer(["a", "b"]))
+        return created[0](text)
 
     assert ids(tf.constant(["ba"])).numpy().tolist() == [[5, 4]]
-    assert made[0](["ab"]).numpy().tolist() == [[4, 5]]
+    assert created[0](["ab"]).numpy().tolist() == [[4, 5]]
 
 
-def test_is_a_layer_of_a_model_and_saved_with_it(tmp_path):
+def test_is_saved_and_exported_with_a_model(tmp_path):
     text = keras.Input((), dtype="string")
     ids = Tokenizer(["a", "ü", "c"], name="ids")(text)
     assert (ids.shape, ids.dtype) == ((None, None), "int32")
@@ -100,7 +100,7 @@ def test_is_a_layer_of_a_model_and_saved_with_it(tmp_path):
     np.testing.assert_array_equal(next(iter(served(texts).values())), expected)
 
 
-def test_a_signature_keeps_the_vocabulary(tmp_path):
+def test_a_signature_contains_the_vocabulary(tmp_path):
     class Reader(tf.Module):
         def __init__(self):
             super().__init__()
@@ -118,7 +118,7 @@ def test_a_signature_keeps_the_vocabulary(tmp_path):
     assert (answer["text"].numpy().tolist(), answer["unknown"].numpy().tolist()) == ([b"no yes"], [1])
 
 
-def test_configuration_round_trip():
+def test_config_round_trip():
     tokenizer = Tokenizer(["x", "é"], "spaces", name="words")
     twin = Tokenizer.from_config(json.loads(json.dumps(tokenizer.get_config())))
     assert twin.get_config() == tokenizer.get_config()
@@ -129,23 +129,23 @@ def test_configuration_round_trip():
     ("arguments", "message"),
     [
         ({"vocabulary": []}, "at least one entry"),
-        ({"vocabulary": None}, "`vocabulary` must be a list of texts. Received: None"),
-        ({"vocabulary": "ab"}, "`vocabulary` must be a list of texts. Received: 'ab'"),
-        ({"vocabulary": ["a", ""]}, r"only texts. Received: \[''\]"),
-        ({"vocabulary": ["a", 3]}, r"only texts. Received: \[3\]"),
-        ({"vocabulary": ["a", "b", "a"]}, "no entry twice. Received twice: 'a'"),
-        ({"vocabulary": ["a", "ch"]}, "split into characters gives the entry 'ch'"),
-        ({"vocabulary": ["a", "b c"], "split": "spaces"}, "split into spaces gives the entry 'b c'"),
-        ({"vocabulary": ["a", "b\n"], "split": "spaces"}, "gives the entry"),
-        ({"vocabulary": ["a", " "], "split": "spaces"}, "gives the entry"),
+        ({"vocabulary": None}, "`vocabulary` must be a list of strings. Received: None"),
+        ({"vocabulary": "ab"}, "`vocabulary` must be a list of strings. Received: 'ab'"),
+        ({"vocabulary": ["a", ""]}, r"only non-empty strings. Received: \[''\]"),
+        ({"vocabulary": ["a", 3]}, r"only non-empty strings. Received: \[3\]"),
+        ({"vocabulary": ["a", "b", "a"]}, "must not contain duplicates. Received: 'a'"),
+        ({"vocabulary": ["a", "ch"]}, "one symbol for split='characters'. Received: 'ch'"),
+        ({"vocabulary": ["a", "b c"], "split": "spaces"}, "one symbol for split='spaces'. Received: 'b c'"),
+        ({"vocabulary": ["a", "b\n"], "split": "spaces"}, "must be one symbol"),
+        ({"vocabulary": ["a", " "], "split": "spaces"}, "must be one symbol"),
         ({"vocabulary": ["a"], "split": "words"}, "one of characters, spaces. Received: 'words'"),
     ],
 )
-def test_what_cannot_be_is_refused(arguments, message):
+def test_invalid_arguments_raise_an_error(arguments, message):
     with pytest.raises(ValueError, match=message):
         Tokenizer(**arguments)
 
 
-def test_texts_of_other_shapes_are_refused():
+def test_texts_of_another_shape_raise_an_error():
     with pytest.raises(ValueError, match=r"\[B\] or \[\]. Received: shape \(1, 1\)"):
         Tokenizer(["a"])([["a"]])

@@ -1,4 +1,4 @@
-"""Normalisation over time: by hand, and what every layer has to do."""
+"""Tests of UtteranceNormalization: values in NumPy, and the general checks."""
 
 import numpy as np
 import pytest
@@ -12,29 +12,29 @@ FRAMES = np.random.default_rng(0).normal(-8, 3, (2, 9, 4)).astype("float32")
 
 @pytest.mark.parametrize("running", [False, True])
 @pytest.mark.parametrize("per_feature", [False, True])
-def test_a_layer_as_any_other(running, per_feature, tmp_path):
+def test_behaves_as_a_sequence_layer(running, per_feature, tmp_path):
     arguments = {"running": running, "per_feature": per_feature, "prior_frames": 5.0, "epsilon": 0.1}
     check_layer(UtteranceNormalization, arguments, FRAMES / 10, tmp_path, half_tolerance=0.1)
 
 
-def test_mean_zero_and_variance_one():
+def test_the_result_has_mean_zero_and_variance_one():
     found = UtteranceNormalization(epsilon=1e-6)(FRAMES).numpy()
     np.testing.assert_allclose(found.mean(axis=1), 0, atol=1e-5)
     np.testing.assert_allclose(found.std(axis=1), 1, atol=1e-5)
 
 
-def test_by_hand():
+def test_matches_the_formula():
     found = UtteranceNormalization(epsilon=1.0)(np.array([[[1.0], [5.0], [9.0]]]))
     np.testing.assert_allclose(found[0, :, 0], np.array([-4, 0, 4]) / np.sqrt(32 / 3 + 1), rtol=1e-6)
 
 
 @pytest.mark.parametrize("running", [False, True])
 def test_one_mean_and_variance_for_all_features(running):
-    """As of one feature that has every value of a frame at once: their order within a frame makes no difference."""
+    """The statistics are shared, so the order of the features within a frame has no effect."""
     layer = UtteranceNormalization(per_feature=False, running=running, epsilon=1e-6)
     found = layer(FRAMES).numpy()
     steps = np.diff(FRAMES[0, 5]) / np.diff(found[0, 5])
-    np.testing.assert_allclose(steps, steps[0], rtol=1e-4)  # one scale, so that the shape stays
+    np.testing.assert_allclose(steps, steps[0], rtol=1e-4)  # a single scale keeps the shape
     np.testing.assert_allclose(layer(FRAMES[..., ::-1]), found[..., ::-1], atol=1e-5)
     np.testing.assert_allclose(layer(FRAMES * 1), found, atol=1e-6)
     if not running:
@@ -42,8 +42,8 @@ def test_one_mean_and_variance_for_all_features(running):
         np.testing.assert_allclose(found.std(axis=(1, 2)), 1, atol=1e-5)
 
 
-def test_running_by_hand():
-    """The prior counts for 2 frames of mean 3 and variance 4."""
+def test_running_matches_the_formula():
+    """The prior counts as 2 frames with mean 3 and variance 4."""
     layer = UtteranceNormalization(running=True, prior_frames=2.0, epsilon=1e-9)
     layer.build((None, None, 1))
     layer.set_weights([np.array([3.0]), np.log([4.0])])
@@ -57,7 +57,7 @@ def test_running_by_hand():
     np.testing.assert_allclose(layer(np.array([[[1.0], [5.0], [9.0]]]))[0, :, 0], expected, rtol=1e-5)
 
 
-def test_running_knows_nothing_of_what_comes():
+def test_running_does_not_depend_on_later_frames():
     layer = UtteranceNormalization(running=True)
     whole = layer(FRAMES)
     for frames in range(1, 9):
@@ -65,7 +65,7 @@ def test_running_knows_nothing_of_what_comes():
     assert np.abs(UtteranceNormalization()(FRAMES)[:, :4] - UtteranceNormalization()(FRAMES[:, :4])).max() > 0.1
 
 
-def test_a_running_mean_far_from_zero_costs_no_digits():
+def test_running_is_precise_with_a_mean_far_from_zero():
     layer = UtteranceNormalization(running=True)
     layer.build((None, None, 4))
     layer.set_weights([np.full(4, 1000.0), np.zeros(4)])
@@ -74,7 +74,7 @@ def test_a_running_mean_far_from_zero_costs_no_digits():
     np.testing.assert_allclose(far, layer(FRAMES / 10), atol=2e-3)
 
 
-def test_frames_of_padding_come_out_as_zeros():
+def test_padding_becomes_zeros():
     mask = np.arange(9)[None] < [[9], [4]]
     found = UtteranceNormalization()(np.where(mask[..., None], FRAMES, np.nan), mask=mask).numpy()
     assert (found[1, 4:] == 0).all() and np.isfinite(found).all()
@@ -83,6 +83,6 @@ def test_frames_of_padding_come_out_as_zeros():
 
 
 @pytest.mark.parametrize("arguments", [{"prior_frames": 0.0}, {"epsilon": -1.0}])
-def test_sizes_that_cannot_be(arguments):
+def test_invalid_arguments_raise_an_error(arguments):
     with pytest.raises(ValueError, match="`prior_frames` and `epsilon` must be above 0. Received"):
         UtteranceNormalization(**arguments)

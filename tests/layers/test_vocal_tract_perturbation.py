@@ -1,4 +1,4 @@
-"""Stretched frequencies: where a tone goes, and only while training."""
+"""Tests of VocalTractPerturbation: shifted tones, in training only."""
 
 import numpy as np
 import pytest
@@ -9,18 +9,18 @@ from .check_layer import check_layer
 
 
 def tones(hertz):
-    """Log-mel frames of a tone for each frequency, `[B, 1, 40]`."""
+    """Returns log-mel frames of a tone for each frequency, `[B, 1, 40]`."""
     sound = 0.3 * np.sin(2 * np.pi * np.asarray(hertz)[:, None] / 8000 * np.arange(800))
     return LogMel()(sound).numpy()[:, 4:5]
 
 
-def test_a_layer_as_any_other(tmp_path):
+def test_behaves_as_a_sequence_layer(tmp_path):
     inputs = np.random.default_rng(0).normal(size=(2, 9, 40))
     check_layer(VocalTractPerturbation, {"largest": 1.3, "seed": 3}, inputs, tmp_path)
 
 
-def test_a_tone_goes_to_a_tone_higher_or_lower_by_the_factor():
-    """The peak of the stretched tone is that of a tone of another frequency, the ratio within the largest factor."""
+def test_a_tone_is_shifted_by_the_factor():
+    """The peak of a stretched tone is that of a tone whose frequency differs by at most the largest factor."""
     candidates = np.geomspace(500, 2000, 300)
     peaks = tones(candidates)[:, 0].argmax(axis=1)
     stretched = VocalTractPerturbation(1.5, seed=0)(np.repeat(tones([1000]), 200, axis=0), training=True).numpy()
@@ -35,13 +35,13 @@ def test_two_tones_keep_their_ratio():
     step = 1127 * np.log((1 + 4000 / 700) / (1 + 60 / 700)) / 41
     hertz = 700 * np.expm1((1127 * np.log1p(60 / 700) + step * np.arange(1, 41)) / 1127)
     layer = VocalTractPerturbation(1.3, seed=1)
-    both = np.concatenate([low, high], axis=1)  # two frames of one row: one factor
+    both = np.concatenate([low, high], axis=1)  # two frames of one row share a factor
     found = layer(np.repeat(both, 50, axis=0), training=True).numpy().argmax(axis=2)
     ratios = hertz[found[:, 1]] / hertz[found[:, 0]]
     assert (np.abs(ratios / (hertz[high.argmax()] / hertz[low.argmax()]) - 1) < 0.15).all()
 
 
-def test_a_factor_of_one_changes_nothing():
+def test_a_factor_of_one_has_no_effect():
     inputs = np.random.default_rng(0).normal(size=(3, 5, 40)).astype("float32")
     np.testing.assert_allclose(VocalTractPerturbation(1.0)(inputs, training=True), inputs, atol=1e-3)
     np.testing.assert_array_equal(VocalTractPerturbation(1.5)(inputs), inputs)
@@ -52,13 +52,13 @@ def test_a_flat_spectrum_stays_flat():
     np.testing.assert_allclose(found, -3, rtol=1e-5)
 
 
-def test_rows_differ_and_a_seed_repeats_them():
+def test_rows_differ_but_are_reproducible():
     inputs = np.random.default_rng(0).normal(size=(1, 5, 40)).astype("float32").repeat(3, axis=0)
     found = VocalTractPerturbation(seed=2)(inputs, training=True).numpy()
     assert (found[0] != found[1]).any()
     np.testing.assert_array_equal(VocalTractPerturbation(seed=2)(inputs, training=True), found)
 
 
-def test_a_factor_below_one():
+def test_a_factor_below_one_raises_an_error():
     with pytest.raises(ValueError, match="`largest` must be at least 1. Received: 0.9"):
         VocalTractPerturbation(0.9)

@@ -14,12 +14,11 @@ SCORES = ("additive", "general")
 
 @keras.saving.register_keras_serializable("keras_dl")
 class MonotonicAttention(Attention):
-    """Attention that moves only forward: it continues where the previous query stopped and stops with
-    `sigmoid(score + r)`.
+    """Attention that moves only forward and stops at a key with probability `sigmoid(score + r)`.
 
-    The weights are the expected alignment and sum to at most 1; see `keras_dl.ops.attention.monotonic_alignment`. Noise
-    during training pushes the probabilities toward 0 and 1. With `mode="hard"` the layer stops at the first key with a
-    positive score outside of training.
+    Each query continues where the previous one stopped. The weights are the expected alignment and sum to at most 1;
+    see `keras_dl.ops.attention.monotonic_alignment`. Noise during training pushes the probabilities toward 0 and 1.
+    With `mode="hard"` the layer stops at the first key with a positive score outside of training.
 
     The T queries of a call are consecutive. The call arguments are those of `AdditiveAttention`. The weights are always
     materialized, so memory grows with T times S.

@@ -1,4 +1,4 @@
-"""What every layer of attention has to do, whatever its score."""
+"""Checks that apply to every attention layer, regardless of its score."""
 
 import json
 
@@ -10,41 +10,43 @@ GENERATOR = np.random.default_rng(3)
 QUERY = GENERATOR.normal(size=(3, 4, 6)).astype("float32")
 VALUE = GENERATOR.normal(size=(3, 5, 6)).astype("float32")
 QUERY_MASK = np.array([[1, 1, 1, 1], [1, 1, 1, 0], [1, 1, 0, 0]], bool)
-VALUE_MASK = np.array([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [0, 0, 0, 0, 0]], bool)  # the last row: nothing to attend to
+VALUE_MASK = np.array([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [0, 0, 0, 0, 0]], bool)  # no step to attend to in the last row
 
 
-def randomised(layer, query=QUERY, value=VALUE):
-    """The layer, built for the shapes and with weights that none of its initializers would draw."""
+def randomized(layer, query=QUERY, value=VALUE):
+    """Builds a layer and sets weights that its initializers would not produce."""
     layer.build(query.shape, value.shape)
     generator = np.random.default_rng(4)
     layer.set_weights([generator.normal(0.3, 0.7, weight.shape) for weight in layer.get_weights()])
     return layer
 
 
-def check_attention(cls, arguments, folder, heads=2, tolerance=1e-5, half_tolerance=0.06):
-    """Fails where a layer of attention breaks a promise.
+def check_attention(cls, arguments, folder, heads=2, compiled=True, tolerance=1e-5, half_tolerance=0.06):
+    """Checks configuration, shapes, saving, steps, dropout, scores, padding, graphs and mixed precision of a layer.
 
     Args:
         cls: the layer class.
-        arguments: dict, what it is made of.
-        folder: a path, for the saved model.
-        heads: int, a number of heads to check too, or None if there is one only.
-        tolerance: float, the largest difference of two float32 results that should be equal.
+        arguments: dict, its arguments.
+        folder: a path for the saved model.
+        heads: int, a second number of heads to check, or None if the layer has only one.
+        compiled: bool, whether to also check a graph for unknown shapes and one compiled by XLA.
+        tolerance: float, the largest difference between equal float32 results.
         half_tolerance: float, likewise between mixed precision and float32.
     """
-    layer = randomised(cls(**arguments, name="checked"))
+    layer = randomized(cls(**arguments, name="checked"))
     check_configuration(layer, arguments)
     check_shapes(layer)
     check_saving(layer, folder)
     check_step(layer, tolerance)
     check_dropout(cls, arguments)
-    layers = [layer] if heads is None else [layer, randomised(cls(**arguments, num_heads=heads))]
+    layers = [layer] if heads is None else [layer, randomized(cls(**arguments, num_heads=heads))]
     for each in layers:
         check_scores(each, tolerance)
         check_padding(each, tolerance)
-    check_compiled(layers[-1], tolerance)
+    if compiled:
+        check_compiled(layers[-1], tolerance)
     for policy in ("mixed_float16", "mixed_bfloat16"):
-        half = randomised(cls(**arguments, dtype=policy))
+        half = randomized(cls(**arguments, dtype=policy))
         assert {weight.dtype for weight in half.weights} <= {"float32"}
         for scores in (False, True):
             options = {"value_mask": VALUE_MASK, "return_attention_scores": scores}
@@ -59,7 +61,7 @@ def check_configuration(layer, arguments):
     twin = type(layer).from_config(json.loads(json.dumps(config)))
     assert twin.get_config() == config
     assert set(arguments) <= set(config)
-    randomised(twin)
+    randomized(twin)
     assert [weight.path for weight in twin.weights] == [weight.path for weight in layer.weights]
     np.testing.assert_array_equal(twin(QUERY, VALUE), layer(QUERY, VALUE))
 
@@ -71,12 +73,12 @@ def check_shapes(layer):
     assert both == ((3, 4, 6), (3, 4, 5)) == (context.shape, weights.shape)
     query, value = keras.KerasTensor((None, None, 6)), keras.KerasTensor((None, None, 6))
     assert layer(query, value).shape == (None, None, 6)
-    said = layer(query, value, return_attention_scores=True)
-    assert [tensor.shape for tensor in said] == [(None, None, 6), (None, None, None)]
+    outputs = layer(query, value, return_attention_scores=True)
+    assert [tensor.shape for tensor in outputs] == [(None, None, 6), (None, None, None)]
 
 
 def check_scores(layer, tolerance):
-    """With and without weights the same: the kernels of ops against the plain formula, values and gradients."""
+    """Compares results and gradients with and without weights: the kernels of ops against the plain formula."""
     for options in ({}, {"value_mask": VALUE_MASK, "query_mask": QUERY_MASK}, {"use_causal_mask": True}):
         results = []
         for scores in (False, True):
@@ -103,7 +105,7 @@ def check_scores(layer, tolerance):
 
 
 def check_padding(layer, tolerance):
-    """Padding changes no result and no gradient, whatever it holds, and however much of it there is."""
+    """Padding changes neither results nor gradients, regardless of its content and length."""
     clean = None
     for junk in ([0.0], [np.nan, 1e6, np.inf, -np.inf]):
         query, value = (
@@ -126,7 +128,7 @@ def check_padding(layer, tolerance):
 
 
 def check_step(layer, tolerance):
-    """Step by step a decoder gets what the call gives at once."""
+    """Single steps give the same results as a call with all queries."""
     clean = np.where(VALUE_MASK[..., None], VALUE, 0)
     context, weights = layer(QUERY, VALUE, value_mask=VALUE_MASK, return_attention_scores=True)
     keys, previous = layer.project_key(clean), layer.initial_alignment(clean)
@@ -138,18 +140,18 @@ def check_step(layer, tolerance):
 
 
 def check_dropout(cls, arguments):
-    layer = randomised(cls(**{**arguments, "dropout": 0.5, "seed": 1}))
+    layer = randomized(cls(**{**arguments, "dropout": 0.5, "seed": 1}))
     for scores in (False, True):
         draws = [layer(QUERY, VALUE, training=True, return_attention_scores=scores) for _ in range(2)]
         one, other = ([draw[0] for draw in draws]) if scores else draws
         assert np.abs(one - other).max() > 1e-3
-    again = [randomised(cls(**{**arguments, "dropout": 0.5, "seed": 1}))(QUERY, VALUE, training=True) for _ in "ab"]
+    again = [randomized(cls(**{**arguments, "dropout": 0.5, "seed": 1}))(QUERY, VALUE, training=True) for _ in "ab"]
     np.testing.assert_array_equal(*again)
-    np.testing.assert_array_equal(layer(QUERY, VALUE), randomised(cls(**arguments))(QUERY, VALUE))
+    np.testing.assert_array_equal(layer(QUERY, VALUE), randomized(cls(**arguments))(QUERY, VALUE))
 
 
 def check_saving(layer, folder):
-    layer = randomised(type(layer).from_config(layer.get_config()))  # Keras wants the first call to have all outputs
+    layer = randomized(type(layer).from_config(layer.get_config()))  # the first call determines the outputs
     query, value, mask = keras.Input((None, 6)), keras.Input((None, 6)), keras.Input((None,), dtype="bool")
     model = keras.Model(
         [query, value, mask], layer(query, value, value_mask=mask, use_causal_mask=True, return_attention_scores=True)
@@ -161,7 +163,7 @@ def check_saving(layer, folder):
 
 
 def check_compiled(layer, tolerance):
-    """Traced for any batch and lengths, and by XLA for known ones."""
+    """Traces the layer for any batch size and length, and compiles it with XLA for known ones."""
 
     def call(query, value, mask):
         with tf.GradientTape() as tape:

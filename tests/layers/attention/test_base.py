@@ -1,4 +1,4 @@
-"""What all layers of attention share: masks of Keras, training, exports, and what they refuse."""
+"""Tests of what all attention layers share: Keras masks, training, export, and input checks."""
 
 import keras
 import numpy as np
@@ -32,8 +32,8 @@ TARGET = np.array([[1, 2, 3], [4, 0, 0], [5, 5, 0]], "int32")
 
 @pytest.fixture(scope="module")
 def model():
-    """All layers side by side on masked embeddings."""
-    keras.utils.set_random_seed(3)  # hard monotonic attention may choose no key at all
+    """A model with all layers in parallel on masked embeddings."""
+    keras.utils.set_random_seed(3)  # with another seed hard monotonic attention may select no key
     source, target = (keras.Input((None,), dtype="int32") for _ in range(2))
     value, query = (keras.layers.Embedding(7, 8, mask_zero=True)(x) for x in (source, target))
     results = [make()(query, value, return_attention_scores=True) for make in LAYERS]
@@ -44,7 +44,7 @@ def model():
     return model
 
 
-def test_masks_of_keras_are_picked_up(model):
+def test_keras_masks_are_used(model):
     contexts, *weights = model.scored([SOURCE, TARGET])
     assert not contexts.numpy()[TARGET == 0].any() and contexts.numpy()[TARGET > 0].any(axis=-1).all()
     for each in weights:
@@ -55,7 +55,7 @@ def test_masks_of_keras_are_picked_up(model):
 
 
 @pytest.mark.parametrize("make", [LAYERS[0], LAYERS[3], LAYERS[6]])
-def test_padding_of_keys_is_padding(make):
+def test_padding_of_keys_receives_no_weight(make):
     layer, key = make(), keras.layers.Embedding(7, 8, mask_zero=True)(SOURCE)
     query, value = (np.random.default_rng(n).normal(size=(3, n, 8)).astype("float32") for n in (3, 5))
     context, weights = layer(query, value, key, return_attention_scores=True)
@@ -67,7 +67,7 @@ def test_padding_of_keys_is_padding(make):
     assert not both.numpy()[..., 0].any() and not np.moveaxis(both.numpy(), -1, 1)[SOURCE == 0].any()
 
 
-def test_the_padding_of_keys_goes_into_models():
+def test_the_keras_mask_of_keys_is_used_in_a_model():
     tokens, query, value = keras.Input((None,), dtype="int32"), keras.Input((None, 8)), keras.Input((None, 8))
     key = keras.layers.Embedding(7, 8, mask_zero=True)(tokens)
     model = keras.Model([tokens, query, value], DotAttention()(query, value, key, return_attention_scores=True)[1])
@@ -86,7 +86,7 @@ def test_masks_may_be_lists():
         layer(QUERY, VALUE, value_mask=[True, False])
 
 
-def test_the_mask_of_the_query_goes_on(model):
+def test_the_mask_of_the_query_is_propagated():
     query, value = (keras.layers.Embedding(7, 8, mask_zero=True)(x) for x in (TARGET, SOURCE))
     np.testing.assert_array_equal(DotAttention()(query, value)._keras_mask, TARGET > 0)
     context, weights = DotAttention()(query, value, return_attention_scores=True)
@@ -94,16 +94,16 @@ def test_the_mask_of_the_query_goes_on(model):
     assert getattr(weights, "_keras_mask", None) is None
 
 
-def test_more_padding_changes_nothing(model):
+def test_more_padding_does_not_change_results(model):
     expected = model.scored([SOURCE, TARGET])[0]
     more = [np.pad(x, [[0, 0], [0, 2]]) for x in (SOURCE, TARGET)]
     np.testing.assert_allclose(model.scored(more)[0][:, :3], expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_they_learn(model, compiled):
+def test_layers_learn(model, compiled):
     twin = keras.models.clone_model(model)
-    twin.compile(keras.optimizers.Adam(0.01), "mse", jit_compile=compiled)
+    twin.compile(keras.optimizers.Adam(0.01), "mse", jit_compile=compiled, run_eagerly=not compiled)
     before = [weight.copy() for weight in twin.get_weights()]
     target = np.random.default_rng(0).normal(size=(3, 3, 2))
     history = twin.fit([SOURCE, TARGET], target, epochs=5, verbose=0).history["loss"]
@@ -111,7 +111,7 @@ def test_they_learn(model, compiled):
     assert all((a != b).any() for a, b in zip(before, twin.get_weights(), strict=True))
 
 
-def test_saved_and_exported_they_answer_alike(model, tmp_path):
+def test_saved_and_exported_models_give_equal_results(model, tmp_path):
     expected = model([SOURCE, TARGET])
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
@@ -123,7 +123,7 @@ def test_saved_and_exported_they_answer_alike(model, tmp_path):
 
 
 @pytest.mark.parametrize("make", [LAYERS[0], LAYERS[1], LAYERS[3]])
-def test_a_memory_found_empty_when_it_runs_gives_zeros(make):
+def test_a_memory_that_is_empty_at_run_time_gives_zeros(make):
     layer = make()
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, 8])] * 2)
@@ -142,21 +142,21 @@ def test_a_memory_found_empty_when_it_runs_gives_zeros(make):
         ((QUERY[:, 0], VALUE), {}, r"Expected `query` of shape \[B, T, features\]. Received: \(3, 6\)"),
         ((QUERY, VALUE[0]), {}, r"Expected `value` of shape \[B, S, features\]. Received: \(5, 6\)"),
         ((QUERY, VALUE, VALUE[:, :, :, None]), {}, r"`key` of shape \[B, S, features\]. Received: \(3, 5, 6, 1\)"),
-        ((QUERY, VALUE[:, :0]), {}, r"memory of at least one step.* Received: `value` of shape \(3, 0, 6\)"),
+        ((QUERY, VALUE[:, :0]), {}, r"memory with at least one step.* Received: `value` of shape \(3, 0, 6\)"),
         ((QUERY, VALUE, VALUE[:, :4]), {}, r"`key` and `value` of the same length. Received: \(3, 4, 6\) and"),
         ((QUERY, VALUE), {"value_mask": np.ones(3, bool)}, r"`value_mask` of shape \[B, S\]. Received: \(3,\)"),
         ((QUERY, VALUE), {"value_mask": np.ones((3, 4), bool)}, r"`value_mask` and `value` of the same length. Rec"),
         ((QUERY, VALUE), {"query_mask": np.ones((3, 4, 5), bool)}, r"`query_mask` of shape \[B, T\]. Rec"),
         ((QUERY, VALUE), {"query_mask": np.ones((3, 5), bool)}, r"`query_mask` and `query` of the same length. Rec"),
         ((QUERY, VALUE, VALUE), {"key_mask": np.ones((3, 4), bool)}, r"`key_mask` and `value` of the same length. Rec"),
-        ((QUERY[:1], VALUE), {}, r"`query` and `value` of as many rows. Received: \(1, 4, 6\) and \(3, 5, 6\)"),
-        ((QUERY, VALUE, VALUE[:1]), {}, r"`key` and `value` of as many rows. Received: \(1, 5, 6\) and"),
-        ((QUERY, VALUE), {"value_mask": np.ones((1, 5), bool)}, r"`value_mask` and `value` of as many rows. Rec"),
-        ((QUERY, VALUE), {"query_mask": np.ones((1, 4), bool)}, r"`query_mask` and `query` of as many rows. Rec"),
+        ((QUERY[:1], VALUE), {}, r"`query` and `value` of the same batch size. Received: \(1, 4, 6\) and \(3, 5, 6\)"),
+        ((QUERY, VALUE, VALUE[:1]), {}, r"`key` and `value` of the same batch size. Received: \(1, 5, 6\) and"),
+        ((QUERY, VALUE), {"value_mask": np.ones((1, 5), bool)}, r"`value_mask` and `value` of the same batch size"),
+        ((QUERY, VALUE), {"query_mask": np.ones((1, 4), bool)}, r"`query_mask` and `query` of the same batch size"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("make", [LAYERS[0], LAYERS[5]])
-def test_shapes_that_do_not_fit_are_refused(make, inputs, masks, message):
+def test_shape_mismatches_raise_an_error(make, inputs, masks, message):
     for scores in (False, True):
         with pytest.raises(ValueError, match=message):
             make()(*inputs, **masks, return_attention_scores=scores)

@@ -1,4 +1,4 @@
-"""CosineAttention: the promises of every layer of attention, and the formula by hand."""
+"""Tests of CosineAttention: the general checks, and the formula in NumPy."""
 
 import numpy as np
 import pytest
@@ -8,12 +8,12 @@ from keras_dl.layers import CosineAttention
 from .check_attention import QUERY, VALUE, check_attention
 
 
-def test_keeps_the_promises_of_attention(tmp_path):
-    check_attention(CosineAttention, {"sharpness": 3.0}, tmp_path)
+def test_behaves_as_an_attention_layer(tmp_path):
+    check_attention(CosineAttention, {"sharpness": 3.0}, tmp_path, compiled=False)
 
 
 @pytest.mark.parametrize("heads", [1, 3])
-def test_is_the_formula_for_each_head(heads):
+def test_matches_the_formula_for_each_head(heads):
     layer = CosineAttention(sharpness=4.0, num_heads=heads)
     weights = np.reshape(layer(QUERY, VALUE, return_attention_scores=True)[1], (3, heads, 4, 5))
     assert [weight.name for weight in layer.weights] == ["sharpness"] and layer.get_weights()[0] == 4
@@ -24,7 +24,7 @@ def test_is_the_formula_for_each_head(heads):
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
-def test_lengths_do_not_matter(policy):
+def test_the_length_of_the_query_has_no_effect(policy):
     layer = CosineAttention(dtype=policy)
     (_, expected), (_, found) = (
         layer(QUERY * np.float32(scale), VALUE, return_attention_scores=True) for scale in (1, 1e-3)
@@ -32,11 +32,11 @@ def test_lengths_do_not_matter(policy):
     np.testing.assert_allclose(found, expected, atol=1e-6 if policy == "float32" else 0.01)
 
 
-def test_a_vector_of_zeros_looks_everywhere_alike():
+def test_a_query_of_zeros_gives_equal_weights():
     _, weights = CosineAttention()(0 * QUERY, VALUE, return_attention_scores=True)
     np.testing.assert_allclose(weights, 0.2, atol=1e-6)
 
 
-def test_query_and_key_of_other_features_are_refused():
+def test_different_features_of_query_and_key_raise_an_error():
     with pytest.raises(ValueError, match="same number of features"):
         CosineAttention()(QUERY, VALUE[..., :4])

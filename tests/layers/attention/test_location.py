@@ -1,4 +1,4 @@
-"""LocationAttention: the promises of every layer of attention, and the formula by hand."""
+"""Tests of LocationAttention: the general checks, and the formula in NumPy."""
 
 import keras
 import numpy as np
@@ -7,15 +7,15 @@ import tensorflow as tf
 
 from keras_dl.layers import LocationAttention
 
-from .check_attention import QUERY, VALUE, check_attention, randomised
+from .check_attention import QUERY, VALUE, check_attention, randomized
 
 
-def test_keeps_the_promises_of_attention(tmp_path):
+def test_behaves_as_an_attention_layer(tmp_path):
     check_attention(LocationAttention, {"max_length": 7}, tmp_path)
 
 
-def test_is_the_formula():
-    layer = randomised(LocationAttention(7))
+def test_matches_the_formula():
+    layer = randomized(LocationAttention(7))
     (kernel,) = layer.get_weights()
     assert kernel.shape == (6, 7)
     scores = np.exp((QUERY @ kernel)[..., :5])
@@ -24,8 +24,8 @@ def test_is_the_formula():
     np.testing.assert_allclose(layer(QUERY, VALUE), context, atol=1e-6)
 
 
-def test_each_head_has_its_part_of_the_query():
-    layer = randomised(LocationAttention(7, num_heads=2))
+def test_heads_split_the_query():
+    layer = randomized(LocationAttention(7, num_heads=2))
     _, weights = layer(QUERY, VALUE, return_attention_scores=True)
     for head in range(2):
         part = slice(3 * head, 3 * head + 3)
@@ -33,14 +33,14 @@ def test_each_head_has_its_part_of_the_query():
         np.testing.assert_allclose(weights[:, head], scores / scores.sum(-1, keepdims=True), atol=1e-6)
 
 
-def test_what_stands_there_plays_no_part():
-    layer = randomised(LocationAttention(5))
+def test_the_content_of_the_memory_has_no_effect_on_the_weights():
+    layer = randomized(LocationAttention(5))
     _, one = layer(QUERY, VALUE, return_attention_scores=True)
     _, other = layer(QUERY, -VALUE, return_attention_scores=True)
     np.testing.assert_array_equal(one, other)
 
 
-def test_a_longer_memory_is_refused():
+def test_a_memory_that_is_too_long_raises_an_error():
     message = r"at most max_length=4 steps. Received: shape \(3, 5, 6\)"
     with pytest.raises(ValueError, match=message):
         LocationAttention(4)(QUERY, VALUE)
@@ -54,9 +54,8 @@ def test_a_longer_memory_is_refused():
         LocationAttention(0)
 
 
-@pytest.mark.parametrize("max_length", [1, 4])
-@pytest.mark.parametrize("scores", [False, True])
-def test_a_longer_memory_is_refused_when_it_runs(max_length, scores, tmp_path):
+@pytest.mark.parametrize(("max_length", "scores"), [(1, True), (4, False)])
+def test_a_memory_that_is_too_long_at_run_time_raises_an_error(max_length, scores, tmp_path):
     module = tf.Module()
     module.layer = LocationAttention(max_length)
     shapes = [tf.TensorSpec([None, None, 6])] * 2

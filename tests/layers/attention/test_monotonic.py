@@ -1,11 +1,11 @@
-"""MonotonicAttention: the promises of every layer of attention, and the textbook's recursion."""
+"""Tests of MonotonicAttention: the general checks, and the recursion of the paper."""
 
 import numpy as np
 import pytest
 
 from keras_dl.layers import AdditiveAttention, GeneralAttention, MonotonicAttention
 
-from .check_attention import QUERY, VALUE, VALUE_MASK, check_attention, randomised
+from .check_attention import QUERY, VALUE, VALUE_MASK, check_attention, randomized
 
 
 @pytest.mark.parametrize(
@@ -16,12 +16,13 @@ from .check_attention import QUERY, VALUE, VALUE_MASK, check_attention, randomis
         {"units": 8},
     ],
 )
-def test_keeps_the_promises_of_attention(arguments, tmp_path):
-    check_attention(MonotonicAttention, arguments, tmp_path, heads=None, half_tolerance=0.1)
+def test_behaves_as_an_attention_layer(arguments, tmp_path):
+    compiled = arguments.get("mode") == "parallel"
+    check_attention(MonotonicAttention, arguments, tmp_path, heads=None, compiled=compiled, half_tolerance=0.1)
 
 
 def textbook(score, hard=False):
-    """Raffel et al. 2017, equations 8 to 10, one row, one query after the other; `score` `[T, S]`."""
+    """Computes equations 8 to 10 of Raffel et al. 2017 for one row, query by query; `score` is `[T, S]`."""
     previous, rows = np.eye(1, score.shape[1])[0], []
     for row in score:
         stops = (row > 0).astype(float) if hard else 1 / (1 + np.exp(-row))
@@ -35,13 +36,13 @@ def textbook(score, hard=False):
 
 
 def general(mode, **options):
-    layer = randomised(MonotonicAttention("general", mode=mode, dtype="float64", **options))
+    layer = randomized(MonotonicAttention("general", mode=mode, dtype="float64", **options))
     bias, kernel = layer.get_weights()
     return layer, QUERY.astype("float64") @ kernel.T @ VALUE.transpose(0, 2, 1) + bias
 
 
 @pytest.mark.parametrize("mode", ["parallel", "recursive", "hard"])
-def test_follows_the_textbook_over_the_queries(mode):
+def test_matches_the_recursion_over_the_queries(mode):
     layer, scores = general(mode)
     expected = np.stack([textbook(score, mode == "hard") for score in scores])
     context, weights = layer(QUERY, VALUE, return_attention_scores=True)
@@ -50,7 +51,7 @@ def test_follows_the_textbook_over_the_queries(mode):
     assert set(np.unique(weights)) == {0, 1} or mode != "hard"
 
 
-def test_hard_attention_trains_on_expectations_and_noise_is_of_training_alone():
+def test_hard_attention_trains_on_expectations_and_noise_is_added_only_in_training():
     layer, scores = general("hard", noise=0.0)
     expected = np.stack([textbook(score) for score in scores])
     _, weights = layer(QUERY, VALUE, return_attention_scores=True, training=True)
@@ -61,7 +62,7 @@ def test_hard_attention_trains_on_expectations_and_noise_is_of_training_alone():
     np.testing.assert_allclose(noisy(QUERY, VALUE, return_attention_scores=True)[1], expected, atol=1e-9)
 
 
-def test_a_masked_query_does_not_move_on():
+def test_a_masked_query_does_not_move_the_alignment():
     layer, _ = general("parallel")
     holes = np.insert(QUERY, [0, 2], np.nan, axis=1)
     mask = np.array([[False, True, True, False, True, True]] * 3)
@@ -72,7 +73,7 @@ def test_a_masked_query_does_not_move_on():
     assert not found.numpy()[:, ~mask[0]].any()
 
 
-def test_what_it_scores_with_is_a_layer_of_its_own():
+def test_the_score_is_an_inner_layer():
     layer = MonotonicAttention(units=8, normalize=True)
     layer.build(QUERY.shape, VALUE.shape)
     assert isinstance(layer.scoring, AdditiveAttention)
@@ -90,11 +91,11 @@ def test_what_it_scores_with_is_a_layer_of_its_own():
     [
         ({"score": "dot"}, "`score` must be one of additive, general. Received: 'dot'"),
         ({"units": 8, "mode": "soft"}, "`mode` must be one of parallel, recursive, hard. Received: 'soft'"),
-        ({}, "`units` are of the additive score, and needed there. Received: None with 'additive'"),
+        ({}, "`units` must be given for the additive score only. Received: None with 'additive'"),
         ({"score": "general", "units": 8}, "Received: 8 with 'general'"),
-        ({"units": 8, "noise": -1.0}, "`noise` must not be below 0. Received: -1.0"),
+        ({"units": 8, "noise": -1.0}, "`noise` must be at least 0. Received: -1.0"),
     ],
 )
-def test_wrong_arguments_are_refused(arguments, message):
+def test_invalid_arguments_raise_an_error(arguments, message):
     with pytest.raises(ValueError, match=message):
         MonotonicAttention(**arguments)

@@ -1,4 +1,4 @@
-"""AttentionPooling: the formula by hand, padding, masks of Keras, saving and training."""
+"""Tests of AttentionPooling: the formula in NumPy, padding, Keras masks, saving and training."""
 
 import json
 
@@ -13,7 +13,7 @@ SEQUENCE = np.random.default_rng(5).normal(size=(3, 6, 4)).astype("float32")
 MASK = np.array([[1, 1, 1, 1, 1, 1], [0, 1, 1, 0, 0, 0], [0] * 6], bool)
 
 
-def randomised(**arguments):
+def randomized(**arguments):
     layer = AttentionPooling(5, **arguments)
     layer.build(SEQUENCE.shape)
     generator = np.random.default_rng(6)
@@ -21,8 +21,8 @@ def randomised(**arguments):
     return layer
 
 
-def test_is_the_formula():
-    layer = randomised(dtype="float64")
+def test_matches_the_formula():
+    layer = randomized(dtype="float64")
     assert [weight.name for weight in layer.weights] == ["kernel", "bias", "scale"]
     kernel, bias, scale = layer.get_weights()
     scores = np.exp(np.tanh(SEQUENCE @ kernel + bias) @ scale)
@@ -33,8 +33,8 @@ def test_is_the_formula():
 
 
 @pytest.mark.parametrize("junk", [0.0, 1e6, np.inf, np.nan])
-def test_padding_changes_nothing(junk):
-    layer = randomised()
+def test_padding_has_no_effect(junk):
+    layer = randomized()
     sequence = tf.Variable(np.where(MASK[..., None], SEQUENCE, junk))
     with tf.GradientTape() as tape:
         pooled, weights = layer(sequence, mask=MASK, return_attention_scores=True)
@@ -45,16 +45,16 @@ def test_padding_changes_nothing(junk):
     assert all(np.isfinite(slope).all() for slope in slopes) and not np.asarray(slopes[0])[~MASK].any()
 
 
-def test_said_shapes_are_those_that_come():
-    layer = randomised()
+def test_symbolic_shapes_match_the_results():
+    layer = randomized()
     pooled, weights = layer(SEQUENCE, return_attention_scores=True)
     assert pooled.shape == layer.compute_output_shape(SEQUENCE.shape) == (3, 4)
     assert (pooled.shape, weights.shape) == layer.compute_output_shape(SEQUENCE.shape, return_attention_scores=True)
-    said = layer(keras.KerasTensor((None, None, 4)), return_attention_scores=True)
-    assert [tensor.shape for tensor in said] == [(None, 4), (None, None)]
+    outputs = layer(keras.KerasTensor((None, None, 4)), return_attention_scores=True)
+    assert [tensor.shape for tensor in outputs] == [(None, 4), (None, None)]
 
 
-def test_learns_in_a_model_with_masks_of_keras_and_is_saved(tmp_path):
+def test_learns_in_a_model_with_keras_masks_and_is_saved(tmp_path):
     layer = AttentionPooling(5, dropout=0.1, seed=1)
     config = layer.get_config()
     assert AttentionPooling.from_config(json.loads(json.dumps(config))).get_config() == config
@@ -75,23 +75,23 @@ def test_learns_in_a_model_with_masks_of_keras_and_is_saved(tmp_path):
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_half_precision(policy):
-    pooled = randomised(dtype=policy)(SEQUENCE, mask=MASK)
+    pooled = randomized(dtype=policy)(SEQUENCE, mask=MASK)
     assert pooled.dtype.name == policy.removeprefix("mixed_")
-    np.testing.assert_allclose(tf.cast(pooled, "float32"), randomised()(SEQUENCE, mask=MASK), atol=0.05)
+    np.testing.assert_allclose(tf.cast(pooled, "float32"), randomized()(SEQUENCE, mask=MASK), atol=0.05)
 
 
-def test_dropout_is_of_training_alone():
-    layer = randomised(dropout=0.5, seed=1)
+def test_dropout_is_applied_only_in_training():
+    layer = randomized(dropout=0.5, seed=1)
     assert np.abs(layer(SEQUENCE, training=True) - layer(SEQUENCE, training=True)).max() > 1e-3
-    np.testing.assert_array_equal(layer(SEQUENCE), randomised()(SEQUENCE))
+    np.testing.assert_array_equal(layer(SEQUENCE), randomized()(SEQUENCE))
 
 
-def test_wrong_input_is_refused():
+def test_invalid_input_raises_an_error():
     with pytest.raises(ValueError, match="`units` must be an integer of at least 1. Received: 0"):
         AttentionPooling(0)
-    with pytest.raises(ValueError, match="`dropout` must be from 0 to below 1. Received: 2"):
+    with pytest.raises(ValueError, match="`dropout` must be a number of at least 0 and below 1. Received: 2"):
         AttentionPooling(4, dropout=2)
-    with pytest.raises(ValueError, match="`dropout` must be from 0 to below 1. Received: 'x'"):
+    with pytest.raises(ValueError, match="`dropout` must be a number of at least 0 and below 1. Received: 'x'"):
         AttentionPooling(4, dropout="x")
     with pytest.raises(ValueError, match=r"Expected `sequence` of shape \[B, T, features\]. Received: \(3, 4\)"):
         AttentionPooling(4)(SEQUENCE[:, 0])
