@@ -1,4 +1,4 @@
-"""A folder of versions, filled with copies of SavedModels that are made once."""
+"""Fixtures: a model folder, filled with copies of SavedModels that are created once."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from keras_dl.serving.server.store import ModelStore
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory):
-    """tiny_model(offset): the folder of a SavedModel whose y is x + offset. Not to be written to."""
+    """tiny_model(offset): the folder of a SavedModel that returns y = x + offset. Read-only."""
     made = {}
 
     def save(offset):
@@ -38,7 +38,7 @@ def tiny_model(tmp_path_factory):
 
 @pytest.fixture
 def base(tmp_path):
-    """The base folder of the model hp, without versions."""
+    """The empty base folder of the model hp."""
     folder = tmp_path / "saved_models" / "hp"
     folder.mkdir(parents=True)
     return folder
@@ -46,7 +46,7 @@ def base(tmp_path):
 
 @pytest.fixture
 def put(base, tiny_model, tmp_path):
-    """put(version, offset=0, to=base): a new version, renamed into place; its y is x + offset. Gives its folder."""
+    """put(version, offset=0, to=base): moves a version with y = x + offset into place and returns its folder."""
 
     def write(version, offset=0, to=base):
         shutil.copytree(tiny_model(offset), tmp_path / "new")
@@ -58,7 +58,7 @@ def put(base, tiny_model, tmp_path):
 
 @pytest.fixture
 def open_store(base):
-    """open_store(policy, **options): a store of the model hp that has looked once, and looks again at poll()."""
+    """open_store(policy, **options): a store of the model hp that has polled once and has no thread."""
 
     def make(*arguments, labels=None, **options):
         store = ModelStore([ModelConfig("hp", base, *arguments, labels=labels or {})], **options)
@@ -70,7 +70,7 @@ def open_store(base):
 
 @pytest.fixture(scope="session")
 def run_folders(tmp_path_factory):
-    """A masked recurrent net of random weights, and a model that fails on negative numbers."""
+    """A masked recurrent network with random weights, and a model that fails for negative numbers."""
     import keras
 
     root = tmp_path_factory.mktemp("inference")

@@ -1,4 +1,4 @@
-"""TensorFlow Serving's batching parameters, read."""
+"""Reading TensorFlow Serving's batching parameters."""
 
 import pytest
 
@@ -6,12 +6,12 @@ from keras_dl.errors import UserError
 from keras_dl.serving.server.batching import Batching, read_batching
 
 
-def test_what_is_left_out_has_our_default_and_every_signature_is_batched():
+def test_missing_parameters_have_defaults_and_every_signature_is_batched():
     assert read_batching("") == Batching(every_signature=True)
     assert not Batching().every_signature
 
 
-def test_tensorflow_servings_own_example_is_read():
+def test_tensorflow_servings_example():
     text = """
         max_batch_size { value: 128 }
         batch_timeout_micros { value: 0 }
@@ -33,7 +33,7 @@ def test_tensorflow_servings_own_example_is_read():
     assert read_batching(text) == expected
 
 
-def test_the_largest_allowed_size_is_the_largest_batch():
+def test_the_largest_allowed_size_is_the_maximum_batch_size():
     batching = read_batching("allowed_batch_sizes: 2 allowed_batch_sizes: 8")
     assert (batching.max_batch_size, batching.allowed_batch_sizes) == (8, (2, 8))
 
@@ -56,7 +56,7 @@ def test_the_largest_allowed_size_is_the_largest_batch():
         ("max_batch_size { value: 8 }\nbatch_size { value: 8 }", "line:column 2:1"),
     ],
 )
-def test_wrong_parameters_are_refused(text, problem):
+def test_invalid_parameters_are_rejected(text, problem):
     with pytest.raises(UserError) as caught:
         read_batching(text)
     assert problem in str(caught.value)

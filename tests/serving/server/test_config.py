@@ -1,6 +1,6 @@
-"""TensorFlow Serving's model_config_list: what is read, and what is refused in which words.
+"""TensorFlow Serving's model_config_list: parsing, and the messages for invalid configurations.
 
-The cases are those of TensorFlow Serving's server_core_test.cc, and what it says itself about the rest.
+The cases follow TensorFlow Serving's server_core_test.cc and the behaviour of its binary.
 """
 
 from pathlib import Path
@@ -38,7 +38,7 @@ def test_policies(policy, read):
     assert read_model_config(one(f"{COMPLETE} {policy}")) == [ModelConfig("m", Path("/models/m"), read)]
 
 
-def test_labels_and_several_models_with_remarks():
+def test_labels_several_models_and_comments():
     text = f"""
     # the champion
     model_config_list: {{
@@ -50,12 +50,12 @@ def test_labels_and_several_models_with_remarks():
     assert second == ModelConfig("other", Path("/elsewhere"))
 
 
-def test_a_list_without_models_is_one():
+def test_an_empty_list_is_valid():
     assert read_model_config("model_config_list {}") == []
 
 
 @pytest.mark.parametrize(
-    "content, told",
+    "content, message",
     [
         (
             'name: "m" base_path: "models/m" model_platform: "tensorflow"',
@@ -88,17 +88,17 @@ def test_a_list_without_models_is_one():
         (f"{COMPLETE} }} config {{ {COMPLETE}", "Illegal to list model m multiple times in config list"),
     ],
 )
-def test_what_is_refused_in_a_file_and_in_a_message(content, told):
+def test_invalid_configurations_are_rejected_in_files_and_messages(content, message):
     with pytest.raises(UserError) as caught:
         read_model_config(one(content))
-    assert str(caught.value) == told
+    assert str(caught.value) == message
     with pytest.raises(tf.errors.InvalidArgumentError) as caught:
         model_configs(text_format.Parse(one(content), ModelServerConfig()))
-    assert caught.value.message == told
+    assert caught.value.message == message
 
 
 @pytest.mark.parametrize(
-    "text, told",
+    "text, message",
     [
         ("model_config_list {\n  config {\n    nam: 'm'\n  }\n}", "line:column 3:5 "),
         ("model_config_list {\n  config {", "line:column 2:"),
@@ -107,23 +107,23 @@ def test_what_is_refused_in_a_file_and_in_a_message(content, told):
         (one(f"{COMPLETE} version_labels {{ key: 'a' value: 9223372036854775808 }}"), "line:column 1:"),
     ],
 )
-def test_what_is_no_configuration_is_told_with_its_line(text, told):
+def test_malformed_text_is_rejected_with_its_line(text, message):
     with pytest.raises(UserError, match="^invalid model_config_list of TensorFlow Serving at ") as caught:
         read_model_config(text)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
-def test_an_empty_file_and_an_empty_message_hold_no_list():
+def test_an_empty_file_and_an_empty_message_are_rejected():
     with pytest.raises(UserError, match="Only ModelConfigList is currently supported"):
         read_model_config("# nothing\n")
-    told = (
+    message = (
         "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is currently supported"
     )
-    with pytest.raises(tf.errors.InvalidArgumentError, match=told):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
         model_configs(ModelServerConfig())
 
 
-def test_the_message_of_tensorflow_serving_api_reads_the_same():
+def test_messages_of_tensorflow_serving_api_are_read_alike():
     model_server_config_pb2 = pytest.importorskip("tensorflow_serving.config.model_server_config_pb2")
     content = f"{COMPLETE} model_version_policy {{ specific {{ versions: 3 }} }} version_labels {{ key: 'a' value: 3 }}"
     theirs = model_server_config_pb2.ModelServerConfig()
@@ -135,7 +135,7 @@ def test_the_message_of_tensorflow_serving_api_reads_the_same():
         model_configs(theirs)
 
 
-def test_logging_config_is_ignored_with_a_word(caplog):
+def test_logging_config_is_ignored_with_a_warning(caplog):
     text = one(f"{COMPLETE} logging_config {{ sampling_config {{ sampling_rate: 0.1 }} }}")
     assert len(read_model_config(text)) == 1
     assert "logging_config of model m is ignored" in caplog.text

@@ -1,9 +1,12 @@
-"""One loaded version: its answers, its errors, its warm-up, what it refuses to load."""
+"""One loaded version: answers, errors, deadlines, warm-up, and rejected graphs."""
 
+import contextlib
 import gc
 import json
+import os
 import shutil
 import threading
+import time
 import weakref
 
 import numpy as np
@@ -21,14 +24,13 @@ X = {"x": np.array([1.0, 2.0], np.float32)}
 
 @pytest.fixture
 def version(tiny_model, tmp_path):
-    """A copy of a SavedModel whose y is x + 1, to be changed."""
+    """A copy of a SavedModel with y = x + 1, which tests may change."""
     return shutil.copytree(tiny_model(1), tmp_path / "1")
 
 
 @pytest.fixture(scope="module")
 def half_plus(model_folders):
-    """A model with a deadline of 0.3 seconds."""
-    return LoadedModel("hp2", 123, model_folders["hp2"] / "123", timeout_seconds=0.3)
+    return LoadedModel("hp2", 123, model_folders["hp2"] / "123")
 
 
 def write(folder, *records):
@@ -57,7 +59,7 @@ def test_scalar_outputs_are_arrays_and_keep_trailing_zero_bytes(model_folders):
     assert joined.shape == () and joined.item() == b"ab\0"
 
 
-def test_what_the_graph_refuses_is_told_in_one_line_without_nodes(half_plus):
+def test_errors_of_the_graph_have_one_line_without_node_names(half_plus):
     with pytest.raises(tf.errors.InvalidArgumentError) as caught:
         half_plus.predict("product", {"x": np.ones((2, 4), np.float32)})
     assert caught.value.message == "Matrix size-incompatible: In[0]: [2,4], In[1]: [3,2]"
@@ -65,49 +67,55 @@ def test_what_the_graph_refuses_is_told_in_one_line_without_nodes(half_plus):
         half_plus.predict("serving_default", {"x": np.ones(2)})
 
 
-def test_what_fails_inside_names_no_file(model_folders, tmp_path):
+def test_internal_errors_contain_no_file_names(model_folders, tmp_path):
     reader = LoadedModel("reader", 1, model_folders["reader"] / "1", allow_unsafe=True)
     with pytest.raises(tf.errors.NotFoundError) as caught:
         reader.predict("serving_default", {"path": np.array(str(tmp_path / "nothing").encode(), object)})
     assert caught.value.message == "the model failed to run; see the server's log"
 
 
-def test_a_call_past_its_time_ends_and_the_model_stays_usable(half_plus):
-    with pytest.raises(tf.errors.DeadlineExceededError):
-        half_plus.predict("spin", {"steps": np.array(2**31 - 1, np.int32)})
-    assert half_plus.predict("spin", {"steps": np.array(2, np.int32)})["last"] == pytest.approx(np.sin(np.sin(1.0)))
-
-
-def test_long_calls_hold_up_no_short_one(model_folders):
-    model = LoadedModel("hp2", 123, model_folders["hp2"] / "123", timeout_seconds=1.0)
-    short = {"steps": np.array(2, np.int32)}
-    for pool in range(4):  # what is made at need takes longer than the rest of this test
-        model._run("spin", short, pool)
-    ended = []
-
-    def spin():
+def test_a_call_past_its_deadline_ends_and_the_model_stays_usable(half_plus):
+    with pytest.MonkeyPatch.context() as patch:  # only for the callable of "spin", which is created here
+        patch.setattr(half_plus, "_timeout_seconds", 0.1)
         with pytest.raises(tf.errors.DeadlineExceededError):
-            model.predict("spin", {"steps": np.array(2**31 - 1, np.int32)})
-        ended.append(True)
+            half_plus.predict("spin", {"steps": np.array(2**31 - 1, np.int32)})
+    assert half_plus.predict("serving_default", X)["y"].tolist() == [2.5, 3.0]
+
+
+def test_long_calls_do_not_delay_short_ones(model_folders, tmp_path):
+    model = LoadedModel("reader", 1, model_folders["reader"] / "1", allow_unsafe=True)
+    pipe, file = tmp_path / "pipe", tmp_path / "file"
+    os.mkfifo(pipe)
+    file.write_text("content")
+
+    def read(path):
+        return model.predict("serving_default", {"path": np.array(str(path).encode(), object)})["content"]
+
+    def read_pipe():
+        with contextlib.suppress(tf.errors.OpError):  # blocks its thread until the pipe has a writer
+            read(pipe)
 
     idle = model._idle_pools.qsize()
-    threads = [threading.Thread(target=spin) for _ in range(3)]
+    threads = [threading.Thread(target=read_pipe) for _ in range(3)]
     for thread in threads:
         thread.start()
     while model._idle_pools.qsize() > idle - 3:  # until all three run
-        pass
-    for _ in range(20):  # had the first one waited, the long ones would have ended before the last
-        assert model.predict("spin", short)["last"] == pytest.approx(np.sin(np.sin(1.0)))
-    assert not ended
-    for thread in threads:
-        thread.join()
-    assert len(ended) == 3
+        time.sleep(0.01)
+    for _ in range(20):
+        assert read(file).item() == b"content"
+    assert all(thread.is_alive() for thread in threads)
+    while any(thread.is_alive() for thread in threads):
+        with contextlib.suppress(OSError):  # no reader at the moment
+            os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
+        time.sleep(0.01)
 
 
-def test_more_calls_than_may_run_at_once_wait_no_longer_than_the_deadline(half_plus):
+def test_calls_beyond_the_number_of_pools_wait_until_the_deadline(half_plus, monkeypatch):
     taken = [half_plus._idle_pools.get() for _ in range(half_plus._idle_pools.qsize())]
-    with pytest.raises(tf.errors.DeadlineExceededError, match="Timed out waiting for notification"):
-        half_plus.predict("serving_default", X)
+    with monkeypatch.context() as patch:
+        patch.setattr(half_plus, "_timeout_seconds", 0.1)
+        with pytest.raises(tf.errors.DeadlineExceededError, match="Timed out waiting for notification"):
+            half_plus.predict("serving_default", X)
     for pool in taken:
         half_plus._idle_pools.put(pool)
     assert half_plus.predict("serving_default", X)["y"].tolist() == [2.5, 3.0]
@@ -130,18 +138,18 @@ def test_calls_from_many_threads_get_their_own_answers(version):
 
 
 @pytest.mark.parametrize("name", ["", "serving_default"])
-def test_warm_up_requests_are_replayed_before_it_counts_as_loaded(version, name, monkeypatch):
+def test_warm_up_requests_are_replayed_during_the_load(version, name, monkeypatch):
     write(version, *[prediction_log("other", name, {"x": np.array([i], np.float32)}) for i in range(3)])
-    asked = []
+    calls = []
     run = LoadedModel._run
-    monkeypatch.setattr(LoadedModel, "_run", lambda self, *call: asked.append(call) or run(self, *call))
+    monkeypatch.setattr(LoadedModel, "_run", lambda self, *call: calls.append(call) or run(self, *call))
     model = LoadedModel("m", 1, version)
-    assert {call[0] for call in asked} == {"serving_default"}
-    assert sorted({call[1]["x"].item() for call in asked}) == [0, 1, 2]
+    assert {call[0] for call in calls} == {"serving_default"}
+    assert sorted({call[1]["x"].item() for call in calls}) == [0, 1, 2]
     assert model.predict("serving_default", X)["y"].tolist() == [2, 3]
 
 
-def test_a_warm_up_is_given_up_when_the_server_ends(version):
+def test_a_warm_up_is_cancelled_by_the_shutdown(version):
     write(version, prediction_log("m", "", X))
     stop = threading.Event()
     assert LoadedModel("m", 1, version, stop=stop)
@@ -151,7 +159,7 @@ def test_a_warm_up_is_given_up_when_the_server_ends(version):
 
 
 @pytest.mark.parametrize(
-    "record, error, told",
+    "record, error, message",
     [
         (b"\xff\xff", tf.errors.InvalidArgumentError, "Failed to parse warmup record"),
         (
@@ -171,11 +179,11 @@ def test_a_warm_up_is_given_up_when_the_server_ends(version):
         ),
     ],
 )
-def test_a_failing_warm_up_request_fails_the_load(version, record, error, told):
+def test_a_failing_warm_up_request_fails_the_load(version, record, error, message):
     write(version, prediction_log("m", "", X), record)
     with pytest.raises(error) as caught:
         LoadedModel("m", 1, version)
-    assert caught.value.message == told
+    assert caught.value.message == message
 
 
 def test_more_than_a_thousand_warm_up_requests_fail_the_load(version):
@@ -187,7 +195,7 @@ def test_more_than_a_thousand_warm_up_requests_fail_the_load(version):
         LoadedModel("m", 1, version)
 
 
-def test_a_warm_up_file_that_is_no_tfrecord_fails_the_load(version):
+def test_a_warm_up_file_that_is_not_a_tfrecord_fails_the_load(version):
     (version / WARMUP).parent.mkdir()
     (version / WARMUP).write_bytes(b"no such thing, but long enough")
     with pytest.raises(tf.errors.DataLossError) as caught:
@@ -196,8 +204,8 @@ def test_a_warm_up_file_that_is_no_tfrecord_fails_the_load(version):
     assert str(version) not in caught.value.message
 
 
-def test_other_requests_than_predict_are_passed_over_with_a_word(version, caplog):
-    classify_log = b"\x0a\x02\x0a\x00"  # field 1 of PredictionLog, which is not among our messages
+def test_warm_up_requests_other_than_predict_are_skipped_with_a_warning(version, caplog):
+    classify_log = b"\x0a\x02\x0a\x00"  # field 1 of PredictionLog, which our messages do not define
     assert not PredictionLog.FromString(classify_log).HasField("predict_log")
     write(version, classify_log, prediction_log("m", "", X))
     LoadedModel("m", 1, version)
@@ -226,19 +234,19 @@ def test_an_invalid_manifest_is_ignored_with_one_warning(version, caplog):
     assert model.predict("serving_default", X)["y"].tolist() == [2, 3]
 
 
-def test_a_link_that_is_turned_while_it_loads_changes_nothing(version, tiny_model, tmp_path, monkeypatch):
+def test_a_link_that_is_redirected_during_the_load_has_no_effect(version, tiny_model, tmp_path, monkeypatch):
     link = tmp_path / "link"
     link.symlink_to(version)
 
-    def turn(folder):
+    def redirect(folder):
         link.unlink()
         link.symlink_to(tiny_model(2))
 
-    monkeypatch.setattr("keras_dl.serving.server.engine._check_safe", turn)
+    monkeypatch.setattr("keras_dl.serving.server.engine._check_safe", redirect)
     assert LoadedModel("m", 1, link).predict("serving_default", X)["y"].tolist() == [2, 3]
 
 
-def test_a_graph_that_reads_files_is_loaded_only_on_ones_own_choice(model_folders):
+def test_a_graph_that_reads_files_is_loaded_only_with_allow_unsafe(model_folders):
     with pytest.raises(tf.errors.PermissionDeniedError) as caught:
         LoadedModel("reader", 1, model_folders["reader"] / "1")
     assert caught.value.message == "signature 'serving_default': ReadFile reads files of the server"
@@ -260,14 +268,14 @@ def test_a_graph_that_writes_files_or_calls_python_is_not_loaded(tmp_path, opera
         LoadedModel("m", 1, tmp_path / "1")
 
 
-def test_loading_and_letting_go_leaves_nothing_behind(version):
+def test_unloaded_models_are_freed_at_once(version):
     write(version, prediction_log("m", "", X))
     left = []
-    for _ in range(20):
+    for _ in range(5):
         model = LoadedModel("m", 1, version)
         model.predict("serving_default", X)
         left += [weakref.ref(model), weakref.ref(model._session), weakref.ref(model._session.graph)]
         del model
-        assert left[-3]() is None  # at once: nothing but callers holds it
+        assert left[-3]() is None  # only callers refer to it
     gc.collect()
     assert [reference() for reference in left if reference() is not None] == []

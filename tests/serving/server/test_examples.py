@@ -1,4 +1,4 @@
-"""Classify and regress: the cases of TF Serving's classifier_test.cc and regressor_test.cc, restated."""
+"""Classify and regress: the cases of TF Serving's classifier_test.cc and regressor_test.cc."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ def models(store):
     return {name: store.get(name) for name in ("half_plus_two", "scores", "text", "sequences")}
 
 
-def refusal(function, *arguments):
+def error_of(function, *arguments):
     with pytest.raises(tf.errors.InvalidArgumentError) as caught:
         function(*arguments)
     return caught.value.message
@@ -45,12 +45,12 @@ def test_inputs(models):
         ("half_plus_two", "classify_x2_to_y3", "classify", "Expects arg[0] to be float but string is provided"),
     ],
 )
-def test_signatures_of_another_kind(models, model, signature, method, message):
-    assert refusal(example_inputs, models[model], signature, [b""], method).startswith(message)
+def test_unsuitable_signatures_are_rejected(models, model, signature, method, message):
+    assert error_of(example_inputs, models[model], signature, [b""], method).startswith(message)
 
 
-def test_no_examples(models):
-    assert refusal(example_inputs, models["scores"], "regress_x_to_y", [], "regress") == "Input is empty."
+def test_an_empty_list_of_examples_is_rejected(models):
+    assert error_of(example_inputs, models["scores"], "regress_x_to_y", [], "regress") == "Input is empty."
 
 
 def test_classes_and_scores():
@@ -74,8 +74,8 @@ def test_classes_and_scores():
         ),
     ],
 )
-def test_outputs_that_are_no_classes(outputs, message):
-    assert refusal(classifications, outputs, 2) == message
+def test_invalid_classification_outputs_are_rejected(outputs, message):
+    assert error_of(classifications, outputs, 2) == message
 
 
 def test_values():
@@ -92,8 +92,8 @@ def test_values():
         (np.zeros(2), "Expected output Tensor of DT_FLOAT.  Got: DT_DOUBLE"),
     ],
 )
-def test_outputs_that_are_no_values(values, message):
-    assert message in refusal(regressions, {"outputs": np.asarray(values)}, 2)
+def test_invalid_regression_outputs_are_rejected(values, message):
+    assert message in error_of(regressions, {"outputs": np.asarray(values)}, 2)
 
 
 def test_over_rest(send):

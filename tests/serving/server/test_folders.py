@@ -1,6 +1,6 @@
-"""Which children of a folder are versions, and which of them a policy asks for.
+"""Versions in a model's folder, policies, links and fingerprints.
 
-The cases are those of TensorFlow Serving's file_system_storage_path_source_test.cc.
+The cases follow TensorFlow Serving's file_system_storage_path_source_test.cc.
 """
 
 import os
@@ -13,9 +13,9 @@ from keras_dl.serving.server.folders import check_links, fingerprint, version_nu
 
 @pytest.fixture
 def wanted(tmp_path):
-    """wanted(children, policy): what the policy asks for of a folder with these children: {number: child}."""
+    """wanted(children, policy): the versions that a policy selects in a folder with these children: {number: child}."""
 
-    def ask(children, policy):
+    def select(children, policy):
         for child in children:
             (tmp_path / child).mkdir()
         config = ModelConfig("m", tmp_path, *([policy] if policy else []))
@@ -23,7 +23,7 @@ def wanted(tmp_path):
         assert all(folder.parent == tmp_path for folder in versions.values())
         return {number: folder.name for number, folder in versions.items()}
 
-    return ask
+    return select
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def wanted(tmp_path):
         ("9" * 5000, None),
     ],
 )
-def test_a_version_is_what_reads_as_an_integer_of_64_bits(name, number):
+def test_a_version_is_a_name_that_parses_as_a_64_bit_integer(name, number):
     assert version_number(name) == number
 
 
@@ -77,22 +77,22 @@ def test_policies(wanted, policy, children):
     assert wanted(["non_numerical_child", "42", "33", "0030", "17"], policy) == children
 
 
-def test_of_names_for_one_number_the_last_counts(wanted):
+def test_the_last_of_several_names_for_one_number_is_used(wanted):
     assert wanted(["0001", "001", "00001"], None) == {1: "001"}
 
 
-def test_a_file_is_a_child_as_well(wanted, tmp_path):
+def test_a_file_counts_as_a_version(wanted, tmp_path):
     (tmp_path / "9").touch()
     assert wanted(["8"], None) == {9: "9"}
 
 
-def test_an_empty_folder_has_none_and_an_absent_one_is_an_error(wanted, tmp_path):
+def test_an_empty_folder_has_no_versions_and_a_missing_one_is_an_error(wanted, tmp_path):
     assert wanted(["not_a_version"], None) == {}
     with pytest.raises(FileNotFoundError):
         wanted_versions(ModelConfig("m", tmp_path / "absent"))
 
 
-def test_a_fingerprint_changes_with_what_is_in_the_folder(tmp_path):
+def test_a_fingerprint_changes_with_the_content_of_the_folder(tmp_path):
     (tmp_path / "variables").mkdir()
     before = fingerprint(tmp_path)
     assert fingerprint(tmp_path) == before
@@ -117,7 +117,7 @@ def version(tmp_path):
 @pytest.mark.parametrize(
     "target", ["{root}/outside", "/etc/passwd", "{root}/models", "{root}/models/m1", "{root}/nothing"]
 )
-def test_a_link_out_of_the_base_path_is_refused(version, tmp_path, inside, target):
+def test_a_link_out_of_the_base_path_is_rejected(version, tmp_path, inside, target):
     (tmp_path / "models" / "m1").mkdir()
     link = version / inside if inside else version.with_name("2")
     link.parent.mkdir(exist_ok=True)
@@ -130,7 +130,7 @@ def test_a_link_out_of_the_base_path_is_refused(version, tmp_path, inside, targe
 
 
 @pytest.mark.parametrize("inside", ["", "saved_model.pb", "assets.extra/pipe"])
-def test_a_pipe_is_refused_and_not_waited_for(version, inside):
+def test_a_pipe_is_rejected_without_reading_it(version, inside):
     pipe = version / inside if inside else version.with_name("2")
     pipe.parent.mkdir(exist_ok=True)
     pipe.unlink(missing_ok=True)
@@ -139,7 +139,7 @@ def test_a_pipe_is_refused_and_not_waited_for(version, inside):
         check_links(version.parent, version if inside else pipe)
 
 
-def test_a_link_by_way_of_another_one_is_refused(version, tmp_path):
+def test_an_indirect_link_out_of_the_base_path_is_rejected(version, tmp_path):
     (version.parent / "hidden").mkdir()
     (version.parent / "hidden" / "out").symlink_to(tmp_path / "outside")
     (version / "assets").symlink_to("../hidden")
@@ -147,9 +147,9 @@ def test_a_link_by_way_of_another_one_is_refused(version, tmp_path):
         check_links(version.parent, version)
 
 
-def test_links_that_stay_inside_and_a_base_path_that_is_one_are_fine(version, tmp_path):
+def test_links_inside_the_base_path_and_a_linked_base_path_are_accepted(version, tmp_path):
     base = version.parent
-    (base / "..2026_11_22").mkdir()  # as Kubernetes lays out a volume
+    (base / "..2026_11_22").mkdir()  # the layout of a Kubernetes volume
     os.rename(version, base / "..2026_11_22" / "1")
     (base / "..data").symlink_to("..2026_11_22")
     version.symlink_to("..data/1")

@@ -1,4 +1,4 @@
-"""What supervisors ask: alive, ready, draining; the metrics; and requests to routes that are not TF Serving's."""
+"""Health, readiness, draining, metrics, and routes outside of TF Serving's API."""
 
 import shutil
 
@@ -55,7 +55,7 @@ def samples(url):
 
 
 def test_requests_are_counted(url):
-    # The parser puts "_total" behind a counter's name.
+    # The parser appends "_total" to a counter's name.
     count, latency = ":tensorflow:serving:request_count_total", ":tensorflow:serving:request_latency_count"
     before = samples(url)
     base = f"{url}/v1/models"
@@ -87,7 +87,7 @@ def test_requests_are_counted(url):
         ("POST", "/", 405),
     ],
 )
-def test_other_requests_are_refused_in_json(send, method, path, status):
+def test_unknown_routes_and_methods_have_json_errors(send, method, path, status):
     received, answer = send(method, path, None)
     assert received == status and list(answer) == ["error"]
 

@@ -1,4 +1,4 @@
-"""Status and metadata over REST: TF Serving's answers for its half-plus-two model, field by field."""
+"""Status and metadata over REST: TF Serving's answers for its half-plus-two model."""
 
 import pytest
 
@@ -16,8 +16,8 @@ def tensor(name, dtype="DT_FLOAT"):
     return {"dtype": dtype, "tensor_shape": {"dim": dims, "unknown_rank": not dims}, "name": f"{name}:0"}
 
 
-def signature(method, given, made):
-    return {"inputs": given, "outputs": made, "method_name": f"tensorflow/serving/{method}", "defaults": {}}
+def signature(method, inputs, outputs):
+    return {"inputs": inputs, "outputs": outputs, "method_name": f"tensorflow/serving/{method}", "defaults": {}}
 
 
 @pytest.mark.parametrize("path", ["", "/versions/123", "/labels/stable"])
@@ -38,14 +38,14 @@ def test_metadata(send, path):
     assert send("GET", f"{PATH}{path}/metadata") == (200, expected)
 
 
-def test_metadata_of_what_is_not_there(send):
+def test_metadata_of_unknown_versions(send):
     status, answer = send("GET", f"{PATH}/labels/any/metadata")
     assert (status, answer) == (400, {"error": "Unrecognized servable version label: any"})
     status, answer = send("GET", f"{PATH}/versions/1/metadata")
     assert (status, answer) == (404, {"error": "Servable not found for request: Specific(half_plus_two, 1)"})
 
 
-def test_metadata_of_a_model_of_keras(send):
+def test_metadata_of_a_tf2_model(send):
     _, answer = send("GET", "/v1/models/hp2/metadata")
     signatures = answer["metadata"]["signature_def"]["signature_def"]
     assert "__saved_model_init_op" in signatures

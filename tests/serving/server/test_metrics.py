@@ -1,4 +1,4 @@
-"""The metrics page, read by Prometheus' own parser."""
+"""The metrics, parsed by Prometheus' own parser."""
 
 import threading
 
@@ -20,7 +20,7 @@ def families(metrics):
 
 
 def values(family, suffix="_total"):
-    """`{labels: value}` of the samples of a family; the parser adds "_total" to counters itself."""
+    """`{labels: value}` of the samples of a family; the parser appends "_total" to counters."""
     return {
         tuple(sorted(sample.labels.items())): sample.value
         for sample in family.samples
@@ -28,7 +28,7 @@ def values(family, suffix="_total"):
     }
 
 
-def test_the_page_has_tensorflow_servings_names_and_no_total(metrics):
+def test_names_are_those_of_tensorflow_serving_without_total(metrics):
     metrics.request("digits", "Predict", "REST", "OK", 0.001)
     lines = metrics.render().decode().splitlines()
     assert "# TYPE :tensorflow:serving:request_count counter" in lines
@@ -45,7 +45,7 @@ def test_the_page_has_tensorflow_servings_names_and_no_total(metrics):
     }
 
 
-def test_requests_are_counted_by_status_and_only_good_ones_are_timed(metrics):
+def test_requests_are_counted_by_status_and_only_successful_ones_are_timed(metrics):
     for code, seconds in (("OK", 15e-6), ("OK", 20e-6), ("INVALID_ARGUMENT", 1.0)):
         metrics.request("digits", "Predict", "REST", code, seconds)
     found = families(metrics)
@@ -60,10 +60,10 @@ def test_requests_are_counted_by_status_and_only_good_ones_are_timed(metrics):
     buckets = {dict(labels)["le"]: count for labels, count in values(latency, "_bucket").items()}
     assert len(buckets) == 34
     assert [buckets[bound] for bound in ("10", "18", "32.4", "+Inf")] == [0, 1, 2, 2]
-    assert list(buckets)[-2] == "1.47476e+09"  # 10 us x 1.8^32, in six digits
+    assert list(buckets)[-2] == "1.47476e+09"  # 10 us x 1.8^32 with six digits
 
 
-def test_what_is_no_predict_has_its_name_over_grpc_and_none_over_rest(metrics):
+def test_other_apis_have_their_names_over_grpc_and_none_over_rest(metrics):
     for entrypoint in ("REST", "GRPC"):
         metrics.request("digits", "GetModelMetadata", entrypoint, "OK", 0.001)
     found = values(families(metrics)[":tensorflow:serving:request_latency"], "_count")
@@ -73,13 +73,13 @@ def test_what_is_no_predict_has_its_name_over_grpc_and_none_over_rest(metrics):
     }
 
 
-def test_the_name_of_tensorflows_runtime(metrics):
+def test_the_runtime_is_labelled_tf1(metrics):
     metrics.runtime("digits", "Classify", 0.001)
     labels = (("API", "Classify"), ("model_name", "digits"), ("runtime", "TF1"))
     assert values(families(metrics)[":tensorflow:serving:runtime_latency"], "_sum") == {labels: 1000}
 
 
-def test_unknown_names_make_no_labels_and_odd_ones_are_escaped(metrics):
+def test_unknown_names_create_no_labels_and_special_characters_are_escaped(metrics):
     for name in [f"guess-{number}" for number in range(100)] + ['odd "name"\\\n']:
         metrics.request(name, "Predict", "GRPC", "NOT_FOUND", 0.001)
     found = values(families(metrics)[":tensorflow:serving:request_count"])
@@ -98,7 +98,7 @@ def test_batches(metrics):
     assert queuing == {(("thread_pool_name", "batch_threads"),): 2}
 
 
-def test_records_of_many_threads_are_all_there(metrics):
+def test_no_records_of_concurrent_threads_are_lost(metrics):
     def record():
         for _ in range(500):
             metrics.request("digits", "Predict", "REST", "OK", 0.001)

@@ -1,4 +1,4 @@
-"""Whose turn it is among the tasks that wait."""
+"""The order of waiting tasks."""
 
 import math
 from concurrent.futures import Future
@@ -12,7 +12,7 @@ from keras_dl.serving.server.sharing import Sharing
 
 @pytest.fixture
 def tasks():
-    """tasks(...): a queue; batches of two rows, two of a model at once."""
+    """tasks(...): a queue; by default batches of two rows, two batches of a model at once."""
 
     def make(max_batch_size=2, max_padding=0.5, max_batches=2, max_runs=100, wait_seconds=0.0):
         return WaitingTasks(max_batch_size, max_padding, max_batches, max_runs, wait_seconds)
@@ -39,7 +39,7 @@ def test_models_take_turns_and_so_do_their_keys(tasks):
     assert waiting.take(0.0) == [] and waiting.count("a") == waiting.count("b") == 0 and waiting.ready_at() == math.inf
 
 
-def test_a_model_runs_so_many_batches_and_single_ones_beside_them(tasks):
+def test_batches_of_a_model_are_limited_and_single_runs_are_not(tasks):
     waiting = tasks(max_batches=1)
     may_start = [waiting.add(task("a")) for _ in range(4)]
     first = waiting.take(0.0)
@@ -55,7 +55,7 @@ def test_a_model_runs_so_many_batches_and_single_ones_beside_them(tasks):
 
 
 @pytest.mark.parametrize("shares", [True, False])
-def test_a_model_never_has_more_runs_than_it_may_and_leaves_the_rest_to_others(tasks, shares):
+def test_all_runs_of_a_model_are_limited_and_leave_threads_to_others(tasks, shares):
     waiting = tasks(max_batches=1, max_runs=2)
     for number in range(2):
         assert waiting.add(task("a", number, shares=False))
@@ -67,7 +67,7 @@ def test_a_model_never_has_more_runs_than_it_may_and_leaves_the_rest_to_others(t
     assert names(waiting.take(0.0)) == ["anext"]
 
 
-def test_what_nobody_waits_for_does_not_count_and_is_not_taken(tasks):
+def test_removed_tasks_are_neither_counted_nor_taken(tasks):
     waiting = tasks(max_batch_size=1)
     first, second, alone = task("a"), task("a"), task("a", "alone", shares=False)
     for one in (first, second, alone):
@@ -82,7 +82,7 @@ def test_what_nobody_waits_for_does_not_count_and_is_not_taken(tasks):
     assert waiting.count("a") == 0 and waiting.ready_at() == math.inf
 
 
-def test_what_is_not_full_is_ripe_when_its_oldest_has_waited(tasks):
+def test_an_incomplete_batch_is_ready_when_its_oldest_task_has_waited(tasks):
     waiting = tasks(max_batch_size=3, wait_seconds=10.0)
     for submitted in (1.0, 5.0):
         waiting.add(task("a", submitted=submitted))
@@ -93,11 +93,11 @@ def test_what_is_not_full_is_ripe_when_its_oldest_has_waited(tasks):
     assert len(waiting.take(7.0)) == 1
 
 
-def test_the_oldest_is_always_taken_and_small_ones_fill_the_rest(tasks):
+def test_the_oldest_task_is_taken_first_and_small_ones_fill_the_batch(tasks):
     waiting = tasks(max_batch_size=4)
     for rows in (3, 2, 1, 9, 1):
         waiting.add(task("a", rows=rows))
     assert [[task.rows for task in waiting.take(0.0)] for _ in range(2)] == [[3, 1], [2, 1]]
     waiting = tasks(max_batch_size=4)
     waiting.add(task("a", rows=9))
-    assert len(waiting.take(0.0)) == 1  # alone
+    assert len(waiting.take(0.0)) == 1  # runs alone

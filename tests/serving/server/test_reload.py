@@ -1,6 +1,6 @@
-"""Another configuration for a running store, and labels.
+"""Reloading the configuration of a store, and labels.
 
-The cases are those of TensorFlow Serving's server_core_test.cc.
+The cases follow TensorFlow Serving's server_core_test.cc.
 """
 
 import os
@@ -24,7 +24,7 @@ def answer(store, name="hp", **which):
 
 @pytest.fixture
 def two(base, put, open_store):
-    """A store of the versions 1 and 2, whose y are x + 1 and x + 2."""
+    """A store of the versions 1 and 2, with y = x + 1 and y = x + 2."""
     put(1, 1)
     put(2, 2)
     return open_store(BOTH)
@@ -32,13 +32,13 @@ def two(base, put, open_store):
 
 @pytest.fixture
 def other(put, tmp_path):
-    """Another base folder, with version 1, whose y is x + 3."""
+    """Another base folder, with version 1 and y = x + 3."""
     (tmp_path / "other").mkdir()
     put(1, 3, to=tmp_path / "other")
     return tmp_path / "other"
 
 
-def test_new_models_are_available_when_it_returns_and_others_are_gone(base, two, other):
+def test_reload_returns_when_new_models_are_available_and_old_ones_are_unloaded(base, two, other):
     two.reload([ModelConfig("new", other), ModelConfig("hp", base, BOTH)])
     assert (answer(two), answer(two, "new")) == ((2, 2.0), (1, 3.0))
     assert two.names() == ["new", "hp"]
@@ -48,13 +48,13 @@ def test_new_models_are_available_when_it_returns_and_others_are_gone(base, two,
     two.poll()
     assert two.status("hp") == [VersionStatus(2, "END"), VersionStatus(1, "END")]
     assert (two.names(), two.unavailable()) == (["new"], [])
-    two.reload([ModelConfig("hp", base)])  # one that was unloaded comes back
+    two.reload([ModelConfig("hp", base)])  # an unloaded model is loaded again
     assert answer(two) == (2, 2.0)
     two.reload([])
     assert two.names() == []
 
 
-def test_the_labels_of_a_model_go_with_it(base, two, other):
+def test_labels_are_removed_with_their_model(base, two, other):
     two.reload([ModelConfig("hp", base, BOTH, {"A": 1})])
     two.reload([ModelConfig("new", other)])
     assert two.labels("hp") == {}
@@ -62,7 +62,7 @@ def test_the_labels_of_a_model_go_with_it(base, two, other):
         two.get("hp", label="A")
 
 
-def test_models_that_stay_are_not_loaded_again(base, two, other):
+def test_unchanged_models_are_not_reloaded(base, two, other):
     before = [two.get("hp", 1), two.get("hp", 2)]
     two.reload([ModelConfig("hp", base, BOTH), ModelConfig("new", other)])
     assert [two.get("hp", 1), two.get("hp", 2)] == before
@@ -70,7 +70,7 @@ def test_models_that_stay_are_not_loaded_again(base, two, other):
     assert two.get("hp") is before[0]
 
 
-def test_another_base_path_even_with_the_same_number(base, two, other):
+def test_a_new_base_path_is_loaded_even_with_the_same_version(base, two, other):
     two.reload([ModelConfig("hp", other)])
     assert answer(two) == (1, 3.0)
     with pytest.raises(tf.errors.NotFoundError):
@@ -79,21 +79,21 @@ def test_another_base_path_even_with_the_same_number(base, two, other):
     assert (answer(two), answer(two, version=1)) == ((2, 2.0), (1, 1.0))
 
 
-def test_another_base_path_without_a_version_that_loads_takes_nothing_down(two, tmp_path):
+def test_a_new_base_path_without_a_loadable_version_unloads_nothing(two, tmp_path):
     (tmp_path / "broken" / "2").mkdir(parents=True)
     two.reload([ModelConfig("hp", tmp_path / "broken")])
     assert answer(two) == (2, 2.0)
     assert two.status("hp", 2) == [VersionStatus(2, "AVAILABLE")]
 
 
-def test_two_models_of_one_name_change_nothing(base, two, other):
-    told = "Illegal to list model new multiple times in config list"
-    with pytest.raises(tf.errors.InvalidArgumentError, match=told):
+def test_duplicate_names_are_rejected(base, two, other):
+    message = "Illegal to list model new multiple times in config list"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
         two.reload([ModelConfig("new", other), ModelConfig("new", other)])
     assert (two.names(), answer(two)) == (["hp"], (2, 2.0))
 
 
-def test_a_new_model_that_does_not_load_is_told_and_the_others_are_served(base, two, other, put, tmp_path):
+def test_a_new_model_that_fails_to_load_is_reported_and_the_others_are_served(base, two, other, put, tmp_path):
     (tmp_path / "broken" / "5").mkdir(parents=True)
     configs = [ModelConfig("hp", base, BOTH), ModelConfig("broken", tmp_path / "broken"), ModelConfig("new", other)]
     with pytest.raises(tf.errors.UnknownError) as caught:
@@ -103,7 +103,7 @@ def test_a_new_model_that_does_not_load_is_told_and_the_others_are_served(base, 
     )
     assert "{name: absent}" in caught.value.message and str(tmp_path) not in caught.value.message
     assert (answer(two), answer(two, "new")) == ((2, 2.0), (1, 3.0))
-    two.reload(configs)  # what was not there before is no news
+    two.reload(configs)  # only new models are reported
     assert two.unavailable() == ["broken"]
     (tmp_path / "broken" / "5").rmdir()
     put(5, 4, to=tmp_path / "broken")
@@ -111,7 +111,7 @@ def test_a_new_model_that_does_not_load_is_told_and_the_others_are_served(base, 
     assert answer(two, "broken") == (5, 4.0)
 
 
-def test_a_reload_tries_broken_versions_again_at_once(base, two, caplog):
+def test_a_reload_retries_broken_versions_at_once(base, two, caplog):
     (base / "3").mkdir()
     for _ in range(2):
         two.poll()
@@ -120,7 +120,7 @@ def test_a_reload_tries_broken_versions_again_at_once(base, two, caplog):
     assert len(caplog.records) == 2
 
 
-def test_labels_answer_for_their_versions(base, two):
+def test_labels_refer_to_their_versions(base, two):
     two.reload([ModelConfig("hp", base, BOTH, {"A": 1, "B": 2})])
     assert (answer(two, label="A"), answer(two, label="B")) == ((1, 1.0), (2, 2.0))
     assert two.labels("hp") == {"A": 1, "B": 2}
@@ -133,9 +133,9 @@ def test_labels_answer_for_their_versions(base, two):
 
 
 @pytest.mark.parametrize("labels", [{"nice try": 7}, {"A": 7}, {"A": 1, "B": 3}])
-def test_a_label_of_an_unavailable_version_is_refused_and_changes_nothing(base, put, two, labels, other):
+def test_a_label_of_an_unavailable_version_is_rejected(base, put, two, labels, other):
     two.reload([ModelConfig("hp", base, BOTH, {"A": 1})])
-    put(3, 4)  # there, but not loaded
+    put(3, 4)  # exists, but is not loaded
     (version,) = {version for version in labels.values() if version > 2}
     with pytest.raises(tf.errors.FailedPreconditionError) as caught:
         two.reload([ModelConfig("hp", base, VersionPolicy(), labels), ModelConfig("new", other)])
@@ -153,7 +153,7 @@ def test_a_label_whose_version_was_unloaded_is_not_found(base, two):
         two.get("hp", label="A")
 
 
-def test_labels_given_at_start_wait_for_their_versions(base, put, open_store):
+def test_initial_labels_wait_for_their_versions(base, put, open_store):
     put(1, 1)
     store = open_store(BOTH, labels={"stable": 1, "canary": 2})
     assert answer(store, label="stable") == (1, 1.0)
@@ -164,7 +164,7 @@ def test_labels_given_at_start_wait_for_their_versions(base, put, open_store):
     assert answer(store, label="canary") == (2, 2.0)
 
 
-def test_labels_that_may_wait_keep_what_they_stand_for(base, put, two):
+def test_waiting_labels_keep_their_old_versions(base, put, two):
     two.reload([ModelConfig("hp", base, BOTH, {"champion": 2})])
     two.reload([ModelConfig("hp", base, BOTH, {"champion": 3, "old": 1})], labels_wait=True)
     assert (answer(two, label="champion"), answer(two, label="old")) == ((2, 2.0), (1, 1.0))
@@ -174,7 +174,7 @@ def test_labels_that_may_wait_keep_what_they_stand_for(base, put, two):
     assert two.labels("hp") == {"champion": 3, "old": 1}
 
 
-def test_a_label_moves_before_its_old_version_goes(base, put, open_store, monkeypatch):
+def test_a_label_moves_before_its_old_version_is_unloaded(base, put, open_store, monkeypatch):
     put(1, 1)
     store = open_store(labels={"champion": 1})
     store.reload([ModelConfig("hp", base, labels={"champion": 2})], labels_wait=True)
@@ -186,23 +186,23 @@ def test_a_label_moves_before_its_old_version_goes(base, put, open_store, monkey
     assert answer(store, label="champion") == (2, 2.0)
 
 
-def test_a_label_that_moves_while_it_is_looked_up_is_found(base, two, monkeypatch):
+def test_a_label_that_moves_during_a_lookup_is_found(base, two, monkeypatch):
     two.reload([ModelConfig("hp", base, labels={"A": 2})])
-    looks = iter([{"A": 1}])  # what the first look sees
+    lookups = iter([{"A": 1}])  # the first lookup sees the old version
 
     class Moving(dict):
         def get(self, name, default=None):
-            return next(looks, super().get(name, default))
+            return next(lookups, super().get(name, default))
 
     monkeypatch.setattr(two, "_labels", Moving(two._labels))
     assert two.get("hp", label="A").version == 2
 
 
-def test_reloads_at_once_come_one_after_the_other(base, put, other):
+def test_concurrent_reloads_are_serialized(base, put, other):
     put(1, 1)
     one, two = [ModelConfig("hp", base)], [ModelConfig("new", other)]
     with ModelStore(one, poll_seconds=0.01) as store:
-        assert store.polled.wait(20)
+        assert store.polled.wait(120)
         threads = [threading.Thread(target=store.reload, args=(configs,)) for configs in [one, two] * 4]
         for thread in threads:
             thread.start()
@@ -215,7 +215,7 @@ def test_reloads_at_once_come_one_after_the_other(base, put, other):
             store.get(gone)
 
 
-def test_a_withdrawn_version_stays_until_its_label_has_moved(base, two):
+def test_a_withdrawn_version_stays_loaded_until_its_label_has_moved(base, two):
     two.reload([ModelConfig("hp", base, BOTH, {"stable": 2})])
     os.rename(base / "2", base / ".withdrawn-2")
     for _ in range(2):
@@ -227,7 +227,7 @@ def test_a_withdrawn_version_stays_until_its_label_has_moved(base, two):
         two.get("hp", 2)
 
 
-def test_a_withdrawn_version_whose_label_does_not_move_goes_in_the_end(base, two, monkeypatch):
+def test_a_withdrawn_version_is_unloaded_after_a_while_if_its_label_does_not_move(base, two, monkeypatch):
     two.reload([ModelConfig("hp", base, BOTH, {"stable": 2})])
     os.rename(base / "2", base / ".withdrawn-2")
     two.poll()

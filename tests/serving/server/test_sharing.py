@@ -1,4 +1,4 @@
-"""Which requests share a run, and that joining and splitting give everyone his own."""
+"""Requests that share a run; joining inputs and splitting outputs."""
 
 import numpy as np
 import pytest
@@ -39,9 +39,9 @@ def test_equal_keys_share_a_run(first, second, equal_shapes, by_length):
         {"x": np.ones([2, 3]), "y": np.ones([])},
         {},
     ],
-    ids=["no rows", "no steps", "scalar", "other rows", "a scalar beside rows", "nothing"],
+    ids=["no rows", "no steps", "scalar", "different rows", "scalar and rows", "no inputs"],
 )
-def test_some_requests_run_alone(inputs):
+def test_irregular_requests_run_alone(inputs):
     assert BY_LENGTH.key(inputs) is None
 
 
@@ -53,7 +53,7 @@ def test_a_request_of_another_rank_runs_alone(shape):
     assert Sharing({"features": [2]}).key({"features": np.ones([1, 5])}) is None
 
 
-def test_two_lengths_that_nobody_could_tell_apart_in_an_output_are_not_padded():
+def test_inputs_with_different_lengths_are_not_padded():
     padded = {"a": [1], "b": [1]}
     short, long = ({"a": np.ones([1, n, 2]), "b": np.ones([1, m, 2])} for n, m in ((5, 7), (6, 8)))
     equal, longer = ({"a": np.ones([1, n, 2]), "b": np.ones([1, n, 2])} for n in (5, 6))
@@ -63,7 +63,7 @@ def test_two_lengths_that_nobody_could_tell_apart_in_an_output_are_not_padded():
     assert both.key(equal) == both.key(longer) != both.key(short)
 
 
-def test_requests_of_one_length_are_joined_behind_each_other_and_split_again():
+def test_requests_of_one_length_are_concatenated_and_split():
     requests = [features(1, 3), features(2, 3)]
     joined = EQUAL_SHAPES.join(requests, 3)
     np.testing.assert_array_equal(joined["features"], np.concatenate([request["features"] for request in requests]))
@@ -77,7 +77,7 @@ def test_a_single_request_is_not_copied():
     assert BY_LENGTH.join([request], 2)["features"] is request["features"]
 
 
-def test_lengths_are_padded_to_the_longest_and_outputs_cropped_to_their_own():
+def test_inputs_are_padded_to_the_longest_and_outputs_cropped():
     requests = [features(1, 3), features(2, 5), features(1, 4)]
     joined = BY_LENGTH.join(requests, 4)["features"]
     assert joined.shape == (4, 5, 2) and joined.dtype == np.float32
@@ -86,10 +86,10 @@ def test_lengths_are_padded_to_the_longest_and_outputs_cropped_to_their_own():
     for request, answer in zip(requests, BY_LENGTH.split(outputs, requests, 4), strict=True):
         np.testing.assert_array_equal(answer["logits"], request["features"] * 2)
         np.testing.assert_array_equal(answer["total"], request["features"].sum(1))
-        assert answer["logits"].flags.c_contiguous  # what writes JSON needs it
+        assert answer["logits"].flags.c_contiguous  # needed for JSON
 
 
-def test_an_output_that_is_longer_than_the_input_is_cropped_by_the_padding():
+def test_an_output_longer_than_the_input_is_cropped_by_the_padding():
     requests = [features(1, 3), features(1, 5)]
     joined = BY_LENGTH.join(requests, 2)["features"]
     longer = np.concatenate([joined, np.ones([2, 1, 2])], axis=1)  # one frame more than the input
@@ -98,7 +98,7 @@ def test_an_output_that_is_longer_than_the_input_is_cropped_by_the_padding():
 
 
 @pytest.mark.parametrize("lengths", [(3, 3), (3, 5)])
-def test_a_batch_is_filled_up_with_a_real_row_that_nobody_gets(lengths):
+def test_a_batch_is_filled_up_with_copies_of_its_first_row(lengths):
     requests = [features(1, length) for length in lengths]
     joined = BY_LENGTH.join(requests, 4)["features"]
     assert joined.shape == (4, max(lengths), 2)
@@ -107,14 +107,14 @@ def test_a_batch_is_filled_up_with_a_real_row_that_nobody_gets(lengths):
     assert [answer["logits"].shape for answer in answers] == [(1, length, 2) for length in lengths]
 
 
-def test_strings_are_joined_and_their_zero_bytes_stay():
+def test_strings_keep_trailing_zero_bytes():
     requests = [{"text": np.array([text], object)} for text in (b"a\0", b"longer")]
     joined = EQUAL_SHAPES.join(requests, 2)
     assert joined["text"].tolist() == [b"a\0", b"longer"]
 
 
 @pytest.mark.parametrize("output", [np.ones([]), np.ones([2, 3]), np.ones([4, 3])], ids=str)
-def test_outputs_of_other_rows_are_refused(output):
+def test_outputs_with_another_number_of_rows_are_rejected(output):
     with pytest.raises(ValueError, match="rows"):
         EQUAL_SHAPES.split({"y": output}, [features(1, 3), features(2, 3)], 3)
 
@@ -132,7 +132,7 @@ def with_manifest(model, **batching):
     return model
 
 
-def test_only_what_the_manifest_says_is_shared(models):
+def test_sharing_follows_the_manifest(models):
     model, ranks = models["sequences"], {"features": 3, "length": 1}
     model.manifest = {}
     assert find_sharing(model, "serving_default", every_signature=False) is None

@@ -1,7 +1,7 @@
-"""The store follows its folders: what it loads, what it keeps, what it lets go.
+"""Loading and unloading versions as the folders change.
 
-The cases are those of TensorFlow Serving's availability_preserving_policy_test.cc, get_model_status_impl_test.cc and
-server_core_test.cc, on real SavedModels; a look at the folders is a call of poll().
+The cases follow TensorFlow Serving's availability_preserving_policy_test.cc, get_model_status_impl_test.cc and
+server_core_test.cc, with real SavedModels.
 """
 
 import os
@@ -39,7 +39,7 @@ def states(store):
         (VersionPolicy(specific=()), []),
     ],
 )
-def test_the_policy_says_what_is_loaded_and_the_highest_answers(base, put, open_store, policy, available):
+def test_the_policy_selects_versions_and_the_highest_is_the_default(base, put, open_store, policy, available):
     for version in (9, 20, 30):
         put(version, version % 9)
     shutil.copytree(base / "30", base / "31.tmp")
@@ -56,7 +56,7 @@ def test_the_policy_says_what_is_loaded_and_the_highest_answers(base, put, open_
         assert store.get("hp").version == available[0]
 
 
-def test_what_is_not_there_is_not_found_in_these_words(put, open_store):
+def test_messages_for_unknown_models_and_versions(put, open_store):
     put(1)
     store = open_store()
     for name in ("nope", "", "../hp", "hp/../hp"):
@@ -72,43 +72,43 @@ def test_what_is_not_there_is_not_found_in_these_words(put, open_store):
     assert (store.names(), store.unavailable(), store.labels("nope")) == (["hp"], [], {})
 
 
-def test_the_new_is_loaded_before_the_old_is_let_go_and_running_requests_keep_theirs(base, put, open_store):
+def test_a_new_version_replaces_the_old_one_which_running_requests_keep_alive(base, put, open_store):
     put(1, 1)
     store = open_store()
-    held = store.get("hp")
+    in_use = store.get("hp")
     put(2, 2)
     for _ in range(2):
         store.poll()
     assert answer(store) == (2, 2.0)
     assert states(store) == {2: "AVAILABLE", 1: "UNLOADING"}
-    assert held.predict("serving_default", X)["y"] == 1.0
+    assert in_use.predict("serving_default", X)["y"] == 1.0
     with pytest.raises(tf.errors.NotFoundError, match=r"Servable not found for request: Specific\(hp, 1\)"):
         store.get("hp", 1)
-    del held
+    del in_use
     store.poll()
     assert states(store) == {2: "AVAILABLE", 1: "END"}
-    shutil.rmtree(base / "2")  # going back: what was unloaded is loaded again
+    shutil.rmtree(base / "2")  # a rollback: the unloaded version is loaded again
     store.poll()
     assert answer(store) == (1, 1.0)
     assert states(store)[1] == "AVAILABLE"
 
 
-def test_while_it_loads_the_old_one_answers(put, open_store, monkeypatch):
+def test_the_old_version_answers_during_a_load(put, open_store, monkeypatch):
     put(1, 1)
     store = open_store()
     put(2, 2)
     seen, load = [], store_module.LoadedModel
 
-    def look(*arguments):
+    def load_and_record(*arguments):
         seen.append((answer(store), states(store)))
         return load(*arguments)
 
-    monkeypatch.setattr(store_module, "LoadedModel", look)
+    monkeypatch.setattr(store_module, "LoadedModel", load_and_record)
     store.poll()
     assert seen == [((1, 1.0), {2: "LOADING", 1: "AVAILABLE"})]
 
 
-def test_of_two_that_are_not_wanted_one_stays_until_a_wanted_one_is_loaded(base, put, open_store, monkeypatch):
+def test_one_of_two_old_versions_stays_until_a_new_one_is_loaded(base, put, open_store, monkeypatch):
     put(1)
     put(2)
     store = open_store(VersionPolicy(latest=2))
@@ -116,18 +116,18 @@ def test_of_two_that_are_not_wanted_one_stays_until_a_wanted_one_is_loaded(base,
     put(4)
     seen, load = [], store_module.LoadedModel
 
-    def look(*arguments):
+    def load_and_record(*arguments):
         seen.append({version for version, state in states(store).items() if state == "AVAILABLE"})
         return load(*arguments)
 
-    monkeypatch.setattr(store_module, "LoadedModel", look)
+    monkeypatch.setattr(store_module, "LoadedModel", load_and_record)
     store.poll()
-    # TF Serving's order: the lowest goes first, the highest comes first, and never is there nothing.
+    # TF Serving's order: unload the lowest, load the highest, and always keep one.
     assert seen == [{2}, {4}]
     assert {version for version in (1, 2, 3, 4) if states(store)[version] == "AVAILABLE"} == {3, 4}
 
 
-def test_an_unreachable_folder_unloads_nothing_and_an_empty_one_does(base, put, open_store, caplog):
+def test_an_unreadable_folder_unloads_nothing_and_an_empty_one_unloads_all(base, put, open_store, caplog):
     put(1, 1)
     store = open_store()
     os.rename(base, base.with_name("elsewhere"))
@@ -150,7 +150,7 @@ def test_an_unreachable_folder_unloads_nothing_and_an_empty_one_does(base, put, 
     assert states(store) == {1: "END"}
 
 
-def test_a_folder_out_of_reach_holds_up_no_other_model(base, put, tmp_path):
+def test_an_unreadable_folder_does_not_affect_other_models(base, put, tmp_path):
     put(1, 1)
     (tmp_path / "file").touch()
     configs = [ModelConfig("absent", tmp_path / "absent"), ModelConfig("file", tmp_path / "file")]
@@ -160,7 +160,7 @@ def test_a_folder_out_of_reach_holds_up_no_other_model(base, put, tmp_path):
     assert store.unavailable() == ["absent", "file"]
 
 
-def test_what_no_folder_can_be_called_holds_up_no_other_model(base, put, caplog):
+def test_an_invalid_path_does_not_affect_other_models(base, put, caplog):
     put(1, 1)
     store = ModelStore([ModelConfig("odd", Path("zero\0byte")), ModelConfig("hp", base)])
     for _ in range(2):
@@ -169,10 +169,14 @@ def test_what_no_folder_can_be_called_holds_up_no_other_model(base, put, caplog)
     assert len(caplog.records) == 1 and "(embedded null byte), retrying" in caplog.text
 
 
-def test_what_nobody_foresaw_holds_up_no_other_model(base, put, caplog, monkeypatch):
+def test_an_unexpected_error_does_not_affect_other_models(base, put, caplog, monkeypatch):
     put(1, 1)
-    look = store_module.wanted_versions
-    monkeypatch.setattr(store_module, "wanted_versions", lambda config: {}[0] if config.name == "odd" else look(config))
+    select = store_module.wanted_versions
+
+    def fail_for_odd(config):
+        return {}[0] if config.name == "odd" else select(config)
+
+    monkeypatch.setattr(store_module, "wanted_versions", fail_for_odd)
     store = ModelStore([ModelConfig("odd", base), ModelConfig("hp", base)])
     for _ in range(2):
         store.poll()
@@ -180,35 +184,36 @@ def test_what_nobody_foresaw_holds_up_no_other_model(base, put, caplog, monkeypa
     assert [record.getMessage() for record in caplog.records] == ["model odd: polling failed (KeyError(0)), retrying"]
 
 
-def test_the_end_does_not_wait_for_a_load(base, put, monkeypatch):
+def test_exit_cancels_a_running_load(base, put, monkeypatch):
     put(1)
-    loading, told = threading.Event(), []
+    loading, stopped = threading.Event(), []
 
     def load(*arguments):
         loading.set()
-        told.append(arguments[-1].wait(20))
+        stopped.append(arguments[-1].wait(120))
         raise tf.errors.CancelledError(None, None, "the server is shutting down")
 
     monkeypatch.setattr(store_module, "LoadedModel", load)
     with ModelStore([ModelConfig("hp", base)]) as store:
-        assert loading.wait(20)
-    assert told == [True] and not store._thread.is_alive()
+        assert loading.wait(120)
+    store._thread.join(120)
+    assert stopped == [True]
 
 
-def test_two_models_of_one_name_are_refused(base):
+def test_duplicate_names_are_rejected(base):
     with pytest.raises(tf.errors.InvalidArgumentError, match="Illegal to list model hp multiple times in config list"):
         ModelStore([ModelConfig("hp", base), ModelConfig("hp", base)])
 
 
-def test_what_is_asked_while_versions_change_is_always_answered(put, open_store):
+def test_requests_are_answered_while_versions_change(put, open_store, eventually):
     put(1, 1)
     store = open_store()
-    wrong, asked, stop = [], [], threading.Event()
+    wrong, versions, stop = [], [], threading.Event()
 
     def ask():
         while not stop.is_set():
             version, value = answer(store)
-            asked.append(version)
+            versions.append(version)
             if value != version:
                 wrong.append((version, value))
 
@@ -218,15 +223,16 @@ def test_what_is_asked_while_versions_change_is_always_answered(put, open_store)
     for version in range(2, 6):
         put(version, version)
         store.poll()
+        eventually(lambda: version in versions)  # noqa: B023
     stop.set()
     for thread in threads:
         thread.join()
-    assert not wrong and len(asked) > 5
+    assert not wrong and set(range(2, 6)) <= set(versions)
 
 
-def test_the_thread_follows_the_folder_and_stops(base, put, eventually):
+def test_the_thread_polls_until_exit(base, put, eventually):
     with ModelStore([ModelConfig("hp", base)], poll_seconds=0.05) as store:
-        assert store.polled.wait(20)
+        assert store.polled.wait(120)
         assert store.unavailable() == ["hp"]
         put(1, 1)
         assert eventually(lambda: not store.unavailable())

@@ -1,4 +1,4 @@
-"""Versions that do not load: broken, half-copied, links out of the folder, unsafe. They take nothing down."""
+"""Versions that fail to load: broken, incomplete, with links out of the folder, unsafe. They unload nothing."""
 
 import os
 import shutil
@@ -23,7 +23,7 @@ def break_it(folder):
     (folder / "saved_model.pb").write_bytes(b"\x08\x01half")
 
 
-def test_a_broken_one_among_several_keeps_the_others(put, open_store):
+def test_a_broken_version_does_not_affect_others(put, open_store):
     put(1, 1)
     store = open_store(VersionPolicy(latest=2))
     put(2, 2)
@@ -48,9 +48,7 @@ def cut_data(folder):
     ],
     ids=["no pb", "half pb", "no variables", "half variables"],
 )
-def test_a_broken_version_takes_nothing_down_and_is_tried_again_when_complete(
-    base, put, open_store, tmp_path, harm, code
-):
+def test_a_broken_version_unloads_nothing_and_is_retried_when_complete(base, put, open_store, tmp_path, harm, code):
     put(1, 1)
     store = open_store()
     put(2, 2)
@@ -69,7 +67,7 @@ def test_a_broken_version_takes_nothing_down_and_is_tried_again_when_complete(
     assert store.status("hp", 2) == [VersionStatus(2, "AVAILABLE")]
 
 
-def test_a_failing_warm_up_request_takes_nothing_down(put, open_store, tmp_path):
+def test_a_failing_warm_up_request_unloads_nothing(put, open_store, tmp_path):
     put(1, 1)
     store = open_store()
     file = put(2, 2) / "assets.extra" / "tf_serving_warmup_requests"
@@ -82,7 +80,7 @@ def test_a_failing_warm_up_request_takes_nothing_down(put, open_store, tmp_path)
     assert "TFRecord" in failed.error_message and str(tmp_path) not in failed.error_message
 
 
-def test_a_file_that_vanishes_while_we_look_is_a_failure_like_others(put, open_store, monkeypatch):
+def test_a_folder_that_disappears_during_the_load_is_a_failure(put, open_store, monkeypatch):
     from keras_dl.serving.server import store as module
 
     put(1, 1)
@@ -96,7 +94,7 @@ def test_a_file_that_vanishes_while_we_look_is_a_failure_like_others(put, open_s
     assert answer(store) == (1, 1.0)
 
 
-def test_an_unchanged_broken_version_is_tried_only_after_a_while(base, caplog):
+def test_an_unchanged_broken_version_is_retried_after_a_while(base, caplog):
     (base / "1").mkdir()
     config = ModelConfig("hp", base)
     patient, eager = ModelStore([config]), ModelStore([config], retry_seconds=0.0)
@@ -109,7 +107,7 @@ def test_an_unchanged_broken_version_is_tried_only_after_a_while(base, caplog):
 
 
 @pytest.mark.parametrize("inside", ["", "saved_model.pb", "variables"])
-def test_a_link_out_of_the_folder_is_refused_and_says_no_target(base, put, open_store, tmp_path, inside):
+def test_a_link_out_of_the_folder_is_rejected_without_naming_its_target(base, put, open_store, tmp_path, inside):
     put(1, 1)
     store = open_store()
     outside = put("elsewhere", 2, to=tmp_path)
@@ -120,8 +118,8 @@ def test_a_link_out_of_the_folder_is_refused_and_says_no_target(base, put, open_
     else:
         (base / "2").symlink_to(outside)
     store.poll()
-    told = "a link points outside of the base path"
-    assert store.status("hp", 2) == [VersionStatus(2, "END", "PERMISSION_DENIED", told)]
+    message = "a link points outside of the base path"
+    assert store.status("hp", 2) == [VersionStatus(2, "END", "PERMISSION_DENIED", message)]
     assert answer(store) == (1, 1.0)
     if inside:
         shutil.rmtree(base / "2")
@@ -132,7 +130,7 @@ def test_a_link_out_of_the_folder_is_refused_and_says_no_target(base, put, open_
     assert answer(store) == (2, 2.0)
 
 
-def test_links_that_stay_inside_are_followed_as_kubernetes_turns_them(base, put, open_store):
+def test_links_inside_the_folder_may_be_redirected_as_in_kubernetes_volumes(base, put, open_store):
     for folder, offset in (("..first", 1), ("..second", 2)):
         (base / folder).mkdir()
         put("7", offset, to=base / folder)
@@ -147,7 +145,7 @@ def test_links_that_stay_inside_are_followed_as_kubernetes_turns_them(base, put,
     assert answer(store) == (2, 2.0)
 
 
-def test_a_graph_that_reaches_out_of_itself_is_served_only_on_ones_own_choice(model_folders):
+def test_an_unsafe_graph_is_served_only_with_allow_unsafe(model_folders):
     config = ModelConfig("reader", model_folders["reader"])
     store = ModelStore([config])
     store.poll()
