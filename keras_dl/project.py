@@ -1,26 +1,18 @@
-"""A project folder: what is in it, and how to start one. Needs no TensorFlow."""
+"""`keras-dl list`: the pipelines, registered models and exports of a project. Does not import TensorFlow."""
 
-import ast
-import importlib.resources
 from pathlib import Path
 
 import rich.box
 import rich.console
 import rich.table
 
-from keras_dl.errors import UserError
+from keras_dl.new_project import first_line
 from keras_dl.release import registry
 from keras_dl.serving.client import Client
 from keras_dl.serving.predict import DEFAULT_URL
 from keras_dl.serving.versions import exported_versions, withdrawn_versions
 from keras_dl.tracking.runs import connect
-from keras_dl.tracking.settings import FILE, Settings, default_file
-
-SAVED_MODELS_README = """\
-Exported models, `<name>/<version>/`, in the layout of TensorFlow Serving. `keras-dl tune` and `keras-dl export` write
-here, `keras-dl serve` reads. A version never changes once it is here; delete a folder to stop serving it.
-What `keras-dl promote` or `rollback` takes from serving is called `.withdrawn-<version>`, and comes back the same way.
-"""
+from keras_dl.tracking.settings import Settings
 
 
 def show_project(settings: Settings) -> None:
@@ -29,7 +21,7 @@ def show_project(settings: Settings) -> None:
     files = sorted((settings.root / "pipelines").glob("*.py"))
     table = rich.table.Table("pipeline", "what it does", box=rich.box.SIMPLE_HEAD)
     for path in files:
-        table.add_row(str(path.relative_to(settings.root)), _first_line(path))
+        table.add_row(str(path.relative_to(settings.root)), first_line(path))
     if files:
         console.print(table)
     else:
@@ -64,38 +56,3 @@ def show_project(settings: Settings) -> None:
 def _is_missing_sqlite(uri):
     # Looking must not make a store.
     return uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file()
-
-
-def _first_line(path: Path) -> str:
-    try:
-        text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-    except (SyntaxError, UnicodeDecodeError) as error:
-        return f"(cannot be read: {error})"
-    return text.partition("\n")[0]
-
-
-def start_project(folder: Path) -> None:
-    """Makes `mlflow.yaml`, `pipelines/waves.py` and `saved_models/`; files that are there already stay as they are.
-
-    Raises:
-        UserError: if the folder cannot be written.
-    """
-    starter = importlib.resources.files("keras_dl") / "starter" / "waves.py"
-    files = {
-        FILE: default_file(),
-        "pipelines/waves.py": starter.read_text(encoding="utf-8"),
-        "saved_models/README.md": SAVED_MODELS_README,
-    }
-    for name, text in files.items():
-        path = folder / name
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if path.exists():
-                print(f"kept     {path}")
-                continue
-            path.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"cannot write {path}: {error.strerror}") from error
-        print(f"written  {path}")
-    where = "" if folder.resolve() == Path.cwd() else f"cd {folder} && "
-    print(f"\nnext: {where}keras-dl tune pipelines/waves.py")

@@ -34,6 +34,7 @@ ORDER = [
     {"release"},
     {"training"},
     {"tuning"},
+    {"new_project"},
     {"project"},
     {"cli"},
 ]

@@ -15,9 +15,7 @@ import tensorflow as tf
 import uvicorn
 
 from keras_dl import project as project_module
-from keras_dl.errors import UserError
-from keras_dl.pipeline import load_pipeline, space
-from keras_dl.project import show_project, start_project
+from keras_dl.project import show_project
 from keras_dl.release import registry
 from keras_dl.serving.server.config import ModelConfig
 from keras_dl.serving.server.inference import Inference
@@ -25,7 +23,7 @@ from keras_dl.serving.server.metrics import Metrics
 from keras_dl.serving.server.rest.app import create_app
 from keras_dl.serving.server.store import ModelStore
 from keras_dl.tracking.runs import connect, open_run
-from keras_dl.tracking.settings import Settings, default_file, read_settings
+from keras_dl.tracking.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 
@@ -37,81 +35,6 @@ def wide_and_unserved(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     monkeypatch.setattr(project_module, "DEFAULT_URL", f"http://127.0.0.1:{port}")
-
-
-def files(folder):
-    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
-
-
-# ---------------------------------------------------------------------------- init
-
-
-def test_a_new_project_has_settings_a_pipeline_and_a_place_for_models(tmp_path, capsys):
-    folder = tmp_path / "deep" / "mine"
-    start_project(folder)
-    content = files(folder)
-    assert set(content) == {"mlflow.yaml", "pipelines/waves.py", "saved_models/README.md"}
-    assert content["mlflow.yaml"] == default_file()
-    assert content["pipelines/waves.py"] == (ROOT / "keras_dl" / "starter" / "waves.py").read_text()
-    output = capsys.readouterr().out
-    assert output.count("written") == 3
-    assert output.endswith(f"next: cd {folder} && keras-dl tune pipelines/waves.py\n")
-    assert read_settings(folder).root == folder
-
-
-def test_a_second_start_keeps_every_file(tmp_path, capsys, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    start_project(Path("."))
-    (tmp_path / "mlflow.yaml").write_text("ui: {port: 7000}\n")
-    (tmp_path / "pipelines" / "waves.py").unlink()
-    (tmp_path / "pipelines" / "mine.py").write_text("# mine\n")
-    capsys.readouterr()
-    start_project(Path("."))
-    content = files(tmp_path)
-    assert content["mlflow.yaml"] == "ui: {port: 7000}\n" and content["pipelines/mine.py"] == "# mine\n"
-    assert "class Waves" in content["pipelines/waves.py"]
-    output = capsys.readouterr().out
-    assert (output.count("kept"), output.count("written")) == (2, 1)
-    assert output.endswith("next: keras-dl tune pipelines/waves.py\n")
-
-
-def test_a_place_that_cannot_be_written_is_told(tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"cannot write .*file/mine/mlflow\.yaml: Not a directory"):
-        start_project(tmp_path / "file" / "mine")
-
-
-# ---------------------------------------------------------------------------- the example
-
-
-def test_the_guide_shows_the_starter_word_for_word():
-    guide = (ROOT / "pipelines" / "README.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"^```python\n(.*?)^```$", guide, flags=re.DOTALL | re.MULTILINE)
-    assert block == (ROOT / "keras_dl" / "starter" / "waves.py").read_text(encoding="utf-8")
-
-
-def test_the_starter_is_a_pipeline(tmp_path):
-    start_project(tmp_path)
-    pipeline = load_pipeline(tmp_path / "pipelines" / "waves.py")
-    hp = space(pipeline)
-    assert hp.values == {"batch_size": 32, "units": 16, "dropout": 0.1, "learning_rate": 0.01}
-    assert pipeline.goal == ("accuracy", "max")
-
-
-@pytest.mark.slow
-def test_the_starter_learns_what_it_says(tmp_path, monkeypatch):
-    start_project(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    command = [sys.executable, "-m", "keras_dl.cli", "tune", "pipelines/waves.py"]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    answer = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert answer.returncode == 0, answer.stderr
-    (accuracy,) = re.findall(r"^test   accuracy (\S+)", answer.stdout, flags=re.MULTILINE)
-    assert float(accuracy) > 0.92
-
-
-# ---------------------------------------------------------------------------- list
 
 
 def register(settings, name, value):
