@@ -242,7 +242,10 @@ def _strings(leaves: list) -> np.ndarray | None:
     if any(isinstance(leaf, dict) and is_object(leaf) for leaf in leaves):
         return None
     strings = np.empty(len(leaves), object)
-    strings[:] = [_bytes(leaf) for leaf in leaves]
+    try:
+        strings[:] = [_bytes(leaf) for leaf in leaves]
+    except tf.errors.InvalidArgumentError:  # invalid base64: `parity_errors` finds its position
+        return None
     return strings
 
 

@@ -1,4 +1,4 @@
-"""Tensors in JSON: what TF Serving's util/json_tensor_test.cc says of predict, restated, and more of our own."""
+"""Tensors in JSON: the predict cases of TF Serving's util/json_tensor_test.cc, and more."""
 
 import json
 import math
@@ -26,14 +26,14 @@ def values(body, dtypes):
     return array
 
 
-def refusal(body, dtypes=FLOAT):
+def error_of(body, dtypes=FLOAT):
     with pytest.raises(tf.errors.InvalidArgumentError) as caught:
         decode(body, dtypes)
     return caught.value.message
 
 
 @pytest.mark.parametrize("key, rows", [("instances", True), ("inputs", False)])
-def test_one_input_may_stay_unnamed(key, rows):
+def test_the_name_of_a_single_input_may_be_omitted(key, rows):
     request = decode({key: [[1, 2], [3, 4], [5, 6]]}, INT)
     assert request.rows is rows and request.signature_name == "serving_default"
     array = request.inputs["default"]
@@ -55,20 +55,20 @@ def test_one_input_may_stay_unnamed(key, rows):
         (tf.bool, "[true, false]"),
     ],
 )
-def test_dtype_comes_from_the_signature(dtype, text):
+def test_the_dtype_comes_from_the_signature(dtype, text):
     array = values(f'{{"instances": {text}}}', {"x": dtype})
     assert array.dtype == dtype.as_numpy_dtype
     assert array.tolist() == np.array(json.loads(text), dtype.as_numpy_dtype).tolist()
 
 
-def test_shape_comes_from_the_data():
+def test_the_shape_comes_from_the_data():
     assert values({"inputs": 3}, FLOAT).shape == ()
     assert values({"inputs": []}, FLOAT).shape == (0,)
     assert values({"instances": [[], []]}, FLOAT).shape == (2, 0)
     assert values({"instances": [[[1], [2], [3]]]}, FLOAT).shape == (1, 3, 1)
 
 
-def test_numbers_that_are_none_and_numbers_too_large_for_float32():
+def test_nan_infinities_and_numbers_too_large_for_float32():
     array = values('{"instances": [NaN, Infinity, 3, -Infinity, 1.7976931348623157e+308, 1435774380]}', FLOAT)
     assert math.isnan(array[0])
     assert array[1:].tolist() == [math.inf, 3.0, -math.inf, math.inf, 1435774336.0]
@@ -99,21 +99,21 @@ def test_strings_and_base64():
     assert values({"inputs": {"s": b64}}, STRING).tolist() == b"hello"
 
 
-def test_bytes_that_are_not_utf_8_are_the_strings_bytes():
+def test_bytes_that_are_not_utf_8_are_kept():
     assert values(b'{"instances": ["\xff\xc3\xa9", "a"]}', STRING).tolist() == [b"\xff\xc3\xa9", b"a"]
-    assert "The surrogate pair in string is invalid." in refusal(rb'{"inputs": ["\ud800"]}', STRING)
+    assert "The surrogate pair in string is invalid." in error_of(rb'{"inputs": ["\ud800"]}', STRING)
 
 
 def test_text_after_the_value_and_a_byte_order_mark_are_ignored():
     assert values(b'\xef\xbb\xbf {"instances": [1]} X', FLOAT).tolist() == [1.0]
 
 
-def test_signature_by_name():
+def test_the_signature_is_selected_by_name():
     assert decode({"signature_name": "other", "instances": [1]}, FLOAT).signature_name == "other"
     assert decode({"signature_name": "", "instances": [1]}, FLOAT).signature_name == "serving_default"
-    assert 'signature name: "nope" not found in signature def' in refusal({"signature_name": "nope", "instances": [1]})
-    assert "'signature_name' key must be a string value." in refusal({"signature_name": 100})
-    assert refusal({"instances": [1]}, {}) == "Failed to get input map for signature: serving_default"
+    assert 'signature name: "nope" not found in signature def' in error_of({"signature_name": "nope", "instances": [1]})
+    assert "'signature_name' key must be a string value." in error_of({"signature_name": 100})
+    assert error_of({"instances": [1]}, {}) == "Failed to get input map for signature: serving_default"
 
 
 @pytest.mark.parametrize(
@@ -150,21 +150,24 @@ def test_signature_by_name():
         ({"inputs": {"y": 1}}, "Missing named input: x in 'inputs' object."),
     ],
 )
-def test_refusals_in_tf_servings_words(body, message):
-    assert message in refusal(body)
+def test_errors_have_tf_servings_messages(body, message):
+    assert message in error_of(body)
 
 
-def test_an_error_in_a_row_says_where():
-    assert refusal({"instances": [{"x": 1}, {"x": "a"}]}) == (
+def test_an_error_in_a_row_contains_its_position():
+    assert error_of({"instances": [{"x": 1}, {"x": "a"}]}) == (
         "Failed to process element: 1 key: x of 'instances' list. Error: INVALID_ARGUMENT: "
         'JSON Value: "a" Type: String is not of expected type: float'
+    )
+    assert error_of({"instances": [["a", "b"], ["c", {"b64": "?"}]]}, STRING) == (
+        "Failed to process element: 1 of 'instances' list. Error: INVALID_ARGUMENT: Unable to base64 decode"
     )
 
 
 @pytest.mark.parametrize("dtype, value", [(tf.int32, 1.0), (tf.int64, 2**63), (tf.uint8, -1), (tf.int8, 300)])
-def test_integers_are_strict(dtype, value):
+def test_integers_are_checked(dtype, value):
     for body in ({"instances": [value]}, {"inputs": [[0, value]]}):
-        assert f"JSON Value: {value} Type: Number is not of expected type: {dtype.name}" in refusal(body, {"x": dtype})
+        assert f"JSON Value: {value} Type: Number is not of expected type: {dtype.name}" in error_of(body, {"x": dtype})
 
 
 @pytest.mark.parametrize(
@@ -177,13 +180,13 @@ def test_integers_are_strict(dtype, value):
         ({"b64": "$$$$"}, "Unable to base64 decode"),
     ],
 )
-def test_strings_are_strict(value, message):
-    assert message in refusal({"inputs": {"s": [value]}}, STRING)
+def test_strings_are_checked(value, message):
+    assert message in error_of({"inputs": {"s": [value]}}, STRING)
 
 
 def test_a_plain_list_cannot_feed_several_inputs():
-    assert "instances is a plain list, but expecting list of objects" in refusal({"instances": [1]}, MIXED)
-    assert "inputs is a plain value/list, but expecting an object" in refusal({"inputs": [1]}, MIXED)
+    assert "instances is a plain list, but expecting list of objects" in error_of({"instances": [1]}, MIXED)
+    assert "inputs is a plain value/list, but expecting an object" in error_of({"inputs": [1]}, MIXED)
 
 
 def test_a_dtype_without_json_form_is_unimplemented():
@@ -198,26 +201,27 @@ def test_a_tensor_has_at_most_64_dimensions(depth):
         if depth == 64:
             assert values(body, FLOAT).shape == (1,) * 64
         else:
-            assert "Expecting at most 6" in refusal(body)
+            assert "Expecting at most 6" in error_of(body)
 
 
-def test_half_a_million_brackets():
-    brackets = b"[" * 500_000 + b"]" * 500_000
-    assert values(b'{"instances": [1], "nested": ' + brackets + b"}", INT).tolist() == [1]
-    brackets = brackets[450_000:550_000]
-    assert "key must be a string value" in refusal(b'{"signature_name": ' + brackets + b"}")
+def test_deep_nesting_does_not_recurse():
+    brackets = b"[" * 100_000 + b"]" * 100_000
+    document = read_document(b'{"instances": [1], "nested": ' + brackets + b"}", seconds=math.inf)
+    assert decode_predict(document, {"serving_default": INT}).inputs["default"].tolist() == [1]
+    with pytest.raises(tf.errors.InvalidArgumentError, match="key must be a string value"):
+        read_document(b'{"signature_name": ' + brackets[95_000:105_000] + b"}", seconds=math.inf)
     with pytest.raises(tf.errors.InvalidArgumentError, match="Nested deeper than 1025 levels"):
         read_document(b'{"nested": ' + brackets + b"}", most_levels=1025)
 
 
-def test_booleans_are_no_numbers_wherever_the_word_stands():
+def test_booleans_are_not_numbers():
     assert values('{"instances": [1], "true": 0}', FLOAT).tolist() == [1]
     for value in ("true", "[0.5, false]", "[[1, 2], [3, true]]"):
-        assert "is not of expected type: float" in refusal(f'{{"inputs": {value}}}')
+        assert "is not of expected type: float" in error_of(f'{{"inputs": {value}}}')
 
 
-def test_messages_show_only_the_beginning_of_a_large_body():
-    assert len(refusal({"signature_name": 1, "instances": list(range(100_000))})) < 400
+def test_messages_contain_only_the_beginning_of_a_large_body():
+    assert len(error_of({"signature_name": 1, "instances": list(range(100_000))})) < 400
 
 
 def test_outputs_in_any_layout():
@@ -228,7 +232,7 @@ def test_outputs_in_any_layout():
 
 
 @pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "int64", "uint8", "uint32", "uint64"])
-def test_the_ends_of_integer_types(dtype):
+def test_the_limits_of_integer_types(dtype):
     ends = [int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)]
     assert json.loads(encode_predict({"y": np.array(ends, dtype)}, rows=True)) == {"predictions": ends}
     assert values({"instances": ends}, {"x": tf.as_dtype(dtype)}).tolist() == ends
@@ -253,7 +257,7 @@ def test_outputs_in_rows_and_in_columns():
     }
 
 
-def test_a_single_output_comes_bare():
+def test_a_single_output_has_no_name():
     array = np.array([1, 2, 3], np.int64)
     assert json.loads(encode_predict({"y": array}, rows=True)) == {"predictions": [1, 2, 3]}
     assert json.loads(encode_predict({"y": array}, rows=False)) == {"outputs": [1, 2, 3]}
@@ -272,7 +276,7 @@ def test_floats_are_written_in_their_own_precision():
     assert json.loads(encode_predict({"y": np.array([0.1 + 0.2])}, rows=True)) == {"predictions": [0.1 + 0.2]}
 
 
-def test_numbers_that_are_none_are_bare_tokens():
+def test_nan_and_infinities_are_bare_words():
     answer = encode_predict({"y": np.array([[np.nan, np.inf], [0.2, -np.inf]], np.float32)}, rows=True)
     assert answer == b'{"predictions":[[NaN,Infinity],[0.2,-Infinity]]}'
     answer = encode_predict({"y": np.array(np.nan, np.float32), "z": np.array([0.2], np.float32)}, rows=False)
@@ -300,6 +304,6 @@ def test_empty_batches(dtype):
         ({"a": np.zeros((0, 2)), "b": np.zeros((1, 2))}, "name: b has inconsistent batch size: 1 expecting: 0"),
     ],
 )
-def test_outputs_that_cannot_be_rows(outputs, message):
+def test_invalid_outputs_are_rejected(outputs, message):
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
         encode_predict(outputs, rows=True)
