@@ -1,4 +1,4 @@
-"""Requests that nobody would write: each gets an answer of the documented kind, and the server goes on."""
+"""Random requests: each gets a documented answer, and the server keeps working."""
 
 import gzip
 import http.client
@@ -16,7 +16,7 @@ from keras_dl.serving.server.rest.limits import Limits
 STATUSES = {200, 400, 404, 405, 408, 413, 431, 501, 503, 504}
 FORBIDDEN = ("Traceback", 'File "', "site-packages", ".py", "/tmp", "/home", "/work", "Error:")
 
-# A valid request of each model and kind, to begin from.
+# Valid requests of each model and kind, which are then changed.
 SEEDS = [
     ("hp2:predict", {"instances": [1.0, 2.5]}),
     ("hp2:predict", {"inputs": {"x": [[1, 2], [3, 4]]}}),
@@ -45,7 +45,7 @@ PATHS = [
 PATHS += ["/monitoring/prometheus/metrics", "/page/models.json", *(f"/v1/models/{target}" for target, _ in SEEDS)]
 PIECES = ["/", "..", "%2e%2e", "%2F", "%00", "%ff", "%", ":", "::", "?a=b", "#", "predict", ":regress", "/versions/"]
 PIECES += ["9" * 20, "/labels/", "stable", "/metadata", "//", "\\", "é", " ", "\t", ";", "*", "{}", "V1", "hp2", "-1"]
-ODD = st.one_of(
+EDGE = st.one_of(
     st.none(),
     st.booleans(),
     st.text(max_size=5),
@@ -66,19 +66,22 @@ def changed(draw, value):
         if change == 0:
             return {name: value[name] for name in value if name != key}
         if change == 1:
-            return {**value, draw(st.sampled_from(["x", "instances", "inputs", "signature_name", "é", ""])): draw(ODD)}
+            return {
+                **value,
+                draw(st.sampled_from(["x", "instances", "inputs", "signature_name", "é", ""])): draw(EDGE),
+            }
         return {**value, key: draw(changed(value[key]))}
     if isinstance(value, list) and value and draw(st.integers(0, 9)) != 5:
         index = draw(st.integers(0, len(value) - 1))
         if draw(st.integers(0, 4)) == 0:
-            return value[:index] + [draw(ODD)] + value[index:]
+            return value[:index] + [draw(EDGE)] + value[index:]
         return value[:index] + [draw(changed(value[index]))] + value[index + 1 :]
-    return draw(ODD)
+    return draw(EDGE)
 
 
 @st.composite
 def spliced(draw, text, pieces):
-    """The text with a few pieces put in or parts left out."""
+    """The text with some pieces inserted or removed."""
     for _ in range(draw(st.integers(0, 2))):
         start = draw(st.integers(0, len(text)))
         text = text[:start] + draw(pieces) + text[start + draw(st.integers(0, 3)) :]
@@ -107,7 +110,7 @@ def bodies(draw, seed):
 
 @st.composite
 def messages(draw):
-    """A method and a whole request as it goes over the wire."""
+    """An HTTP method and a complete raw request."""
     target, seed = draw(st.sampled_from(SEEDS))
     path = f"/v1/models/{target}" if draw(st.integers(0, 9)) != 5 else draw(st.sampled_from(PATHS))
     if draw(st.integers(0, 9)) == 5:
@@ -146,8 +149,8 @@ def messages(draw):
 
 
 @pytest.fixture(scope="module")
-def patient(inference, running):
-    """The address of a server that gives up on senders soon."""
+def impatient(inference, running):
+    """The URL of a server with short limits for slow clients."""
     limits = Limits(body_bytes=20_000, inflated_bytes=25_000, pause_seconds=0.2, head_seconds=0.2)
     with running(create_app(inference, limits), limits) as url:
         yield url
@@ -155,13 +158,13 @@ def patient(inference, running):
 
 def ask(url, method, message):
     host, port = url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
+    with socket.create_connection((host, int(port)), timeout=120) as connection:
         try:
             connection.sendall(message)
             response = http.client.HTTPResponse(connection, method=method)
             response.begin()
             return response.status, response.headers, response.read()
-        except ConnectionResetError:  # it was refused while it was still being sent
+        except ConnectionResetError:  # rejected while it was being sent
             return 400, {}, b'{"error": ""}'
 
 
@@ -190,15 +193,15 @@ def fuzz(url, count):
         check(url, *message)
 
     run()
-    answer = requests.post(f"{url}/v1/models/hp2:predict", json={"inputs": 2}, timeout=10)
+    answer = requests.post(f"{url}/v1/models/hp2:predict", json={"inputs": 2}, timeout=120)
     assert answer.json() == {"outputs": 3.0}
-    assert requests.get(f"{url}/readyz", timeout=10).status_code == 200
+    assert requests.get(f"{url}/readyz", timeout=120).status_code == 200
 
 
-def test_a_few_hundred_requests(patient):
-    fuzz(patient, 400)
+def test_400_random_requests(impatient):
+    fuzz(impatient, 400)
 
 
 @pytest.mark.slow
-def test_twenty_thousand_requests(patient):
-    fuzz(patient, 20_000)
+def test_20000_random_requests(impatient):
+    fuzz(impatient, 20_000)

@@ -1,4 +1,4 @@
-"""Classify, Regress and MultiInference over gRPC: TensorFlow Serving's answers, codes and texts."""
+"""Classify, Regress and MultiInference over gRPC: TensorFlow Serving's answers, codes and messages."""
 
 import grpc
 import pytest
@@ -41,7 +41,7 @@ def multi(*tasks, values=(2.0,)):
     return add_examples(request, *values)
 
 
-def refused(call, request):
+def error_of(call, request):
     with pytest.raises(grpc.RpcError) as caught:
         call(request, timeout=30)
     return caught.value.code().name, caught.value.details()
@@ -76,7 +76,7 @@ def test_regress(stub):
     assert same(stub.Regress(regress("", 2.0)), "result { regressions { value: 3 } }" + spec("serving_default"))
 
 
-def test_a_context_is_a_part_of_each_example(stub):
+def test_the_context_is_added_to_each_example(stub):
     request = regress("regress_x_to_y")
     request.input.example_list_with_context.context.features.feature["x"].float_list.value.append(8.0)
     examples = request.input.example_list_with_context.examples
@@ -101,19 +101,19 @@ def test_a_context_is_a_part_of_each_example(stub):
         ("Regress", lambda: regress("", 1.0, name="hp2"), "No regression inputs found in SignatureDef: "),
     ],
 )
-def test_refusals(stub, call, make, problem):
-    code, details = refused(getattr(stub, call), make())
+def test_errors(stub, call, make, problem):
+    code, details = error_of(getattr(stub, call), make())
     assert code == "INVALID_ARGUMENT" and details.startswith(problem)
 
 
 def test_an_unknown_model_is_not_found(stub):
-    assert refused(stub.Classify, classify("", 1.0, name="foo")) == (
+    assert error_of(stub.Classify, classify("", 1.0, name="foo")) == (
         "NOT_FOUND",
         "Servable not found for request: Latest(foo)",
     )
 
 
-def test_several_signatures_over_the_same_examples(stub):
+def test_several_signatures_for_the_same_examples(stub):
     response = stub.MultiInference(
         multi(("scores", "regress_x_to_y", REGRESS), ("scores", "classify_x_to_y", CLASSIFY), values=(2.0, 4.0))
     )
@@ -152,10 +152,10 @@ GOOD = ("scores", "regress_x_to_y", REGRESS)
         ([("scores", "regress_x_to_y", CLASSIFY)], "INVALID_ARGUMENT", "Expected classification signature outputs"),
     ],
 )
-def test_tasks_that_are_refused(stub, tasks, code, problem):
-    found, details = refused(stub.MultiInference, multi(*tasks))
+def test_invalid_tasks_are_rejected(stub, tasks, code, problem):
+    found, details = error_of(stub.MultiInference, multi(*tasks))
     assert found == code and problem in details
 
 
-def test_tasks_without_examples_are_refused(stub):
-    assert refused(stub.MultiInference, multi(GOOD, values=())) == ("INVALID_ARGUMENT", "Input is empty.")
+def test_tasks_without_examples_are_rejected(stub):
+    assert error_of(stub.MultiInference, multi(GOOD, values=())) == ("INVALID_ARGUMENT", "Input is empty.")

@@ -1,8 +1,9 @@
-"""The health service, and what a gRPC server needs to start."""
+"""The health service, and creating a gRPC server."""
 
 import shutil
 import sys
 import threading
+from concurrent.futures import Future
 
 import grpc
 import numpy as np
@@ -32,18 +33,18 @@ def check(stub, service, timeout=30):
 
 
 @pytest.fixture
-def half_there(model_folders, tmp_path):
-    """A store of a model that is there and of one that is awaited, and a health stub."""
+def incomplete(model_folders, tmp_path):
+    """A store with an available and a missing model, and a health stub."""
     with ModelStore([ModelConfig("hp2", model_folders["hp2"]), ModelConfig("late", tmp_path / "late")], 0.1) as store:
         server, port = create_grpc_server(Inference(store, Metrics()), "127.0.0.1:0")
         server.start()
-        assert store.polled.wait(60)
+        assert store.polled.wait(120)
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
             yield store, health_pb2_grpc.HealthStub(channel)
         server.stop(None).wait()
 
 
-def test_everything_serves(grpc_address):
+def test_available_models_and_services_are_serving(grpc_address):
     with grpc.insecure_channel(grpc_address) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         for service in ("", "hp2", "sequences", "ModelService", "PredictionService"):
@@ -53,16 +54,16 @@ def test_everything_serves(grpc_address):
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
 
 
-def test_a_model_that_is_awaited(half_there, model_folders, tmp_path, eventually):
-    store, stub = half_there
+def test_a_missing_model_is_not_serving(incomplete, model_folders, tmp_path, eventually):
+    store, stub = incomplete
     assert [check(stub, service) for service in ("", "hp2", "late")] == ["NOT_SERVING", "SERVING", "NOT_SERVING"]
     shutil.copytree(model_folders["text"], tmp_path / "late")
     assert eventually(lambda: check(stub, "late") == "SERVING")
     assert check(stub, "") == "SERVING"
 
 
-def test_watchers_are_told(half_there, model_folders):
-    store, stub = half_there
+def test_watchers_are_notified(incomplete, model_folders):
+    store, stub = incomplete
     watch = stub.Watch(health_pb2.HealthCheckRequest(service="late"), timeout=60)
     assert next(watch).status == States.NOT_SERVING
     store.reload([ModelConfig("late", model_folders["text"])])
@@ -72,8 +73,8 @@ def test_watchers_are_told(half_there, model_folders):
     watch.cancel()
 
 
-def test_watchers_take_no_threads(half_there):
-    _, stub = half_there
+def test_watchers_occupy_no_threads(incomplete):
+    _, stub = incomplete
     watches = [stub.Watch(health_pb2.HealthCheckRequest(service=""), timeout=60) for _ in range(200)]
     assert all(next(watch).status == States.NOT_SERVING for watch in watches)
     assert check(stub, "hp2") == "SERVING"
@@ -81,25 +82,27 @@ def test_watchers_take_no_threads(half_there):
         watch.cancel()
 
 
-def test_slow_calls_keep_nobody_waiting_who_asks_for_the_state(store, monkeypatch):
+def test_slow_calls_do_not_delay_status_requests(store, monkeypatch):
     monkeypatch.setattr(grpc_server, "_THREADS", 1)
-    inference = Inference(store, Metrics())
+    inference, submitted, never = Inference(store, Metrics()), threading.Event(), Future()
+    monkeypatch.setattr(inference, "submit", lambda *arguments, **options: submitted.set() or never)
     server, port = create_grpc_server(inference, "127.0.0.1:0")
     server.start()
     request = predict_pb2.PredictRequest()
-    request.model_spec.name, request.model_spec.signature_name = "hp2", "spin"
-    request.inputs["steps"].CopyFrom(to_proto(np.int32(2**31 - 1)))
+    request.model_spec.name = "hp2"
+    request.inputs["x"].CopyFrom(to_proto(np.float32(1)))
     status = get_model_status_pb2.GetModelStatusRequest()
     status.model_spec.name = "hp2"
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         predict = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict
-        slow = [predict.future(request, timeout=60) for _ in range(20)]  # a second each
-        assert check(health_pb2_grpc.HealthStub(channel), "hp2", timeout=10) == "SERVING"
-        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service="hp2"), timeout=10)
+        slow = [predict.future(request) for _ in range(20)]
+        assert submitted.wait(120)
+        assert check(health_pb2_grpc.HealthStub(channel), "hp2", timeout=120) == "SERVING"
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service="hp2"), timeout=120)
         assert next(watch).status == States.SERVING
         models = model_service_pb2_grpc.ModelServiceStub(channel)
-        assert models.GetModelStatus(status, timeout=10).model_version_status[0].version == 123
-        assert not slow[-1].done()
+        assert models.GetModelStatus(status, timeout=120).model_version_status[0].version == 123
+        assert not any(call.done() for call in slow)
     server.stop(None).wait()
     inference.close(0)
 
@@ -116,7 +119,7 @@ def test_the_health_thread_ends_with_the_server(model_folders, eventually):
     assert eventually(lambda: not own.is_alive())
 
 
-def test_an_address_that_is_taken():
+def test_an_address_in_use_is_rejected():
     inference = Inference(ModelStore([]), Metrics())
     server, port = create_grpc_server(inference, "127.0.0.1:0")
     server.start()
@@ -126,7 +129,7 @@ def test_an_address_that_is_taken():
 
 
 @pytest.mark.parametrize("missing", ["tensorflow_serving.apis", "grpc_health.v1"])
-def test_the_packages_of_the_extra_are_missed_in_words(monkeypatch, missing):
+def test_missing_packages_are_named(monkeypatch, missing):
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(UserError, match=r"gRPC needs more packages \(.*\): pip install 'keras-dl\[grpc\]'"):
         create_grpc_server(Inference(ModelStore([]), Metrics()), "127.0.0.1:0")

@@ -1,4 +1,4 @@
-"""Metadata, status and reloading over gRPC: TensorFlow Serving's answers, codes and texts."""
+"""Metadata, status and reloading over gRPC: TensorFlow Serving's answers, codes and messages."""
 
 import contextlib
 import shutil
@@ -30,8 +30,8 @@ def channel(grpc_address):
 
 
 @contextlib.contextmanager
-def asking(store, address="127.0.0.1:0", **options):
-    """A ModelService stub of a server of its own."""
+def serving(store, address="127.0.0.1:0", **options):
+    """A ModelService stub of a separate server."""
     inference = Inference(store, Metrics())
     server, port = create_grpc_server(inference, address, **options)
     server.start()
@@ -41,7 +41,7 @@ def asking(store, address="127.0.0.1:0", **options):
     inference.close(5)
 
 
-def refused(call, request):
+def error_of(call, request):
     with pytest.raises(grpc.RpcError) as caught:
         call(request, timeout=30)
     return caught.value.code().name, caught.value.details()
@@ -58,7 +58,7 @@ def metadata_request(name="hp2", fields=("signature_def",), **spec):
     return request
 
 
-def test_metadata_are_the_signatures_of_the_file(channel, store):
+def test_metadata_contain_the_signatures_of_the_file(channel, store):
     stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
     response = stub.GetModelMetadata(metadata_request())
     assert (response.model_spec.name, response.model_spec.version.value) == ("hp2", 123)
@@ -79,8 +79,8 @@ def test_metadata_are_the_signatures_of_the_file(channel, store):
         (metadata_request(version=7), "NOT_FOUND", "Servable not found for request: Specific(hp2, 7)"),
     ],
 )
-def test_metadata_that_are_refused(channel, request_, code, text):
-    found, details = refused(prediction_service_pb2_grpc.PredictionServiceStub(channel).GetModelMetadata, request_)
+def test_invalid_metadata_requests_are_rejected(channel, request_, code, text):
+    found, details = error_of(prediction_service_pb2_grpc.PredictionServiceStub(channel).GetModelMetadata, request_)
     assert found == code and text in details
 
 
@@ -112,17 +112,16 @@ def test_status(channel, options):
         (status_request(version=7), "NOT_FOUND", "Could not find version 7 of model hp2"),
     ],
 )
-def test_status_that_is_refused(channel, request_, code, text):
+def test_invalid_status_requests_are_rejected(channel, request_, code, text):
     stub = model_service_pb2_grpc.ModelServiceStub(channel)
-    assert refused(stub.GetModelStatus, request_) == (code, text)
+    assert error_of(stub.GetModelStatus, request_) == (code, text)
 
 
-def test_the_newest_stands_first_and_a_broken_version_says_why(save_model, tmp_path, eventually):
-    save_model(tmp_path / "hp" / "1")
+def test_the_newest_version_is_first_and_a_broken_one_has_a_message(model_folders, tmp_path):
+    shutil.copytree(model_folders["hp2"] / "123", tmp_path / "hp" / "1")
     (tmp_path / "hp" / "2").mkdir()
-    with ModelStore([ModelConfig("hp", tmp_path / "hp")]) as store, asking(store) as stub:
-        assert store.polled.wait(60)
-        assert eventually(lambda: not store.unavailable() or store.status("hp"))
+    with ModelStore([ModelConfig("hp", tmp_path / "hp")]) as store, serving(store) as stub:
+        assert store.polled.wait(120)
         found = stub.GetModelStatus(status_request("hp")).model_version_status
     (broken,) = [status for status in found if status.version == 2]
     states = get_model_status_pb2.ModelVersionStatus.State
@@ -131,7 +130,7 @@ def test_the_newest_stands_first_and_a_broken_version_says_why(save_model, tmp_p
     assert [status.version for status in found] == sorted((status.version for status in found), reverse=True)
 
 
-# ---------------------------------------------------------------------------- another configuration
+# ---------------------------------------------------------------------------- configuration updates
 
 
 def reload_request(*models, platform="tensorflow", metrics=()):
@@ -142,15 +141,15 @@ def reload_request(*models, platform="tensorflow", metrics=()):
 
 
 @pytest.fixture
-def root(tmp_path, save_model):
-    save_model(tmp_path / "models" / "first" / "1")
-    save_model(tmp_path / "models" / "second" / "4", offset=3.0)
+def root(tmp_path, model_folders):
+    for name, version in (("first", "1"), ("second", "4")):
+        shutil.copytree(model_folders["hp2"] / "123", tmp_path / "models" / name / version)
     return tmp_path / "models"
 
 
-def test_another_configuration_is_taken_and_loaded(root):
-    with ModelStore([ModelConfig("first", root / "first")]) as store, asking(store, reload_root=root) as stub:
-        assert store.polled.wait(60)
+def test_a_new_configuration_is_loaded(root):
+    with ModelStore([ModelConfig("first", root / "first")]) as store, serving(store, reload_root=root) as stub:
+        assert store.polled.wait(120)
         response = stub.HandleReloadConfigRequest(reload_request(("second", root / "second"), metrics=["/a/b"]))
         assert response.status.error_code == 0 and response.status.error_message == ""
         assert [(metric.name, metric.int64_value_increase) for metric in response.metric] == [("/a/b", 0)]
@@ -158,10 +157,10 @@ def test_another_configuration_is_taken_and_loaded(root):
         assert stub.GetModelStatus(status_request("second")).model_version_status[0].version == 4
 
 
-def test_configurations_that_are_refused_change_nothing(root, tmp_path):
+def test_rejected_configurations_change_nothing(root, tmp_path):
     shutil.copytree(root / "first", tmp_path / "outside")
     (root / "link").symlink_to(tmp_path / "outside")
-    (root / "circle").symlink_to(root / "circle")
+    (root / "loop").symlink_to(root / "loop")
     good = ("first", root / "first")
     cases = [
         (reload_request(good, good), "INVALID_ARGUMENT", "Illegal to list model first multiple times in config list"),
@@ -175,29 +174,29 @@ def test_configurations_that_are_refused_change_nothing(root, tmp_path):
         (reload_request(good, ("m", tmp_path / "outside")), "PERMISSION_DENIED", "the base_path of model m is outside"),
         (reload_request(("m", root / ".." / "outside")), "PERMISSION_DENIED", "the base_path of model m is outside"),
         (reload_request(("m", root / "link")), "PERMISSION_DENIED", "the base_path of model m is outside"),
-        (reload_request(("m", root / "circle")), "PERMISSION_DENIED", "the base_path of model m is outside"),
+        (reload_request(("m", root / "loop")), "PERMISSION_DENIED", "the base_path of model m is outside"),
         (reload_request(("m", f"{root}/a\0b")), "PERMISSION_DENIED", "the base_path of model m is outside"),
         (reload_request(("m", f"{root}-too")), "PERMISSION_DENIED", "the base_path of model m is outside"),
     ]
-    with ModelStore([ModelConfig("first", root / "first")]) as store, asking(store, reload_root=root) as stub:
-        assert store.polled.wait(60)
+    with ModelStore([ModelConfig("first", root / "first")]) as store, serving(store, reload_root=root) as stub:
+        assert store.polled.wait(120)
         for request, code, text in cases:
-            found, details = refused(stub.HandleReloadConfigRequest, request)
+            found, details = error_of(stub.HandleReloadConfigRequest, request)
             assert (found, text in details) == (code, True), details
         assert store.names() == ["first"] and not store.unavailable()
 
 
-def test_a_model_that_cannot_be_loaded_is_told(root):
+def test_a_model_that_cannot_be_loaded_is_reported(root):
     (root / "empty").mkdir()
-    with ModelStore([ModelConfig("first", root / "first")]) as store, asking(store, reload_root=root) as stub:
-        assert store.polled.wait(60)
-        code, details = refused(stub.HandleReloadConfigRequest, reload_request(("empty", root / "empty")))
+    with ModelStore([ModelConfig("first", root / "first")]) as store, serving(store, reload_root=root) as stub:
+        assert store.polled.wait(120)
+        code, details = error_of(stub.HandleReloadConfigRequest, reload_request(("empty", root / "empty")))
         assert code == "UNKNOWN" and "did not become available" in details and str(root) not in details
 
 
-def test_without_a_root_no_configuration_is_taken(channel):
+def test_configurations_are_rejected_without_a_root(channel):
     stub = model_service_pb2_grpc.ModelServiceStub(channel)
-    assert refused(stub.HandleReloadConfigRequest, reload_request()) == (
+    assert error_of(stub.HandleReloadConfigRequest, reload_request()) == (
         "PERMISSION_DENIED",
         "this server accepts no other configuration",
     )
@@ -224,27 +223,27 @@ def test_without_a_root_no_configuration_is_taken(channel):
         ("", False),
     ],
 )
-def test_who_is_on_this_machine(peer, local):
+def test_local_peers(peer, local):
     assert is_local(peer) is local
 
 
-def test_a_peer_from_elsewhere_is_refused(root):
+def test_a_peer_with_another_address_is_rejected(root):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect(("192.0.2.1", 9))  # sends nothing: only to learn by which address this machine is known
+        probe.connect(("192.0.2.1", 9))  # sends nothing: finds the address of this machine
         address = probe.getsockname()[0]
     if address.startswith("127."):
-        pytest.skip("this machine has no address but loopback")
+        pytest.skip("this machine has only a loopback address")
     with ModelStore([ModelConfig("first", root / "first")]) as store:
         server, port = create_grpc_server(Inference(store, Metrics()), f"{address}:0", reload_root=root)
         server.start()
         with grpc.insecure_channel(f"{address}:{port}") as channel:
             stub = model_service_pb2_grpc.ModelServiceStub(channel)
-            found = refused(stub.HandleReloadConfigRequest, reload_request(("second", root / "second")))
+            found = error_of(stub.HandleReloadConfigRequest, reload_request(("second", root / "second")))
         server.stop(None)
     assert found == ("PERMISSION_DENIED", "a configuration is accepted only from this machine")
 
 
-def test_a_configuration_comes_over_a_unix_socket(root, tmp_path):
-    with ModelStore([]) as store, asking(store, f"unix:{tmp_path}/socket", reload_root=root) as stub:
+def test_a_configuration_is_accepted_over_a_unix_socket(root, tmp_path):
+    with ModelStore([]) as store, serving(store, f"unix:{tmp_path}/socket", reload_root=root) as stub:
         stub.HandleReloadConfigRequest(reload_request(("first", root / "first")))
         assert store.names() == ["first"]

@@ -1,6 +1,7 @@
-"""Predict over gRPC with the stubs of tensorflow-serving-api: TensorFlow Serving's answers, codes and texts."""
+"""Predict over gRPC with the stubs of tensorflow-serving-api: TensorFlow Serving's answers, codes and messages."""
 
 import threading
+from concurrent.futures import Future
 
 import grpc
 import numpy as np
@@ -33,8 +34,8 @@ def predict_request(name="hp2", inputs=None, signature_name="", version=None, la
     return request
 
 
-def refused(call, request, **options):
-    """The code and the text of an error."""
+def error_of(call, request, **options):
+    """Returns the code and the message of an error."""
     with pytest.raises(grpc.RpcError) as caught:
         call(request, **{"timeout": 30} | options)
     return caught.value.code().name, caught.value.details()
@@ -43,7 +44,7 @@ def refused(call, request, **options):
 # ---------------------------------------------------------------------------- answers
 
 
-def test_an_answer_has_the_fields_that_clients_of_tf_serving_read(stub):
+def test_an_answer_has_the_fields_of_tf_serving(stub):
     response = stub.Predict(predict_request())
     assert list(response.outputs["y"].float_val) == [3.0] and not response.outputs["y"].tensor_content
     assert not response.outputs["y"].tensor_shape.dim
@@ -51,7 +52,7 @@ def test_an_answer_has_the_fields_that_clients_of_tf_serving_read(stub):
     assert (spec.name, spec.version.value, spec.signature_name) == ("hp2", 123, "serving_default")
 
 
-def test_a_signature_and_a_version_are_asked_by_name(stub):
+def test_a_signature_and_a_version_are_selected(stub):
     response = stub.Predict(predict_request(inputs={"x": np.ones((2, 3), np.float32)}, signature_name="product"))
     np.testing.assert_array_equal(tf.make_ndarray(response.outputs["y"]), np.full((2, 2), 3))
     assert response.model_spec.signature_name == "product"
@@ -74,12 +75,12 @@ def test_strings(stub):
     assert response.outputs["length"].int_val == [3, 0]
 
 
-# ---------------------------------------------------------------------------- refusals
+# ---------------------------------------------------------------------------- errors
 
 
 def test_a_request_without_a_model(stub):
-    assert refused(stub.Predict, predict_pb2.PredictRequest()) == ("INVALID_ARGUMENT", "Missing ModelSpec")
-    assert refused(stub.Predict, predict_request("")) == ("INVALID_ARGUMENT", "ModelSpec has no name specified.")
+    assert error_of(stub.Predict, predict_pb2.PredictRequest()) == ("INVALID_ARGUMENT", "Missing ModelSpec")
+    assert error_of(stub.Predict, predict_request("")) == ("INVALID_ARGUMENT", "ModelSpec has no name specified.")
 
 
 @pytest.mark.parametrize(
@@ -104,8 +105,8 @@ def test_a_request_without_a_model(stub):
         ),
     ],
 )
-def test_tf_servings_codes_and_texts(stub, options, code, text):
-    found, details = refused(stub.Predict, predict_request(**options))
+def test_tf_servings_codes_and_messages(stub, options, code, text):
+    found, details = error_of(stub.Predict, predict_request(**options))
     assert found == code and text in details
 
 
@@ -127,14 +128,14 @@ def test_tf_servings_codes_and_texts(stub, options, code, text):
         ),
     ],
 )
-def test_what_is_missing_and_what_is_too_much(stub, inputs, text):
-    code, details = refused(stub.Predict, predict_request(inputs=inputs))
+def test_missing_and_extra_inputs(stub, inputs, text):
+    code, details = error_of(stub.Predict, predict_request(inputs=inputs))
     assert code == "INVALID_ARGUMENT" and details.startswith(text)
 
 
-def test_the_wrong_input_of_several_has_its_number(stub):
+def test_the_number_of_an_invalid_input_is_reported(stub):
     inputs = {"features": np.zeros((1, 2, 2), np.float32), "length": np.array([1], np.int32)}
-    assert refused(stub.Predict, predict_request("sequences", inputs))[1] == (
+    assert error_of(stub.Predict, predict_request("sequences", inputs))[1] == (
         "Expects arg[1] to be int64 but int32 is provided"
     )
 
@@ -142,32 +143,32 @@ def test_the_wrong_input_of_several_has_its_number(stub):
 def test_a_tensor_that_does_not_fit_its_shape(stub):
     broken = tf.make_tensor_proto(np.zeros(3, np.float32))
     broken.tensor_shape.dim[0].size = 2**40
-    code, details = refused(stub.Predict, predict_request(inputs={"x": broken}))
+    code, details = error_of(stub.Predict, predict_request(inputs={"x": broken}))
     assert code == "INVALID_ARGUMENT" and details.startswith("tensor parsing error: x: expected ")
     bomb = tf.make_tensor_proto(1.0, shape=[2**19])
-    assert refused(stub.Predict, predict_request(inputs={"x": bomb}))[1] == (
+    assert error_of(stub.Predict, predict_request(inputs={"x": bomb}))[1] == (
         f"tensor parsing error: x: expected at most {2**20} bytes. Its shape takes {2**21}"
     )
 
 
-def test_a_long_text_is_cut(stub):
-    code, details = refused(stub.Predict, predict_request("ü" * 1000))
+def test_a_long_message_is_truncated(stub):
+    code, details = error_of(stub.Predict, predict_request("ü" * 1000))
     assert code == "NOT_FOUND" and details.endswith("...TRUNCATED")
     assert 1020 < len(details.removesuffix("...TRUNCATED").encode()) <= 1024
 
 
 def test_messages_that_are_too_large(stub):
-    code, _ = refused(stub.Predict, predict_request(inputs={"x": np.zeros(2**18, np.float32)}))
+    code, _ = error_of(stub.Predict, predict_request(inputs={"x": np.zeros(2**18, np.float32)}))
     assert code == "RESOURCE_EXHAUSTED"
 
 
-def test_an_error_inside_tells_nothing_of_our_machine(stub):
+def test_errors_contain_no_paths(stub):
     request = predict_request("reader", {"path": b"/nonexistent"})
-    code, details = refused(stub.Predict, request)
+    code, details = error_of(stub.Predict, request)
     assert code == "NOT_FOUND" and details == "the model failed to run; see the server's log"
 
 
-def test_an_error_nobody_expected_has_no_details(store):
+def test_an_unexpected_error_has_no_details(store):
     class Broken(Inference):
         def submit(self, *arguments, **options):
             raise RuntimeError("secret")
@@ -175,7 +176,7 @@ def test_an_error_nobody_expected_has_no_details(store):
     server, port = create_grpc_server(Broken(store, Metrics()), "127.0.0.1:0")
     server.start()
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        code, details = refused(prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict, predict_request())
+        code, details = error_of(prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict, predict_request())
     server.stop(None)
     assert (code, details) == ("INTERNAL", "internal error; see the server's log for details")
 
@@ -183,13 +184,13 @@ def test_an_error_nobody_expected_has_no_details(store):
 # ---------------------------------------------------------------------------- deadlines
 
 
-def test_the_clients_deadline_ends_a_call_and_the_server_goes_on(stub):
+def test_a_call_past_the_clients_deadline_ends(stub):
     endless = predict_request(inputs={"steps": np.int32(2**31 - 1)}, signature_name="spin")
-    assert refused(stub.Predict, endless, timeout=0.2)[0] == "DEADLINE_EXCEEDED"
+    assert error_of(stub.Predict, endless, timeout=0.2)[0] == "DEADLINE_EXCEEDED"
     assert stub.Predict(predict_request(), timeout=30)
 
 
-def test_the_clients_deadline_is_that_of_the_run_and_without_one_it_is_the_servers(store):
+def test_a_run_has_the_deadline_of_the_client_or_else_of_the_server(store):
     allowed = []
 
     class Watched(Inference):
@@ -209,33 +210,24 @@ def test_the_clients_deadline_is_that_of_the_run_and_without_one_it_is_the_serve
     assert allowed[:2] == [None, None] and 0 < allowed[2] < 65
 
 
-def test_the_servers_own_deadline(stub):
+def test_the_servers_deadline(stub):
     endless = predict_request(inputs={"steps": np.int32(2**31 - 1)}, signature_name="spin")
-    assert refused(stub.Predict, endless)[0] == "DEADLINE_EXCEEDED"
+    assert error_of(stub.Predict, endless)[0] == "DEADLINE_EXCEEDED"
 
 
-def test_a_cancelled_call_takes_its_run_out_of_the_queue(store):
-    started, cancelled = threading.Semaphore(0), threading.Event()
-
-    class Watched(Inference):
-        def submit(self, *arguments, **options):
-            future = super().submit(*arguments, **options)
-            future.add_done_callback(lambda future: future.cancelled() and cancelled.set())
-            started.release()
-            return future
-
-    inference = Watched(store, Metrics())
+def test_cancelling_a_call_cancels_its_run(store, monkeypatch, eventually):
+    inference, run, submitted = Inference(store, Metrics()), Future(), threading.Event()
+    monkeypatch.setattr(inference, "submit", lambda *arguments, **options: submitted.set() or run)
     server, port = create_grpc_server(inference, "127.0.0.1:0")
     server.start()
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        predict = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict
-        endless = predict_request(inputs={"steps": np.int32(2**31 - 1)}, signature_name="spin")
-        calls = [predict.future(endless) for _ in range(40)]  # more than there are threads
-        assert all(started.acquire(timeout=30) for _ in calls)
-        for call in calls:
-            call.cancel()
-        assert cancelled.wait(30)
+        call = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict.future(predict_request())
+        assert submitted.wait(120)
+        assert not run.cancelled()
+        call.cancel()
+        assert eventually(run.cancelled)
     server.stop(None)
+    inference.close(0)
 
 
 # ---------------------------------------------------------------------------- counted
@@ -248,9 +240,9 @@ def test_calls_are_counted_under_known_names_only(store):
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
         stub.Predict(predict_request())
-        refused(stub.Predict, predict_request(signature_name="nope"))
-        refused(stub.Predict, predict_request("unheard-of"))
-        refused(stub.MultiInference, predict_pb2.PredictRequest())
+        error_of(stub.Predict, predict_request(signature_name="nope"))
+        error_of(stub.Predict, predict_request("unheard-of"))
+        error_of(stub.MultiInference, predict_pb2.PredictRequest())
     server.stop(None).wait()
     page = metrics.render().decode()
     assert ':tensorflow:serving:request_count{model_name="hp2",status="OK"} 1' in page

@@ -1,4 +1,4 @@
-"""Digits as strokes: what a hand does that writes them."""
+"""Handwritten digits as strokes."""
 
 import math
 import random
@@ -9,7 +9,7 @@ def _arc(x, y, width, height, start, end, points):
     return [(x + width * math.cos(angle), y + height * math.sin(angle)) for angle in angles]
 
 
-# Points in a box of height 1, y downwards.
+# Points in a box of height 1, with y pointing down.
 STROKES = {
     "0": [_arc(0.3, 0.5, 0.28, 0.5, -80, -440, 28)],
     "1": [[(0.1, 0.25), (0.3, 0), (0.3, 1)]],
@@ -29,13 +29,13 @@ STROKES = {
 
 
 def write(page, text: str, height: float, seed: int = 0) -> None:
-    """Moves the mouse of a browser's page over its pad: each digit as large and as high as it happens to be, and shaky.
+    """Draws digits on the pad of a page with the mouse, with random sizes, positions and tremor.
 
     Args:
         page: Playwright's `Page`.
-        text: digits.
-        height: of the line, in pixels.
-        seed: of the hand.
+        text: str, the digits.
+        height: float, height of the line in pixels.
+        seed: int, seed of the random variations.
     """
     hand, pad = random.Random(seed), page.locator("canvas.pad").bounding_box()
     left = pad["x"] + 15

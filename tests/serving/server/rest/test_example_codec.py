@@ -1,4 +1,4 @@
-"""Examples in JSON: what TF Serving's util/json_tensor_test.cc says of classify and regress, restated."""
+"""Examples in JSON: the classify and regress cases of TF Serving's util/json_tensor_test.cc."""
 
 import json
 
@@ -20,7 +20,7 @@ def feature(text):
     return text_format.Parse(text, tf.train.Feature())
 
 
-def refusal(body):
+def error_of(body):
     with pytest.raises(tf.errors.InvalidArgumentError) as caught:
         decode(body)
     return caught.value.message
@@ -56,11 +56,11 @@ def test_context_kinds_and_base64():
     assert second["names"] == feature('bytes_list { value: ["baz", "hello"] }')
     assert second["intboolmix"] == feature("int64_list { value: [1, 1, 0] }")
     assert third["ratings"] == feature("float_list { value: -inf }")
-    assert third["query"] == feature('bytes_list { value: "soup" }')  # an example goes before the context
+    assert third["query"] == feature('bytes_list { value: "soup" }')  # an example overrides the context
     assert third["empty"] == feature("")
 
 
-def test_the_ends_of_number_types():
+def test_the_limits_of_number_types():
     (example,) = decode(
         '{"examples": [{"i": [-9223372036854775808, 9223372036854775807], "f": [1e300, -1e300, 1e-300]}]}'
     )
@@ -94,8 +94,8 @@ def test_the_ends_of_number_types():
         ),
     ],
 )
-def test_refusals_in_tf_servings_words(body, message):
-    assert message in refusal(body)
+def test_errors_have_tf_servings_messages(body, message):
+    assert message in error_of(body)
 
 
 def test_classifications():

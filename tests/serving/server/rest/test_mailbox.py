@@ -1,4 +1,4 @@
-"""Futures of threads, wrap_future in an event loop."""
+"""Futures of threads in an event loop."""
 
 import asyncio
 import threading
@@ -9,14 +9,14 @@ import pytest
 from keras_dl.serving.server.rest.mailbox import wrap_future
 
 
-def test_many_answers_wake_the_loop_once():
+def test_many_answers_wake_up_the_loop_once():
     async def main():
         futures = [Future() for _ in range(5)]
         waiters = [wrap_future(future) for future in futures]
         loop, wakes = asyncio.get_running_loop(), []
         call = loop.call_soon_threadsafe
         loop.call_soon_threadsafe = lambda *arguments: wakes.append(1) or call(*arguments)
-        for number, future in enumerate(futures):  # on this thread, so that the loop cannot run in between
+        for number, future in enumerate(futures):  # on the thread of the loop, which cannot run in between
             future.set_result(number)
         assert await asyncio.gather(*waiters) == [0, 1, 2, 3, 4]
         assert len(wakes) == 1
@@ -27,7 +27,7 @@ def test_many_answers_wake_the_loop_once():
     asyncio.run(main())
 
 
-def test_errors_and_what_is_done_already():
+def test_errors_and_finished_futures():
     async def main():
         failed, done, cancelled = Future(), Future(), Future()
         failed.set_exception(ValueError("wrong"))
@@ -42,7 +42,7 @@ def test_errors_and_what_is_done_already():
     asyncio.run(main())
 
 
-def test_who_gives_up_cancels_the_future_and_a_late_answer_is_nobodys():
+def test_cancelling_the_waiter_cancels_the_future_and_late_answers_are_dropped():
     async def main():
         waiting, running = Future(), Future()
         running.set_running_or_notify_cancel()
@@ -57,7 +57,7 @@ def test_who_gives_up_cancels_the_future_and_a_late_answer_is_nobodys():
     asyncio.run(main())
 
 
-def test_each_loop_has_its_own():
+def test_loops_are_independent():
     async def main():
         future = Future()
         threading.Timer(0.01, future.set_result, [1]).start()
@@ -68,5 +68,5 @@ def test_each_loop_has_its_own():
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(120)
     assert results == [1, 1, 1]

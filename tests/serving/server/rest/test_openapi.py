@@ -1,4 +1,4 @@
-"""The description of the API: complete, true to the signatures, and of use to a tool."""
+"""The OpenAPI description: complete, valid, and consistent with the signatures."""
 
 import re
 
@@ -19,7 +19,7 @@ def schema(document, path):
     return document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]["anyOf"]
 
 
-def test_every_route_is_in_it(document):
+def test_all_routes_are_described(document):
     assert document["openapi"] == "3.1.0"
     for path in ("/healthz", "/readyz", "/", "/openapi.json", "/monitoring/prometheus/metrics"):
         assert "get" in document["paths"][path]
@@ -39,7 +39,7 @@ def test_parameters_of_paths_are_declared_and_references_resolve(document):
         assert reference in document["components"]["schemas"]
 
 
-def test_inputs_are_those_of_the_signatures(document):
+def test_inputs_match_the_signatures(document):
     columns, rows = schema(document, "/v1/models/sequences:predict")
     features = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
     features = {"type": "array", "items": {"type": "array", "items": features}}
@@ -50,7 +50,7 @@ def test_inputs_are_those_of_the_signatures(document):
     assert row["properties"]["length"] == {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1}
 
 
-def test_signatures_that_are_not_the_default_are_named(document):
+def test_other_signatures_require_their_name(document):
     named = {form["properties"]["signature_name"]["const"]: form for form in schema(document, "/v1/models/hp2:predict")}
     assert named.keys() == {"serving_default", "product", "spin", "half"}
     assert named["product"]["required"] == ["signature_name", "instances"]
@@ -63,13 +63,13 @@ def test_signatures_that_are_not_the_default_are_named(document):
     }
 
 
-def test_what_has_no_json_form_is_left_out(document):
+def test_dtypes_without_json_form_are_omitted(document):
     echoed = {form["properties"]["signature_name"]["const"] for form in schema(document, "/v1/models/echo:predict")}
     assert {"float32", "int8", "uint64", "string", "bool"} <= echoed
     assert not {"complex64", "half", "uint16"} & echoed
 
 
-def test_a_model_that_is_not_loaded_and_whose_name_needs_escapes(tmp_path):
+def test_a_model_that_is_not_loaded_and_has_special_characters_in_its_name(tmp_path):
     store = ModelStore([ModelConfig("a/b c", tmp_path / "absent")])
     store.poll()
     paths = describe_api(store, "/metrics")["paths"]

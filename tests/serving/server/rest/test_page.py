@@ -1,4 +1,4 @@
-"""The page's routes over the wire: its files, its headers, and what it is told about the models."""
+"""The routes of the page: files, headers, and the description of the models."""
 
 import json
 
@@ -16,7 +16,7 @@ STRANGE = "<b>bold</b> & ünknown"
 
 @pytest.fixture(scope="module")
 def described(tmp_path_factory, save_model, running):
-    """The URL of a server of a model with a manifest and labels, one that is broken, and one that is not there."""
+    """The URL of a server of a model with a manifest and labels, a broken and a missing one."""
     root = tmp_path_factory.mktemp("described")
     for version in (2, 10):
         save_model(root / "strange" / str(version), "sequences")
@@ -47,7 +47,7 @@ def described(tmp_path_factory, save_model, running):
 
 @pytest.fixture(scope="module")
 def models(described):
-    """What the page is told, by name."""
+    """The versions in /page/models.json, by model."""
     response = requests.get(f"{described}/page/models.json", timeout=30)
     assert response.status_code == 200 and response.headers["Content-Type"] == "application/json"
     return {model["name"]: model["versions"] for model in response.json()}
@@ -64,7 +64,7 @@ def models(described):
         ("/page/models.json", "application/json", "["),
     ],
 )
-def test_files_forbid_what_is_not_theirs(url, path, media_type, beginning):
+def test_files_forbid_other_origins(url, path, media_type, beginning):
     response = requests.get(url + path, timeout=30)
     assert response.status_code == 200 and response.text.startswith(beginning)
     assert response.headers["Content-Type"] == media_type
@@ -75,7 +75,7 @@ def test_files_forbid_what_is_not_theirs(url, path, media_type, beginning):
     assert response.headers["X-Frame-Options"] == "DENY"
 
 
-def test_the_page_runs_nothing_inline_and_names_no_other_host(url):
+def test_the_page_has_no_inline_code_and_no_other_hosts(url):
     for name in ("index.html", "page.js", "pad.js", "fields.js", "answers.js", "plots.js", "sound.js", "data.js"):
         text = requests.get(f"{url}/page/{name}", timeout=30).text.replace("http://www.w3.org/2000/svg", "")
         for forbidden in ("://", "innerHTML", "insertAdjacentHTML", "document.write", "eval(", "onclick=", "style="):
@@ -86,7 +86,7 @@ def test_the_page_runs_nothing_inline_and_names_no_other_host(url):
     "path",
     ["/page/page.py", "/page/", "/page/..%2Fpage.py", "/page/%2e%2e/app.py", "/page/../app.py", "/page/x/style.css"],
 )
-def test_a_file_is_looked_up_and_never_joined_to_a_path(url, path):
+def test_file_names_are_never_used_as_paths(url, path):
     request = requests.Request("GET", url).prepare()
     request.url = url + path
     with requests.Session() as session:
@@ -94,7 +94,7 @@ def test_a_file_is_looked_up_and_never_joined_to_a_path(url, path):
     assert response.status_code == 404 and list(response.json()) == ["error"]
 
 
-def test_what_has_not_changed_is_not_sent_again(url):
+def test_unchanged_content_is_not_sent_again(url):
     first = requests.get(f"{url}/page/models.json", timeout=30)
     tag = {"If-None-Match": first.headers["ETag"]}
     again = requests.get(f"{url}/page/models.json", headers=tag, timeout=30)
@@ -102,20 +102,20 @@ def test_what_has_not_changed_is_not_sent_again(url):
     assert requests.get(f"{url}/page/style.css", headers=tag, timeout=30).status_code == 200
 
 
-def test_versions_are_told_with_state_and_labels_the_newest_first(models):
+def test_versions_have_states_and_labels_newest_first(models):
     assert set(models) == {STRANGE, "broken", "absent"}
-    told = [(version["version"], version["state"], version["labels"]) for version in models[STRANGE]]
-    assert told == [("10", "AVAILABLE", []), ("2", "AVAILABLE", ["champion"])]
+    versions = [(version["version"], version["state"], version["labels"]) for version in models[STRANGE]]
+    assert versions == [("10", "AVAILABLE", []), ("2", "AVAILABLE", ["champion"])]
     assert models["absent"] == []
 
 
-def test_a_broken_version_says_why_without_paths(models, tmp_path_factory):
+def test_a_broken_version_has_a_message_without_paths(models, tmp_path_factory):
     (version,) = models["broken"]
     assert version["state"] == "END" and version["error"] and "signatures" not in version
     assert str(tmp_path_factory.getbasetemp()) not in version["error"]
 
 
-def test_signatures_are_told_as_names_dtypes_and_shapes(models):
+def test_signatures_have_names_dtypes_and_shapes(models):
     assert models[STRANGE][0]["signatures"] == {
         "serving_default": {
             "method": "predict",
@@ -131,21 +131,21 @@ def test_signatures_are_told_as_names_dtypes_and_shapes(models):
     }
 
 
-def test_the_manifest_is_told_and_may_be_missing(models):
-    told, foreign = models[STRANGE]
-    assert told["origin"] == {"metric": "loss", "value": 0.5}
-    assert told["exported"] == "2026-01-02T03:04:05+00:00" and told["git_commit"] == "abc"
-    assert told["request"]["length"] == [1] and str(told["request"]["features"]) == "[[[1, nan]]]"
+def test_the_manifest_is_optional(models):
+    described, foreign = models[STRANGE]
+    assert described["origin"] == {"metric": "loss", "value": 0.5}
+    assert described["exported"] == "2026-01-02T03:04:05+00:00" and described["git_commit"] == "abc"
+    assert described["request"]["length"] == [1] and str(described["request"]["features"]) == "[[[1, nan]]]"
     assert [foreign[key] for key in ("request", "origin", "exported", "git_commit")] == [None] * 4
 
 
-def test_every_model_of_the_tests_is_told(url):
-    told = requests.get(f"{url}/page/models.json", timeout=30).json()
+def test_methods_of_signatures(url):
+    described = requests.get(f"{url}/page/models.json", timeout=30).json()
     methods = {
         (model["name"], name): signature["method"]
-        for model in told
+        for model in described
         for name, signature in model["versions"][0]["signatures"].items()
     }
     assert methods["hp2", "serving_default"] == "predict"
-    assert not any(name.startswith("__") for _, name in methods)  # what sets a model up is nothing to ask
+    assert not any(name.startswith("__") for _, name in methods)  # initialization signatures are omitted
     assert {"classify", "regress"} <= set(methods.values())

@@ -1,4 +1,4 @@
-"""The page in a real browser: every kind of input is sent, every kind of answer shown, and texts stay texts."""
+"""The page in a browser: all kinds of inputs and outputs, and no interpretation of text as HTML."""
 
 import io
 import json
@@ -33,7 +33,7 @@ def spec(shape, dtype, name):
 
 
 def translate(text):
-    """Answers of all kinds that belong to texts: each letter in capitals, as it looks at itself."""
+    """All kinds of outputs for text: the text in capitals, with an identity alignment."""
     symbols = tf.strings.unicode_split(text, "UTF-8")
     size = symbols.bounding_shape(axis=1)
     words = tf.strings.split(text).to_tensor("")
@@ -48,11 +48,11 @@ def translate(text):
     }
 
 
-def hear(waveform, length):
+def recognise(waveform, length):
     row = [tf.shape(waveform)[0], 1]
     columns = {"start": [[0.1, 0.3, -1]], "end": [[0.2, 0.4, -1]], "confidence": [[0.98, 0.5, 0]]}
-    heard = {name: tf.tile(tf.constant(values), row) for name, values in columns.items()}
-    return {"text": tf.fill(row[:1], "40"), "digit": tf.tile(tf.constant([["4", "0", ""]]), row), **heard}
+    words = {name: tf.tile(tf.constant(values), row) for name, values in columns.items()}
+    return {"text": tf.fill(row[:1], "40"), "digit": tf.tile(tf.constant([["4", "0", ""]]), row), **words}
 
 
 MODELS = {
@@ -63,7 +63,7 @@ MODELS = {
         )
     },
     "speech": {
-        "serving_default": (hear, [spec([None, None], tf.float32, "waveform"), spec([None], tf.int32, "length")])
+        "serving_default": (recognise, [spec([None, None], tf.float32, "waveform"), spec([None], tf.int32, "length")])
     },
     "translator": {"serving_default": (translate, [spec([None], tf.string, "text")])},
     "series": {
@@ -90,14 +90,14 @@ def save(folder, signatures, example):
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory, running, model_folders):
-    """The URL of a server of the models, and the folder of that named series."""
+    """The URL of a server of the models, and the folder of the model series."""
     root = tmp_path_factory.mktemp("page")
     configs = [ModelConfig("half_plus_two", model_folders["half_plus_two"])]
     for index, (name, signatures) in enumerate(MODELS.items()):
         save(root / str(index) / "1", signatures, EXAMPLES[name])
         configs.append(ModelConfig(name, root / str(index)))
     with ModelStore(configs, poll_seconds=0.1) as store:
-        assert store.polled.wait(60)
+        assert store.polled.wait(120)
         inference = Inference(store, Metrics())
         with running(create_app(inference)) as url:
             yield url, root / "3"
@@ -106,13 +106,13 @@ def served(tmp_path_factory, running, model_folders):
 
 @pytest.fixture
 def visit(browser, served):
-    """visit(name): the page of a model; nothing may fail in it, nor may it ask another host."""
-    troubles = []
+    """visit(name): the page of a model; no script may fail, and no other host may be contacted."""
+    errors = []
     page = browser.new_page(viewport={"width": 1000, "height": 900})
-    page.set_default_timeout(5000)
-    page.on("pageerror", lambda error: troubles.append(str(error)))
-    page.on("console", lambda message: troubles.append(message.text) if message.type == "error" else None)
-    page.on("request", lambda request: troubles.append(request.url) if not request.url.startswith(served[0]) else None)
+    page.set_default_timeout(60_000)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on("request", lambda request: errors.append(request.url) if not request.url.startswith(served[0]) else None)
 
     def go(name):
         page.goto(f"{served[0]}/")
@@ -122,45 +122,45 @@ def visit(browser, served):
 
     yield go
     page.close()
-    assert [trouble for trouble in troubles if "status of 400" not in trouble] == []
+    assert [error for error in errors if "status of 400" not in error] == []
 
 
 def ask(page):
-    """Presses the button; the request that was sent, once the answer is there."""
+    """Presses the button and waits for the answer; returns the request that was sent."""
     with page.expect_response("**/v1/models/**") as response:
         page.get_by_role("button", name="Ask", exact=True).click()
     page.locator("#latency").get_by_text(" ms").wait_for()
     return response.value.request.post_data_json
 
 
-def test_the_form_begins_with_the_example_request(visit):
+def test_the_form_starts_with_the_example_request(visit):
     for name in ("pad", "speech", "translator", "series"):
         page = visit(name)
         assert ask(page) == {"inputs": EXAMPLES[name]}
         assert page.locator("#answer .refused").count() == 0
 
 
-def test_strokes_are_sent_at_the_height_of_the_example(visit):
+def test_strokes_are_sent_with_the_height_of_the_example(visit):
     page = visit("pad")
     page.get_by_role("button", name="Clear").click()
     assert not np.any(ask(page)["inputs"]["image"])
     write(page, "107", height=120)
     (large,) = ask(page)["inputs"]["image"]
     assert len(large) == 10 and len(large[0]) > 20
-    assert 0.9 <= np.max(large) <= 1  # ink as in the example, whose greatest value is 1
+    assert 0.9 <= np.max(large) <= 1  # ink as in the example, whose maximum is 1
     assert np.flatnonzero(np.max(large, axis=1) > 0.3).tolist() == list(range(1, 9))  # a margin of an eighth
     assert page.locator("#answer output").inner_text() == f"[1 10 {len(large[0])}]"
     page.get_by_role("button", name="Undo").click()
     assert len(ask(page)["inputs"]["image"][0][0]) < len(large[0])
 
     page.get_by_role("button", name="Clear").click()
-    write(page, "107", height=60)  # neither the size of the writing nor the thickness of the pen on the pad counts
+    write(page, "107", height=60)  # the size of the writing and the thickness of the pen do not matter
     (small,) = ask(page)["inputs"]["image"]
     assert abs(len(small[0]) - len(large[0])) <= 1
     assert np.mean(small) == pytest.approx(np.mean(large), rel=0.15)
 
 
-def test_a_picture_is_cut_to_its_ink_as_the_command_does(visit, tmp_path):
+def test_a_picture_is_cropped_to_its_ink_like_keras_dl_predict(visit, tmp_path):
     from keras_dl.serving.predict import read_image
 
     pixels = np.full((200, 400), 255, np.uint8)
@@ -175,7 +175,7 @@ def test_a_picture_is_cut_to_its_ink_as_the_command_does(visit, tmp_path):
     np.testing.assert_allclose(sent, right, atol=0.01)
 
 
-def test_a_recording_is_brought_to_the_rate_of_the_model(visit, tmp_path):
+def test_a_recording_is_resampled_to_the_rate_of_the_model(visit, tmp_path):
     tone = 0.5 * np.sin(2 * np.pi * 440 / 16000 * np.arange(8000))
     wavfile.write(tmp_path / "tone.wav", 16000, np.stack([tone, np.zeros(8000)], axis=1).astype(np.float32))
     page = visit("speech")
@@ -194,7 +194,7 @@ def test_a_recording_is_brought_to_the_rate_of_the_model(visit, tmp_path):
     page.get_by_text("no recording that the browser can read").wait_for()
 
 
-def test_answers_to_texts(visit):
+def test_answers_to_text(visit):
     page = visit("translator")
     page.locator("textarea").fill("ab cd\nefg\n")
     assert ask(page) == {"inputs": {"text": ["ab cd", "efg"]}}
@@ -213,7 +213,7 @@ def test_answers_to_texts(visit):
     assert ask(page) == {"inputs": {"text": ["ab cd\nefg\n"]}}
 
 
-def test_series_are_drawn_and_another_signature_is_asked(visit):
+def test_series_are_plotted_and_another_signature_is_called(visit):
     page = visit("series")
     ask(page)
     assert page.locator("#answer polyline.given").count() == page.locator("#answer polyline.answer").count() == 2
@@ -225,7 +225,7 @@ def test_series_are_drawn_and_another_signature_is_asked(visit):
     assert len(points) == 5
 
 
-def test_json_goes_out_as_it_is_written_and_errors_come_back_in_the_servers_words(visit):
+def test_json_is_sent_unchanged_and_errors_of_the_server_are_shown(visit):
     page = visit("series")
     page.get_by_label("as JSON", exact=True).check()
     area = page.get_by_label("the request as JSON")
@@ -245,7 +245,7 @@ def test_json_goes_out_as_it_is_written_and_errors_come_back_in_the_servers_word
     assert ask(page) == {"inputs": {"series": [[[7, 8]]]}}
 
 
-def test_rows_and_examples_are_asked_as_json(visit):
+def test_rows_and_examples_are_sent_as_json(visit):
     page = visit("translator")
     page.get_by_label("as JSON", exact=True).check()
     page.get_by_label("the request as JSON").fill('{"instances": ["ab", "cd"]}')
@@ -261,7 +261,7 @@ def test_rows_and_examples_are_asked_as_json(visit):
     assert page.locator("article").all_inner_texts() == ['results\n["", 3]', 'results\n["", 12]']
 
 
-def test_the_command_for_a_terminal_asks_the_same(visit, served):
+def test_the_shell_command_sends_the_same_request(visit, served):
     page = visit("translator")
     page.locator("textarea").fill("it's")
     ask(page)
@@ -270,7 +270,7 @@ def test_the_command_for_a_terminal_asks_the_same(visit, served):
     assert command == f"""curl -d '{{"inputs":{{"text":["it'\\''s"]}}}}' '{served[0]}/v1/models/translator:predict'"""
 
 
-def test_names_and_texts_stay_texts(visit):
+def test_names_and_text_are_not_interpreted_as_html(visit):
     page = visit(STRANGE)
     assert ask(page) == {"inputs": EXAMPLES[STRANGE]}
     assert page.locator("#answer output").inner_text() == EXAMPLES[STRANGE]["text"][0]
@@ -278,7 +278,7 @@ def test_names_and_texts_stay_texts(visit):
     assert page.locator("h2 b, nav b, #answer img").count() == 0
 
 
-def test_versions_are_followed_and_what_is_typed_stays(visit, served):
+def test_versions_are_updated_and_typed_text_is_kept(visit, served):
     page = visit("series")
     page.get_by_label("as JSON", exact=True).check()
     page.get_by_label("the request as JSON").fill("typed")
@@ -290,7 +290,7 @@ def test_versions_are_followed_and_what_is_typed_stays(visit, served):
     assert page.get_by_label("ask version 1").is_disabled() and page.get_by_label("ask version 2").is_checked()
 
 
-def test_a_server_that_is_gone_is_said(browser, served):
+def test_an_unreachable_server_is_reported(browser, served):
     page = browser.new_page()
     page.clock.install()
     page.goto(f"{served[0]}/")
@@ -305,7 +305,7 @@ def test_a_server_that_is_gone_is_said(browser, served):
     page.close()
 
 
-def test_it_works_on_a_phone_and_by_keyboard(browser, served):
+def test_small_screens_and_the_keyboard_work(browser, served):
     page = browser.new_page(viewport={"width": 360, "height": 700}, color_scheme="dark")
     page.goto(f"{served[0]}/#translator")
     page.locator("textarea").fill("ok")

@@ -1,4 +1,4 @@
-"""Digits drawn by mouse on the page are read by a digits_ctc that is trained here: two to four minutes."""
+"""Digits drawn on the page with a mouse are recognised by digits_ctc, trained here for two to four minutes."""
 
 import random
 import shutil
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory, empty_store, running):
-    """The URL of a server of digits_ctc, trained with its defaults."""
+    """The URL of a server of digits_ctc, trained with default values."""
     settings = start_project(tmp_path_factory.mktemp("digits"), empty_store)
     (settings.root / "pipelines").mkdir()
     path = shutil.copy(PIPELINE, settings.root / "pipelines")
@@ -37,8 +37,8 @@ def reader(tmp_path_factory, empty_store, running):
         inference.close(10)
 
 
-def test_digits_drawn_by_mouse_are_read(reader, browser):
-    """Measured: 16 of these 20, 55 of 60 others; what is misread is most often a 6, which these scans' 4 looks like."""
+def test_digits_drawn_with_a_mouse_are_recognised(reader, browser):
+    """Measured: 16 of these 20, 55 of 60 others; most errors are a 6, which resembles the 4 in the training data."""
     page, read = browser.new_page(viewport={"width": 1000, "height": 900}), {}
     page.goto(reader)
     for seed in range(20):
@@ -51,5 +51,5 @@ def test_digits_drawn_by_mouse_are_read(reader, browser):
         (answer,) = response.value.json()["outputs"]["text"]
         page.locator("#answer output").get_by_text(answer or "(nothing)", exact=True).wait_for()
         read[text] = answer
-    right = [text for text, answer in read.items() if text == answer]
-    assert len(right) >= 14, read
+    correct = [text for text, answer in read.items() if text == answer]
+    assert len(correct) >= 14, read

@@ -1,4 +1,4 @@
-"""The page's form in a real browser: numbers go out as they were typed, and come back as the server wrote them."""
+"""The page's form in a browser: numbers are sent as typed and shown as the server wrote them."""
 
 import json
 
@@ -9,11 +9,11 @@ FIELD = "#fields textarea"
 
 @pytest.fixture
 def echo(browser, url):
-    """echo(dtype): the page of a model that gives back its only input, of that dtype; nothing may fail in it."""
-    troubles = []
+    """echo(dtype): the page of a model that returns its input of that dtype; no script may fail."""
+    errors = []
     page = browser.new_page()
-    page.set_default_timeout(5000)
-    page.on("pageerror", lambda error: troubles.append(str(error)))
+    page.set_default_timeout(60_000)
+    page.on("pageerror", lambda error: errors.append(str(error)))
 
     def go(dtype):
         page.goto(f"{url}/#echo")
@@ -22,18 +22,18 @@ def echo(browser, url):
 
     yield go
     page.close()
-    assert troubles == []
+    assert errors == []
 
 
 def ask(page):
-    """Presses the button; the text that was sent, and what is shown."""
+    """Presses the button; returns the sent text and the shown answer."""
     with page.expect_response("**/v1/models/**") as response:
         page.get_by_role("button", name="Ask", exact=True).click()
     page.locator("#latency").get_by_text(" ms").wait_for()
     return response.value.request.post_data, page.locator("#answer").inner_text()
 
 
-def test_integers_beyond_those_of_a_browser(echo):
+def test_integers_beyond_the_precision_of_a_browser(echo):
     page = echo("int64")
     page.locator(FIELD).fill("[9007199254740993, 7]")
     sent, shown = ask(page)
@@ -41,7 +41,7 @@ def test_integers_beyond_those_of_a_browser(echo):
     assert "9007199254740993" in shown and "7" in shown
 
 
-def test_numbers_that_json_has_no_word_for(echo):
+def test_nan_and_infinities(echo):
     page = echo("float32")
     page.locator(FIELD).fill("[NaN, -Infinity, 0.1234567890123456789]")
     sent, shown = ask(page)
@@ -49,11 +49,11 @@ def test_numbers_that_json_has_no_word_for(echo):
     assert "NaN" in shown and "-Infinity" in shown and "not of expected type" not in shown
     page.get_by_label("as JSON", exact=True).check()
     assert page.locator(FIELD).input_value() == sent
-    page.get_by_label("as JSON", exact=True).click()  # fields would lose them
+    page.get_by_label("as JSON", exact=True).click()  # fields would change them
     assert page.locator(FIELD).input_value() == sent
 
 
-def test_a_text_that_reads_like_a_number_stays_one(echo):
+def test_text_that_looks_like_a_number_stays_text(echo):
     page = echo("string")
     page.locator(FIELD).fill('["NaN", "9007199254740993"]')
     sent, shown = ask(page)
@@ -61,7 +61,7 @@ def test_a_text_that_reads_like_a_number_stays_one(echo):
     assert "not of expected type" not in shown
 
 
-def test_the_form_comes_back_with_the_model(echo, url):
+def test_the_form_returns_with_the_model(echo, url):
     page = echo("float32")
     page.locator(FIELD).wait_for()
     with page.expect_response("**/page/models.json") as response:
@@ -78,7 +78,7 @@ def test_the_form_comes_back_with_the_model(echo, url):
     assert "refused" not in ask(page)[1]
 
 
-def test_long_rows_are_shown_to_a_limit(echo):
+def test_long_rows_are_shown_in_part(echo):
     page = echo("float32")
     counts = page.evaluate("""async () => {
         const { show } = await import("/page/answers.js");

@@ -1,4 +1,4 @@
-"""Paths: the cases of TF Serving's http_rest_api_util_test.cc, restated, and what its expressions imply."""
+"""Paths: the cases of TF Serving's http_rest_api_util_test.cc, and more for its regular expressions."""
 
 import pytest
 import tensorflow as tf
@@ -9,7 +9,7 @@ RESERVED = "%21%23%24%25%26%27%28%29%2A%2B%2C%2F%3A%3B%3D%3F%40%5B%5D"
 DECODED = "!#$%&'()*+,/:;=?@[]"
 
 
-def refusal(method, path):
+def error_of(method, path):
     with pytest.raises(tf.errors.InvalidArgumentError) as caught:
         read_target(method, path)
     return caught.value.message
@@ -82,7 +82,7 @@ def test_post(path, target):
     ],
 )
 def test_malformed(method, path):
-    assert refusal(method, path) == f"Malformed request: {method} {path}"
+    assert error_of(method, path) == f"Malformed request: {method} {path}"
 
 
 @pytest.mark.parametrize("version", [2**63, 2**64 - 1, 2**64, "9" * 5000])
@@ -91,14 +91,14 @@ def test_versions_beyond_64_bits(version):
         ("GET", f"/v1/models/foo/versions/{version}"),
         ("POST", f"/v1/models/f/versions/{version}:predict"),
     ):
-        assert refusal(method, path) == f"Failed to convert version: {version} to numeric."
+        assert error_of(method, path) == f"Failed to convert version: {version} to numeric."
 
 
-def test_zeros_before_a_version():
+def test_leading_zeros_of_a_version():
     assert read_target("GET", f"/v1/models/foo/versions/{'0' * 5000}123").version == 123
     assert read_target("GET", "/v1/models/foo/versions/000").version == 0
 
 
 @pytest.mark.parametrize("path", ["/v1/models", "/v1/models/versions/1", "/v1/models/labels/a/metadata"])
-def test_a_model_must_be_named(path):
-    assert refusal("GET", path) == "Missing model name in request."
+def test_the_model_name_is_required(path):
+    assert error_of("GET", path) == "Missing model name in request."
