@@ -1,15 +1,15 @@
-"""TensorFlow Serving's messages of configuration and warm-up, without its package.
+"""TensorFlow Serving's messages for configuration and warm-up, without its package.
 
-`tensorflow-serving-api` is needed for gRPC only (extra `grpc`), and lacks the messages of monitoring and batching.
-These are built at run time in a pool of their own, so that both may be in one process; the numbers of the fields are
-those of ``config/*.proto``, ``apis/*.proto`` and ``session_bundle_config.proto`` of
+`tensorflow-serving-api` is only installed for gRPC (extra `grpc`), and has no messages for monitoring and batching.
+The messages are built at run time in a separate descriptor pool, to avoid conflicts with that package. Field numbers
+are from ``config/*.proto``, ``apis/*.proto`` and ``session_bundle_config.proto`` of
 https://github.com/tensorflow/serving.
 """
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, wrappers_pb2
 from tensorflow.core.framework import tensor_pb2
 
-# message -> "number type name", several separated by commas; `*` marks a repeated field, `|` one of a choice.
+# message -> fields "number type name", separated by commas; `*` marks a repeated field, `|` a field of a oneof.
 _MESSAGES = {
     "Latest": "1 uint32 num_versions",
     "All": "",
@@ -33,7 +33,7 @@ _MESSAGES = {
     "PredictLog": "1 PredictRequest request",
     "PredictionLog": "6 PredictLog| predict_log",
 }
-_ELSEWHERE = {
+_EXTERNAL = {
     "Int64Value": ".google.protobuf.Int64Value",
     "StringValue": ".google.protobuf.StringValue",
     "BoolValue": ".google.protobuf.BoolValue",
@@ -45,7 +45,7 @@ _Field = descriptor_pb2.FieldDescriptorProto
 
 def _add_field(message, number: str, kind: str, name: str) -> None:
     field = message.field.add(name=name, number=int(number), label=_Field.LABEL_OPTIONAL)
-    if ":" in kind:  # a map is a repeated entry of key and value
+    if ":" in kind:  # a map is a repeated field of key-value entries
         entry = message.nested_type.add(name="".join(part.capitalize() for part in name.split("_")) + "Entry")
         entry.options.map_entry = True
         for position, part in enumerate(kind.split(":"), start=1):
@@ -60,8 +60,8 @@ def _add_field(message, number: str, kind: str, name: str) -> None:
             message.oneof_decl.add(name="choice")
         field.oneof_index = 0
     kind = kind.rstrip("*|")
-    if kind in _MESSAGES or kind in _ELSEWHERE:
-        field.type, field.type_name = _Field.TYPE_MESSAGE, _ELSEWHERE.get(kind, f".{_PACKAGE}.{kind}")
+    if kind in _MESSAGES or kind in _EXTERNAL:
+        field.type, field.type_name = _Field.TYPE_MESSAGE, _EXTERNAL.get(kind, f".{_PACKAGE}.{kind}")
     else:
         field.type = getattr(_Field, f"TYPE_{kind.upper()}")
 
@@ -70,22 +70,22 @@ def _build() -> dict:
     pool = descriptor_pool.DescriptorPool()
     added = set()
 
-    def add(file) -> None:
-        if file.name not in added:
-            added.add(file.name)
-            for dependency in file.dependencies:
+    def add(descriptor) -> None:
+        if descriptor.name not in added:
+            added.add(descriptor.name)
+            for dependency in descriptor.dependencies:
                 add(dependency)
-            pool.AddSerializedFile(file.serialized_pb)
+            pool.AddSerializedFile(descriptor.serialized_pb)
 
-    ours = descriptor_pb2.FileDescriptorProto(name="keras_dl/serving.proto", package=_PACKAGE, syntax="proto3")
-    for elsewhere in (wrappers_pb2.DESCRIPTOR, tensor_pb2.DESCRIPTOR):
-        add(elsewhere)
-        ours.dependency.append(elsewhere.name)
+    file = descriptor_pb2.FileDescriptorProto(name="keras_dl/serving.proto", package=_PACKAGE, syntax="proto3")
+    for external in (wrappers_pb2.DESCRIPTOR, tensor_pb2.DESCRIPTOR):
+        add(external)
+        file.dependency.append(external.name)
     for name, fields in _MESSAGES.items():
-        message = ours.message_type.add(name=name)
+        message = file.message_type.add(name=name)
         for field in filter(None, fields.split(", ")):
             _add_field(message, *field.split())
-    pool.AddSerializedFile(ours.SerializeToString())
+    pool.AddSerializedFile(file.SerializeToString())
     return {
         name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.{name}")) for name in _MESSAGES
     }

@@ -1,7 +1,8 @@
-"""`keras-dl predict`: one request to a server, or to the exported model itself, and its answer in the terminal."""
+"""`keras-dl predict`: sends a request to a server or to an exported model, and prints the answer."""
 
 import json
 import logging
+import sys
 import textwrap
 from pathlib import Path
 
@@ -10,13 +11,14 @@ import numpy as np
 from keras_dl.errors import UserError, reason_of
 from keras_dl.serving.client import Client
 from keras_dl.serving.client.values import output_array
-from keras_dl.serving.recording import read_recording, table
 from keras_dl.serving.versions import exported_versions
 from keras_dl.startup import import_tensorflow
 from keras_dl.tracking.settings import Settings
 
 DEFAULT_URL = "http://127.0.0.1:8501"
 INK = " .:-=+*#%@"
+_SAMPLE_RATE = 8000
+_SHORTEST_SECONDS = 0.1
 
 
 def show_prediction(
@@ -28,33 +30,33 @@ def show_prediction(
     url: str | None = None,
     audio: str | None = None,
 ) -> dict:
-    """Prints what a model answers to a picture, a recording, a test example or JSON inputs; returns the outputs.
+    """Prints a model's answer to an image, a recording, a test example or JSON inputs, and returns the outputs.
 
-    Asks the server at `url`; without one, that at http://127.0.0.1:8501 if it serves the model, else the newest version
-    in `saved_models/` is loaded in this process.
+    The request is sent to the server at `url`. Without it, it is sent to http://127.0.0.1:8501 if that server has the
+    model; otherwise the newest version in `saved_models/` is loaded in this process.
 
     Args:
-        name: the model.
-        settings: for `saved_models/` and `pipelines/`.
-        image: path of a picture, sent as the input `image` `[1, height, width]`, 0 = background.
+        name: model name.
+        settings: settings with the paths of `saved_models/` and `pipelines/`.
+        image: path of an image, sent as the input `image` `[1, height, width]`, 0 = background.
         example: index into the test split of `pipelines/<name>.py`.
         given: the inputs as JSON.
-        url: of a server, http://HOST:PORT or grpc://HOST:PORT.
+        url: URL of a server, http://HOST:PORT or grpc://HOST:PORT.
         audio: path of a WAV file, or "-" for standard input, sent as `waveform` and `length`; see `read_recording`.
 
     Raises:
-        UserError: for a model, file, example or JSON that is not there or not right, or the server's own error.
+        UserError: the model, file or example does not exist, the inputs are invalid, or the server reports an error.
     """
     versions = exported_versions(settings.saved_models, name) if name.isidentifier() else []
     if url is None and is_served(name):
         url = DEFAULT_URL
     if url is None and not versions:
         raise UserError(
-            f"no model {name!r} in {settings.saved_models}: make it with keras-dl tune pipelines/{name}.py, "
-            f"or, if it is registered, with keras-dl export pipelines/{name}.py"
+            f"no model {name!r} in {settings.saved_models}: train it with keras-dl tune pipelines/{name}.py, "
+            f"or export a registered version with keras-dl export pipelines/{name}.py"
         )
 
-    right = None
+    expected = None
     if image is not None:
         inputs = {"image": read_image(Path(image))}
     elif audio is not None:
@@ -62,12 +64,12 @@ def show_prediction(
     elif given is not None:
         inputs = _parse(given)
     else:
-        inputs, right = _example(name, settings, example, versions)
+        inputs, expected = _example(name, settings, example, versions)
     if url is not None:
         with Client(url) as client:
             outputs, where = client.predict(name, inputs), f"the server at {url}"
     else:
-        outputs, where = _ask_folder(settings.saved_models / name / str(versions[0]), inputs), f"version {versions[0]}"
+        outputs, where = _run_export(settings.saved_models / name / str(versions[0]), inputs), f"version {versions[0]}"
 
     if "image" in inputs:
         print(ascii_image(np.asarray(inputs["image"])[0]))
@@ -80,21 +82,21 @@ def show_prediction(
             print(f"  {key}: {_readable(value[0] if value.ndim and len(value) == 1 else value)}")
     if columns:
         print(textwrap.indent(table(columns), "  "))
-    if right is not None:
-        print(f"  right is: {right}")
+    if expected is not None:
+        print(f"  expected: {expected}")
     return outputs
 
 
 def is_served(name: str) -> bool:
-    """Whether a server at http://127.0.0.1:8501 has a version of the model."""
+    """Returns True if a server at http://127.0.0.1:8501 serves the model."""
     with Client(DEFAULT_URL) as client:
         return client.is_available(name)
 
 
 def read_image(path: Path) -> np.ndarray:
-    """A picture as float32 `[1, height, width]` from 0 (background) to 255, cut to the rows that hold ink.
+    """Reads an image as float32 `[1, height, width]` from 0 (background) to 255, cropped to the rows with ink.
 
-    A light background is inverted.
+    Images with a light background are inverted.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -102,11 +104,11 @@ def read_image(path: Path) -> np.ndarray:
         with Image.open(path) as picture:
             pixels = np.asarray(picture.convert("L"), np.float32)
     except FileNotFoundError:
-        raise UserError(f"no picture {path}") from None
+        raise UserError(f"no such image: {path}") from None
     except (UnidentifiedImageError, OSError) as error:
-        raise UserError(f"{path} is no picture that can be read: {error}") from error
+        raise UserError(f"{path} is not a readable image: {error}") from error
     pixels = 255 - pixels if np.median(pixels) > 127 else pixels
-    # Models read lines that fill their height: what is above and below the ink goes, but for a margin of an eighth.
+    # Models expect lines that fill the height: keep the rows with ink and a margin of an eighth.
     inked = np.flatnonzero((pixels > 0.3 * pixels.max()).any(axis=1))
     if len(inked):
         top, bottom = inked[0], inked[-1] + 1
@@ -115,8 +117,40 @@ def read_image(path: Path) -> np.ndarray:
     return pixels[None]
 
 
+def read_recording(path: str) -> dict:
+    """Reads a WAV file as the inputs `waveform`, float32 `[1, samples]` from -1 to 1 at 8000 Hz, and `length` `[1]`.
+
+    Other sample rates are resampled and several channels are averaged, with a message on standard error.
+
+    Args:
+        path: path of the file, or `"-"` for standard input.
+
+    Raises:
+        UserError: the file does not exist, cannot be read, is empty or is shorter than 0.1 seconds.
+    """
+    import_tensorflow()
+    from keras_dl.data.audio import decode_wav, fit_audio
+
+    name = "standard input" if path == "-" else path
+    try:
+        content = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read the recording {name}: {error.strerror or error}") from None
+    samples, rate = decode_wav(content, name)
+    if len(samples) < _SHORTEST_SECONDS * rate:
+        raise UserError(
+            f"{name} is too short: expected at least {_SHORTEST_SECONDS} seconds. Received: {len(samples) / rate:.4f}"
+        )
+    changes = [f"{rate} Hz, resampled to {_SAMPLE_RATE} Hz"] * (rate != _SAMPLE_RATE)
+    changes += [f"{samples.shape[1]} channels, mixed to one"] * (samples.shape[1] > 1)
+    if changes:
+        print(f"{name} has {'; '.join(changes)}", file=sys.stderr)
+    waveform = fit_audio(samples, rate, _SAMPLE_RATE)[None]
+    return {"waveform": waveform, "length": np.array([waveform.shape[1]], np.int32)}
+
+
 def ascii_image(pixels: np.ndarray, columns: int = 100) -> str:
-    """A picture in characters, the darker the more ink: `[height, width]`, at most `columns` wide.
+    """Draws an image `[height, width]` with characters, darker for more ink, at most `columns` wide.
 
     Example:
 
@@ -130,18 +164,43 @@ def ascii_image(pixels: np.ndarray, columns: int = 100) -> str:
     return "\n".join("".join(INK[level] for level in row).rstrip() for row in levels)
 
 
+def table(columns: dict) -> str:
+    """Formats outputs of equal length as the columns of a table, with one line per item.
+
+    Strings come first, then `start` and `end` in seconds, then the others; `confidence` is in percent.
+
+    Args:
+        columns: name -> array `[N]`.
+
+    Example:
+
+    >>> print(table({"confidence": np.array([1, 0.5]), "digit": np.array(["7", "0"]), "start": np.array([0.1, 0.5])}))
+    digit     start  confidence
+    7        0.10 s       100 %
+    0        0.50 s        50 %
+    """
+    order = {"start": 1, "end": 2}
+    strings = {name for name, values in columns.items() if values.dtype.kind in "OSU"}
+    aligned = []
+    for name in sorted(columns, key=lambda name: (0 if name in strings else order.get(name, 3), name)):
+        cells = [name, *(_cell(name, value) for value in columns[name].tolist())]
+        width = max(map(len, cells))
+        aligned.append([cell.ljust(width) if name in strings else cell.rjust(max(width, 8)) for cell in cells])
+    return "\n".join("  ".join(row).rstrip() for row in zip(*aligned, strict=True))
+
+
 def _parse(given):
     try:
         inputs = json.loads(given)
     except ValueError as error:
-        raise UserError(f"--input is no JSON ({error}). Received: {given}") from error
+        raise UserError(f"--input is not valid JSON ({error}). Received: {given}") from error
     if not isinstance(inputs, dict):
-        raise UserError(f'--input must be an object of inputs, such as {{"prompt": ["def "]}}. Received: {given}')
+        raise UserError(f'--input must be an object, such as {{"prompt": ["def "]}}. Received: {given}')
     return inputs
 
 
 def _example(name, settings, index, versions):
-    """The request of a test example, and its right answer if the pipeline tells it."""
+    """Returns the request of a test example, and the expected answer if the pipeline defines it."""
     import_tensorflow()
     import keras_tuner as kt
 
@@ -153,34 +212,36 @@ def _example(name, settings, index, versions):
     hp = kt.HyperParameters()
     connect(settings)
     version = registry.find_version(name, versions[0]) if versions else None
-    if version is not None:  # the same data that the model was tested on
+    if version is not None:  # load the data that the model was tested on
         values, pipeline.source = registry.origin(version)
         hp.values.update(values)
     test = pipeline.data(hp).test.unbatch()
     if index < 0:
-        raise UserError(f"--example counts from 0. Received: {index}")
+        raise UserError(f"expected --example >= 0. Received: {index}")
     found = next(iter(test.skip(index).take(1).as_numpy_iterator()), None)
     if found is None:
         raise UserError(f"the test split of {name} has {sum(1 for _ in test)} examples. Received: --example {index}")
     return pipeline.request(found), pipeline.answer(found)
 
 
-def _ask_folder(folder, inputs):
+def _run_export(folder, inputs):
     import_tensorflow()
     import tensorflow as tf
 
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     signature = tf.saved_model.load(str(folder)).signatures["serving_default"]
-    wanted = signature.structured_input_signature[1]
-    if "" in inputs and len(wanted) == 1:
-        inputs = {next(iter(wanted)): inputs[""]}
-    if set(inputs) != set(wanted):
-        raise UserError(f"the model takes {', '.join(sorted(wanted))}. Received: {', '.join(sorted(inputs))}")
+    specs = signature.structured_input_signature[1]
+    if "" in inputs and len(specs) == 1:
+        inputs = {next(iter(specs)): inputs[""]}
+    if set(inputs) != set(specs):
+        raise UserError(
+            f"the model expects the inputs {', '.join(sorted(specs))}. Received: {', '.join(sorted(inputs))}"
+        )
     try:
-        tensors = {key: tf.cast(value, wanted[key].dtype) for key, value in inputs.items()}
+        tensors = {key: tf.cast(value, specs[key].dtype) for key, value in inputs.items()}
         outputs = {key: value.numpy() for key, value in signature(**tensors).items()}
     except (tf.errors.OpError, TypeError, ValueError) as error:
-        raise UserError(f"the model refuses these inputs: {reason_of(error)}") from error
+        raise UserError(f"the model rejects these inputs: {reason_of(error)}") from error
     objects = {key: np.array(value, object) if isinstance(value, bytes) else value for key, value in outputs.items()}
     return {key: output_array(key, np.asarray(value)) for key, value in objects.items()}
 
@@ -189,3 +250,13 @@ def _readable(value):
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     return str(value)
+
+
+def _cell(name, value):
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if name in ("start", "end"):
+        return f"{value:.2f} s"
+    if name == "confidence":
+        return f"{100 * value:.0f} %"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

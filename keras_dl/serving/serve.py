@@ -1,4 +1,4 @@
-"""`keras-dl serve`: exported models over TensorFlow Serving's API, by itself where it is installed, else by us."""
+"""`keras-dl serve`: serves exported models with TensorFlow Serving, or with the embedded server."""
 
 import importlib.util
 import shutil
@@ -25,25 +25,25 @@ def serve(
     """Serves until SIGINT or SIGTERM, and returns the exit code.
 
     Args:
-        source: which models.
-        host: the address to listen on. `tensorflow_model_server` has no option for it and listens on all of them.
-        rest_port: of the REST API.
-        grpc_port: of gRPC. None (default): 8500 where the extra `grpc` is installed, else no gRPC.
-        by: `"embedded"` for our server, `"docker"` for TensorFlow Serving's image, None (default) for
-            `tensorflow_model_server` where it is on PATH, else ours.
-        batching: TensorFlow Serving's BatchingParameters for all models, in protobuf's text form; "" (default) for
-            ours, for models whose export allows it; None for no batching.
-        allow_unsafe: our server also loads graphs that reach out of themselves, to files or Python. Defaults to False.
+        source: the models to serve.
+        host: address to listen on. `tensorflow_model_server` has no such option and listens on all interfaces.
+        rest_port: port of the REST API.
+        grpc_port: port of the gRPC API. None (default): 8500 if the extra `grpc` is installed, else no gRPC.
+        by: `"embedded"` for the embedded server, `"docker"` for TensorFlow Serving's image, None (default) for
+            `tensorflow_model_server` if it is on PATH, else the embedded server.
+        batching: TensorFlow Serving's BatchingParameters for all models, in protobuf's text format; "" (default) for
+            the default parameters, for models whose export allows batching; None for no batching.
+        allow_unsafe: whether the embedded server also loads graphs that access files or run Python. Defaults to False.
 
     Raises:
-        UserError: there are no models, a port is taken, or Docker or the extra is missing; no model is loaded then.
+        UserError: there are no models, a port is in use, or Docker or the extra is missing. No model is loaded then.
     """
-    source.read()  # for its errors, as the next
-    ours = None if batching is None else read_batching(batching) if batching else Batching()
+    source.read()  # raises its errors early, like the next line
+    parameters = None if batching is None else read_batching(batching) if batching else Batching()
     if by == "docker":
         docker = shutil.which("docker")
         if docker is None:
-            raise UserError("expected Docker and found no program docker on PATH: install it, or leave --docker out")
+            raise UserError("no program docker on PATH: install Docker, or omit --docker")
         _listen(host, rest_port, "--rest-port").close()
         return run_docker(docker, source, host, rest_port, grpc_port, batching)
     binary = None if by == "embedded" else shutil.which(BINARY)
@@ -53,11 +53,11 @@ def serve(
     if grpc_port is None:
         grpc_port = GRPC_PORT if _has_grpc() else None
     elif not _has_grpc():
-        raise UserError("expected the packages of gRPC and found none: pip install 'keras-dl[grpc]'")
+        raise UserError("gRPC requires the extra grpc: pip install 'keras-dl[grpc]'")
     listener = _listen(host, rest_port, "--rest-port")
-    if grpc_port is not None:  # gRPC itself would share the port with another server without a word
+    if grpc_port is not None:  # gRPC itself would silently share the port with another server
         _listen(host, grpc_port, "--grpc-port").close()
-    return run_embedded(source, host, listener, grpc_port, ours, allow_unsafe)
+    return run_embedded(source, host, listener, grpc_port, parameters, allow_unsafe)
 
 
 def _has_grpc() -> bool:
@@ -65,12 +65,12 @@ def _has_grpc() -> bool:
 
 
 def _listen(host: str, port: int, option: str) -> socket.socket:
-    """A listening socket: it keeps the port from here on, and what connects before the server is up waits."""
+    """Returns a listening socket, which reserves the port; clients that connect before the server is ready wait."""
     if not 1 <= port <= 65535:
-        raise UserError(f"expected {option} between 1 and 65535 and received {port}")
+        raise UserError(f"expected {option} between 1 and 65535. Received: {port}")
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=1024)
     except OSError as error:
         reason = error.strerror or error
-        raise UserError(f"cannot listen on {host}:{port} ({reason}): give a free port with {option}") from None
+        raise UserError(f"cannot listen on {host}:{port} ({reason}): choose a free port with {option}") from None

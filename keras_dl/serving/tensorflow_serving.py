@@ -1,4 +1,4 @@
-"""TensorFlow Serving itself as a child process: the program `tensorflow_model_server`, or its Docker image."""
+"""Runs TensorFlow Serving as a child process: the program `tensorflow_model_server`, or its Docker image."""
 
 import dataclasses
 import shlex
@@ -33,16 +33,16 @@ _POLL_SECONDS = 1.0
 def run_binary(binary: str, source: Source, rest_port: int, grpc_port: int | None, batching: str | None) -> int:
     """Runs the program on the models of a source until it ends or is stopped; returns its exit code.
 
-    It has no option for an address and listens on all of them, so that without `grpc_port` it gets a socket in a folder
-    of ours for gRPC, which it insists on.
+    The program listens on all interfaces and has no option to change that. It always serves gRPC; without `grpc_port`
+    it uses a Unix socket in a temporary folder.
 
     Args:
-        binary: its path.
-        source: the models; followed while it runs.
-        rest_port: of the REST API.
-        grpc_port: of gRPC, or None.
-        batching: BatchingParameters for all models, in protobuf's text form; "" for ours, for those whose export allows
-            it; None for no batching.
+        binary: path of the program.
+        source: the models; changes to it are applied while the program runs.
+        rest_port: port of the REST API.
+        grpc_port: port of the gRPC API, or None.
+        batching: BatchingParameters for all models, in protobuf's text format; "" for the default parameters, for
+            models whose export allows batching; None for no batching.
     """
     with tempfile.TemporaryDirectory(prefix="keras-dl-serve-") as temporary:
         grpc = [f"--port={grpc_port or 0}"]
@@ -50,7 +50,9 @@ def run_binary(binary: str, source: Source, rest_port: int, grpc_port: int | Non
             grpc.append(f"--grpc_socket_path={Path(temporary, 'grpc.sock')}")
         flags = server_flags(f"{temporary}/{LIVE}", temporary, batching is not None, bool(batching))
         command = [binary, f"--rest_api_port={rest_port}", *grpc, *flags]
-        print(f"{shlex.join(command)}\nIt listens on all interfaces: it has no option for fewer.", flush=True)
+        print(
+            f"{shlex.join(command)}\nIt listens on all interfaces, because it has no option for an address.", flush=True
+        )
         return _run(command, source, Path(temporary), lambda configs: configs, batching)
 
 
@@ -59,16 +61,15 @@ def run_docker(
 ) -> int:
     """Runs the image on the models of a source until it ends or is stopped; returns its exit code.
 
-    Models are mounted read-only, each folder where it is named in the configuration. What the source says later is
-    followed as far as folders go that are mounted already.
+    The models' folders are mounted read-only. Later changes of the source are applied if their folders are mounted.
 
     Args:
-        docker: the path of the program `docker`.
+        docker: path of the program `docker`.
         source: the models.
-        host: the address of this machine to publish the ports on.
-        rest_port: of the REST API.
-        grpc_port: of gRPC, or None.
-        batching: as for `run_binary`.
+        host: address of this machine to publish the ports on.
+        rest_port: port of the REST API.
+        grpc_port: port of the gRPC API, or None.
+        batching: see `run_binary`.
     """
     with tempfile.TemporaryDirectory(prefix="keras-dl-serve-") as temporary:
         command = docker_command(docker, source.read(), temporary, host, rest_port, grpc_port)
@@ -80,12 +81,12 @@ def run_docker(
 def docker_command(
     docker: str, configs: Sequence[ModelConfig], folder: str, host: str, rest_port: int, grpc_port: int | None
 ) -> list[str]:
-    """The `docker run` of the image with the models, and a folder for its configuration, mounted; without its options.
+    """Returns the `docker run` command up to the image, with the models and the configuration folder mounted.
 
     Raises:
-        UserError: a folder has a comma, which Docker's mounts cannot say.
+        UserError: the path of a folder contains a comma, which Docker's mounts do not support.
     """
-    address = socket.getaddrinfo(host, None)[0][4][0]  # Docker takes no names
+    address = socket.getaddrinfo(host, None)[0][4][0]  # Docker does not accept host names
     address = f"[{address}]" if ":" in address else address
     command = [docker, "run", "--rm", "--init", "--publish", f"{address}:{rest_port}:8501"]
     if grpc_port is not None:
@@ -93,7 +94,7 @@ def docker_command(
     places = [(config.base_path.absolute(), f"{CONTAINER_MODELS}/{config.name}") for config in configs]
     for source, target in [*places, (Path(folder), _FOLDER)]:
         if "," in f"{source}{target}":
-            raise UserError(f"expected a folder without a comma, which Docker cannot mount, and received {source}")
+            raise UserError(f"Docker cannot mount paths with a comma. Received: {source}")
         command += ["--mount", f"type=bind,source={source},target={target},readonly"]
     return [*command, IMAGE]
 
@@ -106,7 +107,7 @@ def _run(command, source, folder, place, batching) -> int:
     def read():
         return model_config_text(place(source.read()))
 
-    text, told = read(), ""
+    text, reported = read(), ""
     for name, content in (
         (LIVE, text),
         (BATCHING, batching or batching_parameters()),
@@ -119,13 +120,13 @@ def _run(command, source, folder, place, batching) -> int:
     while True:
         try:
             code = child.wait(_POLL_SECONDS)
-            return code if code >= 0 else 128 - code  # as a shell reports an end by a signal
+            return code if code >= 0 else 128 - code  # the exit code of shells for signals
         except subprocess.TimeoutExpired:
             try:
                 if (found := read()) != text:
                     write_bytes(folder / LIVE, found.encode())
-                text, told = found, ""
-            except (UserError, OSError) as error:  # it goes on with what it has
-                if str(error) != told:
-                    told = str(error)
-                    print(f"the models stay as they are: {told}", flush=True)
+                text, reported = found, ""
+            except (UserError, OSError) as error:  # the child keeps its models
+                if str(error) != reported:
+                    reported = str(error)
+                    print(f"the models are not changed: {reported}", flush=True)

@@ -1,8 +1,8 @@
-"""`TensorProto` to arrays and back, for the gRPC server and its client.
+"""Conversion between `TensorProto` and numpy arrays, for the gRPC server and client.
 
-Source: ``tensorflow/core/framework/tensor.cc`` of https://github.com/tensorflow/tensorflow. Floats and truth values
-are packed in a message as they lie in memory, so that whole arrays are copied: the 6400 values of an answer take 3 us,
-where appending them takes 260. Stricter on purpose than `tf.make_ndarray` and TensorFlow: see `to_array`.
+Source: ``tensorflow/core/framework/tensor.cc`` of https://github.com/tensorflow/tensorflow. The wire format of floats
+and booleans equals their layout in memory, so whole arrays are copied: 6400 values take 3 us, appending them one by one
+260 us. Deliberately stricter than `tf.make_ndarray` and TensorFlow: see `to_array`.
 """
 
 import math
@@ -26,33 +26,33 @@ _FIELDS = dict.fromkeys((tf.int8, tf.int16, tf.int32, tf.uint8, tf.uint16), "int
 }
 _DTYPES = {dtype.as_datatype_enum: dtype for dtype in _FIELDS}
 _COMPLEX_PARTS = {tf.complex64: np.float32, tf.complex128: np.float64}
-_PACKED_AS_IN_MEMORY = (tf.float32, tf.float64, tf.bool, tf.complex64, tf.complex128)
-_BITS = (tf.half, tf.bfloat16)  # 16 bits of the number in a field of integers
-_MOST_DIMENSIONS = 64  # numpy's limit
-_LENGTH_DELIMITED = 2  # of protobuf's wire format
+_MEMORY_LAYOUT = (tf.float32, tf.float64, tf.bool, tf.complex64, tf.complex128)
+_BITS = (tf.half, tf.bfloat16)  # stored as 16 bits in an integer field
+_MAX_DIMENSIONS = 64  # numpy's limit
+_LENGTH_DELIMITED = 2  # protobuf wire type
 
 
 def to_array(proto: tensor_pb2.TensorProto, largest: int | None = None) -> np.ndarray:
-    """The array in a message; strings as an object array of bytes. It may be read-only.
+    """Converts a message to an array, which may be read-only; strings to an object array of bytes.
 
-    Fewer values than the shape has are filled up with the last one, as TensorFlow does. Refused, where TensorFlow
-    takes it: no values at all for a shape that has some (it puts zeros), too many (it leaves some out), integers beyond
-    their type (it wraps them around), strings in `tensor_content`.
+    If the message has fewer values than the shape, the last one is repeated, as in TensorFlow. Unlike TensorFlow, this
+    function rejects messages without values for a shape that is not empty (TensorFlow uses zeros), with too many values
+    (truncates), with integers outside the range of the dtype (wraps around), and with strings in `tensor_content`.
 
     Args:
-        proto: of any dtype but references, resources, variants and quantized numbers.
-        largest: bytes that an array may take which its message does not hold, but for one value. An empty one counts as
-            if its empty axes had the length 1: a graph may make as much of it. None: any number.
+        proto: message of any dtype except references, resources, variants and quantized numbers.
+        largest: maximum number of bytes of an array with repeated values. For an empty array, empty axes count as size
+            1, because a graph may create that much from it. None: no limit.
 
     Raises:
-        ValueError: the content does not fit the shape or the dtype; the message says how.
+        ValueError: the content does not fit the shape or the dtype.
     """
     dtype = _DTYPES.get(proto.dtype)
     if dtype is None:
-        raise ValueError("expected a tensor of numbers, truth values or strings")
+        raise ValueError("expected a tensor of numbers, booleans or strings")
     sizes = [dimension.size for dimension in proto.tensor_shape.dim]
-    if proto.tensor_shape.unknown_rank or min(sizes, default=0) < 0 or len(sizes) > _MOST_DIMENSIONS:
-        raise ValueError(f"expected a shape that is known, of at most {_MOST_DIMENSIONS} dimensions")
+    if proto.tensor_shape.unknown_rank or min(sizes, default=0) < 0 or len(sizes) > _MAX_DIMENSIONS:
+        raise ValueError(f"expected a fully known shape of at most {_MAX_DIMENSIONS} dimensions")
     count = math.prod(sizes)
     if proto.tensor_content:
         return _from_content(proto.tensor_content, dtype, count).reshape(sizes)
@@ -69,21 +69,21 @@ def to_array(proto: tensor_pb2.TensorProto, largest: int | None = None) -> np.nd
 
 
 def to_proto(array: np.ndarray) -> tensor_pb2.TensorProto:
-    """A message with the values in the typed field of their dtype, where clients of TensorFlow Serving look for them.
+    """Converts an array to a message with a typed value field, which clients of TensorFlow Serving expect.
 
     Args:
-        array: of numbers or truth values, or an object array of bytes.
+        array: array of numbers or booleans, or object array of bytes.
 
     Raises:
         ValueError: the dtype has no such field.
     """
     dtype = tf.as_dtype(array.dtype)
     if dtype not in _FIELDS:
-        raise ValueError(f"expected numbers, truth values or strings. Received: {dtype.name}")
+        raise ValueError(f"expected numbers, booleans or strings. Received: {dtype.name}")
     proto = tensor_pb2.TensorProto(dtype=dtype.as_datatype_enum)
     for size in array.shape:
         proto.tensor_shape.dim.add(size=size)
-    if dtype in _PACKED_AS_IN_MEMORY:
+    if dtype in _MEMORY_LAYOUT:
         if array.size:
             key = proto.DESCRIPTOR.fields_by_name[_FIELDS[dtype]].number << 3 | _LENGTH_DELIMITED
             content = array.tobytes()
@@ -116,13 +116,13 @@ def _values(proto: tensor_pb2.TensorProto, dtype: tf.DType) -> np.ndarray:
     values = np.array(field)
     narrow = values.astype(np.uint16 if dtype in _BITS else dtype.as_numpy_dtype)
     if narrow.dtype != values.dtype and (narrow != values).any():
-        raise ValueError(f"expected values of {dtype.name} in {_FIELDS[dtype]} and received others")
+        raise ValueError(f"expected values in the range of {dtype.name} in {_FIELDS[dtype]}")
     return narrow.view(dtype.as_numpy_dtype)
 
 
 def _varint(number: int) -> bytes:
-    written = bytearray()
+    encoded = bytearray()
     while number > 0x7F:
-        written.append(number & 0x7F | 0x80)
+        encoded.append(number & 0x7F | 0x80)
         number >>= 7
-    return bytes([*written, number])
+    return bytes([*encoded, number])

@@ -1,7 +1,7 @@
-"""What lies in `saved_models/`: the versions of a model that a server sees, and those withdrawn from it.
+"""The versions of a model in `saved_models/`: those visible to a server, and withdrawn ones.
 
-A server takes the highest number in the folder, so that a version above the champion must not show. It is withdrawn by
-a rename to `.withdrawn-<version>`, which TensorFlow Serving and our server pass over, and comes back by another.
+A server loads the highest version in the folder, so versions above the champion must be hidden. They are withdrawn by
+renaming them to `.withdrawn-<version>`, which TensorFlow Serving and the embedded server ignore.
 """
 
 import os
@@ -11,17 +11,17 @@ _WITHDRAWN = ".withdrawn-"
 
 
 def exported_versions(saved_models: Path, name: str) -> list[int]:
-    """The versions of a model that a server sees, newest first."""
+    """Returns the versions of a model that are visible to a server, newest first."""
     return _numbers(saved_models / name, "")
 
 
 def withdrawn_versions(saved_models: Path, name: str) -> list[int]:
-    """The versions of a model that lie in the folder, but not for a server, newest first."""
+    """Returns the withdrawn versions of a model, newest first."""
     return _numbers(saved_models / name, _WITHDRAWN)
 
 
 def withdrawn_folder(saved_models: Path, name: str, version: int) -> Path:
-    """Where a withdrawn version lies."""
+    """Returns the folder of a withdrawn version."""
     return saved_models / name / f"{_WITHDRAWN}{version}"
 
 
@@ -32,16 +32,15 @@ def _numbers(folder, prefix):
 
 
 def bring_back(saved_models: Path, name: str, champion: int) -> bool:
-    """Lets a server see the champion and what is below it again: the first half of making it the highest version.
+    """Makes the champion and the versions below it visible; the first step of making it the highest version.
 
     Args:
-        saved_models: the folder of all models.
-        name: of the model.
-        champion: int, its version.
+        saved_models: folder of all models.
+        name: model name.
+        champion: int, version number of the champion.
 
     Returns:
-        Whether the champion is exported. Without its export nothing is changed, for a server would lose a newer model
-        to an older one.
+        True if the champion is exported. Otherwise nothing is changed, so that no server falls back to an older model.
     """
     folder, withdrawn = saved_models / name, withdrawn_versions(saved_models, name)
     if champion not in withdrawn + exported_versions(saved_models, name):
@@ -53,24 +52,24 @@ def bring_back(saved_models: Path, name: str, champion: int) -> bool:
 
 
 def withdraw_above(saved_models: Path, name: str, champion: int) -> None:
-    """Hides the versions above the champion from a server: the second half.
+    """Withdraws the versions above the champion; the second step.
 
-    Each step is one rename, and the champion is there before: stopped at any moment, a server still has a version, and
-    the same calls do the rest.
+    Each rename is atomic and the champion is already visible, so a server always has a version. After an interruption,
+    the same two calls complete the change.
 
     Args:
-        saved_models: the folder of all models.
-        name: of the model.
-        champion: int, its version, which is exported.
+        saved_models: folder of all models.
+        name: model name.
+        champion: int, version number of the champion, which is exported.
     """
-    # Upwards, so that a server goes to the champion at once, and not over the versions in between.
+    # In ascending order, so that a server switches to the champion directly, not through the versions in between.
     for version in reversed(exported_versions(saved_models, name)):
         if version > champion:
             rename(saved_models / name / str(version), withdrawn_folder(saved_models, name, version))
 
 
 def rename(source: Path, target: Path) -> None:
-    """Renames a folder within its parent, on disk when this returns."""
+    """Renames a folder within its parent and syncs the parent to disk."""
     os.rename(source, target)
     descriptor = os.open(target.parent, os.O_RDONLY)
     try:

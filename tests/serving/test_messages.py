@@ -1,4 +1,4 @@
-"""The messages that are built at run time are those of TensorFlow Serving: the same bytes and the same text."""
+"""The messages built at run time have the same bytes and text as those of TensorFlow Serving."""
 
 import pytest
 import tensorflow as tf
@@ -21,7 +21,7 @@ model_config_list {
 """
 
 
-def test_a_configuration_is_that_of_tensorflow_serving():
+def test_a_configuration_equals_tensorflow_servings():
     theirs = pytest.importorskip("tensorflow_serving.config.model_server_config_pb2")
     ours = text_format.Parse(CONFIG, ModelServerConfig())
     real = text_format.Parse(CONFIG, theirs.ModelServerConfig())
@@ -30,7 +30,7 @@ def test_a_configuration_is_that_of_tensorflow_serving():
     assert text_format.Parse(text_format.MessageToString(ours), theirs.ModelServerConfig()) == real
 
 
-def test_only_one_policy_stands():
+def test_setting_a_policy_clears_the_other():
     ours = text_format.Parse(CONFIG, ModelServerConfig())
     policy = ours.model_config_list.config[0].model_version_policy
     policy.latest.num_versions = 1
@@ -38,7 +38,7 @@ def test_only_one_policy_stands():
     assert policy.WhichOneof("choice") == "latest"
 
 
-def test_a_warmup_record_is_that_of_tensorflow_serving():
+def test_a_warmup_record_equals_tensorflow_servings():
     theirs = pytest.importorskip("tensorflow_serving.apis.prediction_log_pb2")
     real = theirs.PredictionLog()
     real.predict_log.request.model_spec.name = "digits"
@@ -53,7 +53,7 @@ def test_a_warmup_record_is_that_of_tensorflow_serving():
     assert list(request.inputs["image"].tensor_content or request.inputs["image"].float_val)
 
 
-def test_batching_and_monitoring_have_the_text_form_of_their_documentation():
+def test_batching_and_monitoring_parse_the_documented_text_format():
     batching = text_format.Parse(
         "max_batch_size { value: 128 } batch_timeout_micros { value: 0 } max_enqueued_batches { value: 1000000 } "
         "num_batch_threads { value: 8 } allowed_batch_sizes: [8, 128] pad_variable_length_inputs: true",

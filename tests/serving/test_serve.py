@@ -1,4 +1,4 @@
-"""`keras-dl serve` in its own process with the embedded server: ready, answering, following, draining; refusing."""
+"""`keras-dl serve` with the embedded server: start, requests, configuration changes, shutdown, and errors."""
 
 import os
 import re
@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
@@ -20,11 +19,12 @@ from keras_dl.serving.configuration import model_config_text
 from keras_dl.serving.serve import serve
 from keras_dl.serving.server.config import ModelConfig, VersionPolicy
 from keras_dl.serving.server.source import SavedModels
+from keras_dl.tracking.settings import default_file
 
 
 @pytest.fixture
 def start(tmp_path):
-    """start(*arguments): `keras-dl serve` in a process in an empty folder; its output is a file."""
+    """start(*arguments): runs `keras-dl serve` in an empty folder; returns the process and the file of its output."""
     started = []
 
     def run(*arguments):
@@ -44,7 +44,7 @@ def start(tmp_path):
 
 @pytest.fixture
 def config(tmp_path, model_folders):
-    """A models.config with hp2, sequences, and a model whose folder is not there."""
+    """A models.config with hp2, sequences, and a model whose folder does not exist."""
     configs = [ModelConfig(name, model_folders[name]) for name in ("hp2", "sequences")]
     path = tmp_path / "models.config"
     path.write_text(model_config_text([*configs, ModelConfig("gone", tmp_path / "gone")]))
@@ -59,7 +59,18 @@ def read_until(pattern, output, process, seconds=120):
     return match
 
 
-def test_ready_with_examples_that_are_answered_a_config_that_is_followed_and_an_end(
+def check_that_a_running_request_is_answered(process, port, number):
+    """Sends a request of about a second and then the signal; expects the answer and the exit code 0."""
+    body = b'{"signature_name": "spin", "inputs": {"steps": 300000}}'
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+        head = f"POST /v1/models/hp2:predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        connection.sendall(head.encode() + body)
+        process.send_signal(number)
+        assert connection.recv(15) == b"HTTP/1.1 200 OK"
+    assert process.wait(30) == 0
+
+
+def test_the_server_answers_follows_its_configuration_and_finishes_requests_before_it_ends(
     start, free_port, config, model_folders, tmp_path, eventually
 ):
     port, grpc_port = free_port(), free_port()
@@ -81,31 +92,22 @@ def test_ready_with_examples_that_are_answered_a_config_that_is_followed_and_an_
     assert requests.get(f"http://127.0.0.1:{port}/readyz", timeout=30).status_code == 200
     assert requests.post(f"{base}/sequences:predict", data="{}", timeout=30).status_code == 404
 
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(20) == 0
+    check_that_a_running_request_is_answered(process, port, signal.SIGTERM)
     assert "Traceback" not in output.read_text() and "deprecated" not in output.read_text()
     with pytest.raises(requests.ConnectionError):
         requests.get(f"{base}/hp2", timeout=5)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
-def test_a_request_under_way_is_answered_before_the_end(start, free_port, config, number):
+@pytest.mark.slow
+def test_ctrl_c_ends_the_server_after_its_requests(start, free_port, config):
     port = free_port()
     process, output = start("--config", config, "--rest-port", port, "--grpc-port", free_port(), "--no-batching")
     read_until("(?m)^ready", output, process)
-    url = f"http://127.0.0.1:{port}/v1/models/hp2:predict"
-    body = {"signature_name": "spin", "inputs": {"steps": 300_000}}
-    with ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(requests.post, url, json=body, timeout=30)
-        time.sleep(0.3)
-        assert not answer.done()
-        process.send_signal(number)
-        assert answer.result().status_code == 200
-    assert process.wait(20) == 0
+    check_that_a_running_request_is_answered(process, port, signal.SIGINT)
 
 
 @pytest.mark.parametrize("option", ["--rest-port", "--grpc-port"])
-def test_a_port_in_use_is_told_before_anything_is_loaded(model_folders, free_port, option):
+def test_a_port_in_use_is_reported_before_loading(model_folders, free_port, option):
     source = SavedModels(model_folders["hp2"].parent)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         taken = listener.getsockname()[1]
@@ -115,8 +117,8 @@ def test_a_port_in_use_is_told_before_anything_is_loaded(model_folders, free_por
 
 
 @pytest.mark.parametrize("port", [0, -1, 65536])
-def test_a_port_that_is_none(model_folders, port):
-    with pytest.raises(UserError, match=f"expected --rest-port between 1 and 65535 and received {port}"):
+def test_invalid_ports(model_folders, port):
+    with pytest.raises(UserError, match=f"expected --rest-port between 1 and 65535. Received: {port}"):
         serve(SavedModels(model_folders["hp2"].parent), rest_port=port)
 
 
@@ -125,19 +127,19 @@ def test_no_models(tmp_path):
         serve(SavedModels(tmp_path))
 
 
-def test_docker_that_is_not_there(model_folders, monkeypatch):
+def test_docker_is_not_installed(model_folders, monkeypatch):
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(UserError, match="expected Docker and found no program docker on PATH"):
+    with pytest.raises(UserError, match="no program docker on PATH: install Docker, or omit --docker"):
         serve(SavedModels(model_folders["hp2"].parent), by="docker")
 
 
-def test_grpc_that_is_not_installed(model_folders, free_port, monkeypatch):
+def test_grpc_is_not_installed(model_folders, free_port, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"pip install 'keras-dl\[grpc\]'"):
+    with pytest.raises(UserError, match=r"gRPC requires the extra grpc: pip install 'keras-dl\[grpc\]'"):
         serve(SavedModels(model_folders["hp2"].parent), grpc_port=free_port(), by="embedded")
 
 
-def test_batching_parameters_that_are_none(model_folders):
+def test_invalid_batching_parameters(model_folders):
     with pytest.raises(UserError, match="invalid batching parameters of TensorFlow Serving"):
         serve(SavedModels(model_folders["hp2"].parent), batching="max_batch { value: 8 }")
 
@@ -151,6 +153,8 @@ def test_batching_parameters_that_are_none(model_folders):
         (["nothing"], "no model 'nothing' in .*saved_models. There is: none"),
     ],
 )
-def test_options_that_cannot_be(project, capsys, arguments, problem):
+def test_invalid_options(tmp_path, monkeypatch, capsys, arguments, problem):
+    (tmp_path / "mlflow.yaml").write_text(default_file())
+    monkeypatch.chdir(tmp_path)
     assert main(["serve", *arguments]) == 2
     assert re.search(problem, capsys.readouterr().err)

@@ -1,4 +1,4 @@
-"""`TensorProto` to arrays and back, against TensorFlow's own functions."""
+"""Conversion between `TensorProto` and arrays, compared with TensorFlow's functions."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ NUMBERS = "float32 float64 float16 int8 int16 int32 int64 uint8 uint16 uint32 ui
 
 def equal(left, right):
     assert (left.dtype, left.shape) == (right.dtype, right.shape)
-    return left.tobytes() == right.tobytes()  # NaN and -0.0 too
+    return left.tobytes() == right.tobytes()  # including NaN and -0.0
 
 
 def proto(dtype, shape, **values):
@@ -31,7 +31,7 @@ def proto(dtype, shape, **values):
         lambda dtype: arrays.arrays(dtype, arrays.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=3))
     )
 )
-def test_numbers_there_and_back(array):
+def test_numbers_survive_a_round_trip(array):
     written = to_proto(array)
     assert written.tensor_content == b""
     assert equal(to_array(written), array)
@@ -42,13 +42,13 @@ def test_numbers_there_and_back(array):
 
 @settings(max_examples=50, deadline=None)
 @given(arrays.arrays(object, arrays.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3), elements=st.binary()))
-def test_strings_there_and_back(array):
+def test_strings_survive_a_round_trip(array):
     for message in (to_proto(array), tf.make_tensor_proto(array, tf.string, array.shape)):
         read = to_array(message)
         assert read.dtype == object and read.shape == array.shape and read.ravel().tolist() == array.ravel().tolist()
 
 
-def test_numbers_of_sixteen_bits():
+def test_bfloat16():
     array = np.array([1.5, np.nan, -np.inf, 3e38]).astype(tf.bfloat16.as_numpy_dtype)
     assert equal(to_array(to_proto(array)), array)
     assert equal(to_array(tf.make_tensor_proto(array[:1])), array[:1])
@@ -74,7 +74,7 @@ def test_the_last_value_fills_the_shape():
         proto("string", [0, 9, 0]),
     ],
 )
-def test_a_shape_that_is_larger_than_its_message_may_not_take_much(message):
+def test_arrays_much_larger_than_their_message_are_rejected(message):
     with pytest.raises(ValueError, match="expected at most 64 bytes. Its shape takes "):
         to_array(message, largest=64)
 
@@ -93,41 +93,41 @@ def test_a_shape_that_is_larger_than_its_message_may_not_take_much(message):
         (proto("float", [2**60], tensor_content=b"\0\0\0\0"), "in tensor_content. Received: 4"),
         (proto("string", [1], tensor_content=b"\1a"), "expected strings in string_val. Received: tensor_content"),
         (proto("complex64", [1], scomplex_val=[1, 2, 3]), "expected pairs of numbers in scomplex_val. Received: 3"),
-        (proto("int8", [1], int_val=[300]), "expected values of int8 in int_val"),
-        (proto("uint16", [1], int_val=[-1]), "expected values of uint16 in int_val"),
-        (proto("half", [1], half_val=[70000]), "expected values of float16 in half_val"),
-        (proto("float", [-1], float_val=[1]), "expected a shape that is known"),
+        (proto("int8", [1], int_val=[300]), "expected values in the range of int8 in int_val"),
+        (proto("uint16", [1], int_val=[-1]), "expected values in the range of uint16 in int_val"),
+        (proto("half", [1], half_val=[70000]), "expected values in the range of float16 in half_val"),
+        (proto("float", [-1], float_val=[1]), "expected a fully known shape"),
         (proto("float", [1] * 65, float_val=[1]), "of at most 64 dimensions"),
-        (proto("invalid", []), "expected a tensor of numbers, truth values or strings"),
-        (proto("resource", []), "expected a tensor of numbers, truth values or strings"),
-        (proto("qint8", [], int_val=[1]), "expected a tensor of numbers, truth values or strings"),
-        (proto("float_ref", [], float_val=[1]), "expected a tensor of numbers, truth values or strings"),
-        (tensor_pb2.TensorProto(dtype=199), "expected a tensor of numbers, truth values or strings"),
+        (proto("invalid", []), "expected a tensor of numbers, booleans or strings"),
+        (proto("resource", []), "expected a tensor of numbers, booleans or strings"),
+        (proto("qint8", [], int_val=[1]), "expected a tensor of numbers, booleans or strings"),
+        (proto("float_ref", [], float_val=[1]), "expected a tensor of numbers, booleans or strings"),
+        (tensor_pb2.TensorProto(dtype=199), "expected a tensor of numbers, booleans or strings"),
     ],
 )
-def test_what_does_not_fit_is_refused(message, problem):
+def test_content_that_does_not_fit_is_rejected(message, problem):
     with pytest.raises(ValueError, match=problem):
         to_array(message)
 
 
-def test_an_unknown_rank_is_refused():
+def test_an_unknown_rank_is_rejected():
     message = proto("float", [], float_val=[1])
     message.tensor_shape.unknown_rank = True
-    with pytest.raises(ValueError, match="expected a shape that is known"):
+    with pytest.raises(ValueError, match="expected a fully known shape"):
         to_array(message)
 
 
-def test_truth_values_of_other_bytes_are_true():
+def test_nonzero_bytes_are_true():
     assert to_array(proto("bool", [3], tensor_content=b"\0\1\7")).view(np.uint8).tolist() == [0, 1, 1]
 
 
-def test_an_array_that_does_not_lie_in_one_piece():
+def test_arrays_that_are_not_contiguous():
     array = np.arange(12, dtype=np.float32).reshape(3, 4).T
     assert equal(to_array(to_proto(array)), np.ascontiguousarray(array))
     half = array.astype(np.float16)
     np.testing.assert_array_equal(to_array(to_proto(half)), half)
 
 
-def test_an_array_without_a_field_is_refused():
-    with pytest.raises(ValueError, match="expected numbers, truth values or strings. Received: qint8"):
+def test_a_dtype_without_a_field_is_rejected():
+    with pytest.raises(ValueError, match="expected numbers, booleans or strings. Received: qint8"):
         to_proto(np.array([(1,)], tf.qint8.as_numpy_dtype))

@@ -1,4 +1,4 @@
-"""What lies in saved_models/, and what of it a server sees."""
+"""The versions in saved_models/, and those visible to a server."""
 
 import pytest
 
@@ -15,7 +15,7 @@ def export(folder, *names):
 
 
 def state(folder):
-    """The versions in sight and the withdrawn ones; each folder holds what was written in it."""
+    """Returns the visible and the withdrawn versions, and checks their content."""
     for version in exported_versions(folder, "digits"):
         assert (folder / "digits" / str(version) / "saved_model.pb").read_text() == str(version)
     for version in withdrawn_versions(folder, "digits"):
@@ -30,7 +30,7 @@ def test_versions_are_numbers_newest_first(tmp_path):
     assert withdrawn_versions(tmp_path, "digits") == [11, 3]
 
 
-def test_what_is_no_version_does_not_count(tmp_path):
+def test_other_folders_are_not_versions(tmp_path):
     for name in (".tmp-3-99", "old", "-1", "²", ".withdrawn-", ".withdrawn-x", ".withdrawn-²"):
         (tmp_path / "digits" / name).mkdir(parents=True)
     (tmp_path / "digits" / "4").touch()
@@ -38,7 +38,7 @@ def test_what_is_no_version_does_not_count(tmp_path):
     assert withdrawn_versions(tmp_path, "digits") == []
 
 
-def test_a_model_or_folder_that_is_not_there_has_none(tmp_path):
+def test_a_missing_model_or_folder_has_no_versions(tmp_path):
     (tmp_path / "file").touch()
     assert exported_versions(tmp_path, "digits") == []
     assert exported_versions(tmp_path / "nowhere", "digits") == []
@@ -46,7 +46,7 @@ def test_a_model_or_folder_that_is_not_there_has_none(tmp_path):
 
 
 def show_champion(folder, name, champion):
-    """Both halves, as `configuration.show_champion` does them."""
+    """Runs both steps, as `served_models.show_champion` does."""
     shown = bring_back(folder, name, champion)
     if shown:
         withdraw_above(folder, name, champion)
@@ -64,7 +64,7 @@ def show_champion(folder, name, champion):
         ([".withdrawn-2", "5"], 2, [2], [5]),
     ],
 )
-def test_the_champion_is_the_highest_that_a_server_sees(tmp_path, before, champion, shown, withdrawn):
+def test_the_champion_is_the_highest_visible_version(tmp_path, before, champion, shown, withdrawn):
     export(tmp_path, *before)
     for _ in range(2):  # a second time changes nothing
         assert show_champion(tmp_path, "digits", champion)
@@ -72,7 +72,7 @@ def test_the_champion_is_the_highest_that_a_server_sees(tmp_path, before, champi
         assert list(wanted_versions(ModelConfig("digits", tmp_path / "digits", VersionPolicy()))) == shown
 
 
-def test_without_the_champions_export_nothing_is_withdrawn(tmp_path):
+def test_nothing_is_withdrawn_without_the_champions_export(tmp_path):
     export(tmp_path, "1", "3", ".withdrawn-4")
     assert not show_champion(tmp_path, "digits", 2)
     assert state(tmp_path) == ([3, 1], [4])
@@ -80,19 +80,17 @@ def test_without_the_champions_export_nothing_is_withdrawn(tmp_path):
 
 @pytest.mark.parametrize("steps", range(4))
 @pytest.mark.parametrize("champion", [2, 4])
-def test_stopped_after_any_step_a_server_has_a_version_and_the_same_call_does_the_rest(
-    tmp_path, monkeypatch, steps, champion
-):
+def test_an_interruption_leaves_a_visible_version_and_can_be_resumed(tmp_path, monkeypatch, steps, champion):
     export(tmp_path, ".withdrawn-1", ".withdrawn-2", "3", "4", "5")
-    real, left = versions.rename, [steps]
+    real, remaining = versions.rename, [steps]
 
     def rename(source, target):
-        if not left[0]:
+        if not remaining[0]:
             raise KeyboardInterrupt
-        left[0] -= 1
+        remaining[0] -= 1
         real(source, target)
         highest = exported_versions(tmp_path, "digits")[0]
-        assert highest in (5, champion)  # never one that is neither the old nor the new
+        assert highest in (5, champion)  # either the old one or the new one
 
     monkeypatch.setattr(versions, "rename", rename)
     try:
