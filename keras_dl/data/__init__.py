@@ -1,4 +1,4 @@
-"""Data sets as `tf.data` pipelines: `load` a set, `batches` makes it ready for `fit`."""
+"""Data sets as `tf.data` pipelines: `load` reads a data set, `batches` prepares it for `fit`."""
 
 from keras_dl.data.batches import Splits as Splits
 from keras_dl.data.batches import batches as batches

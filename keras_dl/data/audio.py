@@ -1,4 +1,4 @@
-"""Sound files as waveforms: what is read, brought to one rate and one channel."""
+"""Decoding of WAV files, and conversion to one sample rate and one channel."""
 
 import io
 import warnings
@@ -7,38 +7,38 @@ import numpy as np
 
 from keras_dl.errors import UserError, reason_of
 
-# From here on the size of a file says that whoever wrote it to a pipe did not know it.
-UNKNOWN = 0x7FFFF000
+# Recorders that write to a pipe do not know the length; they declare sizes from here up.
+UNKNOWN_SIZE = 0x7FFFF000
 
 
 def decode_wav(content: bytes, name: str) -> tuple[np.ndarray, int]:
-    """The samples of a WAV file, as they are in it.
+    """Decodes a WAV file without changing its rate or channels.
 
     Args:
-        content: the file: PCM of 8 to 32 bits, or float.
-        name: what to call it in an error.
+        content: the content of the file: PCM of 8 to 32 bits, or float.
+        name: the name of the file in error messages.
 
     Returns:
-        `(samples, rate)`: float32 `[samples, channels]` from -1 to 1, and the samples a second.
+        `(samples, rate)`: float32 `[samples, channels]` from -1 to 1, and the number of samples per second.
 
     Raises:
-        UserError: if it is empty, no WAV file, cut off, or holds something else than finite numbers.
+        UserError: if the file is empty, not a WAV file, truncated, or contains non-finite samples.
     """
     from scipy.io import wavfile
 
     if not content:
         raise UserError(f"{name} is empty: expected a WAV file")
     try:
-        # Of a file cut off, and of chunks that hold no sound, SciPy only warns.
+        # SciPy only warns about truncated files and about chunks without sound.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", wavfile.WavFileWarning)
-            if int.from_bytes(content[4:8], "little") < UNKNOWN:
+            if int.from_bytes(content[4:8], "little") < UNKNOWN_SIZE:
                 warnings.filterwarnings("error", message="Reached EOF prematurely", category=wavfile.WavFileWarning)
             rate, samples = wavfile.read(io.BytesIO(content))
-    except Exception as error:  # SciPy raises whatever a broken header leads it to
-        raise UserError(f"{name} is no WAV file that can be read: {reason_of(error)}") from error
+    except Exception as error:  # a broken header can make SciPy raise anything
+        raise UserError(f"{name} is not a readable WAV file: {reason_of(error)}") from error
     if not samples.size or rate < 1:
-        raise UserError(f"{name} holds no sound: {len(samples)} samples at {rate} Hz")
+        raise UserError(f"{name} contains no sound: {len(samples)} samples at {rate} Hz")
     samples = samples.reshape(len(samples), -1)
     if samples.dtype == np.uint8:
         samples = (samples.astype(np.float32) - 128) / 128
@@ -46,20 +46,20 @@ def decode_wav(content: bytes, name: str) -> tuple[np.ndarray, int]:
         samples = (samples / 2.0 ** (8 * samples.dtype.itemsize - 1)).astype(np.float32)
     samples = samples.astype(np.float32)
     if not np.isfinite(samples).all():
-        raise UserError(f"{name} holds samples that are no finite numbers")
+        raise UserError(f"{name} contains samples that are not finite numbers")
     return samples, int(rate)
 
 
 def fit_audio(samples: np.ndarray, rate: int, sample_rate: int) -> np.ndarray:
-    """A recording of any rate and number of channels as one waveform of the rate wanted.
+    """Converts a recording to mono at the given sample rate.
 
-    Channels are averaged. The rate is changed by a polyphase filter, which lets nothing through that the lower of the
-    two rates cannot hold.
+    Channels are averaged. Resampling uses a polyphase filter, which removes frequencies above the Nyquist frequency of
+    the lower rate.
 
     Args:
         samples: float array `[samples, channels]`.
-        rate: int, its samples a second.
-        sample_rate: int, the samples a second wanted.
+        rate: int, the sample rate of `samples`.
+        sample_rate: int, the sample rate of the result.
 
     Returns:
         float32 `[ceil(samples * sample_rate / rate)]`.
@@ -79,7 +79,7 @@ def fit_audio(samples: np.ndarray, rate: int, sample_rate: int) -> np.ndarray:
 
 
 def to_int16(waveform: np.ndarray) -> np.ndarray:
-    """A waveform from -1 to 1 in 16 bits; what is louder is cut.
+    """Converts a waveform from -1 to 1 to 16 bits; values outside this range are clipped.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""The one tf.data recipe: examples -> batches, in one order."""
+"""The input pipeline that all models share: examples -> shuffled, padded batches."""
 
 import dataclasses
 from collections.abc import Callable
@@ -6,20 +6,21 @@ from collections.abc import Callable
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from keras_dl.compat.tensorflow import flat_structure
 from keras_dl.errors import UserError
 
 
-@dataclasses.dataclass(frozen=True, eq=False)  # compared as themselves: data sets have no equality
+@dataclasses.dataclass(frozen=True, eq=False)  # compared by identity: data sets define no equality
 class Splits:
-    """Three parts of a data set, as unbatched examples from `load` or as batches from `batches`.
+    """The three splits of a data set, as unbatched examples from `load` or as batches from `batches`.
 
     Args:
-        train: `tf.data.Dataset`, what the model learns from.
-        validation: `tf.data.Dataset`, what the search compares trials on.
-        test: `tf.data.Dataset`, looked at once, with the best model.
-        features: what TensorFlow Datasets knows of the examples (shapes, names of classes), or None (default).
-        epoch: integer `tf.Variable` that the order of the training examples depends on, or None (default). A training
-            sets it, so that one which goes on after an interruption sees what it would have seen.
+        train: `tf.data.Dataset`, the training data.
+        validation: `tf.data.Dataset`, used to compare the trials of a search.
+        test: `tf.data.Dataset`, used once, to evaluate the best model.
+        features: the `FeaturesDict` of TensorFlow Datasets (shapes, class names), or None (default).
+        epoch: integer `tf.Variable` that determines the order of the training examples, or None (default). Training
+            sets it, so that a resumed run sees the examples in the same order.
 
     Example:
 
@@ -39,11 +40,11 @@ class Splits:
         return iter((self.train, self.validation, self.test))
 
     def check(self) -> "Splits":
-        """Returns itself.
+        """Checks the splits and returns itself.
 
         Raises:
-            UserError: if a split is not a `tf.data.Dataset` or has no batch; an empty validation split would make every
-                trial of a search invalid.
+            UserError: if a split is not a `tf.data.Dataset`, or is empty: an empty validation split would invalidate
+                every trial of a search.
         """
         for name, split in zip(("train", "validation", "test"), self, strict=True):
             if not isinstance(split, tf.data.Dataset):
@@ -62,29 +63,33 @@ def batches(
     evaluation_batch_size: int = 256,
     seed: int = 0,
 ) -> Splits:
-    """Makes unbatched examples ready for `fit`.
+    """Prepares unbatched examples for `fit`.
 
-    The order, and why: the source is cached first (by `load`), so that every later trial reads memory; shuffled while
-    examples are single, over the whole split, anew each epoch and the same for a seed; then mapped, so that what a
-    random `example` draws meets other examples in each epoch; then sorted into buckets, padded with zeros and batched;
-    prefetched last. Validation and test keep their order and one batch size, whatever the trained one is, so that their
-    numbers and fingerprints compare.
+    The steps, in order:
+
+    1. `load` has cached the source, so later trials read from memory.
+    2. The training examples are shuffled over the whole split, differently in each epoch but reproducibly for a seed.
+    3. `example` is mapped. After the shuffle, its random draws meet different examples in each epoch.
+    4. Examples are bucketed by length, padded with zeros, batched and prefetched.
+
+    Validation and test keep their order and have their own batch size, so that their metrics and fingerprints do not
+    depend on the training batch size.
 
     Args:
         examples: unbatched `Splits`, cached by `load`.
-        batch_size: int, examples in a training batch.
-        example: function of one example that returns `(input, target)`; None (default) takes examples as they are.
-        length: function of `(input, target)` that returns the int length to bucket by. Needs `bucket_boundaries`.
+        batch_size: int, examples per training batch.
+        example: function of one example that returns `(input, target)`; None (default) leaves examples unchanged.
+        length: function of `(input, target)` that returns the int length to bucket by. Requires `bucket_boundaries`.
         bucket_boundaries: increasing list of lengths; an example of length n goes to the first bucket with a boundary
-            above n. Short sequences are then not padded to the longest of the whole set. Defaults to one bucket.
-        evaluation_batch_size: int, examples in a validation or test batch. Defaults to 256.
-        seed: int, the order of the training examples. Defaults to 0.
+            above n, so that short sequences are not padded to the longest. Defaults to one bucket.
+        evaluation_batch_size: int, examples per validation or test batch. Defaults to 256.
+        seed: int, determines the order of the training examples. Defaults to 0.
 
     Returns:
-        `Splits` of batches, every axis padded to the longest of its batch.
+        `Splits` of batches, with every axis padded to the longest example of the batch.
 
     Raises:
-        UserError: if `batch_size` is not positive.
+        UserError: if `batch_size` is below 1.
 
     Example:
 
@@ -117,13 +122,13 @@ def batches(
 
 
 def _shuffle(split, seed, epoch):
-    """The examples in an order that depends on seed and epoch alone, and not on who iterated how often before."""
+    """Shuffles in an order that depends only on seed and epoch, not on the number of earlier iterations."""
     count = split.cardinality().numpy()
     buffer = count if count > 0 else 10_000
 
     @tf.autograph.experimental.do_not_convert
-    def of_this_epoch(_):
-        # The operation itself, for `shuffle` wants its seed to be known when the data set is made.
+    def shuffled_epoch(_):
+        # The raw operation: `shuffle` requires a seed known when the data set is created.
         seeds = tf.cast(tf.random.experimental.stateless_fold_in([seed, 1], epoch.read_value()), tf.int64)
         order = tf.raw_ops.ShuffleDataset(
             input_dataset=tf.data.experimental.to_variant(split),
@@ -131,10 +136,10 @@ def _shuffle(split, seed, epoch):
             seed=seeds[0],
             seed2=seeds[1],
             reshuffle_each_iteration=False,
-            **split._flat_structure,
+            **flat_structure(split),
         )
         return tf.data.experimental.from_variant(order, split.element_spec)
 
-    # Read anew by each iterator when its first example is asked for.
-    shuffled = tf.data.Dataset.from_tensors(0).flat_map(of_this_epoch)
+    # Each iterator reads the epoch when its first example is requested.
+    shuffled = tf.data.Dataset.from_tensors(0).flat_map(shuffled_epoch)
     return shuffled.apply(tf.data.experimental.assert_cardinality(count)) if count >= 0 else shuffled

@@ -1,26 +1,25 @@
-"""TensorFlow Datasets' own sets by name, with errors that say what to do."""
+"""Data sets of the TensorFlow Datasets catalogue, by name, with errors that say what to do."""
 
 import hashlib
 import sys
 
 import tensorflow_datasets as tfds
-from tensorflow_datasets.core.download import downloader
 
+from keras_dl.compat.tensorflow_datasets import limit_download_retries
 from keras_dl.errors import UserError, reason_of
 
-# TFDS' own 10 keep whoever has no network waiting for minutes; these last seconds.
-downloader.MAX_RETRIES = 5
+limit_download_retries()
 
 
 def find(name: str, **options) -> tfds.core.DatasetBuilder:
-    """The builder of one of TensorFlow Datasets' sets; nothing is downloaded.
+    """Returns the builder of a data set of TensorFlow Datasets, without downloading anything.
 
     Args:
-        name: `"tfds:mnist"`, `"tfds:mnist/3dconfig:1.0.0"`.
+        name: for example `"tfds:mnist"`, `"tfds:mnist/3dconfig:1.0.0"`.
         **options: passed to the builder.
 
     Raises:
-        UserError: if there is no such set, configuration or version.
+        UserError: if the data set, configuration or version does not exist.
 
     Example:
 
@@ -30,19 +29,19 @@ def find(name: str, **options) -> tfds.core.DatasetBuilder:
     short = name.removeprefix("tfds:")
     try:
         return tfds.builder(short, **options)
-    except (ValueError, AssertionError, ImportError) as error:  # no such set, or version; a set of Hugging Face
+    except (ValueError, AssertionError, ImportError) as error:  # unknown set; unknown version; Hugging Face set
         raise UserError(f"TensorFlow Datasets has no {short!r}: {reason_of(error)}") from error
 
 
 def prepare(builder: tfds.core.DatasetBuilder, name: str) -> tfds.core.DatasetBuilder:
-    """Returns the builder with its data on disk.
+    """Downloads and prepares the data of a builder, if necessary, and returns the builder.
 
     Args:
-        builder: of TensorFlow Datasets, or of ours.
-        name: what the user called it.
+        builder: `tfds.core.DatasetBuilder`.
+        name: the user's name for the data set, for error messages.
 
     Raises:
-        UserError: if it cannot be downloaded from here, saying how to get it.
+        UserError: if the data cannot be prepared; the message says how to get it.
     """
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
@@ -50,12 +49,12 @@ def prepare(builder: tfds.core.DatasetBuilder, name: str) -> tfds.core.DatasetBu
         builder.download_and_prepare()
     except UserError:
         raise
-    except Exception as error:  # TFDS lets through whatever its downloader or a builder raises
+    except Exception as error:  # the downloader or a builder can raise anything
         help = ""
         if name.startswith("tfds:"):
             help = (
-                f". Where there is a network, run: tfds build {name.removeprefix('tfds:')}; then copy its folder here "
-                f"as {builder.data_path}, or point TFDS_DATA_DIR to the folder that holds it"
+                f". On a machine with network access, run: tfds build {name.removeprefix('tfds:')}; then copy its "
+                f"folder to {builder.data_path}, or set TFDS_DATA_DIR to the folder that contains it"
             )
         raise UserError(
             f"the data set {name!r} is not on this machine and could not be prepared "
@@ -65,23 +64,23 @@ def prepare(builder: tfds.core.DatasetBuilder, name: str) -> tfds.core.DatasetBu
 
 
 def copy_name(builder: tfds.core.DatasetBuilder) -> str:
-    """What a copy of a set is called in the configuration of a builder of ours: another set, or version, another name.
+    """Returns the configuration name for a builder that copies another data set, unique per set and version.
 
     Example:
 
     >>> copy_name(find("tfds:mnist"))
     'tfds_mnist_3_0_1_850407a6'
     """
-    whole = builder.info.full_name  # with configuration and version
-    readable = "".join(sign if sign.isalnum() else "_" for sign in whole)
-    return f"tfds_{readable}_{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
+    full_name = builder.info.full_name  # includes configuration and version
+    readable = "".join(character if character.isalnum() else "_" for character in full_name)
+    return f"tfds_{readable}_{hashlib.sha256(full_name.encode()).hexdigest()[:8]}"
 
 
 def parts(names: set[str]) -> tuple[str, str, str]:
-    """What to read of a set with these splits to train, validate and test on.
+    """Returns the TFDS slices for training, validation and test, given the splits that a data set has.
 
     Raises:
-        UserError: if it has no training split.
+        UserError: if there is no training split.
 
     Example:
 
@@ -90,7 +89,7 @@ def parts(names: set[str]) -> tuple[str, str, str]:
     """
     validation = next((name for name in ("validation", "valid", "val", "dev") if name in names), None)
     if "train" not in names:
-        raise UserError(f"the data set has no split named train. It has: {', '.join(sorted(names))}")
+        raise UserError(f"the data set has no split named 'train'. Available: {', '.join(sorted(names))}")
     if validation and "test" in names:
         return "train", validation, "test"
     if validation:

@@ -1,4 +1,4 @@
-"""What tells one data set from another: a digest of its content."""
+"""Digests of data sets."""
 
 import hashlib
 
@@ -7,10 +7,10 @@ import tensorflow as tf
 
 
 def fingerprint(split: tf.data.Dataset) -> str:
-    """A digest of every array of every batch, in order; two results compare only on equal ones.
+    """Returns a digest of every array of every batch, in order. Metrics are comparable only on equal fingerprints.
 
     Args:
-        split: `tf.data.Dataset` of batches, read to its end.
+        split: finite `tf.data.Dataset` of batches.
 
     Returns:
         16 hexadecimal digits.
@@ -27,7 +27,7 @@ def fingerprint(split: tf.data.Dataset) -> str:
         for array in tf.nest.flatten(batch):
             array = np.asarray(array)
             digest.update(f"{array.dtype.str}{array.shape}".encode())
-            if array.dtype == object:  # texts; the array itself holds addresses, which differ in every process
+            if array.dtype == object:  # texts: the array holds addresses, which differ between processes
                 for text in array.ravel():
                     digest.update(len(text).to_bytes(8, "big") + text)
             else:

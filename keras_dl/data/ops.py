@@ -1,4 +1,4 @@
-"""Operations on one example, for `batches(example=...)` and for serving signatures alike."""
+"""Preprocessing for `batches(example=...)` and serving signatures."""
 
 import tensorflow as tf
 
@@ -6,12 +6,12 @@ from keras_dl.ops.special_ids import END, START
 
 
 def columns(image):
-    """An image as a sequence of its columns: what a model that reads from left to right takes.
+    """Converts an image to the sequence of its columns, for models that read from left to right.
 
-    Pixel values may be on any scale: the brightest of the image becomes 1.
+    Pixel values may have any scale: the image's maximum becomes 1.
 
     Args:
-        image: number tensor `[..., height, width]`, 0 = background; what is below is background, too.
+        image: number tensor `[..., height, width]`, 0 = background; negative values are treated as background.
 
     Returns:
         float32 tensor `[..., width, height]`, values from 0 to 1; zeros for an image without ink.
@@ -26,14 +26,14 @@ def columns(image):
 
 
 def fit_height(image, height):
-    """Brings images to the height that a model was trained on: padded where they are lower, shrunk where higher.
+    """Brings images to a given height: lower images are padded, higher ones are scaled down.
 
     Args:
         image: number tensor `[B, H, W]`, 0 = background.
-        height: int, the rows wanted.
+        height: int, the height of the result.
 
     Returns:
-        float32 tensor `[B, height, W']`; W' is W, or in proportion where the image was shrunk.
+        float32 tensor `[B, height, W']`; W' is W, or scaled in proportion.
 
     Example:
 
@@ -47,29 +47,29 @@ def fit_height(image, height):
     missing = tf.maximum(height - rows, 0)
     image = tf.pad(image, [[0, 0], [missing // 2, missing - missing // 2], [0, 0]])
     rows = tf.maximum(rows, height)
-    image = tf.pad(image, [[0, 0], [0, 0], [0, tf.maximum(1 - width, 0)]])  # an image of no width has one empty column
+    image = tf.pad(image, [[0, 0], [0, 0], [0, tf.maximum(1 - width, 0)]])  # an image without columns gets one
     width = tf.maximum(width, 1)
     width = tf.cast(tf.math.ceil(tf.cast(width * height, tf.float32) / tf.cast(rows, tf.float32)), tf.int32)
-    # The area of each new pixel is averaged; at the same size this is the identity.
+    # Averages the area of each new pixel; the identity if the size does not change.
     image = tf.image.resize(image[..., None], [height, width], method="area")
     return tf.ensure_shape(image[..., 0], [None, height, None])
 
 
 def windows(text, length, context=0):
-    """A text as windows of ids, each id with the one that follows: what a language model learns from.
+    """Splits a text into windows of ids and their next ids, to train a language model.
 
-    The ids are the bytes of the text in UTF-8: every text has them and none is unknown. Byte 0, which no text holds,
-    stands before the first one and fills the last window.
+    The ids are the UTF-8 bytes of the text, so no id is unknown. Byte 0, which does not occur in text, is the id before
+    the first byte and the padding of the last window.
 
     Args:
         text: string tensor `[]`.
-        length: int, ids of a window.
-        context: int below `length`: a window repeats so many ids of the one before, to read and not to predict.
+        length: int, ids per window.
+        context: int below `length`, the number of ids repeated from the previous window as context, without weight.
             Defaults to 0.
 
     Returns:
-        `(ids, following, weights)`, int32, int32 and float32 `[N, length]`. A weight is 1 where the following id is to
-        be predicted, so that each byte of the text counts once, else 0.
+        `(ids, following, weights)`, int32, int32 and float32 `[N, length]`. The weight is 1 where the following id is a
+        target, so that each byte of the text counts once, and 0 elsewhere.
 
     Example:
 
@@ -81,7 +81,7 @@ def windows(text, length, context=0):
     """
     values = tf.cast(tf.io.decode_raw(text, tf.uint8), tf.int32)
     count = tf.shape(values)[0]
-    # The ids after the last start that still has something to predict are context of nothing.
+    # A window that starts later would contain only context.
     starts = tf.range(0, tf.maximum(count - context, tf.minimum(count, 1)), length - context)[:, None]
     positions = starts + tf.range(length)
     padded = tf.pad(values, [[1, length]])
@@ -90,11 +90,11 @@ def windows(text, length, context=0):
 
 
 def teacher_forcing(source, target):
-    """A pair of sequences as what a decoder learns from: each label is to be told from the right ones before it.
+    """Converts a pair of sequences to the inputs and labels of a decoder trained with teacher forcing.
 
     Args:
         source: int tensor `[S]` of ids.
-        target: int tensor `[T]` of ids, without start and end.
+        target: int tensor `[T]` of ids, without start and end tokens.
 
     Returns:
         `({"source": source, "target": [start, *target]}, [*target, end])`, int32, with the ids of
@@ -112,16 +112,16 @@ def teacher_forcing(source, target):
 
 
 def words(text, most=400):
-    """The words of texts in lower case with single blanks between them, punctuation standing alone.
+    """Normalises texts to lower-case words separated by single spaces, with punctuation as separate words.
 
-    ASCII's punctuation is, but for the apostrophe; ends of lines as HTML has them (`<br />`) are blanks.
+    Punctuation means ASCII punctuation except the apostrophe. HTML line breaks (`<br />`) become spaces.
 
     Args:
         text: string tensor `[B]` or `[]`, UTF-8.
-        most: int, the first so many words of a text are taken. Defaults to 400.
+        most: int, the maximum number of words per text; the rest is dropped. Defaults to 400.
 
     Returns:
-        string tensor of that shape.
+        string tensor of the same shape.
 
     Example:
 

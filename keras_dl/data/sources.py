@@ -1,4 +1,4 @@
-"""Names -> data sets: TensorFlow Datasets' own and ours, prepared on first use."""
+"""Loading of data sets by name, prepared on first use."""
 
 import functools
 
@@ -11,21 +11,21 @@ from keras_dl.errors import UserError
 
 @functools.cache
 def load(name: str, **options) -> Splits:
-    """Reads a data set into memory-cached, unbatched splits; a second call of the same process costs nothing.
+    """Loads a data set as unbatched splits cached in memory. Repeated calls in one process return the same splits.
 
-    A set without its own validation or test split gives the last part of its training split: 15 % each, cut before
-    anything is shuffled.
+    If the data set has no validation or test split, the last 15 % of its training split are used for each missing one,
+    cut before shuffling.
 
     Args:
-        name: a builder of ours (`"digit_strings"`, `"python_source"`), or one of TensorFlow Datasets' as
-            `"tfds:mnist"`, `"tfds:mnist/3dconfig:1.0.0"`.
-        **options: passed to the builder, for example `images="tfds:mnist"` of `digit_strings`.
+        name: a builder of this package (`"digit_strings"`, `"python_source"`), or one of TensorFlow Datasets, such as
+            `"tfds:mnist"` or `"tfds:mnist/3dconfig:1.0.0"`.
+        **options: passed to the builder, for example `images="tfds:mnist"` for `digit_strings`.
 
     Returns:
-        `Splits` of unbatched examples, as the builder's `features` declare them.
+        `Splits` of unbatched examples, as declared by the builder's `features`.
 
     Raises:
-        UserError: if there is no such set, or it cannot be downloaded from here.
+        UserError: if the data set does not exist or cannot be downloaded.
 
     Example:
 
@@ -41,13 +41,13 @@ def load(name: str, **options) -> Splits:
 
 
 def prepared(name: str, **options) -> tfds.core.DatasetBuilder:
-    """The TFDS builder of a name, its data on disk. Arguments and errors are those of `load`."""
+    """Returns the TFDS builder of a data set, with its data on disk. Arguments and errors are those of `load`."""
     own = {builder.name: builder for builder in builders.BUILDERS}
     if name.startswith("tfds:"):
         return catalogue.prepare(catalogue.find(name, **options), name)
     if name not in own:
         raise UserError(
-            f"unknown data set {name!r}: expected one of {', '.join(sorted(own))}, or tfds:NAME for one of "
-            "TensorFlow Datasets' (https://www.tensorflow.org/datasets/catalog/overview)"
+            f"unknown data set {name!r}: expected one of {', '.join(sorted(own))}, or tfds:NAME for a data set of "
+            "TensorFlow Datasets (https://www.tensorflow.org/datasets/catalog/overview)"
         )
     return catalogue.prepare(own[name](**options), name)

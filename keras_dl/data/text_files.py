@@ -1,4 +1,4 @@
-"""Text files line by line, with errors that name the line."""
+"""Reading of text files, and assignment of texts to splits."""
 
 import hashlib
 from pathlib import Path
@@ -7,10 +7,10 @@ from keras_dl.errors import UserError
 
 
 def read_lines(path: Path) -> list[str]:
-    r"""The lines of a text file in UTF-8, without their ends: `"\n"` or `"\r\n"`, and no other, ends a line.
+    r"""Reads the lines of a UTF-8 text file, without line ends. Only `"\n"` and `"\r\n"` end a line.
 
     Raises:
-        UserError: if it cannot be read, or holds bytes that are no UTF-8 (with the line).
+        UserError: if the file cannot be read or is not valid UTF-8 (with the line number).
     """
     try:
         content = path.read_bytes()
@@ -26,13 +26,13 @@ def read_lines(path: Path) -> list[str]:
 
 
 def deal(texts, seed: str, shares: tuple[float, float]) -> dict[str, str]:
-    """The split of each text, the same for a seed wherever and in whatever order the texts come.
+    """Assigns each text to a split, reproducibly for a seed and independent of the order of the texts.
 
     Args:
-        texts: the different texts.
+        texts: iterable of distinct texts.
         seed: str.
-        shares: of the texts, to train and to validate on; the rest is the test split. Each split gets one at least, if
-            there are three.
+        shares: the shares of the training and validation splits; the rest is the test split. With three or more texts,
+            each split gets at least one.
 
     Returns:
         `{text: "train", "validation" or "test"}`.
@@ -43,6 +43,6 @@ def deal(texts, seed: str, shares: tuple[float, float]) -> dict[str, str]:
     ['test', 'train', 'train', 'validation']
     """
     order = sorted(texts, key=lambda text: hashlib.sha256(f"{seed} {text}".encode()).digest())
-    held = [max(1, round(len(order) * share)) for share in (shares[1], 1 - sum(shares))]
-    names = ["validation"] * held[0] + ["test"] * held[1]
+    validation, test = (max(1, round(len(order) * share)) for share in (shares[1], 1 - sum(shares)))
+    names = ["validation"] * validation + ["test"] * test
     return dict(zip(order, names + ["train"] * (len(order) - len(names)), strict=True))

@@ -1,14 +1,14 @@
-"""The symbols of texts, for a `keras_dl.layers.Tokenizer`. Give them the texts to train on, and no others."""
+"""Vocabularies for `keras_dl.layers.Tokenizer`. Build them from the training texts only."""
 
 import collections
 import re
 
 
 def characters(texts) -> list[str]:
-    """Every character of texts, in order.
+    """Returns the sorted characters of texts.
 
     Args:
-        texts: iterable of str, or of bytes in UTF-8 as data sets have them.
+        texts: iterable of str, or of UTF-8 bytes as in data sets.
 
     Example:
 
@@ -19,18 +19,18 @@ def characters(texts) -> list[str]:
 
 
 def symbols(texts, at_least: int = 1) -> list[str]:
-    """Everything that stands between blanks in texts, in order.
+    """Returns the sorted whitespace-separated symbols of texts.
 
     Args:
-        texts: iterable of str, or of bytes in UTF-8 as data sets have them.
-        at_least: int, how often a symbol must come to be one. Defaults to 1.
+        texts: iterable of str, or of UTF-8 bytes as in data sets.
+        at_least: int, the minimum number of occurrences of a symbol. Defaults to 1.
 
     Example:
 
     >>> symbols(["K AE T", "AE T"]), symbols(["K AE T", "AE T"], at_least=2)
     (['AE', 'K', 'T'], ['AE', 'T'])
     """
-    # ASCII's blanks alone: those at which TensorFlow splits.
+    # TensorFlow splits at ASCII whitespace only.
     counts = collections.Counter(symbol for text in texts for symbol in re.findall(r"\S+", _decoded(text), re.ASCII))
     return sorted(symbol for symbol, count in counts.items() if count >= at_least)
 

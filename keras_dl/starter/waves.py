@@ -1,4 +1,4 @@
-"""Tells square waves from sine waves in noise. keras-dl tune pipelines/waves.py  (1 minute; accuracy about 95 %)"""
+"""Classifies square and sine waves in noise. keras-dl tune pipelines/waves.py  (1 minute; accuracy about 95 %)"""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""Sound files: every format that there is, and everything that can be wrong with one."""
+"""Tests of reading WAV files of all formats, and of invalid files."""
 
 import io
 import struct
@@ -40,20 +40,20 @@ def pcm24(samples, rate=8000):
     ],
     ids=["8", "16", "24", "32", "float", "double"],
 )
-def test_every_width_of_a_sample(content, precision):
+def test_all_sample_formats(content, precision):
     samples, rate = decode_wav(content, "tone.wav")
     assert (samples.dtype, samples.shape, rate) == (np.float32, (4000, 1), 8000)
     np.testing.assert_allclose(samples[:, 0], TONE, atol=precision)
 
 
-def test_channels_stay_apart_until_they_are_mixed():
+def test_fit_audio_averages_the_channels():
     samples, rate = decode_wav(wav(np.stack([TONE, 0 * TONE], axis=1).astype(np.float32), 16000), "two.wav")
     assert (samples.shape, rate) == ((4000, 2), 16000)
     np.testing.assert_allclose(fit_audio(samples, rate, 16000), TONE / 2, atol=1e-6)
 
 
 @pytest.mark.parametrize("rate", [4000, 11_025, 16_000, 22_050, 44_100, 48_000])
-def test_a_tone_stays_that_tone_at_another_rate(rate):
+def test_resampling_keeps_the_frequency(rate):
     count = rate // 2
     tone = np.sin(2 * np.pi * 440 * np.arange(count) / rate)[:, None]
     found = fit_audio(tone, rate, 8000)
@@ -62,12 +62,12 @@ def test_a_tone_stays_that_tone_at_another_rate(rate):
     np.testing.assert_allclose(found[200:-200], expected[200:-200], atol=2e-2)
 
 
-def test_what_the_lower_rate_cannot_hold_is_gone():
-    tone = np.sin(2 * np.pi * 6000 * np.arange(24_000) / 48_000)[:, None]  # 2000 Hz if it were folded
+def test_resampling_removes_frequencies_above_nyquist():
+    tone = np.sin(2 * np.pi * 6000 * np.arange(24_000) / 48_000)[:, None]  # aliasing would give 2000 Hz
     assert np.abs(fit_audio(tone, 48_000, 8000)[100:-100]).max() < 0.02
 
 
-def test_16_bits_are_cut_at_both_ends():
+def test_16_bit_samples_are_clipped():
     assert to_int16([0, 0.25, 1, -1, 7, -7]).tolist() == [0, 8192, 32767, -32768, 32767, -32768]
 
 
@@ -78,28 +78,28 @@ GOOD = wav((TONE * 2**15).astype(np.int16))
     ("content", "message"),
     [
         (b"", "x.wav is empty: expected a WAV file"),
-        (b"ID3\x04 some music", "x.wav is no WAV file that can be read: "),
-        (GOOD[:30], "x.wav is no WAV file that can be read: "),
-        (GOOD[:1000], "x.wav is no WAV file that can be read: .*EOF"),
-        (wav(np.zeros(0, np.int16)), "x.wav (holds no sound|is no WAV)"),
-        (wav(np.array([0.0, np.nan], np.float32)), "x.wav holds samples that are no finite numbers"),
-        (GOOD[:24] + struct.pack("<I", 0) + GOOD[28:], "x.wav (holds no sound: 4000 samples at 0 Hz|is no WAV)"),
+        (b"ID3\x04 some music", "x.wav is not a readable WAV file: "),
+        (GOOD[:30], "x.wav is not a readable WAV file: "),
+        (GOOD[:1000], "x.wav is not a readable WAV file: .*EOF"),
+        (wav(np.zeros(0, np.int16)), "x.wav (contains no sound|is not a readable WAV)"),
+        (wav(np.array([0.0, np.nan], np.float32)), "x.wav contains samples that are not finite numbers"),
+        (GOOD[:24] + struct.pack("<I", 0) + GOOD[28:], "x.wav (contains no sound: 4000 samples at 0 Hz|is not a read)"),
     ],
 )
-def test_what_is_no_recording_is_refused_by_name(content, message):
+def test_invalid_files(content, message):
     with pytest.raises(UserError, match=message):
         decode_wav(content, "x.wav")
 
 
 @pytest.mark.parametrize("size", [0xFFFFFFFF, 0x7FFFF000])
-def test_a_stream_whose_length_nobody_knew_is_read_to_its_end(size):
-    """What recorders and converters write to a pipe: the largest size there is, twice."""
+def test_streams_of_unknown_length_are_read_to_the_end(size):
+    """Recorders and converters that write to a pipe declare the largest possible size, twice."""
     stream = GOOD[:4] + struct.pack("<I", size) + GOOD[8:40] + struct.pack("<I", size) + GOOD[44:]
     samples, _ = decode_wav(stream, "standard input")
     np.testing.assert_allclose(samples[:, 0], TONE, atol=1e-4)
 
 
-def test_no_broken_file_raises_anything_else():
+def test_corrupt_files_raise_only_user_errors():
     generator = np.random.default_rng(0)
     for _ in range(300):
         content = bytearray(GOOD[: generator.integers(1, 200)] if generator.integers(2) else GOOD)

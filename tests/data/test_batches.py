@@ -1,4 +1,4 @@
-"""The one recipe: order, padding, buckets, and what does not change between trials."""
+"""Tests of the input pipeline: order, padding, buckets and reproducibility."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def splits(train=20, validation=7, test=5):
 
 
 def ragged(*lengths):
-    """Rows 1, 2 ... of these lengths, filled with their own number."""
+    """Rows numbered from 1 with the given lengths, filled with their own number."""
     rows = tf.data.Dataset.from_tensor_slices((np.arange(1, len(lengths) + 1), np.array(lengths)))
     return rows.map(lambda number, length: tf.fill([length], number))
 
@@ -30,7 +30,7 @@ def flat(split):
     return [value for batch in content(split) for value in batch]
 
 
-def test_every_example_once_in_batches_of_the_size():
+def test_batches_have_every_example_once():
     ready = batches(splits(), batch_size=8, evaluation_batch_size=3)
     assert [len(batch) for batch in content(ready.train)] == [8, 8, 4]
     assert sorted(flat(ready.train)) == list(range(20))
@@ -40,7 +40,7 @@ def test_every_example_once_in_batches_of_the_size():
 
 
 def epochs_of(ready, *epochs):
-    """What an iteration sees in each of these epochs."""
+    """Returns the training examples of each epoch."""
     seen = []
     for epoch in epochs:
         ready.epoch.assign(epoch)
@@ -48,32 +48,32 @@ def epochs_of(ready, *epochs):
     return seen
 
 
-def test_train_is_shuffled_over_the_whole_split_anew_each_epoch():
+def test_training_examples_are_shuffled_globally_in_each_epoch():
     first, second = epochs_of(batches(splits(train=1000), batch_size=100), 0, 1)
     assert first != second
     assert sorted(first) == sorted(second) == list(range(1000))
-    # The first tenth has examples of the last tenth: no window that slides over the data.
+    # Examples of the last tenth are in the first tenth: the shuffle buffer is not a sliding window.
     assert max(first[:100]) > 900
     assert first != list(range(1000))
 
 
-def test_the_order_is_that_of_seed_and_epoch():
+def test_the_order_depends_on_seed_and_epoch():
     epochs = [epochs_of(batches(splits(train=100), batch_size=10, seed=seed), 0, 1) for seed in (5, 5, 6)]
     assert epochs[0] == epochs[1]
     assert epochs[0][0] != epochs[2][0] and epochs[0][1] != epochs[2][1]
 
 
-def test_order_holds_under_a_parallel_map():
-    def slow_at_first(value):
+def test_a_parallel_map_keeps_the_order():
+    def sometimes_slow(value):
         steps = tf.where(value % 7 == 0, 20_000, 1)
         return value + 0 * tf.cast(tf.while_loop(lambda i: i < steps, lambda i: [i + 1], [0])[0], tf.int64)
 
-    ready = batches(splits(validation=60), batch_size=4, example=slow_at_first)
+    ready = batches(splits(validation=60), batch_size=4, example=sometimes_slow)
     assert flat(ready.validation) == list(range(100, 160))
 
 
-def test_the_function_of_an_example_sees_each_epoch_afresh():
-    # With a seed the drawn numbers come again in each epoch, so what counts is which example gets which.
+def test_random_draws_of_the_example_function_differ_between_epochs():
+    # With a seed the same numbers are drawn in each epoch, but by different examples.
     tf.random.set_seed(0)
     ready = batches(splits(), batch_size=20, example=lambda value: (value, tf.random.uniform([])))
     drawn = []
@@ -84,19 +84,19 @@ def test_the_function_of_an_example_sees_each_epoch_afresh():
     assert sum(drawn[0][value] != drawn[1][value] for value in range(20)) > 10
 
 
-def test_the_training_batch_size_leaves_validation_and_test_alone():
+def test_validation_and_test_do_not_depend_on_the_training_batch_size():
     small, large = (batches(splits(validation=300), batch_size=size, seed=size) for size in (2, 64))
     assert content(small.validation) == content(large.validation)
     assert content(small.test) == content(large.test)
     assert [len(batch) for batch in content(small.validation)] == [256, 44]
 
 
-def test_rows_are_padded_with_zeros_to_the_longest_of_the_batch():
+def test_rows_are_padded_to_the_longest_of_the_batch():
     ready = batches(Splits(ragged(1), ragged(1), ragged(2, 3, 1)), batch_size=2, evaluation_batch_size=2)
     assert content(ready.test) == [[[1, 1, 0], [2, 2, 2]], [[3]]]
 
 
-def test_every_axis_and_part_is_padded():
+def test_all_axes_and_components_are_padded():
     def pair(row):
         return tf.tile(row[:, None], [1, tf.shape(row)[0]]), row[:1]
 
@@ -106,7 +106,7 @@ def test_every_axis_and_part_is_padded():
     np.testing.assert_array_equal(image[0], [[1, 1, 0], [1, 1, 0], [0, 0, 0]])
 
 
-def test_buckets_keep_short_rows_from_long_ones():
+def test_batches_have_rows_of_one_bucket():
     lengths = [1, 9, 2, 8, 4, 5, 3, 20]
     rows = ragged(*lengths)
     ready = batches(
@@ -122,20 +122,20 @@ def test_buckets_keep_short_rows_from_long_ones():
             found = (batch > 0).sum(axis=1)
             seen += found.tolist()
             assert len(batch) <= 2
-            # A length equal to a boundary belongs above it.
+            # A length equal to a boundary belongs to the bucket above.
             assert len({int(np.digitize(length, [4, 9])) for length in found}) == 1
             assert batch.shape[1] == found.max()
         assert sorted(seen) == sorted(lengths)
     assert content(ready.test)[0] == [[1, 0], [3, 3]]  # in order within a bucket
 
 
-def test_buckets_are_full_where_they_can_be():
+def test_buckets_fill_whole_batches():
     rows = ragged(*[1, 5] * 6)
     ready = batches(Splits(rows, rows, rows), batch_size=3, length=lambda row: tf.shape(row)[0], bucket_boundaries=[3])
     assert sorted(batch.shape for batch in ready.train.as_numpy_iterator()) == [(3, 1), (3, 1), (3, 5), (3, 5)]
 
 
-def test_a_training_split_of_unknown_size_is_shuffled_too():
+def test_a_training_split_of_unknown_size_is_shuffled():
     unknown = numbers(50).filter(lambda value: value >= 0)
     train = batches(Splits(unknown, numbers(1), numbers(1)), batch_size=50).train
     assert flat(train) != sorted(flat(train))
@@ -143,19 +143,19 @@ def test_a_training_split_of_unknown_size_is_shuffled_too():
 
 
 @pytest.mark.parametrize("batch_size", [0, -1])
-def test_a_batch_holds_at_least_one(batch_size):
+def test_batch_size_must_be_positive(batch_size):
     with pytest.raises(UserError, match=f"at least 1. Received: {batch_size}"):
         batches(splits(), batch_size)
 
 
-def test_splits_go_by_name_and_in_order():
+def test_splits_have_names_and_an_order():
     ready = splits()
     assert list(ready) == [ready.train, ready.validation, ready.test]
     assert ready.check() is ready
 
 
 @pytest.mark.parametrize("name", ["train", "validation", "test"])
-def test_an_empty_split_is_refused_by_name(name):
+def test_empty_splits_are_rejected(name):
     sizes = {"train": 3, "validation": 3, "test": 3, name: 0}
     with pytest.raises(UserError, match=f"the {name} split is empty"):
         splits(**sizes).check()
@@ -163,6 +163,6 @@ def test_an_empty_split_is_refused_by_name(name):
         batches(splits(**sizes), batch_size=2).check()
 
 
-def test_a_split_that_is_no_dataset_is_refused_by_name():
+def test_splits_must_be_data_sets():
     with pytest.raises(UserError, match="the validation split must be a tf.data.Dataset. Received: list"):
         Splits(numbers(1), [1, 2], numbers(1)).check()

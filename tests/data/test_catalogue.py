@@ -1,4 +1,4 @@
-"""What a name gets that leads nowhere: one line that says what to do."""
+"""Tests of the TensorFlow Datasets catalogue and of its error messages."""
 
 import importlib.util
 
@@ -6,11 +6,32 @@ import pytest
 import tensorflow_datasets as tfds
 
 from keras_dl.data import load
-from keras_dl.data.catalogue import copy_name, find
+from keras_dl.data.catalogue import copy_name, find, parts
 from keras_dl.errors import UserError
 
 from .tiny_sets import tiny_set
 from .tiny_texts import tiny_texts
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ("train validation test", ("train", "validation", "test")),
+        ("train valid test", ("train", "valid", "test")),
+        ("train val test", ("train", "val", "test")),
+        ("train dev test extra", ("train", "dev", "test")),
+        ("train test", ("train[:85%]", "train[85%:]", "test")),
+        ("train validation", ("train[:85%]", "validation", "train[85%:]")),
+        ("train", ("train[:70%]", "train[70%:85%]", "train[85%:]")),
+    ],
+)
+def test_parts_for_training_validation_and_test(names, expected):
+    assert parts(set(names.split())) == expected
+
+
+def test_a_training_split_is_required():
+    with pytest.raises(UserError, match="no split named 'train'. Available: alpha, beta"):
+        parts({"beta", "alpha"})
 
 
 def test_finding_downloads_nothing(tfds_data_dir):
@@ -37,7 +58,7 @@ def test_finding_downloads_nothing(tfds_data_dir):
         ),
     ],
 )
-def test_a_set_that_is_not_there_is_named_in_one_line(name, reason):
+def test_unknown_data_sets_are_reported_in_one_line(name, reason):
     for load_it in (lambda: load(f"tfds:{name}"), lambda: load("digit_strings", images=f"tfds:{name}")):
         with pytest.raises(UserError, match=f"TensorFlow Datasets has no '{name}': .*({reason})") as caught:
             load_it()
@@ -46,7 +67,7 @@ def test_a_set_that_is_not_there_is_named_in_one_line(name, reason):
 
 @pytest.fixture
 def no_network(monkeypatch):
-    """Every download fails at once: the proxy is a port of this machine that nobody listens on."""
+    """Makes every download fail at once: the proxy is a local port without a server."""
     for variable in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(variable, "http://127.0.0.1:9")
     for variable in ("no_proxy", "NO_PROXY"):
@@ -55,7 +76,7 @@ def no_network(monkeypatch):
 
 
 @pytest.mark.parametrize("options", [{"name": "tfds:mnist"}, {"name": "digit_strings", "images": "tfds:mnist"}])
-def test_a_set_that_cannot_be_downloaded_says_how_to_get_it(options, no_network, tfds_data_dir):
+def test_failed_downloads_report_how_to_get_the_data(options, no_network, tfds_data_dir):
     with pytest.raises(UserError) as caught:
         load(**options)
     message = str(caught.value)
@@ -66,21 +87,21 @@ def test_a_set_that_cannot_be_downloaded_says_how_to_get_it(options, no_network,
     assert "\n" not in message
 
 
-def test_a_failed_set_is_tried_again(monkeypatch):
+def test_failed_preparation_is_retried_on_the_next_call(monkeypatch):
     builder = tiny_set("tiny_flaky", {"train": 20})
     works = builder._split_generators
 
     def fails(self, manager):
-        raise OSError("the line was cut\nin the middle")
+        raise OSError("connection lost\nduring the transfer")
 
     monkeypatch.setattr(builder, "_split_generators", fails)
-    with pytest.raises(UserError, match=r"could not be prepared \(OSError: the line was cut\)"):
+    with pytest.raises(UserError, match=r"could not be prepared \(OSError: connection lost\)"):
         load("tfds:tiny_flaky")
     monkeypatch.setattr(builder, "_split_generators", works)
     assert [len(split) for split in load("tfds:tiny_flaky")] == [14, 3, 3]
 
 
-def test_copies_of_other_sets_and_versions_have_other_names():
+def test_copy_names_differ_between_data_sets_and_versions():
     features = {"text": tfds.features.Text()}
     tiny_texts("tiny_one_two", features, {"train": []})
     one = tiny_texts("tiny_one", features, {"train": []})

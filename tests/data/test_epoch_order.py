@@ -1,4 +1,4 @@
-"""The order of the training examples: a function of seed and epoch, whoever asks, and in every process."""
+"""Tests of the order of the training examples, which depends only on seed and epoch."""
 
 import hashlib
 
@@ -16,16 +16,16 @@ def ready(examples=None, seed=3, **options):
 
 
 def order(made, epoch, read=lambda batch: batch):
-    """The training examples' numbers, as an epoch sees them."""
+    """Returns the numbers of the training examples in the order of an epoch."""
     made.epoch.assign(epoch)
     return [int(number) for batch in made.train.as_numpy_iterator() for number in read(batch)]
 
 
-def test_it_does_not_depend_on_who_iterated_before():
+def test_it_does_not_depend_on_earlier_iterations():
     busy, quiet = ready(), ready()
     for epoch in (0, 0, 1, 7):
         order(busy, epoch)
-    next(iter(busy.train))  # and was not finished
+    next(iter(busy.train))  # an unfinished iteration
     list(busy.validation)
     assert order(busy, 5) == order(quiet, 5)
     assert order(busy, 5) == order(quiet, 5)
@@ -46,14 +46,14 @@ def test_it_does_not_depend_on_a_global_seed(seed):
         tf.random.set_seed(None)
 
 
-def test_it_is_this_one_in_any_process():
-    """Known numbers, so that a training goes on in another process as it would have in this one."""
+def test_it_is_the_same_in_every_process():
+    """Compares with a constant: a run that is resumed in another process sees the same order."""
     made = ready(tf.data.Dataset.range(1000))
     text = str([order(made, epoch) for epoch in (0, 1, 9)])
     assert hashlib.sha256(text.encode()).hexdigest()[:16] == "61d912c7981786f7"
 
 
-def test_fit_sees_another_order_in_each_epoch():
+def test_fit_sees_a_different_order_in_each_epoch():
     seen = []
 
     class Order(keras.callbacks.Callback):
@@ -78,7 +78,7 @@ def test_fit_sees_another_order_in_each_epoch():
 
 
 def numbered(kind):
-    """Forty numbered examples of a kind of element, and how to read the numbers of a batch."""
+    """Returns forty numbered examples of the given structure, and a function that reads the numbers of a batch."""
     numbers = tf.data.Dataset.range(40)
     if kind == "ragged rows":
         return numbers.map(lambda n: tf.fill([1 + n % 3], n)), lambda batch: batch[:, 0]
@@ -91,10 +91,10 @@ def numbered(kind):
 
 
 @pytest.mark.parametrize("kind", ["ragged rows", "dictionaries", "nested", "tuples from a cache"])
-def test_it_is_the_same_for_elements_of_every_structure(kind):
+def test_it_does_not_depend_on_the_structure_of_elements(kind):
     examples, read = numbered(kind)
     made, plain = ready(examples), ready()
-    assert made.train.element_spec == made.test.element_spec  # as without the shuffle
+    assert made.train.element_spec == made.test.element_spec  # the shuffle keeps the structure
     for epoch in (0, 3):
         assert order(made, epoch, read) == order(plain, epoch)
 
@@ -105,7 +105,7 @@ def test_ragged_tensors_keep_their_rows():
     assert order(made, 3, lambda batch: batch[0][:, 0]) == order(ready(), 3)
 
 
-def test_the_number_of_batches_is_known_where_that_of_the_examples_is():
+def test_the_number_of_batches_is_known_if_the_number_of_examples_is():
     assert len(ready().train) == 5
     unknown = ready(tf.data.Dataset.range(40).filter(lambda number: number >= 0))
     assert unknown.train.cardinality() == tf.data.UNKNOWN_CARDINALITY

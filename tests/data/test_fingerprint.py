@@ -1,8 +1,4 @@
-"""The digest of data: equal for equal content, in every process."""
-
-import os
-import subprocess
-import sys
+"""Tests of the fingerprint: equal for equal content, in every process."""
 
 import numpy as np
 import pytest
@@ -10,27 +6,15 @@ import tensorflow as tf
 
 from keras_dl.data import fingerprint
 
-CODE = """
-import numpy as np, tensorflow as tf
-from keras_dl.data import fingerprint
-rows = {"text": np.array(["one", "zwei", ""]), "number": np.arange(3.0)}
-found = fingerprint(tf.data.Dataset.from_tensor_slices(rows).batch(2))
-print(found)
-"""
-
 
 def rows(*arrays):
     return tf.data.Dataset.from_tensor_slices(arrays).batch(2)
 
 
-def test_is_the_same_in_another_process():
-    local = {}
-    exec(CODE, local)
-    environment = {**os.environ, "PYTHONHASHSEED": "1"}
-    answer = subprocess.run([sys.executable, "-c", CODE], env=environment, capture_output=True, text=True)
-    assert answer.stdout.split() == [local["found"]], answer.stderr
-    assert len(local["found"]) == 16
-    int(local["found"], 16)
+def test_is_the_same_in_every_process():
+    """Compares with a constant, which would fail for anything that differs between processes, such as addresses."""
+    features = {"text": np.array(["one", "zwei", ""]), "number": np.arange(3.0)}
+    assert fingerprint(tf.data.Dataset.from_tensor_slices(features).batch(2)) == "a5cbfe054b1a227f"
 
 
 def test_is_the_same_on_a_second_reading():
@@ -53,7 +37,7 @@ BASE = np.arange(6)
         tf.data.Dataset.from_tensor_slices(np.where(BASE == 5, 6, BASE)).batch(2),
     ],
 )
-def test_changes_with_batches_order_type_count_shape_and_value(other):
+def test_changes_with_batching_order_dtype_count_shape_and_values(other):
     assert fingerprint(other) != fingerprint(tf.data.Dataset.from_tensor_slices(BASE).batch(2))
 
 

@@ -1,17 +1,17 @@
-"""TensorFlow Datasets' sets in miniature: they need no network."""
+"""Tiny image data sets in the TensorFlow Datasets catalogue, without a network."""
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 
 def tiny_set(name, counts, shape=(16, 16, 1), labelled=True):
-    """Registers a set of random images that `tfds.builder(name)` finds from then on.
+    """Registers a data set of random images under a name for `tfds.builder`.
 
     Args:
-        name: str, of the set, in snake case.
-        counts: dict, examples of each split.
-        shape: of an image, axes of unknown size as None; they get 4.
-        labelled: whether it says that it is made of (image, class) pairs.
+        name: str, in snake case.
+        counts: dict, number of examples per split.
+        shape: shape of the images, None for axes of unknown size; these get 4 pixels.
+        labelled: whether it declares (image, class) as supervised keys.
     """
 
     def info(self):

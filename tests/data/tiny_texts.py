@@ -1,16 +1,16 @@
-"""TensorFlow Datasets' sets of texts in miniature: they need no network."""
+"""Tiny text data sets in the TensorFlow Datasets catalogue, without a network."""
 
 import tensorflow_datasets as tfds
 
 
 def tiny_texts(name, features, splits, keys=None):
-    """Registers a set of texts that `tfds.builder(name)` finds from then on.
+    """Registers a data set of texts under a name for `tfds.builder`.
 
     Args:
-        name: str, of the set, in snake case.
-        features: what `tfds.features.FeaturesDict` takes.
+        name: str, in snake case.
+        features: the argument of `tfds.features.FeaturesDict`.
         splits: `{split: [example, ...]}`.
-        keys: its supervised keys, or None.
+        keys: the supervised keys, or None.
     """
 
     def info(self):

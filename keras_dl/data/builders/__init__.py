@@ -1,4 +1,4 @@
-"""Data sets of ours as TensorFlow Datasets builders, prepared from what is installed, without a network."""
+"""TensorFlow Datasets builders that need no network: generated data sets, and the user's own files."""
 
 from keras_dl.data.builders.digit_strings import DigitStrings
 from keras_dl.data.builders.labelled_text import LabelledText

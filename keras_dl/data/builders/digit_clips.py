@@ -1,4 +1,4 @@
-"""Recordings of single spoken digits: where they are found."""
+"""Recordings of single spoken digits, from files, TensorFlow Datasets or synthesis."""
 
 import collections
 import dataclasses
@@ -18,18 +18,18 @@ from keras_dl.errors import UserError
 RATE = 8000
 LAYOUT = re.compile(r"(\d)_(.+)_(\d+)\.wav")
 EVERY_VOICE = [(digit, voice, index) for digit in range(10) for voice in sorted(VOICES) for index in range(25)]
-LARGEST = 10_000_000  # bytes; a spoken digit has 10 000
+LARGEST = 10_000_000  # bytes; a typical clip has 10 000
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Clip:
-    """One digit, spoken once.
+    """A recording of one spoken digit.
 
     Args:
         digit: int from 0 to 9.
         speaker: str.
         index: int, the number of the recording.
-        waveform: float32 `[samples]` from -1 to 1, 8000 a second.
+        waveform: float32 `[samples]` from -1 to 1, at 8000 Hz.
     """
 
     digit: int
@@ -39,17 +39,17 @@ class Clip:
 
 
 def read_clips(source=None):
-    """The clips of a source, in one order wherever they lie.
+    """Reads the clips of a source, sorted by digit, speaker and index.
 
     Args:
-        source: str, a folder or a tar archive with files `{digit}_{speaker}_{index}.wav` wherever in it, or
+        source: str, a folder or a tar archive with files `{digit}_{speaker}_{index}.wav` at any depth, or
             `"tfds:spoken_digit"`; None (default) for artificial voices.
 
     Returns:
         list of `Clip`.
 
     Raises:
-        UserError: if there is no such source, it holds no clip or one twice, or a file cannot be read.
+        UserError: if the source does not exist, contains no clip or a duplicate, or a file cannot be read.
     """
     if source is None:
         return _artificial()
@@ -58,24 +58,24 @@ def read_clips(source=None):
     else:
         path = Path(source)
         if not path.exists():
-            raise UserError(f"no folder or tar archive {source} with clips")
+            raise UserError(f"the clips {source} do not exist: expected a folder or a tar archive")
         files = ((name, *decode_wav(content, name)) for name, content in (_walk(path) if path.is_dir() else _tar(path)))
     clips, other = {}, collections.Counter()
     for name, samples, rate in files:
         digit, speaker, index = LAYOUT.fullmatch(Path(name).name).groups()
         key = int(digit), speaker, int(index)
         if key in clips:
-            raise UserError(f"{source} holds {Path(name).name} twice: at {name} and elsewhere")
+            raise UserError(f"{source} contains {Path(name).name} twice: at {name} and elsewhere")
         if rate != RATE or samples.shape[1] > 1:
             other[rate, samples.shape[1]] += 1
         clips[key] = Clip(*key, fit_audio(samples, rate, RATE))
     if not clips:
         raise UserError(
-            f"{source} holds no clip: expected files such as 7_theo_12.wav ({{digit}}_{{speaker}}_{{index}})"
+            f"{source} contains no clips: expected files such as 7_theo_12.wav ({{digit}}_{{speaker}}_{{index}})"
         )
     for (rate, channels), count in sorted(other.items()):
-        words = f"{count} of {len(clips)} clips have {rate} Hz and {channels} channel{'s' * (channels > 1)}"
-        print(f"{source}: {words}; they are brought to {RATE} Hz and one channel", file=sys.stderr)
+        found = f"{count} of {len(clips)} clips have {rate} Hz and {channels} channel{'s' * (channels > 1)}"
+        print(f"{source}: {found}; converted to {RATE} Hz and one channel", file=sys.stderr)
     return [clips[key] for key in sorted(clips)]
 
 
@@ -94,7 +94,7 @@ def _walk(folder):
 
 
 def _tar(path):
-    """The clips of an archive; its members are read, and never written anywhere."""
+    """Yields the clips of an archive, without extracting them to disk."""
     try:
         with tarfile.open(path) as archive:
             for member in archive:
@@ -103,7 +103,7 @@ def _tar(path):
                         raise UserError(f"{member.name} in {path} is too long for a clip: {member.size} bytes")
                     yield member.name, archive.extractfile(member).read()
     except (tarfile.TarError, OSError, EOFError) as error:
-        raise UserError(f"{path} is no tar archive that can be read: {error}") from error
+        raise UserError(f"{path} is not a readable tar archive: {error}") from error
 
 
 def _tfds_recordings(source):
@@ -112,12 +112,15 @@ def _tfds_recordings(source):
     builder = catalogue.find(source)
     features = builder.info.features
     if not {"audio", "audio/filename"} <= set(features):
-        raise UserError(f"{source} is no set of spoken digits: it has {', '.join(features)}, and no audio/filename")
+        raise UserError(
+            f"{source} is not a set of spoken digits: expected the features audio and audio/filename. "
+            f"Received: {', '.join(features)}"
+        )
     catalogue.prepare(builder, source)
     rate = features["audio"].sample_rate or RATE
     for split in sorted(builder.info.splits):
         for example in tfds.as_numpy(builder.as_dataset(split=split, shuffle_files=False)):
             name = example["audio/filename"].decode()
             if not LAYOUT.fullmatch(name):
-                raise UserError(f"{source} has a file {name!r}: expected {{digit}}_{{speaker}}_{{index}}.wav")
+                raise UserError(f"{source}: expected files {{digit}}_{{speaker}}_{{index}}.wav. Received: {name!r}")
             yield name, (example["audio"][:, None] / 2**15).astype(np.float32), rate

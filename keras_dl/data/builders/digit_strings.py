@@ -1,4 +1,4 @@
-"""Strings of real handwritten digits, composed from images of single ones."""
+"""Strings of real handwritten digits, composed from images of single digits."""
 
 import dataclasses
 
@@ -14,11 +14,11 @@ LONGEST = 8
 
 @dataclasses.dataclass(eq=False)
 class DigitStringsConfig(tfds.core.BuilderConfig):
-    """Where the single images come from.
+    """The source of the single images.
 
     Args:
         images: `"sklearn"` for scikit-learn's 1797 digits of 8 x 8 pixels, or the TFDS name of an image classification
-            set with square images, such as `"tfds:mnist"`.
+            data set with square images, such as `"tfds:mnist"`.
     """
 
     images: str = "sklearn"
@@ -27,10 +27,10 @@ class DigitStringsConfig(tfds.core.BuilderConfig):
 class DigitStrings(tfds.core.GeneratorBasedBuilder):
     """Strings of 1 to 8 handwritten digits with random gaps and vertical jitter.
 
-    The single images are split first, 70/15/15, so that no image is in two splits; a set with a test split of its own
-    keeps it, and its training images are split 85/15. Then 8000/1000/1000 strings are composed: a length from 1 to 8,
-    a gap of 0 to 3 columns before, between and after the digits, each digit moved up or down by at most one row (gaps
-    and jitter grow with the image: 3/8 and 1/8 of its side). Every draw is uniform and comes from one seed.
+    The single images are split first, 70/15/15, so that no image is in two splits; if the source has a test split, that
+    is kept and its training images are split 85/15. Then 8000/1000/1000 strings are composed: a length from 1 to 8, a
+    gap of 0 to 3 columns before, between and after the digits, and a vertical shift of at most one row per digit (gaps
+    and shifts scale with the image: 3/8 and 1/8 of its side). All draws are uniform and derive from one seed.
 
     Features: `image` uint8 `[side + 2 jitter, width, 1]`, 0 = background, 255 = ink; `text`, for example "2024";
     `label` int64 `[length]`.
@@ -58,10 +58,12 @@ class DigitStrings(tfds.core.GeneratorBasedBuilder):
             if info.supervised_keys is None or not isinstance(
                 info.features[info.supervised_keys[1]], tfds.features.ClassLabel
             ):
-                raise UserError(f"{images} is no image classification set: it has no (image, class) pair")
+                raise UserError(f"{images} is not an image classification data set: it has no (image, class) pairs")
             shape = info.features[info.supervised_keys[0]].shape
             if len(shape) != 3 or shape[0] is None or shape[0] != shape[1]:
-                raise UserError(f"digit_strings needs square images of one size. {images} has images of shape {shape}")
+                raise UserError(
+                    f"digit_strings requires square images of one size. {images} has images of shape {shape}"
+                )
             side, names = shape[0], info.features[info.supervised_keys[1]].names
         return self.dataset_info_from_configs(
             features=tfds.features.FeaturesDict(
@@ -92,7 +94,7 @@ class DigitStrings(tfds.core.GeneratorBasedBuilder):
 
 
 def compose(images, labels, count, generator):
-    """Sets single images side by side.
+    """Composes strings by placing single images side by side.
 
     Args:
         images: uint8 `[N, side, side]`, 0 = background.
@@ -137,7 +139,7 @@ def _tfds_images(config):
 
 
 def _shuffled_part(single, split, seed):
-    """The images and labels of one split; the split is made by image, the same for a seed."""
+    """Returns the single images and labels of one split, reproducibly for a seed."""
     if split == "test" and "test" in single:
         return single["test"]
     images, labels = single.get("all", single.get("train"))

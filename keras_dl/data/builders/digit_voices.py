@@ -1,20 +1,21 @@
-"""Artificial voices that say single digits: something to recognise where there are no recordings.
+"""Artificial voices that speak single digits, for use without recordings.
 
-A stand-in, and no speech: what is learned from it says nothing of people. A voice is harmonics of a pitch, weighted by
-the resonances (formants) of each sound, and noise where a sound hisses; it glides from one sound to the next.
+The voices are a placeholder: results on them do not carry over to human speech. A voice consists of the harmonics of a
+pitch, weighted by the resonances (formants) of each sound, plus noise for fricatives, with smooth transitions between
+sounds.
 
-Reference for the formants of the vowels: Peterson and Barney 1952, "Control methods used in a study of the vowels",
-JASA 24. The other sounds are set by ear.
+Reference for the vowel formants: Peterson and Barney 1952, "Control methods used in a study of the vowels", JASA 24.
+The other sounds were tuned by ear.
 """
 
 import numpy as np
 
 RATE, HIGHEST = 8000, 3800
 
-# Pitch in Hz, and how long the vocal tract is beside that of the table: formants are divided by it.
+# Pitch in Hz, and the length of the vocal tract relative to the table below: formants are divided by it.
 VOICES = {"alto": (190, 0.88), "baritone": (105, 1.0), "bass": (85, 1.08), "soprano": (230, 0.82), "tenor": (135, 0.96)}
 
-# First three formants in Hz, loudness of the voice, loudness of the noise, the noise's centre in Hz.
+# First three formants in Hz, amplitude of the voice, amplitude of the noise, centre of the noise in Hz.
 SOUNDS = {
     "AH": (640, 1190, 2390, 1.0, 0, 0),
     "AO": (570, 840, 2410, 1.0, 0, 0),
@@ -36,7 +37,7 @@ SOUNDS = {
     "Z": (280, 1600, 2500, 0.25, 0.2, 3700),
     "-": (350, 1500, 2500, 0.0, 0, 0),
 }
-# The sounds of each digit, with their milliseconds.
+# The sounds of each digit and their durations in milliseconds.
 DIGITS = (
     "Z 70 IH 60 R 80 OW 150",
     "W 70 AH 120 N 110",
@@ -52,15 +53,15 @@ DIGITS = (
 
 
 def speak(digit: int, voice: str, index: int) -> np.ndarray:
-    """A digit as one of the voices says it, the same for the same arguments.
+    """Synthesises a spoken digit, reproducibly for the same arguments.
 
     Args:
         digit: int from 0 to 9.
         voice: one of `VOICES`.
-        index: int, one of as many ways to say it: tempo, pitch and formants vary.
+        index: int, the number of the variant; variants differ in tempo, pitch and formants.
 
     Returns:
-        float32 `[samples]` from -1 to 1, 8000 a second.
+        float32 `[samples]` from -1 to 1, at 8000 Hz.
     """
     generator = np.random.default_rng([digit, sorted(VOICES).index(voice), index])
     words = DIGITS[digit].split()
@@ -76,12 +77,12 @@ def speak(digit: int, voice: str, index: int) -> np.ndarray:
     falling = np.linspace(1.08, 0.88, len(tracks)) * generator.uniform(0.9, 1.12)
     voiced = _voice(pitch * falling, formants, _glide(tracks[:, 3], 160))
     sound = voiced / max(np.abs(voiced).max(), 1e-9) + noise
-    edge = np.minimum(1, np.minimum(np.arange(len(sound)), np.arange(len(sound))[::-1]) / 80)  # 10 ms in and out
+    edge = np.minimum(1, np.minimum(np.arange(len(sound)), np.arange(len(sound))[::-1]) / 80)  # fades of 10 ms
     return (0.5 * edge * sound / np.abs(sound).max()).astype(np.float32)
 
 
 def _voice(pitch, formants, loudness):
-    """The harmonics of a pitch `[samples]`, weighted by the resonances `[samples, 3]`."""
+    """Synthesises the harmonics of a pitch `[samples]`, weighted by formants `[samples, 3]`."""
     time, coarse = np.arange(len(pitch)), np.arange(0, len(pitch) + 16, 16)  # resonances change slowly
     here = coarse.clip(max=len(pitch) - 1)
     hertz = pitch[here] * np.arange(1, int(HIGHEST / pitch.min()) + 1)[:, None]
@@ -100,7 +101,7 @@ def _voice(pitch, formants, loudness):
 
 
 def _hiss(length, centre, generator):
-    """Noise around a frequency, of standard deviation 1."""
+    """Generates noise around a centre frequency, with standard deviation 1."""
     hertz = np.fft.rfftfreq(length, 1 / RATE)
     spectrum = np.fft.rfft(generator.normal(size=length)) * np.exp(-np.square((hertz - centre) / 600) / 2)
     noise = np.fft.irfft(spectrum, length)
@@ -108,7 +109,7 @@ def _hiss(length, centre, generator):
 
 
 def _glide(track, samples):
-    """A track of steps, each of which takes so many samples."""
+    """Smooths a step function with a moving average over the given number of samples."""
     padded = np.pad(track, samples // 2, mode="edge")
     sums = np.cumsum(np.concatenate([[0.0], padded]))
     return (sums[samples:] - sums[:-samples])[: len(track)] / samples

@@ -1,7 +1,7 @@
-"""Invented words and how they are pronounced: something to learn where there is no dictionary.
+"""Invented words and their pronunciations, for use without a pronouncing dictionary.
 
-A stand-in, and no language: the words are drawn from parts, and rules of spelling that resemble English ones say their
-phones, without an exception. What is learned from them says nothing of how well real words are pronounced.
+The words are a placeholder: they are drawn from word parts and pronounced by spelling rules that resemble English,
+without exceptions. Results on them do not carry over to real words.
 """
 
 import re
@@ -13,7 +13,7 @@ VOWELS = "a a a e e e i i i o o o u u ai ar ay ea ee er igh oa oo ow".split()
 CODAS = ["", "", "", *"b c ck d g l ll m n ng nn p r s ss st t tch th tt x".split()]
 ENDS = ["", "", "", "e", "y"]
 
-# A spelling and its phones, or several choices of them; the first that fits where the reader is counts.
+# Spellings and their phones, with alternatives separated by "|". The first rule that matches at a position applies.
 RULES = [
     (re.compile(spelling), [phones.split() for phones in choices.split("|")])
     for spelling, choices in [
@@ -30,7 +30,7 @@ RULES = [
 
 
 def invent(count: int, seed: int) -> dict[str, list[list[str]]]:
-    """So many different words with their pronunciations, the same for a seed: `{word: [phones, ...]}`.
+    """Generates distinct words with their pronunciations, reproducibly for a seed: `{word: [phones, ...]}`.
 
     Example:
 
@@ -49,7 +49,7 @@ def invent(count: int, seed: int) -> dict[str, list[list[str]]]:
 
 
 def pronounce(word: str) -> list[list[str]]:
-    """The pronunciations of a word by the rules, without repeats.
+    """Returns the pronunciations of a word according to the rules.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""Texts with a label each."""
+"""Labelled texts for classification."""
 
 import collections
 import dataclasses
@@ -14,16 +14,16 @@ from keras_dl.errors import UserError
 
 INVENTED = 4_000
 SHARES = (0.80, 0.10)
-FEWEST = 10  # of each label
-NAMED = 10  # labels that an error names at most
+FEWEST = 10  # texts per label
+NAMED = 10  # labels listed in an error message, at most
 
 
 @dataclasses.dataclass(eq=False)
 class LabelledTextConfig(tfds.core.BuilderConfig):
-    """Where the texts come from.
+    """The source of the texts.
 
     Args:
-        texts: files, a set of TensorFlow Datasets, or None for invented opinions.
+        texts: files, a data set of TensorFlow Datasets, or None for invented opinions.
     """
 
     texts: str | None = None
@@ -32,15 +32,15 @@ class LabelledTextConfig(tfds.core.BuilderConfig):
 class LabelledText(tfds.core.GeneratorBasedBuilder):
     """Texts of two or more classes.
 
-    The texts of each label are split, 80/10/10, in an order that depends on the text and a seed alone; a text that
-    comes again is left out, so that none is in two splits, and one that comes with two labels keeps the first. A set of
-    TensorFlow Datasets keeps its own splits, but for a test split whose labels are kept secret (-1).
+    The texts of each label are split 80/10/10, in an order that depends only on the text and a seed. Duplicates are
+    dropped, so that no text is in two splits; a text with several labels keeps the first. A data set of TensorFlow
+    Datasets keeps its own splits, except a test split with hidden labels (-1).
 
     Features: `text`, `label`.
 
     Args:
-        texts: a file of lines `LABEL<tab>TEXT`; a file for each label, of one text a line, as `pos=FILE,neg=FILE` or as
-            a folder with `pos.txt` and `neg.txt`; or a set of TensorFlow Datasets with a text and a class,
+        texts: a file of lines `LABEL<tab>TEXT`; one file per label with one text per line, as `pos=FILE,neg=FILE` or as
+            a folder with `pos.txt` and `neg.txt`; or a data set of TensorFlow Datasets with a text and a class, such as
             `"tfds:imdb_reviews"`. Files are UTF-8. None (default) for invented opinions: see `invented_opinions`.
     """
 
@@ -57,7 +57,7 @@ class LabelledText(tfds.core.GeneratorBasedBuilder):
             self._keys = text_and_class(self._set.info, texts)
             name = catalogue.copy_name(self._set)
         else:
-            # Read once, for what they are is the name of the configuration.
+            # Read here, because the name of the configuration depends on the content.
             self._texts = dict(invent(INVENTED, self.SEED)) if texts is None else read(texts)
             digest = hashlib.sha256(repr(list(self._texts.items())).encode()).hexdigest()[:16]
             name = f"{'invented' if texts is None else 'files'}_{digest}"
@@ -78,7 +78,7 @@ class LabelledText(tfds.core.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager):
         splits = ("train", "validation", "test")
         if self._set is not None:
-            return dict(zip(splits, self._of_the_set(), strict=True))
+            return dict(zip(splits, self._tfds_examples(), strict=True))
         split_of = {}
         for label in sorted(set(self._texts.values())):
             split_of |= deal([text for text, own in self._texts.items() if own == label], str(self.SEED), SHARES)
@@ -92,10 +92,10 @@ class LabelledText(tfds.core.GeneratorBasedBuilder):
             if split_of[text] == split:
                 yield key, {"text": text, "label": label}
 
-    def _of_the_set(self):
+    def _tfds_examples(self):
         catalogue.prepare(self._set, self.builder_config.texts)
-        secret = {split for split in self._set.info.splits if self._first_label(split) < 0}
-        for part in catalogue.parts(set(self._set.info.splits) - secret):
+        hidden = {split for split in self._set.info.splits if self._first_label(split) < 0}
+        for part in catalogue.parts(set(self._set.info.splits) - hidden):
             yield _numbered(self._set.as_dataset(split=part, shuffle_files=False), *self._keys)
 
     def _first_label(self, split):
@@ -103,11 +103,11 @@ class LabelledText(tfds.core.GeneratorBasedBuilder):
 
 
 def read(texts: str) -> dict[str, str]:
-    """The texts of a file, of several, or of a folder, with their labels: `{text: label}`, in the order of the files.
+    """Reads labelled texts from a file, several files or a folder: `{text: label}`, in the order of the files.
 
     Raises:
-        UserError: if a file cannot be read or is not UTF-8, a line has no tab, or there are fewer than two labels, or
-            than 10 different texts of one.
+        UserError: if a file cannot be read or is not UTF-8, a line has no tab, there are fewer than two labels, or a
+            label has fewer than 10 distinct texts.
     """
     found, path = [], Path(texts)
     if path.is_file():
@@ -124,7 +124,7 @@ def read(texts: str) -> dict[str, str]:
         if not files or not all(files) or not all(files.values()):
             raise UserError(
                 "expected a file of lines LABEL<tab>TEXT, a folder with a file LABEL.txt for each label, or "
-                f"LABEL=FILE,LABEL=FILE. Received: {texts}, where there is no file"
+                f"LABEL=FILE,LABEL=FILE. Received: {texts}, which matches no file"
             )
         for label, file in files.items():
             found += [(line.strip(), label) for line in read_lines(Path(file))]
@@ -134,23 +134,23 @@ def read(texts: str) -> dict[str, str]:
             labelled.setdefault(text, label)
     counts = collections.Counter(labelled.values())
     if len(counts) < 2 or min(counts.values()) < FEWEST:
-        words = ", ".join(f"{label} {counts[label]}" for label in sorted(counts)[:NAMED]) or "nothing"
+        received = ", ".join(f"{label} {counts[label]}" for label in sorted(counts)[:NAMED]) or "no texts"
         if len(counts) > NAMED:
-            words = f"{len(counts)} labels: {words}, ..."
-        raise UserError(f"expected two labels or more, with {FEWEST} different texts each. {texts} has: {words}")
+            received = f"{len(counts)} labels: {received}, ..."
+        raise UserError(f"expected at least two labels with {FEWEST} distinct texts each. {texts} has: {received}")
     return labelled
 
 
 def text_and_class(info: tfds.core.DatasetInfo, name: str) -> tuple[str, str]:
-    """The names of the text and of the class in the examples of a set of TensorFlow Datasets.
+    """Returns the names of the text feature and the class feature of a data set of TensorFlow Datasets.
 
     Raises:
-        UserError: if it has not one of each.
+        UserError: if it does not have exactly one of each.
     """
     kinds = (tfds.features.Text, tfds.features.ClassLabel)
     keys = [[key for key, value in info.features.items() if isinstance(value, kind)] for kind in kinds]
     if any(len(found) != 1 for found in keys):
-        raise UserError(f"{name} has no examples of one text and one class. It has: {', '.join(info.features)}")
+        raise UserError(f"{name} must have one text and one class feature. Received: {', '.join(info.features)}")
     return keys[0][0], keys[1][0]
 
 

@@ -1,4 +1,4 @@
-"""The Mackey-Glass series: the classic chaotic series to forecast, integrated here."""
+"""The Mackey-Glass series, a classic benchmark of chaotic series forecasting."""
 
 import dataclasses
 
@@ -15,23 +15,23 @@ DELAYS = (17, 30)
 
 @dataclasses.dataclass(eq=False)
 class MackeyGlassConfig(tfds.core.BuilderConfig):
-    """Which of the series.
+    """The variant of the series.
 
     Args:
-        tau: int, the delay: 17, or 30 for a wilder one.
+        tau: int, the delay: 17, or 30 for a more chaotic series.
     """
 
     tau: int = 17
 
 
 class MackeyGlass(tfds.core.GeneratorBasedBuilder):
-    """The Mackey-Glass series with a delay of 17 or 30, one value for each unit of time.
+    """The Mackey-Glass series with a delay of 17 or 30, one value per unit of time.
 
-    `dx/dt = 0.2 x(t - tau) / (1 + x(t - tau)^10) - 0.1 x(t)`, by `integrate`, from a constant history drawn with a
-    seed; the first 1000 values are left out. As in most of the literature, a value is `tanh(x - 1)`: from -0.52 to 0.31
-    for a delay of 17. One series is cut, without a gap, into 10 000/5 000/5 000 values to train, validate and test on.
+    `dx/dt = 0.2 x(t - tau) / (1 + x(t - tau)^10) - 0.1 x(t)`, solved by `integrate` from a constant history drawn with
+    a seed; the first 1000 values are dropped. As in most of the literature, the values are `tanh(x - 1)`: from -0.52 to
+    0.31 for a delay of 17. One series is cut into consecutive splits of 10 000/5 000/5 000 values.
 
-    Features: `series` float64 `[T, 1]`, one example a split.
+    Features: `series` float64 `[T, 1]`, one example per split.
 
     Sources: Mackey and Glass 1977, "Oscillation and chaos in physiological control systems"; Jaeger 2001, "The echo
     state approach to analysing and training recurrent neural networks", for tau, step and tanh.
@@ -65,17 +65,17 @@ class MackeyGlass(tfds.core.GeneratorBasedBuilder):
 
 
 def integrate(tau, count, history=1.2, substeps=10):
-    """Solves the Mackey-Glass equation by the classic Runge-Kutta method of fourth order with a fixed step.
+    """Solves the Mackey-Glass equation by the classic fourth-order Runge-Kutta method with a fixed step.
 
-    The step is `1 / substeps`. The delayed value in the middle of a step comes from the cubic through the values and
-    slopes of both of its ends, so that the error stays of fourth order. Sums and products of float64 alone are used, so
-    that the values are the same, bit by bit, wherever they are computed: a chaotic series forgives no rounding.
+    The step is `1 / substeps`. The delayed value at the midpoint of a step is interpolated by a cubic Hermite
+    polynomial, which keeps the error at fourth order. Only float64 sums, products and quotients are used, so the values
+    are bit-identical on all machines; in a chaotic series, rounding differences would grow.
 
     Args:
         tau: int, the delay.
-        count: int, the number of values; the first is that at time 0.
-        history: float, x(t) for every t <= 0. Defaults to 1.2.
-        substeps: int, steps for each unit of time. Defaults to 10.
+        count: int, the number of values, beginning at time 0.
+        history: float, x(t) for all t <= 0. Defaults to 1.2.
+        substeps: int, steps per unit of time. Defaults to 10.
 
     Returns:
         float64 `[count]`, x at the times 0, 1, 2, ...
@@ -86,8 +86,8 @@ def integrate(tau, count, history=1.2, substeps=10):
     [1.2, 1.1176, 1.043, 0.9755]
     """
     step, lag = 1.0 / substeps, tau * substeps
-    x = [float(history)] * (lag + 1)  # x[-1 - lag] is the value of a delay ago
-    slopes = [0.0] * lag  # of the same times; the slope of the newest value is added when it is known
+    x = [float(history)] * (lag + 1)  # x[-1 - lag] is the delayed value
+    slopes = [0.0] * lag  # at the same times, except the newest
 
     def produced(delayed):
         square = delayed * delayed
@@ -100,7 +100,7 @@ def integrate(tau, count, history=1.2, substeps=10):
         start, end = produced(before), produced(after)
         first = start - 0.1 * now
         slopes.append(first)
-        bend = slopes[index] - slopes[index + 1] if index >= lag else 0.0  # the history is constant to its very end
+        bend = slopes[index] - slopes[index + 1] if index >= lag else 0.0  # the history is constant
         middle = produced(0.5 * (before + after) + 0.125 * step * bend)
         second = middle - 0.1 * (now + 0.5 * step * first)
         third = middle - 0.1 * (now + 0.5 * step * second)

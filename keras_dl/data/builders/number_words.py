@@ -1,4 +1,4 @@
-"""Numbers in the words of two languages: a small translation task with real reordering, without a network."""
+"""Number words in two languages: a small translation task with real reordering, without a network."""
 
 import dataclasses
 import importlib.metadata
@@ -10,17 +10,17 @@ from keras_dl.errors import UserError
 
 COUNTS = {"train": 20_000, "validation": 2_000, "test": 2_000}
 LONGER = 1_000
-WORDS = 100  # below it stand the words that the others are made of
+WORDS = 100  # the words for numbers below it make up the longer ones
 SMALLEST, LARGEST = 1_000, 10**6
 
 
 @dataclasses.dataclass(eq=False)
 class NumberWordsConfig(tfds.core.BuilderConfig):
-    """Which languages and numbers.
+    """The languages and the range of numbers.
 
     Args:
-        languages: the codes of the source and of the target, separated by a comma.
-        largest: int, the numbers are below it.
+        languages: the codes of the source and target languages, separated by a comma.
+        largest: int, the exclusive upper bound of the numbers.
     """
 
     languages: str = "de,en"
@@ -30,20 +30,20 @@ class NumberWordsConfig(tfds.core.BuilderConfig):
 class NumberWords(tfds.core.GeneratorBasedBuilder):
     """Pairs of number words, such as `dreiundzwanzig` and `twenty-three`.
 
-    24 000 numbers below `largest`, or all of them where there are not so many, each in one split alone: 20 000 or five
-    sixths to train on, half of the others each to validate and to test on. They are drawn with chances that fall as
-    `1 / sqrt(number)`, so that short numbers are seen beside the many long ones. Those below 100, of whose words the
-    others are made, are all to train on. A fourth split, `longer`, which `load` leaves alone and
-    `keras_dl.data.sources.prepared` has, holds 1000 numbers from `largest` to ten times that. Every draw comes from one
-    seed.
+    24 000 numbers below `largest`, or all of them if there are fewer, each in exactly one split: five sixths (20 000)
+    for training, the rest in equal parts for validation and test. They are drawn with probabilities proportional to
+    `1 / sqrt(number)`, so that short numbers occur as well as the many long ones. All numbers below 100 are in the
+    training split, because the other number words are composed of theirs. A fourth split, `longer`, has 1000 numbers
+    from `largest` to ten times that; `load` ignores it, `keras_dl.data.sources.prepared` provides it. All draws derive
+    from one seed.
 
-    Features: `source` and `target`, the words; `number` int64.
+    Features: `source` and `target`, the number words; `number` int64.
 
     Args:
-        languages: two codes of languages that num2words has. Defaults to `"de,en"`.
+        languages: two language codes of num2words, separated by a comma. Defaults to `"de,en"`.
         largest: int from 1000 to 1 000 000. Defaults to 100 000.
 
-    Source: the package num2words, in the version that is installed; it is in the name of the configuration.
+    Source: the package num2words; its installed version is part of the configuration name.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -53,7 +53,7 @@ class NumberWords(tfds.core.GeneratorBasedBuilder):
     def __init__(self, languages="de,en", largest=100_000, **kwargs):
         if "config" not in kwargs:
             if isinstance(largest, bool) or not isinstance(largest, int) or not SMALLEST <= largest <= LARGEST:
-                raise UserError(f"largest must be a whole number from {SMALLEST} to {LARGEST}. Received: {largest!r}")
+                raise UserError(f"largest must be an integer from {SMALLEST} to {LARGEST}. Received: {largest!r}")
             version = importlib.metadata.version("num2words").replace(".", "_")
             name = f"{'_'.join(pair(languages))}_{largest}_num2words_{version}"
             kwargs["config"] = NumberWordsConfig(name=name, languages=languages, largest=largest)
@@ -82,10 +82,10 @@ class NumberWords(tfds.core.GeneratorBasedBuilder):
 
 
 def pair(languages):
-    """The two codes of `"de,en"`.
+    """Splits a string such as `"de,en"` into its two language codes.
 
     Raises:
-        UserError: if there are not two, or num2words does not know one.
+        UserError: if there are not two codes, or num2words does not support one.
     """
     from num2words import CONVERTER_CLASSES
 
@@ -97,10 +97,10 @@ def pair(languages):
 
 
 def say(number, language):
-    """A number in words, in lower case.
+    """Returns a number in words, in lower case.
 
     Raises:
-        UserError: if num2words cannot say it in that language.
+        UserError: if num2words does not support the number in that language.
 
     Example:
 
@@ -111,13 +111,13 @@ def say(number, language):
 
     try:
         return num2words(number, lang=language).lower()
-    except Exception as error:  # some of its languages end early, each in its own way
+    except Exception as error:  # languages raise different errors for numbers that are too large
         reason = type(error).__name__
-        raise UserError(f"num2words cannot say {number} in the language {language!r}: {reason}") from error
+        raise UserError(f"num2words cannot convert {number} to words in {language!r}: {reason}") from error
 
 
 def deal(largest, seed):
-    """The numbers of each split, int64 arrays, the same for a seed.
+    """Draws the numbers of each split, int64 arrays, reproducibly for a seed.
 
     Example:
 
@@ -126,14 +126,14 @@ def deal(largest, seed):
     """
     generator = np.random.default_rng(seed)
     wanted = min(sum(COUNTS.values()), largest) - WORDS
-    # So many of the largest are those drawn one after the other with these chances (Efraimidis and Spirakis 2006).
+    # The largest keys are a weighted sample without replacement (Efraimidis and Spirakis 2006).
     numbers = np.arange(WORDS, largest)
     keys = np.log(generator.random(len(numbers))) * np.sqrt(numbers)
     chosen = generator.permutation(numbers[np.argsort(-keys, kind="stable")[:wanted]])
-    held = (wanted + WORDS) * COUNTS["test"] // sum(COUNTS.values())
+    tested = (wanted + WORDS) * COUNTS["test"] // sum(COUNTS.values())
     return {
-        "train": np.concatenate([np.arange(WORDS), chosen[2 * held :]]),
-        "validation": chosen[:held],
-        "test": chosen[held : 2 * held],
+        "train": np.concatenate([np.arange(WORDS), chosen[2 * tested :]]),
+        "validation": chosen[:tested],
+        "test": chosen[tested : 2 * tested],
         "longer": largest + generator.choice(9 * largest, LONGER, replace=False),
     }

@@ -1,4 +1,4 @@
-"""Texts in two languages, line by line."""
+"""Pairs of texts for translation, from files or TensorFlow Datasets."""
 
 import dataclasses
 import hashlib
@@ -17,27 +17,27 @@ FEWEST = 20
 
 @dataclasses.dataclass(eq=False)
 class ParallelTextConfig(tfds.core.BuilderConfig):
-    """Where the pairs come from.
+    """The source of the pairs.
 
     Args:
-        pairs: a file, two files with a comma between them, or a set of TensorFlow Datasets.
+        pairs: a file, two files separated by a comma, or a data set of TensorFlow Datasets.
     """
 
     pairs: str | None = None
 
 
 class ParallelText(tfds.core.GeneratorBasedBuilder):
-    """Pairs of texts, one a translation of the other.
+    """Pairs of texts that are translations of each other.
 
-    Files are split, 90/5/5, by the source and in an order that depends on it and a seed alone: no source, and so no
-    pair, is in two splits. A pair that comes again is left out, and so is one with an empty side; how many these were
-    is said when they are read. A set of TensorFlow Datasets keeps its own splits.
+    The pairs of files are split 90/5/5 by their source text, in an order that depends only on the source text and a
+    seed, so that no source text is in two splits. Duplicate pairs and pairs with an empty side are dropped, and their
+    numbers are printed. A data set of TensorFlow Datasets keeps its own splits.
 
     Features: `source`, `target`.
 
     Args:
-        pairs: a file with a pair a line, `SOURCE<tab>TARGET` and perhaps more columns, which are left alone;
-            `"SOURCE,TARGET"`, two files of equally many lines; or a set of TensorFlow Datasets with pairs of texts,
+        pairs: a file of lines `SOURCE<tab>TARGET`, whose further columns are ignored; `"SOURCE,TARGET"`, two files with
+            the same number of lines; or a data set of TensorFlow Datasets with pairs of texts, such as
             `"tfds:ted_hrlr_translate/pt_to_en"`. Files are UTF-8.
     """
 
@@ -50,15 +50,15 @@ class ParallelText(tfds.core.GeneratorBasedBuilder):
             pairs = kwargs["config"].pairs
         if pairs is None:
             raise UserError(
-                "the data set parallel_text needs texts: pairs=FILE with SOURCE<tab>TARGET a line, two files "
-                "pairs=SOURCE,TARGET, or pairs=tfds:NAME"
+                "the data set parallel_text requires pairs=FILE, a file of lines SOURCE<tab>TARGET; "
+                "pairs=SOURCE,TARGET, two files; or pairs=tfds:NAME"
             )
         if not pairs.startswith("tfds:"):
-            # Read once, for what they are is the name of the configuration.
-            self._pairs, skipped = clean(read(pairs), pairs)
-            for why, count in skipped.items():
+            # Read here, because the name of the configuration depends on the content.
+            self._pairs, dropped = clean(read(pairs), pairs)
+            for kind, count in dropped.items():
                 if count:
-                    print(f"{pairs}: left out {count} {'pair' if count == 1 else 'pairs'} {why}", file=sys.stderr)
+                    print(f"{pairs}: dropped {count} {kind}{'' if count == 1 else 's'}", file=sys.stderr)
         if "config" not in kwargs:
             if pairs.startswith("tfds:"):
                 name = catalogue.copy_name(catalogue.find(pairs))
@@ -91,19 +91,20 @@ class ParallelText(tfds.core.GeneratorBasedBuilder):
 
 
 def read(pairs: str) -> list[tuple[str, str]]:
-    """The pairs of a file, or of two, line by line, without blanks at their ends.
+    """Reads pairs from one or two files, line by line, with surrounding whitespace removed.
 
     Raises:
-        UserError: if a file cannot be read or is not UTF-8, a line has no tab, or two files differ in their lines.
+        UserError: if a file cannot be read or is not UTF-8, a line has no tab, or two files differ in their number of
+            lines.
     """
     names = [pairs] if Path(pairs).is_file() else pairs.split(",")
     if len(names) > 2:
-        raise UserError(f"expected one file of pairs, or two with a comma between them. Received: {pairs}")
+        raise UserError(f"expected one file of pairs, or two files separated by a comma. Received: {pairs}")
     files = [read_lines(Path(name.strip())) for name in names]
     if len(files) == 2:
         if len(files[0]) != len(files[1]):
             counts = " and ".join(f"{name.strip()} {len(lines)}" for name, lines in zip(names, files, strict=True))
-            raise UserError(f"two files of pairs must have equally many lines. Received: {counts}")
+            raise UserError(f"two files of pairs must have the same number of lines. Received: {counts}")
         found = zip(*files, strict=True)
     else:
         found = []
@@ -116,28 +117,26 @@ def read(pairs: str) -> list[tuple[str, str]]:
 
 
 def clean(pairs, name):
-    """Pairs without repeats and without empty sides, and how many of both there were: `(pairs, {why: count})`.
+    """Drops duplicate and incomplete pairs and returns `(pairs, {kind: number dropped})`.
 
     Raises:
-        UserError: if there are fewer than 20 different sources.
+        UserError: if there are fewer than 20 distinct source texts.
 
     Example:
 
     >>> pairs = [(str(n), "x") for n in range(20)]
     >>> clean([*pairs, ("", "y"), ("1", "x"), ("1", "z")], "some")[0][-2:], clean([*pairs, ("", "y")], "some")[1]
-    ([('19', 'x'), ('1', 'z')], {'with an empty side': 1, 'that had come before': 0})
+    ([('19', 'x'), ('1', 'z')], {'incomplete pair': 1, 'duplicate pair': 0})
     """
-    whole = [pair for pair in pairs if all(pair)]
-    unique = list(dict.fromkeys(whole))
+    complete = [pair for pair in pairs if all(pair)]
+    unique = list(dict.fromkeys(complete))
     if len(dict(unique)) < FEWEST:
-        raise UserError(
-            f"expected at least {FEWEST} different texts with a translation. {name} has {len(dict(unique))}"
-        )
-    return unique, {"with an empty side": len(pairs) - len(whole), "that had come before": len(whole) - len(unique)}
+        raise UserError(f"expected at least {FEWEST} distinct texts with a translation. {name} has {len(dict(unique))}")
+    return unique, {"incomplete pair": len(pairs) - len(complete), "duplicate pair": len(complete) - len(unique)}
 
 
 def _translations(name):
-    """The examples of train, validation and test of a set of TensorFlow Datasets, as generators."""
+    """Yields the examples of train, validation and test of a data set of TensorFlow Datasets, as generators."""
     builder = catalogue.find(name)
     keys = builder.info.supervised_keys
     if (
@@ -145,7 +144,7 @@ def _translations(name):
         or len(keys) != 2
         or not all(isinstance(builder.info.features[key], tfds.features.Text) for key in keys)
     ):
-        raise UserError(f"{name} holds no pairs of texts. It has: {', '.join(builder.info.features)}")
+        raise UserError(f"{name} is not a set of text pairs. Its features: {', '.join(builder.info.features)}")
     catalogue.prepare(builder, name)
     for part in catalogue.parts(set(builder.info.splits)):
         yield _numbered(builder.as_dataset(split=part, shuffle_files=False), *keys)

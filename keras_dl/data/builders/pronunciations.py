@@ -1,4 +1,4 @@
-"""Words and their phones, of a pronouncing dictionary."""
+"""Words and their phones, from a pronouncing dictionary."""
 
 import dataclasses
 import hashlib
@@ -17,19 +17,19 @@ from keras_dl.errors import UserError
 INVENTED = 8_000
 SHARES = (0.90, 0.05)
 FEWEST = 20
-LARGEST = 200_000_000  # bytes that an archive may unpack to
-ARCHIVE = b"PK\x03\x04"  # what one begins with
-# What zipfile lets through: of broken archives, of broken members, of passwords and unknown methods.
+LARGEST = 200_000_000  # uncompressed bytes of an archive
+ARCHIVE = b"PK\x03\x04"  # the first bytes of an archive
+# Errors that zipfile raises for broken archives or members, passwords, and unknown compression methods.
 BROKEN = (OSError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, NotImplementedError)
 
 
 @dataclasses.dataclass(eq=False)
 class PronunciationsConfig(tfds.core.BuilderConfig):
-    """Where the words come from.
+    """The source of the words.
 
     Args:
         dictionary: a file, or None for invented words.
-        stress: whether the phones keep the digits of their stress.
+        stress: whether phones keep their stress digit.
     """
 
     dictionary: str | None = None
@@ -39,17 +39,17 @@ class PronunciationsConfig(tfds.core.BuilderConfig):
 class Pronunciations(tfds.core.GeneratorBasedBuilder):
     """Spelled words and their phones.
 
-    The words are split, 90/5/5, in an order that depends on the word and a seed alone, so that no word is in two
-    splits. To train on there is an example for each pronunciation of a word; validation and test have one for each
-    word, whose `target` is the first pronunciation. Words are in lower case.
+    The words are split 90/5/5, in an order that depends only on the word and a seed, so that no word is in two splits.
+    The training split has one example per pronunciation; validation and test have one example per word, whose `target`
+    is the first pronunciation. Words are in lower case.
 
-    Features: `source`, the word; `target`, its phones with blanks between them; `pronunciations`, all of the word.
+    Features: `source`, the word; `target`, its phones separated by spaces; `pronunciations`, all pronunciations of the
+    word.
 
     Args:
-        dictionary: a file in the format of the CMU Pronouncing Dictionary, or the zip archive that it comes in; see
+        dictionary: a file in the format of the CMU Pronouncing Dictionary, or a zip archive that contains it; see
             `read`. None (default) for invented words: see `invented_words`.
-        stress: bool, whether the phones of vowels keep their digit: 1 primary, 2 secondary, 0 no stress. Defaults to
-            False.
+        stress: bool, whether vowels keep their stress digit: 1 primary, 2 secondary, 0 no stress. Defaults to False.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -62,9 +62,9 @@ class Pronunciations(tfds.core.GeneratorBasedBuilder):
         if dictionary is not None and str(dictionary).startswith("tfds:"):
             raise UserError(
                 "TensorFlow Datasets has no pronouncing dictionary: expected a file in the format of the CMU "
-                f"Pronouncing Dictionary, or the zip archive that it comes in. Received: {dictionary}"
+                f"Pronouncing Dictionary, or a zip archive that contains it. Received: {dictionary}"
             )
-        # Read once, for what they are is the name of the configuration.
+        # Read here, because the name of the configuration depends on the content.
         self._words = invent(INVENTED, self.SEED) if dictionary is None else read(Path(dictionary), stress)
         if "config" not in kwargs:
             digest = hashlib.sha256(repr(sorted(self._words.items())).encode()).hexdigest()[:16]
@@ -97,14 +97,14 @@ class Pronunciations(tfds.core.GeneratorBasedBuilder):
 
 
 def read(path: Path, stress: bool = False) -> dict[str, list[list[str]]]:
-    """The words of a dictionary file: `{word: [phones, ...]}`, without repeats.
+    """Reads a dictionary file: `{word: [phones, ...]}`, without duplicates.
 
-    A line is a word and its phones; after the word may come the number of the pronunciation, as `WORD 2 PH PH` or
-    `WORD(2) PH PH`. Lines that begin with `;;;`, and what follows ` # `, are comments. The file is UTF-8, or Latin-1 as
-    older versions are. Of a zip archive the one file is read that is called `cmudict`, or is alone in it.
+    A line has a word and its phones; the number of the pronunciation may follow the word, as `WORD 2 PH PH` or
+    `WORD(2) PH PH`. Lines that begin with `;;;` and text after ` # ` are comments. The encoding is UTF-8, or Latin-1 as
+    in older versions. From a zip archive, the file named `cmudict` or `cmudict.dict` is read, or its only file.
 
     Raises:
-        UserError: if it cannot be read, a line has no phones, or there are fewer than 20 words.
+        UserError: if the file cannot be read, a line has no phones, or there are fewer than 20 words.
     """
     content = _content(path)
     try:
@@ -136,14 +136,14 @@ def _content(path):
         if not zipfile.is_zipfile(path):
             content = path.read_bytes()
             if content.startswith(ARCHIVE):
-                raise zipfile.BadZipFile("the zip archive is damaged or cut short")
+                raise zipfile.BadZipFile("the zip archive is damaged or truncated")
             return content
         with zipfile.ZipFile(path) as archive:
             files = [member for member in archive.infolist() if not member.is_dir()]
             named = [member for member in files if Path(member.filename).name in ("cmudict", "cmudict.dict")]
             if len(named or files) != 1:
-                found = ", ".join(member.filename for member in files[:10]) or "nothing"
-                raise UserError(f"expected one file called cmudict in {path}. It has: {found}")
+                found = ", ".join(member.filename for member in files[:10]) or "no files"
+                raise UserError(f"expected one file named cmudict in {path}. Received: {found}")
             with archive.open((named or files)[0]) as member:
                 content = member.read(LARGEST + 1)
     except BROKEN as error:

@@ -1,4 +1,4 @@
-"""Plain text to learn a language model from: the standard library's own source, or a file."""
+"""Plain text for language models: the source of Python's standard library, or a text file."""
 
 import dataclasses
 import hashlib
@@ -13,7 +13,7 @@ from keras_dl.errors import UserError
 CHARACTERS = {"train": 2_000_000, "validation": 100_000, "test": 100_000}
 LONGEST_FILE = 20_000
 SHORTEST_TEXT = 200
-# Tests and other people's packages; programs rather than modules; and what a generator wrote, which is tables.
+# Tests and installed packages; programs; generated tables.
 SKIPPED = {
     *("test", "tests", "site-packages", "dist-packages", "__pycache__"),
     *("idlelib", "turtledemo", "lib2to3"),
@@ -23,7 +23,7 @@ SKIPPED = {
 
 @dataclasses.dataclass(eq=False)
 class PythonSourceConfig(tfds.core.BuilderConfig):
-    """Where the text comes from.
+    """The source of the text.
 
     Args:
         text: a text file, or None (default) for the standard library of the running interpreter.
@@ -33,17 +33,17 @@ class PythonSourceConfig(tfds.core.BuilderConfig):
 
 
 class PythonSource(tfds.core.GeneratorBasedBuilder):
-    """The text of the standard library's `.py` files, found beside the running interpreter.
+    """The text of the `.py` files in the standard library of the running interpreter.
 
-    The split is by file, 90/5/5 by a hash of the file's name, so that no file is in two splits and a file stays in its
-    split from one version of Python to the next. In the order of that hash each file gives its first 20 000 characters,
-    so that no module dominates, until the split holds 2 000 000/100 000/100 000. The text differs from version to
-    version, so the version is in the name of the configuration.
+    Files are split 90/5/5 by a hash of their names, so that no file is in two splits and a file has the same split in
+    all versions of Python. In the order of that hash, each file contributes its first 20 000 characters, so that no
+    module dominates, until the splits have 2 000 000/100 000/100 000 characters. The Python version is part of the
+    configuration name, because the text depends on it.
 
-    With `text=PATH` the text of that file instead, UTF-8 and of any size: the first 90 % are the training split, then
-    come 5 % and 5 %, not shuffled, so that validation and test follow what was learned from.
+    With `text=PATH`, the text of that file is used instead (UTF-8, any size): the first 90 % for training, then 5 % for
+    validation and 5 % for test, unshuffled, so that validation and test continue the training text.
 
-    Features: `text`, and `name`, the file's.
+    Features: `text`; `name`, the file name.
 
     Source: https://github.com/python/cpython/tree/main/Lib, Python Software Foundation License 2.0.
     """
@@ -82,10 +82,10 @@ class PythonSource(tfds.core.GeneratorBasedBuilder):
 
 
 def read(path):
-    """The text of a file.
+    """Reads a text file.
 
     Raises:
-        UserError: if it cannot be read, is not UTF-8 (with line and byte), or is too short to be cut in three.
+        UserError: if the file cannot be read, is not UTF-8 (with line and byte), or is too short to split.
     """
     try:
         text = path.read_bytes().decode()
@@ -100,7 +100,7 @@ def read(path):
 
 
 def cut(text):
-    """A text in three, 90/5/5: `[("train", str), ("validation", str), ("test", str)]`.
+    """Splits a text 90/5/5: `[("train", str), ("validation", str), ("test", str)]`.
 
     Example:
 
@@ -112,11 +112,11 @@ def cut(text):
 
 
 def modules(folder):
-    """The `.py` files below a folder that hold text in UTF-8: `{name: text}`, ordered by name."""
+    """Reads the non-empty UTF-8 `.py` files below a folder: `{name: text}`, ordered by name."""
     texts = {}
     for path in sorted(folder.rglob("*.py")):
         name = path.relative_to(folder)
-        # What the build wrote differs from machine to machine.
+        # Build configuration differs between machines.
         if SKIPPED.intersection(name.parts) or name.name.startswith("_sysconfigdata"):
             continue
         try:
@@ -126,12 +126,12 @@ def modules(folder):
         if text:
             texts[name.as_posix()] = text
     if not texts:
-        raise UserError(f"found no .py files of the standard library in {folder}; name a text file instead")
+        raise UserError(f"no .py files of the standard library found in {folder}; use text=FILE instead")
     return texts
 
 
 def by_file(texts):
-    """Deals files to the splits: `{name: text}` -> `{split: [(name, text), ...]}`.
+    """Assigns files to splits: `{name: text}` -> `{split: [(name, text), ...]}`.
 
     Example:
 
@@ -140,8 +140,8 @@ def by_file(texts):
     """
     parts = {split: [] for split in CHARACTERS}
     room = dict(CHARACTERS)
-    for place, name in sorted((_place(name), name) for name in texts):
-        split = "train" if place < 0.90 else "validation" if place < 0.95 else "test"
+    for position, name in sorted((_position(name), name) for name in texts):
+        split = "train" if position < 0.90 else "validation" if position < 0.95 else "test"
         text = texts[name][: min(LONGEST_FILE, room[split])]
         room[split] -= len(text)
         if text:
@@ -149,6 +149,6 @@ def by_file(texts):
     return parts
 
 
-def _place(name):
-    """A number from 0 to 1 that looks random and is the same everywhere."""
+def _position(name):
+    """Hashes a name to a number from 0 to 1."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) / 2**64

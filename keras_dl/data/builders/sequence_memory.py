@@ -1,4 +1,4 @@
-"""Small tasks that show what a recurrent layer can hold, generated."""
+"""Generated tasks that test the memory of recurrent layers."""
 
 import dataclasses
 
@@ -8,19 +8,19 @@ import tensorflow_datasets as tfds
 from keras_dl.errors import UserError
 
 EXAMPLES = {"train": 4000, "validation": 500}
-TESTED = 200
+TEST_EXAMPLES = 200  # per size
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """How a task is drawn, and what the learner has not seen when it is tested.
+    """The definition of a task.
 
     Args:
         draw: function of `(generator, size)` that returns `(inputs [T, D], targets [T, K], weights [T])`.
-        size: str, what the size of an example is.
+        size: str, the meaning of an example's size.
         train, validation: (smallest, largest) size, drawn uniformly.
-        test: the sizes tested, `TESTED` examples each, or one each where a size has but one example.
-        single: whether a size has but one example.
+        test: the sizes in the test split, with `TEST_EXAMPLES` examples each, or one if `single`.
+        single: whether there is only one example of each size.
         inputs, outputs: int, D and K.
     """
 
@@ -36,7 +36,7 @@ class Task:
 
 @dataclasses.dataclass(eq=False)
 class SequenceMemoryConfig(tfds.core.BuilderConfig):
-    """Which task.
+    """The task.
 
     Args:
         task: one of `TASKS`.
@@ -46,23 +46,23 @@ class SequenceMemoryConfig(tfds.core.BuilderConfig):
 
 
 class SequenceMemory(tfds.core.GeneratorBasedBuilder):
-    """Five classic tasks; each is learned on short sequences and tested on these and on longer ones.
+    """Five classic tasks, trained on short sequences and tested on short and longer ones.
 
-    | task              | in a step                  | to say                                       | trained       |
+    | task              | input of a step            | target                                       | training size |
     |-------------------|----------------------------|----------------------------------------------|---------------|
     | `adding`          | a number, a mark           | at the end, the sum of the two marked        | T 10 to 30    |
     | `copy`            | a pattern of 3 bits, a cue | after a delay and the cue, the four patterns | delay 1 to 10 |
-    | `anbn`, `anbncn`  | a symbol                   | every symbol that may follow                 | n 1 to 10     |
-    | `binary_addition` | a bit of each number       | that bit of the sum; the lowest bits first   | 8 bits        |
+    | `anbn`, `anbncn`  | a symbol                   | all symbols that may follow                  | n 1 to 10     |
+    | `binary_addition` | one bit of each number     | that bit of the sum; lowest bits first       | 8 bits        |
 
-    `anbn` and `anbncn` have one string for each n, so validation has longer ones, n 11 to 20; the test has n 1 to 60,
-    all of these among them. The other tasks draw validation from the sizes of training; no example is in two splits.
+    `anbn` and `anbncn` have only one string per n, so validation has longer ones, n 11 to 20, and the test split has n
+    1 to 60, including those. The other tasks draw validation from the training sizes, and no example is in two splits.
 
-    Features: `inputs` float32 `[T, D]`; `targets` float32 `[T, K]`, numbers for `adding`, else 0 or 1; `weights`
-    float32 `[T]`, 1 where something is to be said, else 0; `size` int64, how long or large the example is: T, the
-    delay, n, bits. Every draw comes from one seed.
+    Features: `inputs` float32 `[T, D]`; `targets` float32 `[T, K]`, numbers for `adding`, otherwise 0 or 1; `weights`
+    float32 `[T]`, 1 where there is a target and 0 elsewhere; `size` int64, the size of the example: T, delay, n or
+    bits. All draws derive from one seed.
 
-    Sources: Hochreiter and Schmidhuber 1997, "Long short-term memory" (adding; the marks lie in the two halves); Graves
+    Sources: Hochreiter and Schmidhuber 1997, "Long short-term memory" (adding, with one mark in each half); Graves
     et al. 2014, "Neural Turing machines" (copy); Gers and Schmidhuber 2001, "LSTM recurrent networks learn simple
     context free and context sensitive languages".
     """
@@ -74,7 +74,7 @@ class SequenceMemory(tfds.core.GeneratorBasedBuilder):
     def __init__(self, task="anbn", **kwargs):
         if "config" not in kwargs:
             if task not in TASKS:
-                raise UserError(f"the task must be one of {', '.join(TASKS)}. Received: {task}")
+                raise UserError(f"task must be one of {', '.join(TASKS)}. Received: {task}")
             kwargs["config"] = SequenceMemoryConfig(name=task, task=task)
         super().__init__(**kwargs)
 
@@ -97,7 +97,7 @@ class SequenceMemory(tfds.core.GeneratorBasedBuilder):
 
 
 def generate(task, seed):
-    """The examples of a task: `{split: [{"inputs", "targets", "weights", "size"}, ...]}`, the same for a seed.
+    """Generates a task, reproducibly for a seed: `{split: [{"inputs", "targets", "weights", "size"}, ...]}`.
 
     Example:
 
@@ -115,7 +115,7 @@ def generate(task, seed):
 
 def _sizes(kind, split, generator):
     if split == "test":
-        return np.repeat(kind.test, 1 if kind.single else TESTED)
+        return np.repeat(kind.test, 1 if kind.single else TEST_EXAMPLES)
     low, high = getattr(kind, split)
     if kind.single and split == "validation":
         return range(low, high + 1)
@@ -131,7 +131,7 @@ def _example(kind, generator, size, seen):
 
 
 def adding(generator, length):
-    """Numbers from 0 to 1, two of them marked; at the last step, their sum.
+    """Draws numbers from 0 to 1, two of them marked; the target of the last step is their sum.
 
     Example:
 
@@ -149,7 +149,7 @@ def adding(generator, length):
 
 
 def copy(generator, delay, patterns=4, bits=3):
-    """Patterns of bits, a delay, a cue, and then the patterns again.
+    """Draws bit patterns, followed by a delay and a cue; the targets after the cue are the same patterns.
 
     Example:
 
@@ -166,12 +166,13 @@ def copy(generator, delay, patterns=4, bits=3):
 
 
 def counting(symbols):
-    """The drawing of a^n b^n ...: a start and then each symbol n times; to say is which symbols may follow.
+    """Returns the draw function of a^n b^n ...: a start symbol, then each symbol n times.
 
-    After an a that is a or b; after the first b it is certain, and the end is the start of another string.
+    The targets are the symbols that may follow: a or b after an a; exactly one from the first b on; the start symbol at
+    the end.
 
     Args:
-        symbols: int, how many follow one another.
+        symbols: int, the number of distinct symbols.
 
     Example:
 
@@ -193,7 +194,7 @@ def counting(symbols):
 
 
 def binary_addition(generator, bits):
-    """Two binary numbers, the lowest bits first, and the bits of their sum: one more.
+    """Draws two binary numbers, lowest bits first; the targets are the bits of their sum, which has one more.
 
     Example:
 

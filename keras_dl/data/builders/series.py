@@ -1,4 +1,4 @@
-"""A series of numbers from a user's file."""
+"""A numeric time series from the user's file."""
 
 import csv
 import dataclasses
@@ -15,7 +15,7 @@ SHORTEST = 100
 
 @dataclasses.dataclass(eq=False)
 class SeriesConfig(tfds.core.BuilderConfig):
-    """Where the series comes from.
+    """The source of the series.
 
     Args:
         file: a `.npy` or a CSV file.
@@ -25,11 +25,11 @@ class SeriesConfig(tfds.core.BuilderConfig):
 
 
 class Series(tfds.core.GeneratorBasedBuilder):
-    """The series of a file, one row a step, one column a variable.
+    """A time series from a file, with one row per step and one column per variable.
 
-    Cut in the order of time, without a gap: the first 70 % to train on, then 15 % and 15 %.
+    The series is cut into consecutive splits: the first 70 % for training, then 15 % for validation and 15 % for test.
 
-    Features: `series` float64 `[T, D]`, one example a split.
+    Features: `series` float64 `[T, D]`, one example per split.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -38,7 +38,7 @@ class Series(tfds.core.GeneratorBasedBuilder):
     def __init__(self, file=None, **kwargs):
         if "config" not in kwargs:
             if file is None:
-                raise UserError("the data set series needs a file: load('series', file=PATH)")
+                raise UserError("the data set series requires a file: load('series', file=PATH)")
             series = read(Path(file))
             name = f"file_{hashlib.sha256(str(series.shape).encode() + series.tobytes()).hexdigest()[:16]}"
             kwargs["config"] = SeriesConfig(name=name, file=str(file))
@@ -56,14 +56,14 @@ class Series(tfds.core.GeneratorBasedBuilder):
 
 
 def features(variables):
-    """What an example of a series holds: `series` float64 `[T, variables]`."""
-    # As bytes: TFDS would write float64 with the precision of float32.
+    """Returns the features of a series example: `series` float64 `[T, variables]`."""
+    # As bytes, because TFDS would otherwise store float64 in float32 precision.
     tensor = tfds.features.Tensor(shape=(None, variables), dtype=np.float64, encoding="bytes")
     return tfds.features.FeaturesDict({"series": tensor})
 
 
 def cut(series):
-    """A series `[T, D]` in three, 70/15/15, in the order of time.
+    """Cuts a series `[T, D]` into consecutive splits, 70/15/15.
 
     Example:
 
@@ -75,15 +75,15 @@ def cut(series):
 
 
 def read(path):
-    """The series of a file, float64 `[T, D]`.
+    """Reads a series from a file, float64 `[T, D]`.
 
-    A `.npy` file holds `[T]` or `[T, D]`, without pickled objects. Every other file is read as CSV: one row a step, one
-    column a variable, separated by commas, semicolons or tabs; a first row that is not all numbers is a header; empty
-    rows count for nothing.
+    A `.npy` file contains `[T]` or `[T, D]`, without pickled objects. Any other file is read as CSV: one row per step,
+    one column per variable, separated by commas, semicolons or tabs. The first row is a header if it is not all
+    numbers. Empty rows are ignored.
 
     Raises:
-        UserError: if the file cannot be read, holds something else than finite numbers (with the line), or is too short
-            to be cut in three.
+        UserError: if the file cannot be read, contains anything but finite numbers (with the line), has a constant
+            column, or has fewer than 100 steps.
     """
     try:
         series = _read_npy(path) if path.suffix == ".npy" else _read_csv(path)
@@ -93,7 +93,7 @@ def read(path):
         raise UserError(f"expected a series of at least {SHORTEST} steps. {path} has {len(series)}")
     constant = np.flatnonzero((series == series[0]).all(axis=0))
     if len(constant):
-        raise UserError(f"column {constant[0] + 1} of {path} is constant: there is nothing to forecast")
+        raise UserError(f"column {constant[0] + 1} of {path} is constant and cannot be forecast")
     return series
 
 
@@ -101,17 +101,17 @@ def _read_npy(path):
     try:
         series = np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:
-        raise UserError(f"{path} is no .npy file of numbers: {reason_of(error)}") from error
+        raise UserError(f"{path} is not a .npy file of numbers: {reason_of(error)}") from error
     if not isinstance(series, np.ndarray) or series.dtype.kind not in "iuf" or series.ndim not in (1, 2):
         found = f"{series.dtype} {series.shape}" if isinstance(series, np.ndarray) else type(series).__name__
-        raise UserError(f"{path} must hold numbers of shape [T] or [T, D]. Received: {found}")
+        raise UserError(f"{path} must contain numbers of shape [T] or [T, D]. Received: {found}")
     series = series.astype(np.float64).reshape(len(series), -1)
     if not series.shape[1]:
         raise UserError(f"{path} must have at least one column. Received: shape {series.shape}")
     wrong = np.argwhere(~np.isfinite(series))
     if len(wrong):
         step, column = wrong[0]
-        raise UserError(f"{path}: expected finite numbers. Received: {series[step, column]} in row {step}, from 0")
+        raise UserError(f"{path}: expected finite numbers. Received: {series[step, column]} at index {step}")
     return series
 
 
@@ -119,7 +119,7 @@ def _read_csv(path):
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is neither CSV in UTF-8 nor a .npy file") from error
+        raise UserError(f"{path} is neither a UTF-8 CSV file nor a .npy file") from error
     first = text.partition("\n")[0]
     delimiter = max(",;\t", key=first.count)
     rows, width = [], None

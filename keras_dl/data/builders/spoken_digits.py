@@ -1,4 +1,4 @@
-"""Connected spoken digits, composed from recordings of single ones."""
+"""Connected spoken digits, composed from recordings of single digits."""
 
 import collections
 import dataclasses
@@ -12,7 +12,7 @@ from keras_dl.data.builders.digit_clips import RATE, read_clips
 from keras_dl.errors import UserError
 
 SPLITS = ("train", "validation", "test")
-STRINGS_A_CLIP = 2  # a string has 4 clips on average: each is heard 8 times
+STRINGS_PER_CLIP = 2  # with 4 clips per string on average, each clip is used 8 times
 LONGEST = 7
 TEST_INDICES = range(5)
 DIGITS = [str(digit) for digit in range(10)]
@@ -20,11 +20,11 @@ DIGITS = [str(digit) for digit in range(10)]
 
 @dataclasses.dataclass(eq=False)
 class SpokenDigitsConfig(tfds.core.BuilderConfig):
-    """Where the clips come from, and who is kept for the test.
+    """The source of the clips, and the speaker held out for testing.
 
     Args:
         clips: a folder, a tar archive, `"tfds:spoken_digit"`, or None for artificial voices.
-        holdout_speaker: the speaker whose clips are in the test split alone, or None.
+        holdout_speaker: the speaker whose clips are only in the test split, or None.
     """
 
     clips: str | None = None
@@ -34,18 +34,17 @@ class SpokenDigitsConfig(tfds.core.BuilderConfig):
 class SpokenDigits(tfds.core.GeneratorBasedBuilder):
     """Strings of 1 to 7 digits, each spoken by one speaker, with pauses, levels and noise.
 
-    The clips are split first, so that none is in two splits: those with the official test indices 0 to 4 are the test
-    part, of every digit and speaker a ninth of the others is the validation part. With `holdout_speaker` the test part
-    is all of that speaker, whatever the index, and nothing of anybody else; of the others the indices 0 to 4 are then
-    left out. From these 4000/500/500 strings are composed by `compose`; those to train on also at other speeds. Every
-    draw comes from one seed.
+    The clips are split first, so that none is in two splits. The official test indices 0 to 4 form the test split; a
+    ninth of the other clips of each digit and speaker forms the validation split. With `holdout_speaker`, the test
+    split has all clips of that speaker and no others, and the indices 0 to 4 of the other speakers are not used. From
+    the clips of each split, `compose` creates two strings per clip, for training also at different speeds. All draws
+    derive from one seed.
 
-    Features: `waveform` int16 `[samples]`, 8000 a second; `text`, for example "2024"; `label` int64 `[length]`;
-    `speaker`.
+    Features: `waveform` int16 `[samples]` at 8000 Hz; `text`, for example "2024"; `label` int64 `[length]`; `speaker`.
 
-    Source: `clips`, a folder or a tar archive with files `{digit}_{speaker}_{index}.wav` wherever in it, as the Free
-    Spoken Digit Dataset (CC BY-SA 4.0) has them, or that set itself as `"tfds:spoken_digit"`. Without it the clips are
-    artificial: see `digit_voices`.
+    Source: `clips`, a folder or a tar archive with files `{digit}_{speaker}_{index}.wav` at any depth, as in the Free
+    Spoken Digit Dataset (CC BY-SA 4.0), or that data set as `"tfds:spoken_digit"`. Without it the clips are artificial:
+    see `digit_voices`.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -55,7 +54,7 @@ class SpokenDigits(tfds.core.GeneratorBasedBuilder):
     def __init__(self, clips=None, holdout_speaker=None, **kwargs):
         if "config" in kwargs:
             clips, holdout_speaker = kwargs["config"].clips, kwargs["config"].holdout_speaker
-        # Read once, for what they are is the name of the configuration.
+        # Read here, because the name of the configuration depends on the content.
         self._parts = split_clips(read_clips(clips), holdout_speaker, clips or "the artificial voices")
         if "config" not in kwargs:
             digest = hashlib.sha256()
@@ -71,7 +70,7 @@ class SpokenDigits(tfds.core.GeneratorBasedBuilder):
         return self.dataset_info_from_configs(
             features=tfds.features.FeaturesDict(
                 {
-                    # As bytes: TFDS would write each sample as an integer of variable length.
+                    # As bytes, because TFDS would otherwise store each sample as a variable-length integer.
                     "waveform": tfds.features.Tensor(shape=(None,), dtype=np.int16, encoding="bytes"),
                     "text": tfds.features.Text(),
                     "label": tfds.features.Sequence(tfds.features.ClassLabel(names=DIGITS)),
@@ -91,7 +90,7 @@ class SpokenDigits(tfds.core.GeneratorBasedBuilder):
         raise AssertionError("_split_generators returns the generators themselves")
 
     def _examples(self, clips, generator, speeds):
-        strings = compose(clips, STRINGS_A_CLIP * len(clips), generator, speeds)
+        strings = compose(clips, STRINGS_PER_CLIP * len(clips), generator, speeds)
         for key, (waveform, chosen) in enumerate(strings):
             text = "".join(str(clip.digit) for clip in chosen)
             label = [clip.digit for clip in chosen]
@@ -99,22 +98,22 @@ class SpokenDigits(tfds.core.GeneratorBasedBuilder):
 
 
 def split_clips(clips, holdout_speaker=None, name="the clips"):
-    """The clips of each split, none in two.
+    """Assigns each clip to one split.
 
     Args:
         clips: list of `Clip`.
-        holdout_speaker: str or None, whose clips are the test part.
-        name: what to call the clips in an error.
+        holdout_speaker: str or None, the speaker whose clips form the test split.
+        name: the name of the clips in error messages.
 
     Returns:
-        dict of the names of the splits to lists of clips.
+        `{split: [clip, ...]}`.
 
     Raises:
-        UserError: if there is no such speaker, or a split would be empty.
+        UserError: if the speaker does not exist, or a split would be empty.
     """
     speakers = sorted({clip.speaker for clip in clips})
     if holdout_speaker is not None and holdout_speaker not in speakers:
-        raise UserError(f"there is no speaker {holdout_speaker!r} in {name}. There is: {', '.join(speakers)}")
+        raise UserError(f"no speaker {holdout_speaker!r} in {name}. Available: {', '.join(speakers)}")
     parts = {split: [] for split in SPLITS}
     rest = collections.defaultdict(list)
     for clip in sorted(clips, key=lambda clip: (clip.speaker, clip.digit, clip.index)):
@@ -123,33 +122,34 @@ def split_clips(clips, holdout_speaker=None, name="the clips"):
         elif clip.index not in TEST_INDICES:
             rest[clip.speaker, clip.digit].append(clip)
     for found in rest.values():
-        held = len(found) // 9 or int(len(found) > 1)
-        # Spread over the indices: neighbours were recorded one after the other, and sound alike.
-        chosen = {len(found) * number // held for number in range(held)} if held else set()
+        count = len(found) // 9 or int(len(found) > 1)
+        # Spread over the indices: consecutive clips were recorded in sequence and sound alike.
+        chosen = {len(found) * number // count for number in range(count)} if count else set()
         for position, clip in enumerate(found):
             parts["validation" if position in chosen else "train"].append(clip)
     for split, found in parts.items():
         if not found:
             raise UserError(
-                f"{name} leaves no clip for the {split} split: the indices 0 to 4 are to test on, the others to train "
-                "and validate on"
+                f"{name} has no clip for the {split} split: the indices 0 to 4 are for testing, the others for "
+                "training and validation"
             )
     return parts
 
 
 def compose(clips, count, generator, speeds=False):
-    """Clips of one speaker after each other, with what a recording has besides.
+    """Composes strings of clips of one speaker, with pauses, levels and noise as in real recordings.
 
-    A length of 1 to 7 digits; pauses of 0 to 0.3 seconds between them and of 0.1 to 0.4 before and after; each clip up
-    to 3 dB louder or softer; the whole at a peak of -30 to -1 dB of the largest number, in noise 15 to 45 dB below the
-    speech, which falls by 0 to 6 dB an octave. Every speaker comes equally often, and so does every clip of one.
+    A string has 1 to 7 digits, pauses of 0 to 0.3 seconds between them and of 0.1 to 0.4 seconds before and after.
+    Each clip is up to 3 dB louder or softer. The peak of the string is -30 to -1 dB of full scale; its noise is 15 to
+    45 dB below the speech and falls by 0 to 6 dB per octave. All speakers occur equally often, and so do all clips of a
+    speaker.
 
     Args:
         clips: list of `Clip`.
         count: int, the number of strings.
         generator: `numpy.random.Generator`.
-        speeds: bool, whether a string is also played at 0.8 to 1.25 times its speed, pitch and formants with it: other
-            voices. Defaults to False.
+        speeds: bool, whether to play strings at 0.8 to 1.25 times their speed, which also shifts pitch and formants.
+            Defaults to False.
 
     Yields:
         `(waveform, chosen)`: int16 `[samples]`, and the clips in it.
@@ -184,7 +184,7 @@ def compose(clips, count, generator, speeds=False):
 
 
 def coloured_noise(length, generator):
-    """Noise of power 1 that falls by 0 (white) to 6 dB (brown) an octave, drawn at random, float `[length]`."""
+    """Generates noise of power 1, float `[length]`, that falls by a random 0 (white) to 6 dB (brown) per octave."""
     spectrum = np.fft.rfft(generator.normal(size=length))
     falling = np.maximum(np.arange(len(spectrum)), 1.0 + length // 100) ** -generator.uniform(0, 1)  # flat below 80 Hz
     noise = np.fft.irfft(spectrum * falling, length)

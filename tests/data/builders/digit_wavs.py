@@ -1,4 +1,4 @@
-"""Small folders of recordings in the layout of the Free Spoken Digit Dataset; every clip has a tone of its own."""
+"""Small folders of recordings in the layout of the Free Spoken Digit Dataset, where each clip is a distinct tone."""
 
 import io
 
@@ -9,7 +9,7 @@ SPEAKERS = ("ann", "bob")
 
 
 def tone(digit, speaker, index, rate=8000, seconds=0.1):
-    """A clip whose content tells which it is: two tones and an amplitude."""
+    """A clip that identifies digit and speaker by its frequency and the index by its amplitude."""
     time = np.arange(int(seconds * rate)) / rate
     hertz = 300 + 100 * digit + 1500 * SPEAKERS.index(speaker)
     return (0.1 + 0.02 * index) * np.sin(2 * np.pi * hertz * time)
@@ -22,7 +22,7 @@ def wav(samples, rate=8000):
 
 
 def write_digits(folder, speakers=SPEAKERS, indices=range(8), rate=8000, digits=range(10)):
-    """Writes `{digit}_{speaker}_{index}.wav`, each speaker in a folder of its own; gives the folder."""
+    """Writes `{digit}_{speaker}_{index}.wav` in a folder per speaker and returns the parent folder."""
     for speaker in speakers:
         (folder / speaker).mkdir(parents=True, exist_ok=True)
         for digit in digits:

@@ -1,4 +1,4 @@
-"""Strings of digits: taken apart again, to see that they are made of what they should be."""
+"""Tests of digit strings, which are decomposed into their single images again."""
 
 import numpy as np
 import pytest
@@ -15,14 +15,14 @@ COUNTS = {"train": 8000, "validation": 1000, "test": 1000}
 
 
 def take_apart(image, labels, known, gap, jitter):
-    """The single images of a string as `[(number of the image, gap before, row), ...]` and the last gap.
+    """Decomposes a string into `[(number of the image, gap before, row), ...]` and the last gap.
 
     Args:
         image: uint8 `[height, width]`.
         labels: the labels of the string.
-        known: dict of `(label, bytes of an image)` to its number.
+        known: `{(label, bytes of an image): number of the image}`.
         gap: int, the largest gap.
-        jitter: int, the largest shift.
+        jitter: int, the largest vertical shift.
     """
     side = image.shape[0] - 2 * jitter
 
@@ -43,7 +43,7 @@ def take_apart(image, labels, known, gap, jitter):
 
 
 def redraw(parts, last_gap, singles, height):
-    """The string that these parts make: the inverse of `take_apart`."""
+    """Composes a string from its parts: the inverse of `take_apart`."""
     side = singles.shape[1]
     strips = []
     for number, space, row in parts:
@@ -55,7 +55,7 @@ def redraw(parts, last_gap, singles, height):
 
 @pytest.fixture(scope="module")
 def strings():
-    """Every string of the default set, by split."""
+    """All strings of the default data set, by split."""
     parts = zip(COUNTS, load("digit_strings"), strict=True)
     return {split: list(data.as_numpy_iterator()) for split, data in parts}
 
@@ -69,14 +69,14 @@ def singles():
 @pytest.fixture(scope="module")
 def taken_apart(strings, singles):
     known = {(label, image.tobytes()): number for number, (image, label) in enumerate(zip(*singles, strict=True))}
-    assert len(known) == 1797  # no two alike, so that content tells which image it is
+    assert len(known) == 1797  # all images differ, so that the content identifies an image
     return {
         split: [take_apart(example["image"][..., 0], example["label"], known, 3, 1) for example in examples]
         for split, examples in strings.items()
     }
 
 
-def test_every_string_is_made_of_real_digits_with_gaps_and_jitter(strings, singles, taken_apart):
+def test_strings_consist_of_real_digits_with_gaps_and_shifts(strings, singles, taken_apart):
     gaps, rows, last_gaps = [], [], []
     for split, examples in strings.items():
         assert None not in taken_apart[split]
@@ -96,7 +96,7 @@ def test_no_image_is_in_two_splits(taken_apart):
     assert not used["train"] & used["validation"]
     assert not used["train"] & used["test"]
     assert not used["validation"] & used["test"]
-    # 70/15/15, and the strings are so many that every image is in some.
+    # 70/15/15; with this many strings, every image is used.
     assert {split: len(numbers) for split, numbers in used.items()} == {"train": 1258, "validation": 269, "test": 270}
 
 
@@ -116,15 +116,15 @@ def test_counts_lengths_and_labels(strings):
         assert max(example["image"].max() for example in examples) == 255
 
 
-def test_no_string_twice(strings):
+def test_strings_are_distinct(strings):
     images = [example["image"].tobytes() for examples in strings.values() for example in examples]
-    # A single digit of few places may come again within a split, and across them never.
+    # Strings of one digit can repeat within a split, but not across splits.
     assert len(set(images)) > 0.95 * len(images)
     across = [{example["image"].tobytes() for example in examples} for examples in strings.values()]
     assert not across[0] & across[1] | across[0] & across[2] | across[1] & across[2]
 
 
-def test_labels_are_padded_with_the_blank_once_they_are_moved_up():
+def test_shifted_labels_are_padded_with_the_blank():
     ready = batches(load("digit_strings"), batch_size=16, example=lambda e: (e["image"][..., 0], e["label"] + 1))
     images, labels = next(ready.test.as_numpy_iterator())
     assert images.shape[1] == 10
@@ -151,15 +151,15 @@ def rebuilt(folder, monkeypatch):
     }
 
 
-def test_is_the_same_wherever_it_is_made(tmp_path, monkeypatch):
+def test_preparation_depends_only_on_the_seed(tmp_path, monkeypatch):
     first = rebuilt(tmp_path / "one", monkeypatch)
-    np.random.seed(3)  # the global generator says nothing
+    np.random.seed(3)  # the global generator is not used
     assert rebuilt(tmp_path / "two", monkeypatch) == first
     monkeypatch.setattr(DigitStrings, "SEED", 1)
     assert rebuilt(tmp_path / "three", monkeypatch) != first
 
 
-def test_compose_depends_on_its_generator_alone(singles):
+def test_compose_depends_only_on_its_generator(singles):
     def strings_of(seed):
         return [image.tobytes() for image, _ in compose(*singles, 20, np.random.default_rng(seed))]
 
@@ -167,7 +167,7 @@ def test_compose_depends_on_its_generator_alone(singles):
 
 
 @pytest.mark.parametrize("counts", [{"train": 60}, {"train": 60, "test": 12}, {"train": 60, "test": 12, "other": 9}])
-def test_strings_of_another_set(counts, monkeypatch):
+def test_strings_of_other_data_sets(counts, monkeypatch):
     small(monkeypatch)
     name = f"squares_of_{len(counts)}"
     builder = tiny_set(name, counts, shape=(16, 16, 3))
@@ -201,10 +201,10 @@ def test_strings_of_another_set(counts, monkeypatch):
     [
         ("tall_images", {"shape": (8, 9, 1)}, r"square images of one size. tfds:tall_images has .*\(8, 9, 1\)"),
         ("any_images", {"shape": (None, None, 1)}, r"square images of one size. .*\(None, None, 1\)"),
-        ("no_classes", {"labelled": False}, r"tfds:no_classes is no image classification set"),
+        ("no_classes", {"labelled": False}, r"tfds:no_classes is not an image classification data set"),
     ],
 )
-def test_a_set_without_square_images_and_classes_is_refused(name, options, message):
+def test_square_images_and_classes_are_required(name, options, message):
     tiny_set(name, {"train": 20}, **options)
     with pytest.raises(UserError, match=message):
         load("digit_strings", images=f"tfds:{name}")

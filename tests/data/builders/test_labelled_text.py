@@ -1,4 +1,4 @@
-"""Labelled text: files of every kind, stratified splits, sets of TensorFlow Datasets, and invented opinions."""
+"""Tests of labelled text: file formats, stratified splits, TensorFlow Datasets, and invented opinions."""
 
 import re
 
@@ -31,7 +31,7 @@ def write(path, lines):
     return str(path)
 
 
-def test_files_of_every_kind_give_the_same(tmp_path):
+def test_all_file_formats_give_the_same_examples(tmp_path):
     table = write(tmp_path / "table", [*(f"pos\t{text}" for text in GOOD), *(f"neg\t{text}\t" for text in BAD)])
     folder = tmp_path / "folder"
     folder.mkdir()
@@ -44,7 +44,7 @@ def test_files_of_every_kind_give_the_same(tmp_path):
     assert sorted(sum(everything(found[0]), [])) == sorted(expected)
 
 
-def test_each_label_is_split_alike_and_no_text_is_in_two_splits(tmp_path):
+def test_labels_are_stratified_and_splits_are_disjoint(tmp_path):
     good, bad = write(tmp_path / "good", GOOD * 2), write(tmp_path / "bad", [*BAD, "", " ", GOOD[0]])
     found = everything(load("labelled_text", texts=f"good={good},bad={bad}"))
     counts = [[sum(label == name for _, label in part) for name in ("good", "bad")] for part in found]
@@ -58,33 +58,33 @@ def test_each_label_is_split_alike_and_no_text_is_in_two_splits(tmp_path):
     [
         (["pos\tfine", "no tab"], r"table:2: expected LABEL<tab>TEXT. Received: 'no tab'"),
         (["\tfine"], r"table:1: expected LABEL<tab>TEXT. Received: '\\tfine'"),
-        ([f"pos\t{n}" for n in range(30)], "two labels or more, with 10 different texts each. .*table has: pos 30"),
+        ([f"pos\t{n}" for n in range(30)], "at least two labels with 10 distinct texts each. .*table has: pos 30"),
         ([f"pos\t{n}" for n in range(30)] + ["neg\tx"] * 20, "each. .*table has: neg 1, pos 30"),
-        (["", " "], "table has: nothing"),
+        (["", " "], "table has: no texts"),
         ([f"{n:02}\ttext {n}" for n in range(40)], r"table has: 40 labels: 00 1, 01 1, .* 09 1, \.\.\.$"),
     ],
 )
-def test_bad_tables_are_refused(lines, message, tmp_path):
+def test_invalid_tables(lines, message, tmp_path):
     with pytest.raises(UserError, match=message):
         load("labelled_text", texts=write(tmp_path / "table", lines))
 
 
-def test_bad_names_are_refused(tmp_path):
-    for texts in ("nothing.tsv", "a=b,c", f"{tmp_path}"):
+def test_invalid_file_names(tmp_path):
+    for texts in ("missing.tsv", "a=b,c", f"{tmp_path}"):
         with pytest.raises(UserError, match=re.escape(f"LABEL=FILE,LABEL=FILE. Received: {texts}")):
             load("labelled_text", texts=texts)
-    with pytest.raises(UserError, match="cannot read the text nothing.txt: No such file"):
-        load("labelled_text", texts="pos=nothing.txt,neg=nothing.txt")
+    with pytest.raises(UserError, match="cannot read the text missing.txt: No such file"):
+        load("labelled_text", texts="pos=missing.txt,neg=missing.txt")
     (tmp_path / "latin").write_bytes(b"fine\nna\xefve\n")
     with pytest.raises(UserError, match=r"latin:2: expected text in UTF-8"):
         load("labelled_text", texts=f"pos={tmp_path / 'latin'}")
 
 
-def examples(split, count, secret=False):
-    return [{"sentence": f"{split} {n}", "idx": n, "label": -1 if secret else n % 2} for n in range(count)]
+def examples(split, count, hidden=False):
+    return [{"sentence": f"{split} {n}", "idx": n, "label": -1 if hidden else n % 2} for n in range(count)]
 
 
-def test_a_set_of_tensorflow_datasets_keeps_its_splits_but_for_a_secret_one():
+def test_tfds_splits_are_kept_except_those_with_hidden_labels():
     features = {
         "sentence": TEXT,
         "label": tfds.features.ClassLabel(names=["no", "yes"]),
@@ -95,34 +95,34 @@ def test_a_set_of_tensorflow_datasets_keeps_its_splits_but_for_a_secret_one():
     found = everything(load("labelled_text", texts="tfds:tiny_open"))
     assert [len(part) for part in found] == [20, 4, 6]
     assert found[1] == [(f"validation {n}", ["no", "yes"][n % 2]) for n in range(4)]
-    tiny_texts("tiny_secret", features, splits | {"test": examples("test", 6, secret=True)})
-    found = everything(load("labelled_text", texts="tfds:tiny_secret"))
+    tiny_texts("tiny_hidden", features, splits | {"test": examples("test", 6, hidden=True)})
+    found = everything(load("labelled_text", texts="tfds:tiny_hidden"))
     assert [len(part) for part in found] == [17, 4, 3]
     assert {text.split()[0] for text, _ in found[2]} == {"train"}
 
 
-def test_a_set_of_something_else_is_refused():
+def test_tfds_features_must_be_a_text_and_a_class():
     tiny_texts(
         "tiny_two_texts", {"a": TEXT, "b": TEXT, "label": tfds.features.ClassLabel(num_classes=2)}, {"train": []}
     )
-    with pytest.raises(UserError, match="tfds:tiny_two_texts has no examples of one text and one class. It has: a, b"):
+    with pytest.raises(UserError, match="tfds:tiny_two_texts must have one text and one class .* Received: a, b"):
         load("labelled_text", texts="tfds:tiny_two_texts")
 
 
-def judged(text):
-    """The label of an invented text by rules of our own."""
+def classify(text):
+    """Classifies an invented text by rules."""
     [own] = [part for part in text.split(" . ") if re.match("i find|to me|for my part", part)]
     words = own.removesuffix(" .").split()
     return ["negative", "positive"][(words[-1] in WORDS["positive"]) != ("not" in words)]
 
 
-def test_without_files_the_opinions_are_invented():
+def test_invented_opinions_are_the_default():
     splits = load("labelled_text")
     found = everything(splits)
     assert [len(part) for part in found] == [3200, 400, 400]
     texts = [row for part in found for row in part]
     assert len({text for text, _ in texts}) == 4000
-    assert all(judged(text) == label for text, label in texts)
+    assert all(classify(text) == label for text, label in texts)
     assert np.mean([label == "positive" for _, label in texts]) == pytest.approx(0.5, abs=0.03)
     assert np.mean([" not " in text for text, _ in texts]) > 0.3
     assert invent(40, seed=1) == invent(40, seed=1) != invent(40, seed=2)

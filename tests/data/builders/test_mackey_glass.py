@@ -1,4 +1,4 @@
-"""The Mackey-Glass series: solved right, cut right, the same everywhere."""
+"""Tests of the Mackey-Glass series: accuracy, splits and reproducibility."""
 
 import hashlib
 
@@ -11,26 +11,22 @@ from keras_dl.data.builders.mackey_glass import MackeyGlass, integrate
 from keras_dl.errors import UserError
 
 
-def series(tau):
-    return [next(split.as_numpy_iterator())["series"] for split in load("mackey_glass", tau=tau)]
-
-
-def test_the_first_delay_is_the_exact_solution():
-    """Up to t = tau the delayed value is the history: a linear equation."""
+def test_the_first_delay_equals_the_exact_solution():
+    """Up to t = tau the delayed value is the constant history, so the equation is linear."""
     times, produced = np.arange(18), 0.2 * 1.2 / (1 + 1.2**10) / 0.1
     np.testing.assert_allclose(integrate(17, 18), produced + (1.2 - produced) * np.exp(-0.1 * times), rtol=1e-9)
 
 
 @pytest.mark.parametrize("tau", [17, 30])
-def test_half_the_step_makes_a_sixteenth_of_the_error(tau):
+def test_the_method_is_of_fourth_order(tau):
     best = integrate(tau, 200, substeps=80)
     errors = [np.abs(integrate(tau, 200, substeps=substeps) - best).max() for substeps in (5, 10, 20)]
     np.testing.assert_allclose(np.divide(errors[:-1], errors[1:]), 16, rtol=0.15)
     assert errors[1] < 1e-7
 
 
-def test_it_agrees_with_an_adaptive_solver():
-    """The method of steps: one delay after the other, each an ordinary equation with what is known of the last one."""
+def test_agrees_with_an_adaptive_solver():
+    """The method of steps: an ordinary differential equation per delay, given the solution of the previous one."""
     from scipy.integrate import solve_ivp
 
     past = lambda t: 1.2  # noqa: E731
@@ -46,33 +42,31 @@ def test_it_agrees_with_an_adaptive_solver():
     np.testing.assert_allclose(integrate(17, 86)[68:], [past(t) for t in range(68, 86)], rtol=1e-7)
 
 
-def test_the_fixed_point_stays():
+def test_the_fixed_point_is_constant():
     np.testing.assert_allclose(integrate(17, 100, history=1.0), 1.0, rtol=1e-14)
 
 
 @pytest.mark.parametrize("tau", [17, 30])
-def test_the_splits_follow_one_another(tau):
-    parts = series(tau)
-    assert [part.shape for part in parts] == [(count, 1) for count in mackey_glass.STEPS.values()]
+def test_splits_are_consecutive_parts_of_the_series(tau, tmp_path, monkeypatch):
+    assert mackey_glass.STEPS == {"train": 10_000, "validation": 5_000, "test": 5_000}
+    monkeypatch.setattr(mackey_glass, "STEPS", {"train": 1_000, "validation": 500, "test": 600})
+    builder = MackeyGlass(tau=tau, data_dir=tmp_path)
+    builder.download_and_prepare()
+    parts = [next(builder.as_dataset(split=split).as_numpy_iterator())["series"] for split in mackey_glass.STEPS]
+    assert [part.shape for part in parts] == [(1_000, 1), (500, 1), (600, 1)]
     assert {part.dtype.name for part in parts} == {"float64"}
-    whole = np.concatenate(parts)[:, 0]
+    series = np.concatenate(parts)[:, 0]
     history = np.random.default_rng(MackeyGlass.SEED).uniform(1.1, 1.3)
-    again = np.tanh(integrate(tau, 1000 + len(whole), history)[1000:] - 1)
-    np.testing.assert_array_equal(whole, again)
+    np.testing.assert_array_equal(series, np.tanh(integrate(tau, 3_100, history)[1_000:] - 1))
+    # The range known from the literature.
+    assert (-0.53 < series.min() < -0.50) and (0.29 < series.max() < 0.33) if tau == 17 else series.min() < -0.53
 
 
-def test_the_two_delays_are_two_series_of_the_known_range():
-    mild, wild = (np.concatenate(series(tau)) for tau in (17, 30))
-    assert (-0.53 < mild.min() < -0.50) and (0.29 < mild.max() < 0.33)
-    assert wild.min() < mild.min() and wild.std() > mild.std()
-    assert load("mackey_glass", tau=17) is not load("mackey_glass", tau=30)
-
-
-def test_the_values_are_the_same_everywhere():
+def test_values_are_identical_on_all_machines():
     values = integrate(17, 2000)
     assert hashlib.sha256(values.astype("<f8").tobytes()).hexdigest()[:16] == "8400fc8c1bd70bc2"
 
 
-def test_another_delay_is_refused():
+def test_invalid_delay():
     with pytest.raises(UserError, match="tau must be one of 17, 30. Received: 16"):
         load("mackey_glass", tau=16)

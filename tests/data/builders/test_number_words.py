@@ -1,4 +1,4 @@
-"""Number words: the numbers of each split, the words, and what cannot be."""
+"""Tests of number words."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from keras_dl.errors import UserError
 
 
 def spell(number):
-    """English number words by rules of our own, to check those of the package against."""
+    """An independent implementation of English number words, as a reference."""
     small = (
         "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
         "seventeen eighteen nineteen"
@@ -31,7 +31,7 @@ def small():
     return load("number_words", largest=1000)
 
 
-def test_every_number_is_in_one_split():
+def test_splits_are_disjoint():
     parts = deal(100_000, seed=1)
     assert {split: len(numbers) for split, numbers in parts.items()} == {
         "train": 20_000,
@@ -45,34 +45,34 @@ def test_every_number_is_in_one_split():
     assert parts["longer"].min() >= 100_000 and 900_000 < parts["longer"].max() < 1_000_000
 
 
-def test_the_words_of_which_others_are_made_are_to_train_on():
+def test_all_numbers_below_100_are_in_the_training_split():
     for largest in (1000, 5000, 100_000):
         parts = deal(largest, seed=2)
         assert set(range(100)) <= set(parts["train"].tolist())
 
 
-def test_short_numbers_are_seen_beside_the_many_long_ones():
+def test_short_numbers_are_drawn_more_often():
     for split, numbers in deal(100_000, seed=3).items():
         if split != "longer":
             share = [np.mean((numbers >= low) & (numbers < 10 * low)) for low in (100, 1_000, 10_000)]
-            assert share == pytest.approx([0.03, 0.2, 0.77], abs=0.03)  # evenly drawn: 0.009, 0.09, 0.9
+            assert share == pytest.approx([0.03, 0.2, 0.77], abs=0.03)  # uniform draws: 0.009, 0.09, 0.9
 
 
-def test_a_small_largest_takes_all_numbers():
+def test_a_small_range_uses_all_numbers():
     parts = deal(1000, seed=0)
     together = np.concatenate([parts[split] for split in ("train", "validation", "test")])
     assert sorted(together.tolist()) == list(range(1000))
     assert len(parts["validation"]) == len(parts["test"]) == 83
 
 
-def test_a_seed_fixes_the_draw():
+def test_the_seed_determines_the_draw():
     first, same, other = deal(10_000, 4), deal(10_000, 4), deal(10_000, 5)
     for split in first:
         np.testing.assert_array_equal(first[split], same[split])
     assert set(first["test"].tolist()) != set(other["test"].tolist())
 
 
-def test_the_words_are_those_of_the_number(small):
+def test_words_match_the_numbers(small):
     for split in small:
         examples = list(split.as_numpy_iterator())
         assert examples
@@ -83,7 +83,7 @@ def test_the_words_are_those_of_the_number(small):
     assert say(71_123, "en") == spell(71_123)
 
 
-def test_the_longer_numbers_are_a_split_of_their_own():
+def test_longer_numbers_are_a_separate_split():
     builder = prepared("number_words", largest=1000)
     longer = list(builder.as_dataset(split="longer").as_numpy_iterator())
     assert len(longer) == 1000
@@ -91,7 +91,7 @@ def test_the_longer_numbers_are_a_split_of_their_own():
     assert longer[0]["target"].decode() == spell(int(longer[0]["number"]))
 
 
-def test_languages_in_either_order_and_with_blanks():
+def test_languages_in_any_order():
     assert pair("fr, pt_BR") == ["fr", "pt_BR"]
     example = next(load("number_words", languages="en,nl", largest=1000).test.as_numpy_iterator())
     assert example["source"].decode() == spell(int(example["number"]))
@@ -99,17 +99,17 @@ def test_languages_in_either_order_and_with_blanks():
 
 
 @pytest.mark.parametrize("languages", ["de", "de,en,fr", "", "de,xx", "de;en", "de,../en"])
-def test_unknown_languages_list_the_known(languages):
+def test_unknown_languages_list_the_available_ones(languages):
     with pytest.raises(UserError, match=r"two of am, ar, .*, vi, as in de,en. Received: " + languages):
         load("number_words", languages=languages)
 
 
 @pytest.mark.parametrize("largest", [999, 1_000_001, 1e4, "1000", True])
-def test_a_largest_out_of_range_is_refused(largest):
-    with pytest.raises(UserError, match="whole number from 1000 to 1000000. Received"):
+def test_largest_out_of_range(largest):
+    with pytest.raises(UserError, match="integer from 1000 to 1000000. Received"):
         load("number_words", largest=largest)
 
 
-def test_a_number_that_a_language_cannot_say_is_named():
-    with pytest.raises(UserError, match=r"num2words cannot say \d+ in the language 'am'"):
+def test_numbers_that_a_language_does_not_support():
+    with pytest.raises(UserError, match=r"num2words cannot convert \d+ to words in 'am'"):
         load("number_words", languages="am,en", largest=100_000)

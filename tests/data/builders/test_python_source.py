@@ -29,36 +29,35 @@ def standard_library():
     return dict(zip(("train", "validation", "test"), map(examples, load("python_source")), strict=True))
 
 
-def test_no_file_is_in_two_splits(standard_library):
+def test_files_are_in_one_split(standard_library):
     names = [example["name"] for split in standard_library.values() for example in split]
     assert len(names) == len(set(names)) > 100
     assert not [name for name in names if {"test", "tests", "site-packages", "encodings"} & set(name.split("/"))]
 
 
-def test_it_is_the_text_of_the_files_up_to_the_budget(standard_library):
+def test_text_of_the_files_up_to_the_budget(standard_library):
     for split, limit in python_source.CHARACTERS.items():
         taken = standard_library[split]
         assert 0.8 * limit < sum(len(example["text"]) for example in taken) <= limit
         for example in taken:
             whole = Path(os.__file__).parent.joinpath(example["name"]).read_bytes().decode()
             assert whole.startswith(example["text"])
-        # The last file of a split is cut to what is left of its budget.
+        # Only the last file of a split is cut to the rest of the budget.
         lengths = [len(example["text"]) for example in taken]
         assert max(lengths) == python_source.LONGEST_FILE
 
 
-def test_the_version_of_python_is_in_the_name():
+def test_the_name_has_the_python_version():
     name = python_source.PythonSource().builder_config.name
     assert name == "python_{}_{}_{}".format(*sys.version_info)
 
 
-def test_preparing_again_gives_the_same(standard_library, tmp_path):
-    builder = python_source.PythonSource(data_dir=tmp_path)
-    builder.download_and_prepare()
-    assert examples(builder.as_dataset(split="test", shuffle_files=False)) == standard_library["test"]
+def test_preparation_is_reproducible(standard_library):
+    again = dict(python_source.PythonSource()._split_generators(None)["test"])
+    assert again == {example["name"]: example for example in standard_library["test"]}
 
 
-def test_modules_are_found_by_name_and_the_rest_is_skipped(tmp_path):
+def test_modules_are_sorted_and_other_files_are_skipped(tmp_path):
     for name in ("b.py", "a/c.py", "test/d.py", "a/tests/e.py", "encodings/f.py", "_sysconfigdata_linux.py", "g.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).write_text("é = 1\r\n", newline="")
@@ -67,12 +66,12 @@ def test_modules_are_found_by_name_and_the_rest_is_skipped(tmp_path):
     assert list(python_source.modules(tmp_path).items()) == [("a/c.py", "é = 1\r\n"), ("b.py", "é = 1\r\n")]
 
 
-def test_no_modules_at_all(tmp_path):
+def test_no_modules(tmp_path):
     with pytest.raises(UserError, match=f"no .py files .* {re.escape(str(tmp_path))}"):
         python_source.modules(tmp_path)
 
 
-def test_a_file_keeps_its_split_whatever_else_there_is():
+def test_the_split_of_a_file_does_not_depend_on_other_files():
     few = {f"{number}.py": "pass" for number in range(100)}
     many = few | {f"other{number}.py": "pass" for number in range(100)}
 
@@ -82,12 +81,12 @@ def test_a_file_keeps_its_split_whatever_else_there_is():
     assert where(few) == {name: split for name, split in where(many).items() if name in few}
 
 
-def test_the_budget_is_kept_to_the_character():
+def test_the_budget_is_exact():
     parts = python_source.by_file({f"{number}.py": "x" * 30_000 for number in range(2000)})
     assert {split: sum(len(text) for _, text in files) for split, files in parts.items()} == python_source.CHARACTERS
 
 
-def test_a_text_file_is_cut_in_three_without_a_gap(text_file):
+def test_a_text_file_is_cut_into_consecutive_splits(text_file):
     content = "".join(f"{number} — é\n" for number in range(300))
     train, validation, test = (examples(split)[0] for split in load("python_source", text=text_file(content.encode())))
     assert train["text"] + validation["text"] + test["text"] == content
@@ -95,7 +94,7 @@ def test_a_text_file_is_cut_in_three_without_a_gap(text_file):
     assert abs(len(validation["text"]) - len(test["text"])) <= 1
 
 
-def test_another_content_is_another_data_set(text_file):
+def test_the_name_depends_on_the_content(text_file):
     first = python_source.PythonSource(text=text_file(b"a" * 300)).builder_config.name
     second = python_source.PythonSource(text=text_file(b"b" * 300)).builder_config.name
     assert first != second and first.startswith("text_")
@@ -109,19 +108,19 @@ def test_another_content_is_another_data_set(text_file):
         (b"one\ntwo\xff" + b"x" * 300, r"notes.txt:2: expected text in UTF-8. Received: byte 0xff"),
     ],
 )
-def test_a_text_that_cannot_be_used(text_file, content, message):
+def test_invalid_texts(text_file, content, message):
     with pytest.raises(UserError, match=message):
         load("python_source", text=text_file(content))
 
 
-def test_a_file_that_cannot_be_read(tmp_path):
+def test_unreadable_files(tmp_path):
     with pytest.raises(UserError, match="cannot read the text .*absent.txt: No such file"):
         load("python_source", text=str(tmp_path / "absent.txt"))
     with pytest.raises(UserError, match="cannot read the text .*: Is a directory"):
         load("python_source", text=str(tmp_path))
 
 
-def test_a_configuration_with_its_own_name(text_file, tmp_path):
+def test_a_custom_configuration(text_file, tmp_path):
     config = python_source.PythonSourceConfig(name="mine", text=text_file(b"ab" * 200))
     builder = python_source.PythonSource(config=config, data_dir=tmp_path)
     builder.download_and_prepare()

@@ -1,10 +1,10 @@
-"""The memory tasks: solved again by other means, to see that they say what they should."""
+"""Tests of the memory tasks against independent solutions."""
 
 import numpy as np
 import pytest
 
 from keras_dl.data import load
-from keras_dl.data.builders.sequence_memory import TASKS, generate
+from keras_dl.data.builders.sequence_memory import TASKS, SequenceMemory, generate
 from keras_dl.errors import UserError
 
 SINGLE = ("anbn", "anbncn")
@@ -16,7 +16,7 @@ def task(request):
 
 
 def solve(name, inputs):
-    """The targets where something is to be said, found from the inputs alone."""
+    """Computes the weighted targets from the inputs."""
     if name == "adding":
         return [[inputs[inputs[:, 1] == 1, 0].sum()]]
     if name == "copy":
@@ -32,18 +32,18 @@ def solve(name, inputs):
     return [[float(symbol in allowed) for symbol in symbols] for allowed in follow]
 
 
-def test_the_targets_solve_the_inputs(task):
+def test_targets_are_the_solution(task):
     name, splits = task
     for examples in splits.values():
         for example in examples[:100]:
-            wanted = example["targets"][example["weights"] > 0]
-            np.testing.assert_allclose(wanted, solve(name, example["inputs"].astype(float)), rtol=1e-6)
+            targets = example["targets"][example["weights"] > 0]
+            np.testing.assert_allclose(targets, solve(name, example["inputs"].astype(float)), rtol=1e-6)
             assert set(example["weights"]) <= {0.0, 1.0}
             assert example["inputs"].shape == (len(example["targets"]), TASKS[name].inputs)
             assert example["targets"].shape[1] == TASKS[name].outputs
 
 
-def test_sizes_are_those_of_the_split(task):
+def test_each_split_has_its_sizes(task):
     name, splits = task
     lengths = {"adding": 0, "copy": 8, "binary_addition": 1, "anbn": 1, "anbncn": 1}
     for split, examples in splits.items():
@@ -56,21 +56,21 @@ def test_sizes_are_those_of_the_split(task):
     assert max(e["size"] for e in splits["test"]) >= 4 * TASKS[name].train[1]
 
 
-def test_no_example_is_in_two_splits(task):
+def test_splits_are_disjoint(task):
     name, splits = task
     train, validation, test = ({e["inputs"].tobytes() for e in examples} for examples in splits.values())
     assert not train & validation
-    if name not in SINGLE:  # these test the lengths of training too, each of which has one string
+    if name not in SINGLE:  # these have one string per length, and the test split includes the training lengths
         assert not train & test and not validation & test
 
 
-def test_every_test_size_counts_alike(task):
+def test_test_sizes_are_equally_frequent(task):
     name, splits = task
     _, counts = np.unique([e["size"] for e in splits["test"]], return_counts=True)
     assert set(counts) == ({1} if name in SINGLE else {200})
 
 
-def test_the_marks_of_adding_lie_anywhere_in_the_two_halves():
+def test_marks_of_adding_are_anywhere_in_each_half():
     marks = [(*np.flatnonzero(e["inputs"][:, 1]), e["size"]) for e in generate("adding", 0)["train"]]
     first, second, sizes = np.transpose(marks)
     assert (first < sizes // 2).all() and (second >= sizes // 2).all()
@@ -78,7 +78,7 @@ def test_the_marks_of_adding_lie_anywhere_in_the_two_halves():
     assert {0, 1} <= set(sizes // 2 - 1 - first) and {0, 1} <= set(second - sizes // 2)
 
 
-def test_a_seed_fixes_everything():
+def test_the_seed_determines_the_examples():
     same, other = generate("copy", 3), generate("copy", 4)
     for split, examples in generate("copy", 3).items():
         for first, second in zip(examples, same[split], strict=True):
@@ -86,15 +86,15 @@ def test_a_seed_fixes_everything():
     assert any(not np.array_equal(a["inputs"], b["inputs"]) for a, b in zip(same["train"], other["train"], strict=True))
 
 
-def test_it_is_a_data_set():
+def test_loading_the_data_set():
     splits = load("sequence_memory", task="binary_addition")
     found = [example for example in splits.validation.as_numpy_iterator()]
     expected = generate("binary_addition", 2024)["validation"]
     assert sorted(e["inputs"].tobytes() for e in found) == sorted(e["inputs"].tobytes() for e in expected)
-    assert load("sequence_memory") is not splits
     assert splits.features["targets"].shape == (None, 1)
+    assert SequenceMemory().builder_config.name == "anbn"
 
 
-def test_an_unknown_task_lists_the_known():
+def test_unknown_tasks_list_the_available_ones():
     with pytest.raises(UserError, match="must be one of adding, anbn, anbncn, binary_addition, copy. Received: parity"):
         load("sequence_memory", task="parity")

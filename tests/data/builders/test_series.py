@@ -1,4 +1,4 @@
-"""Series of users' files: what is read, and what is refused."""
+"""Tests of series from users' files."""
 
 import re
 
@@ -36,7 +36,7 @@ def test_csv(delimiter, header, file):
     np.testing.assert_array_equal(series.read(file(csv_text(delimiter=delimiter, header=names))), VALUES)
 
 
-def test_one_column_with_what_spreadsheets_write(file):
+def test_csv_from_a_spreadsheet(file):
     text = "\ufefftemperature\r\n" + "\r\n".join(f"{value} " for value in VALUES[:, 0]) + "\r\n\r\n"
     np.testing.assert_array_equal(series.read(file(text)), VALUES[:, :1])
 
@@ -50,7 +50,7 @@ def test_npy(dtype, shape, file):
     np.testing.assert_array_equal(found, values.reshape(200, -1))
 
 
-def test_it_is_cut_in_the_order_of_time(file):
+def test_splits_are_consecutive(file):
     splits = load("series", file=str(file(csv_text())))
     parts = [next(split.as_numpy_iterator())["series"] for split in splits]
     assert [len(part) for part in parts] == [140, 30, 30]
@@ -58,7 +58,7 @@ def test_it_is_cut_in_the_order_of_time(file):
     assert splits.features["series"].shape == (None, 3)
 
 
-def test_another_content_is_another_data_set(file):
+def test_the_name_depends_on_the_numbers(file):
     names = [series.Series(file=file(values, "a.npy")).builder_config.name for values in (VALUES, 2 * VALUES)]
     assert names[0] != names[1]
     assert names[0] == series.Series(file=file(csv_text(), "b.csv")).builder_config.name  # the same numbers
@@ -75,10 +75,10 @@ def test_another_content_is_another_data_set(file):
         ("1,2\n" * 50 + "1,inf\n", r"series.csv:51: expected a finite number. Received: inf"),
         ("1,2\n" * 50 + "1\n", r"series.csv:51: expected 2 columns. Received: 1"),
         ("1,2\n3,2\n" * 50, "column 2 of .*series.csv is constant"),
-        (b"\x93NUMPY\xff", "neither CSV in UTF-8 nor a .npy file"),
+        (b"\x93NUMPY\xff", "neither a UTF-8 CSV file nor a .npy file"),
     ],
 )
-def test_a_csv_that_cannot_be_used(content, message, file):
+def test_invalid_csv_files(content, message, file):
     with pytest.raises(UserError, match=message):
         load("series", file=str(file(content)))
 
@@ -86,29 +86,29 @@ def test_a_csv_that_cannot_be_used(content, message, file):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (np.array(["a"] * 200), r"must hold numbers of shape \[T\] or \[T, D\]. Received: <U1 \(200,\)"),
+        (np.array(["a"] * 200), r"must contain numbers of shape \[T\] or \[T, D\]. Received: <U1 \(200,\)"),
         (np.zeros((200, 2, 2)), r"Received: float64 \(200, 2, 2\)"),
         (np.zeros((200, 0)), r"at least one column. Received: shape \(200, 0\)"),
-        (np.array([{}] * 200), "is no .npy file of numbers: Object arrays cannot be loaded when allow_pickle=False"),
-        (np.where(np.arange(200) == 7, np.nan, 1.0), "expected finite numbers. Received: nan in row 7"),
+        (np.array([{}] * 200), "is not a .npy file of numbers: Object arrays cannot be loaded when allow_pickle=False"),
+        (np.where(np.arange(200) == 7, np.nan, 1.0), "expected finite numbers. Received: nan at index 7"),
         (VALUES[:99], "has 99"),
-        (b"no array", "is no .npy file of numbers"),
-        (b"", "is no .npy file of numbers"),
+        (b"no array", "is not a .npy file of numbers"),
+        (b"", "is not a .npy file of numbers"),
     ],
 )
-def test_a_npy_that_cannot_be_used(content, message, file):
+def test_invalid_npy_files(content, message, file):
     with pytest.raises(UserError, match=message):
         load("series", file=str(file(content, "series.npy")))
 
 
 @pytest.mark.parametrize("name", ["absent.csv", "absent.npy"])
-def test_a_file_that_is_not_there(name, tmp_path):
+def test_missing_files(name, tmp_path):
     with pytest.raises(UserError, match=f"cannot read the series {re.escape(str(tmp_path / name))}: No such file"):
         load("series", file=str(tmp_path / name))
     with pytest.raises(UserError, match="cannot read the series .*: Is a directory"):
         load("series", file=str(tmp_path))
 
 
-def test_a_file_is_needed():
-    with pytest.raises(UserError, match="needs a file"):
+def test_a_file_is_required():
+    with pytest.raises(UserError, match="requires a file"):
         load("series")
