@@ -1,4 +1,4 @@
-"""A client for TensorFlow Serving and for the server of this package, over REST or gRPC."""
+"""A client for TensorFlow Serving and the embedded server, over REST or gRPC."""
 
 from keras_dl.serving.client.client import Client
 

@@ -1,4 +1,4 @@
-"""A client for TensorFlow Serving and for the server of this package, with numpy arrays as inputs and outputs."""
+"""A client for TensorFlow Serving and the embedded server, with numpy arrays as inputs and outputs."""
 
 import random
 import time
@@ -32,7 +32,7 @@ class Client:
 
     Arrays and lists are converted to the dtypes of the signature; values that do not fit are an error. Strings may be
     str or bytes. Outputs are arrays of the signature's dtypes. Strings are returned as object arrays of str, or of
-    bytes if they are not UTF-8 or the output's name ends in ``_bytes``. (Over REST, the server of this package replaces
+    bytes if they are not UTF-8 or the output's name ends in ``_bytes``. (Over REST, the embedded server replaces
     invalid UTF-8.)
 
     Args:

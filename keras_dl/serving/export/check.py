@@ -65,7 +65,7 @@ def _run(folder: Path, expected) -> list[Trap]:
     found = [trap for name, each in sorted(measured.items()) for trap in _report(name, each, manifest)]
     if ended:
         found.append(Trap("error", "the SavedModel", "a request crashed the process, and would crash a server",
-                          "see the request above, and what the graph does with it"))  # fmt: skip
+                          "see the request above and the operations of the graph"))  # fmt: skip
     return found
 
 

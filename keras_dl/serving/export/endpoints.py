@@ -42,9 +42,10 @@ class Endpoint:
 
 
 def endpoints_of(pipeline: Pipeline, model: keras.Model) -> dict[str, Endpoint]:
-    """Returns the endpoints of `pipeline.signatures(model)`, with `serving_default` first, as `ExportArchive` expects.
+    """Returns the endpoints of `pipeline.signatures(model)`.
 
-    Half-precision inputs and outputs become float32, because JSON has no half-precision numbers.
+    `serving_default` comes first, because `ExportArchive` makes the first one the default. Half-precision inputs and
+    outputs become float32, because JSON has no half-precision numbers.
 
     Raises:
         UserError: there is no `serving_default`, a signature is not a pair, or an input's name cannot be exported.

@@ -154,7 +154,7 @@ class Sources:
 
     def __init__(self, graph: meta_graph_pb2.MetaGraphDef):
         library = graph.graph_def.library.function
-        # Functions that TensorFlow may run instead of others have arguments whose origin no call shows.
+        # TensorFlow may run these functions instead of others, so their arguments cannot be traced to their calls.
         substitutes = {gradient.gradient_func for gradient in graph.graph_def.library.gradient}
         substitutes |= {each.signature.name for each in library if "api_implements" in each.attr}
         self._arguments = {

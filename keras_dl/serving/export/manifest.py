@@ -92,7 +92,7 @@ def read_manifest(folder: Path, signatures: Signatures | None = None) -> dict:
     Args:
         folder: folder of the version.
         signatures: the signatures of its graph. If given, parts of the manifest that do not match them are removed, see
-            `check_manifest`. Defaults to None: the manifest is returned as it is.
+            `check_manifest`. Defaults to None: the manifest is returned unchanged.
 
     Returns:
         The manifest, or `{}` for a SavedModel that keras-dl did not write or whose manifest is invalid. A warning is
@@ -214,7 +214,7 @@ def _signature_problem(described, signature) -> str | None:
 
 
 def _is_axis(axis, infos, name) -> bool:
-    """Whether an input or output may have this axis, other than the batch axis; its rank may be unknown."""
+    """Returns True if an input or output may have this axis, except the batch axis; its rank may be unknown."""
     if name not in infos or not isinstance(axis, int) or isinstance(axis, bool) or axis < 1:
         return False
     return infos[name].tensor_shape.unknown_rank or axis < len(infos[name].tensor_shape.dim)

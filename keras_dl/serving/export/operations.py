@@ -72,7 +72,7 @@ _DEBUG = Rule(
 )
 _ENDS = Rule(
     "unsafe",
-    "ends the server's process",
+    "terminates the server process",
     "reject inputs with tf.debugging.assert_*, which only fails the request",
     r"Abort|WorkerHeartbeat",
 )

@@ -1,4 +1,4 @@
-"""Warm-up requests, which a server replays before a version is available: first requests cost hundreds of times more.
+"""Warm-up requests, which a server replays before a version is available. First requests are hundreds of times slower.
 
 TensorFlow Serving reads up to 1000 of them from `assets.extra/tf_serving_warmup_requests`, a TFRecord of
 `PredictionLog`. If one fails, it does not serve the version, so only requests that were answered are written.

@@ -55,7 +55,7 @@ def test_numbers(both, array):
 
 @settings(max_examples=50, deadline=None)
 @given(arrays.arrays(object, SHAPES, elements=TEXTS))
-def test_texts(both, array):
+def test_strings(both, array):
     assume(has_json_shape(array.shape))
     rest, grpc = ask(both, array, "string")
     for outputs in (rest, grpc):
