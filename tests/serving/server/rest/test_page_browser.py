@@ -128,7 +128,7 @@ def visit(browser, served):
 def ask(page):
     """Presses the button and waits for the answer; returns the request that was sent."""
     with page.expect_response("**/v1/models/**") as response:
-        page.get_by_role("button", name="Ask", exact=True).click()
+        page.get_by_role("button", name="Run", exact=True).click()
     page.locator("#latency").get_by_text(" ms").wait_for()
     return response.value.request.post_data_json
 
@@ -191,7 +191,7 @@ def test_a_recording_is_resampled_to_the_rate_of_the_model(visit, tmp_path):
     assert cells == ["4", "0.10 s", "0.20 s", "98 %", "0", "0.30 s", "0.40 s", "50 %"]
     assert page.locator("#answer .mark").all_inner_texts() == ["4", "0"]
     page.locator("input[type=file]").set_input_files({"name": "x.wav", "mimeType": "audio/wav", "buffer": b"no sound"})
-    page.get_by_text("no recording that the browser can read").wait_for()
+    page.get_by_text("the browser cannot read this file").wait_for()
 
 
 def test_answers_to_text(visit):
@@ -265,7 +265,7 @@ def test_the_shell_command_sends_the_same_request(visit, served):
     page = visit("translator")
     page.locator("textarea").fill("it's")
     ask(page)
-    page.get_by_text("the same from a terminal").click()
+    page.get_by_text("Run from a terminal").click()
     command = page.locator("#curl").inner_text()
     assert command == f"""curl -d '{{"inputs":{{"text":["it'\\''s"]}}}}' '{served[0]}/v1/models/translator:predict'"""
 
@@ -287,7 +287,7 @@ def test_versions_are_updated_and_typed_text_is_kept(visit, served):
     page.locator("#versions").get_by_text("END").wait_for()
     assert page.locator("#versions").inner_text().split() == ["2", "AVAILABLE", "1", "END"]
     assert page.get_by_label("the request as JSON").input_value() == "typed"
-    assert page.get_by_label("ask version 1").is_disabled() and page.get_by_label("ask version 2").is_checked()
+    assert page.get_by_label("use version 1").is_disabled() and page.get_by_label("use version 2").is_checked()
 
 
 def test_an_unreachable_server_is_reported(browser, served):
@@ -298,7 +298,7 @@ def test_an_unreachable_server_is_reported(browser, served):
     assert not page.get_by_role("alert").is_visible()
     page.context.set_offline(True)
     page.clock.fast_forward(4000)
-    page.get_by_role("alert").get_by_text("could not be looked at").wait_for()
+    page.get_by_role("alert").get_by_text("Cannot load the models").wait_for()
     page.context.set_offline(False)
     page.clock.fast_forward(4000)
     page.get_by_role("alert").wait_for(state="hidden")

@@ -47,7 +47,7 @@ def test_digits_drawn_with_a_mouse_are_recognised(reader, browser):
         page.get_by_role("button", name="Clear").click()
         write(page, text, height=hand.uniform(70, 140), seed=seed)
         with page.expect_response("**:predict") as response:
-            page.get_by_role("button", name="Ask", exact=True).click()
+            page.get_by_role("button", name="Run", exact=True).click()
         (answer,) = response.value.json()["outputs"]["text"]
         page.locator("#answer output").get_by_text(answer or "(nothing)", exact=True).wait_for()
         read[text] = answer

@@ -28,7 +28,7 @@ def echo(browser, url):
 def ask(page):
     """Presses the button; returns the sent text and the shown answer."""
     with page.expect_response("**/v1/models/**") as response:
-        page.get_by_role("button", name="Ask", exact=True).click()
+        page.get_by_role("button", name="Run", exact=True).click()
     page.locator("#latency").get_by_text(" ms").wait_for()
     return response.value.request.post_data, page.locator("#answer").inner_text()
 

@@ -1,13 +1,13 @@
-// An answer, row by row: texts large, and what has a picture as one.
+// Shows an answer row by row: text in large type, and plots where possible.
 
 import { make, readable, shape, shorten } from "./data.js";
 import { alignment, lines, waveform } from "./plots.js";
 
 const MOST_ROWS = 20;
 const MOST_CELLS = 10000;
-const MOST_ITEMS = 1000; // of a list, a table or a text
+const MOST_ITEMS = 1000; // in a list, table or text
 
-/** An element that shows `outputs`, `{name: value}`, of a request with `inputs`. */
+/** Returns an element that shows the `outputs`, `{name: value}`, of a request with `inputs`. */
 export function show(outputs, inputs) {
   const batched = Object.fromEntries(Object.entries(outputs).filter(([, value]) => Array.isArray(value)));
   const counts = new Set(Object.values(batched).map((value) => value.length));
@@ -15,20 +15,20 @@ export function show(outputs, inputs) {
   const [count] = counts;
   const element = make("div");
   for (let row = 0; row < Math.min(count, MOST_ROWS); row++) {
-    element.append(make("article", {}, ...pieces(rowOf(batched, row), rowOf(inputs, row), count > 1)));
+    element.append(make("article", {}, ...parts(rowOf(batched, row), rowOf(inputs, row), count > 1)));
   }
   if (count > MOST_ROWS) element.append(make("p", { className: "note" }, `… ${count - MOST_ROWS} more rows`));
   for (const [name, value] of Object.entries(outputs)) if (!(name in batched)) element.append(fact(name, value));
   return element;
 }
 
-/** What a row has of `{name: [rows]}`. */
+/** Returns one row of `{name: [rows]}`. */
 function rowOf(values, row) {
   const present = Object.entries(values).filter(([, value]) => Array.isArray(value) && row in value);
   return Object.fromEntries(present.map(([name, value]) => [name, value[row]]));
 }
 
-function pieces(outputs, inputs, several) {
+function parts(outputs, inputs, several) {
   const rest = new Map(Object.entries(outputs));
   const take = (...names) => names.map((name) => [rest.get(name), rest.delete(name)][0]);
   const made = [];
@@ -100,20 +100,20 @@ function best(texts, scores = []) {
 
 const more = (count) => (count > MOST_ITEMS ? `… ${count - MOST_ITEMS} more` : "");
 
-/** Without the zeros behind the last weight: a batch is as wide as its longest row. */
+/** Removes trailing zeros, which are padding: a batch is as wide as its longest row. */
 function unpadded(weights) {
   const rows = weights.slice(0, weights.findLastIndex((row) => row.some(Boolean)) + 1);
   const columns = Math.max(...rows.map((row) => row.findLastIndex(Boolean))) + 1;
   return rows.length ? rows.map((row) => row.slice(0, columns)) : weights;
 }
 
-/** The symbols of a text that stand along an axis of so many, as far as one can tell: letters, words, or numbers. */
+/** Returns labels for an axis of `count` entries: the letters or words of the text if they fit, else numbers. */
 function symbols(text, count) {
   const numbers = Array.from({ length: count }, (_, index) => String(index));
   if (text === undefined) return numbers;
   for (const parts of [[...text], text.split(" ").filter(Boolean)]) {
     if (parts.length === count) return parts;
-    if (parts.length === count - 1) return [...parts, "⏎"]; // the end is a symbol too
+    if (parts.length === count - 1) return [...parts, "⏎"]; // with an end symbol
   }
   return numbers;
 }
@@ -143,7 +143,7 @@ function table(columns, sound) {
   return made;
 }
 
-/** A series beside the one it was asked with: from its beginning if it is as long, else behind it. */
+/** Plots a series with the input series: from the same start if the lengths are equal, else as its continuation. */
 function series(answer, inputs) {
   const given = Object.values(inputs).find((value) => isMatrix(value) && value[0].length === answer[0].length) ?? [];
   if (given.length === answer.length) return lines(given, answer, 0);

@@ -1,33 +1,33 @@
-// Elements, JSON as the server writes it, and arrays.
+// Helpers for elements, the server's JSON, and arrays.
 
-/** An element; children that are texts stay texts, whatever they hold. */
+/** Creates an element; strings among the children are inserted as text, never as HTML. */
 export function make(tag, properties = {}, ...children) {
   const element = Object.assign(document.createElement(tag), properties);
   element.append(...children);
   return element;
 }
 
-/** JSON whose numbers that a browser has none for, NaN, infinities and integers beyond 2^53, are texts. */
+/** Turns the numbers that browsers cannot parse into strings: NaN, infinities and integers beyond 2^53. */
 function quote(text) {
   const special = /"(?:[^"\\]|\\.)*"|-?\bInfinity\b|\bNaN\b|-?\b\d{16,}\b(?![.eE])/g;
   const plain = (part) => part[0] === '"' || Number.isSafeInteger(Number(part));
-  // The digits behind a point are a part of a number that is none of these.
+  // Digits after a decimal point belong to an ordinary number.
   return text.replace(special, (part, at) => (plain(part) || text[at - 1] === "." ? part : `"${part}"`));
 }
 
-/** JSON in which NaN and Infinity may stand bare, as TensorFlow Serving writes them; they and long integers: texts. */
+/** Parses JSON with bare NaN and Infinity, as TensorFlow Serving writes it; these and long integers become strings. */
 export const parse = (text) => JSON.parse(quote(text));
 
-/** Whether `parse` gives all numbers of a text as numbers. */
+/** Returns whether `parse` keeps all numbers of a text as numbers. */
 export const exact = (text) => quote(text) === text;
 
-/** JSON of numbers that came out of `parse`, with those that became texts bare again. */
+/** Restores the bare numbers that `parse` turned into strings. */
 export const bare = (text) => text.replace(/"(NaN|-?Infinity|-?\d{16,})"/g, "$1");
 
-/** A member of an object, with its value as it is written. */
+/** Writes a member of an object; its value is already JSON. */
 export const member = (name, text) => `${JSON.stringify(name)}:${text}`;
 
-/** JSON with a line for each row of numbers. */
+/** Writes JSON with one line per row of numbers. */
 export function write(value, indent = "") {
   const deeper = indent + "  ";
   if (Array.isArray(value) && value.some((item) => item !== null && typeof item === "object")) {
@@ -40,7 +40,7 @@ export function write(value, indent = "") {
   return JSON.stringify(value);
 }
 
-/** JSON to look at: of long lists the beginning, of numbers five digits. */
+/** Writes abbreviated JSON: the beginning of long lists, and five digits of numbers. */
 export function shorten(value, most = 12) {
   const short = (item) => {
     if (typeof item === "number") return readable(item);
@@ -60,7 +60,7 @@ export function shorten(value, most = 12) {
 
 export const readable = (number) => (Number.isInteger(number) ? String(number) : String(Number(number.toPrecision(5))));
 
-/** The lengths of nested lists; null for those of unequal ones. */
+/** Returns the lengths of nested lists, or null if they are irregular. */
 export function shape(value) {
   if (!Array.isArray(value)) return [];
   const inner = value.map(shape);
@@ -68,7 +68,7 @@ export function shape(value) {
   return same ? [value.length, ...(inner[0] ?? [])] : null;
 }
 
-/** A value of an input that nobody has given an example of: one element for each unknown length. */
+/** Creates a value for an input without an example: one element for each unknown length. */
 export function blank({ dtype, shape: lengths }, axis = 0) {
   if (lengths && axis < lengths.length) {
     return Array.from({ length: lengths[axis] ?? 1 }, () => blank({ dtype, shape: lengths }, axis + 1));
@@ -76,7 +76,7 @@ export function blank({ dtype, shape: lengths }, axis = 0) {
   return dtype === "string" ? "" : dtype === "bool" ? false : axis < 2 ? 1 : 0;
 }
 
-/** Rows of numbers in another size: each new pixel is the mean of the area that it covers. */
+/** Resizes rows of numbers: each new pixel is the mean of the area that it covers. */
 export function resize(pixels, height, width) {
   const shrink = (rows, count) => {
     const step = rows.length / count;
@@ -95,8 +95,8 @@ export function resize(pixels, height, width) {
 }
 
 /**
- * A picture as the models of lines of writing take it, as `keras-dl predict --image` does: 0 is the background, the
- * rows are cut to those with ink and a margin of an eighth of them; then it is scaled to so many rows.
+ * Prepares a picture for models that read lines of writing, like `keras-dl predict --image`: 0 is the background, the
+ * picture is cropped to the rows with ink plus a margin of an eighth of their number, and scaled to `height` rows.
  */
 export function fitInk(pixels, height) {
   const all = Float64Array.from(pixels.flatMap((row) => [...row])).sort();

@@ -1,14 +1,14 @@
-// The form of a signature: a field for each input, of the kind that its name, type and rank tell.
+// The form of a signature: a field for each input, depending on its name, type and rank.
 
 import { bare, blank, make, member, parse, write } from "./data.js";
 import { pad } from "./pad.js";
 import { sound } from "./sound.js";
 
-const HEIGHT = 32; // of an image that neither an example nor the signature tells the height of
+const HEIGHT = 32; // of an image if neither an example nor the signature defines it
 
 /**
- * The fields that hold `values`, `{input: value}`; `text()` gives such an object as JSON, numbers as they were typed, and
- * throws an Error that says which field holds no JSON.
+ * Creates the fields for `values`, `{input: value}`. `text()` returns their content as JSON, with numbers as typed, and
+ * throws an Error that names a field with invalid JSON.
  */
 export function fields(inputs, values) {
   const rest = { ...inputs };
@@ -26,11 +26,11 @@ export function fields(inputs, values) {
   };
 }
 
-/** The members of the JSON object that a field holds: its own texts, or what its values are in JSON. */
+/** Returns the JSON members of a field, from its texts or its values. */
 const members = ({ texts, read }) =>
   Object.entries(texts?.() ?? read()).map(([name, value]) => member(name, texts ? value : JSON.stringify(value)));
 
-/** Values to start with: those of the example, by name or else of the same form, and others made up. */
+/** Returns initial values: those of the example with the same name or else the same shape, and blank ones. */
 export function start(inputs, example, exampleInputs) {
   const form = (tensor) => JSON.stringify(tensor);
   const value = ([name, tensor]) => {
@@ -63,7 +63,7 @@ function field(name, tensor, value) {
   return json(name, tensor, value);
 }
 
-/** "int 1": the kind of number and the rank. */
+/** Returns the type and rank of a tensor, such as "int 1". */
 function kind(tensor) {
   if (!tensor?.shape) return "";
   return `${tensor.dtype.replace(/^u(?=int)|\d+$/g, "").replace("double", "float")} ${tensor.shape.length}`;
@@ -98,7 +98,7 @@ function json(name, { dtype }, value) {
     try {
       parse(area.value);
     } catch (error) {
-      throw new Error(`${name} is no JSON: ${error.message}`);
+      throw new Error(`${name} is not valid JSON: ${error.message}`);
     }
     return { [name]: area.value.trim() };
   };

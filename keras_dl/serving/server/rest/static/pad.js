@@ -1,18 +1,18 @@
-// A pad to draw on with a mouse, a finger or a pen; what is sent has the height that the model was trained on.
+// A pad for drawing with a mouse, finger or pen; the image that is sent has the height that the model expects.
 
 import { fitInk, make, resize } from "./data.js";
 
-// Writing is brought to what the models of lines know, whose digits were cut out and put side by side. What a person
-// writes is as high as it happens to be, closer together, and of thinner lines.
-const INK = 0.8; // of the height, which leaves a margin of an eighth of the ink above and below
-const THICKNESS = 0.17; // of a line, in heights of the ink
-const PITCH = 1.2; // the least width that a digit takes, in the same
-const FINE = 8; // rows drawn for each row that is sent
-const SMALLEST = 20; // pixels of the pad: what is lower, such as a dot, is not blown up
+// Handwriting is normalised to the training data of the line models, in which digits were cropped and put side by side.
+// Writing on the pad varies in height, has less space between digits, and thinner lines.
+const INK = 0.8; // share of the height: leaves a margin of an eighth of the ink above and below
+const THICKNESS = 0.17; // of a line, relative to the height of the ink
+const PITCH = 1.2; // minimum width of a digit, relative to the height of the ink
+const FINE = 8; // rows that are drawn per row that is sent
+const SMALLEST = 20; // pixels of the pad: smaller drawings, such as a dot, are not enlarged
 
 /**
- * The field of an image: `read()` gives `[1, height, width]`, 0 = background. It starts with an example, an image of
- * the same form, whose greatest value is that of ink; without one ink is 255.
+ * Creates the field of an image: `read()` returns `[1, height, width]`, 0 = background. It starts with an example of
+ * the same shape, whose maximum is the value of ink; without an example, ink is 255.
  */
 export function pad(name, example, height) {
   const full = Math.max(0, ...example.flat(2)) || 255;
@@ -20,13 +20,13 @@ export function pad(name, example, height) {
   let strokes = [];
   let stroke = null;
   const canvas = make("canvas", { className: "pad ink", tabIndex: 0 });
-  canvas.setAttribute("aria-label", `${name}: draw here, or load a picture`);
+  canvas.setAttribute("aria-label", `${name}: draw here, or load an image`);
   const seen = make("canvas", { className: "seen ink" });
   const undo = make("button", { type: "button", onclick: () => changed(strokes.pop()) }, "Undo");
   const clear = make("button", { type: "button", onclick: () => changed((strokes = [])) }, "Clear");
   const file = make("input", { type: "file", accept: "image/*", onchange: load });
-  const tools = make("p", {}, undo, " ", clear, " ", make("label", {}, "or a picture ", file));
-  const sent = make("p", { className: "note" }, "what is sent: ", seen);
+  const tools = make("p", {}, undo, " ", clear, " ", make("label", {}, "or load an image ", file));
+  const sent = make("p", { className: "note" }, "sent image: ", seen);
   const element = make("div", { className: "field" }, make("b", {}, name), canvas, tools, sent);
 
   function paint() {
@@ -57,7 +57,7 @@ export function pad(name, example, height) {
       given = inInk(fitInk(await decode(file.files[0]), height));
       strokes = [];
     } catch {
-      file.setCustomValidity("this is no picture that the browser can read");
+      file.setCustomValidity("the browser cannot read this image");
       file.reportValidity();
     }
     paint();
@@ -112,7 +112,7 @@ function drawPixels(context, pixels, size) {
   );
 }
 
-/** Strokes as rows of pixels from 0 to 255: each digit fills the height and has room. */
+/** Converts strokes to rows of pixels from 0 to 255: each digit fills the height and has enough space. */
 function rasterise(strokes, height) {
   const ink = INK * FINE * height;
   const width = THICKNESS * ink;
@@ -120,7 +120,7 @@ function rasterise(strokes, height) {
   const high = Math.max(SMALLEST, bottom - top);
   const edge = ((1 - INK) / 2) * FINE * height;
   let right = edge;
-  const placed = apart(strokes).flatMap((digit) => {
+  const placed = groupDigits(strokes).flatMap((digit) => {
     const [[left, end], [upper, lower]] = [range(digit, 0), range(digit, 1)];
     const own = lower - upper;
     const scale = (ink - width) / Math.max(own, high / 2);
@@ -139,14 +139,14 @@ function rasterise(strokes, height) {
   return resize(rowsOf(data.filter((_, index) => index % 4 === 3), canvas.width), height, columns);
 }
 
-/** The least and the greatest of the points of strokes, along an axis. */
+/** Returns the minimum and maximum of the points of strokes along an axis. */
 function range(strokes, axis) {
   const places = strokes.flat().map((point) => point[axis]);
   return [Math.min(...places), Math.max(...places)];
 }
 
-/** Strokes that stand above each other belong together: one list for each digit, from left to right. */
-function apart(strokes) {
+/** Groups strokes that overlap horizontally: one list per digit, from left to right. */
+function groupDigits(strokes) {
   const sorted = strokes.map((stroke) => [range([stroke], 0), stroke]).sort(([[first]], [[second]]) => first - second);
   const digits = [];
   let reached = -Infinity;
@@ -163,7 +163,7 @@ async function decode(file) {
   const shrink = Math.min(1, 4000 / picture.width, 1000 / picture.height);
   const canvas = make("canvas", { width: picture.width * shrink, height: picture.height * shrink });
   const context = canvas.getContext("2d");
-  context.fillStyle = "white"; // behind what is transparent
+  context.fillStyle = "white"; // behind transparent parts
   context.fillRect(0, 0, canvas.width, canvas.height);
   context.drawImage(picture, 0, 0, canvas.width, canvas.height);
   const { data } = context.getImageData(0, 0, canvas.width, canvas.height);

@@ -1,16 +1,16 @@
-// The page: models and versions, which it looks at again every few seconds, and the question to one of them.
+// The page: models and versions, refreshed every few seconds, and requests to one of them.
 
 import { show } from "./answers.js";
 import { exact, make, member, parse, write } from "./data.js";
 import { fields, start } from "./fields.js";
 
 const SECONDS = 3;
-const LONGEST_COMMAND = 20000; // a longer request is saved as a file: shells take no more
+const LONGEST_COMMAND = 20000; // longer requests are saved as a file, because shells limit the length
 
 const $ = (id) => document.getElementById(id);
-let models = []; // as /page/models.json tells
-let chosen = { name: null, version: null, signature: null }; // version null: the newest that is available
-let form = null; // what the fields were made of, and how they are read
+let models = []; // from /page/models.json
+let chosen = { name: null, version: null, signature: null }; // version null: the newest available one
+let form = null; // the signature of the fields, and how to read them
 
 const model = () => models.find(({ name }) => name === chosen.name);
 const available = () => (model()?.versions ?? []).filter(({ signatures }) => signatures);
@@ -28,7 +28,7 @@ async function refresh() {
     }
     trouble(models.length ? "" : "No model is served.");
   } catch (error) {
-    trouble(`The models could not be looked at: ${error.message}`);
+    trouble(`Cannot load the models: ${error.message}`);
   }
   setTimeout(() => {
     if (document.hidden) addEventListener("visibilitychange", refresh, { once: true });
@@ -68,7 +68,7 @@ function showModel() {
   const rows = model().versions.map((one) => {
     const checked = one === version();
     const choice = make("input", { type: "radio", name: "version", checked, disabled: !one.signatures });
-    choice.setAttribute("aria-label", `ask version ${one.version}`);
+    choice.setAttribute("aria-label", `use version ${one.version}`);
     choice.onchange = () => choose({ version: one.version });
     const labels = one.labels.flatMap((label) => [make("span", { className: "label" }, label), " "]);
     const cells = [choice, one.version, state(one), make("span", {}, ...labels), one.exported ?? ""];
@@ -83,32 +83,32 @@ function showModel() {
   $("signature").replaceChildren(...names.map((name) => make("option", {}, name)));
   $("signature").value = chosen.signature;
   $("tensors").replaceChildren(...names.flatMap((name) => tensors(name, signatures[name])));
-  const told = Object.entries({ ...origin, ...(commit ? { git_commit: commit } : {}) });
-  $("history").hidden = !told.length;
-  const pair = ([key, value]) => [make("dt", {}, key.replaceAll("_", " ")), make("dd", {}, inWords(value))];
-  $("origin").replaceChildren(...told.flatMap(pair));
-  // What somebody has typed or drawn stays while only states change.
+  const details = Object.entries({ ...origin, ...(commit ? { git_commit: commit } : {}) });
+  $("history").hidden = !details.length;
+  const pair = ([key, value]) => [make("dt", {}, key.replaceAll("_", " ")), make("dd", {}, describe(value))];
+  $("origin").replaceChildren(...details.flatMap(pair));
+  // Keep typed and drawn input while only states change.
   const key = JSON.stringify([chosen.name, chosen.signature, signatures[chosen.signature]]);
   if (form?.key === key) return;
   $("raw").checked = false;
   showForm(key);
 }
 
-function inWords(value) {
+function describe(value) {
   if (value === null || typeof value !== "object") return String(value);
-  return Object.entries(value).map(([key, item]) => `${key} ${inWords(item)}`).join(", ");
+  return Object.entries(value).map(([key, item]) => `${key} ${describe(item)}`).join(", ");
 }
 
 function tensors(signature, { inputs, outputs }) {
   const row = (way) => ([name, { dtype, shape }], index) => {
     const lengths = shape ? `[${shape.map((length) => length ?? "any").join(", ")}]` : "any";
-    const cells = [way === "takes" && !index ? signature : "", index ? "" : way, name, dtype, lengths];
+    const cells = [way === "input" && !index ? signature : "", index ? "" : way, name, dtype, lengths];
     return make("tr", {}, ...cells.map((cell) => make("td", {}, cell)));
   };
-  return [...Object.entries(inputs).map(row("takes")), ...Object.entries(outputs).map(row("gives"))];
+  return [...Object.entries(inputs).map(row("input")), ...Object.entries(outputs).map(row("output"))];
 }
 
-/** The request that the form begins with. */
+/** Returns the initial request of the form. */
 function exampleRequest() {
   const { signatures, request } = version();
   const { inputs, method } = signatures[chosen.signature];
@@ -117,18 +117,18 @@ function exampleRequest() {
   return { ...named, inputs: start(inputs, request ?? {}, signatures.serving_default?.inputs ?? {}) };
 }
 
-/** Fields, or JSON, that hold a request: that of the example, or the text given. */
+/** Shows the form with a request, the example or the given text, as fields or as JSON. */
 function showForm(key, text) {
   const given = text !== undefined;
   $("form").hidden = !version();
   if (!given) $("command").hidden = true;
   if (!version()) {
-    form = null; // that of a version that comes back is made anew
-    return refuse("", "No version is available.");
+    form = null; // created again when a version is available
+    return showError("", "No version is available.");
   }
   const { inputs, method } = version().signatures[chosen.signature];
   const body = given ? parse(text) : exampleRequest();
-  const kept = given && !exact(text); // fields would change its numbers
+  const kept = given && !exact(text); // fields would change some of its numbers
   const whole = !kept && isObject(body.inputs) && Object.keys(inputs).every((name) => name in body.inputs);
   $("raw").disabled = method !== "predict";
   if ($("raw").checked || method !== "predict" || !whole) {
@@ -147,7 +147,7 @@ function showForm(key, text) {
   if (!given) for (const id of ["answer", "latency"]) $(id).replaceChildren();
 }
 
-/** Asks with what the form holds. The text goes out as it is written: the server judges it, in its own words. */
+/** Sends the content of the form unchanged, so that errors are those of the server. */
 async function ask(event) {
   event.preventDefault();
   if (!form) return;
@@ -155,7 +155,7 @@ async function ask(event) {
   try {
     text = form.text();
   } catch (error) {
-    return refuse("", error.message);
+    return showError("", error.message);
   }
   const one = version();
   const place = one === available()[0] ? "" : `/versions/${one.version}`;
@@ -168,16 +168,16 @@ async function ask(event) {
     const answer = await response.text();
     $("latency").textContent = `${(performance.now() - before).toFixed(1)} ms`;
     const parsed = parse(answer);
-    if (!response.ok) return refuse(`${response.status} `, parsed.error);
+    if (!response.ok) return showError(`${response.status} `, parsed.error);
     $("answer").replaceChildren(show(named(parsed), given(text)));
   } catch (error) {
-    refuse("", `no answer: ${error.message}`);
+    showError("", `No answer: ${error.message}`);
   } finally {
     $("ask").disabled = false;
   }
 }
 
-/** An answer as `{output: [rows]}`: TensorFlow Serving leaves the name of an only output out. */
+/** Returns an answer as `{output: [rows]}`: TensorFlow Serving omits the name of a single output. */
 function named({ outputs, predictions, results }) {
   const names = Object.keys(version().signatures[chosen.signature].outputs);
   if (results) return { results };
@@ -192,8 +192,8 @@ function given(text) {
 
 const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
 
-function refuse(status, words) {
-  $("answer").replaceChildren(make("p", { className: "refused" }, `${status}${words}`));
+function showError(status, message) {
+  $("answer").replaceChildren(make("p", { className: "refused" }, `${status}${message}`));
 }
 
 function showCommand(url, text) {
@@ -218,13 +218,13 @@ $("raw").onchange = () => {
   try {
     showForm(form.key, form.text());
   } catch (error) {
-    $("raw").checked = !$("raw").checked; // what is no JSON fits into no field
-    refuse("", error.message);
+    $("raw").checked = !$("raw").checked; // fields cannot show invalid JSON
+    showError("", error.message);
   }
 };
 $("copy").onclick = async () => {
   await navigator.clipboard?.writeText($("curl").textContent);
-  $("copy").textContent = navigator.clipboard ? "Copied" : "Select it above";
+  $("copy").textContent = navigator.clipboard ? "Copied" : "Copy the text above";
   setTimeout(() => ($("copy").textContent = "Copy"), 2000);
 };
 addEventListener("keydown", (event) => {

@@ -1,4 +1,4 @@
-// Pictures as SVG: lines, a waveform with marks, an alignment.
+// SVG plots: lines, a waveform with marks, an alignment.
 
 import { make, readable } from "./data.js";
 
@@ -11,13 +11,13 @@ function draw(tag, attributes = {}, ...children) {
   return element;
 }
 
-function frame(high, words, ...children) {
-  const label = { role: "img", "aria-label": words };
+function frame(high, description, ...children) {
+  const label = { role: "img", "aria-label": description };
   const view = { viewBox: `0 0 ${WIDE} ${high}`, preserveAspectRatio: "none", class: "plot" };
   return draw("svg", { ...view, ...label }, ...children);
 }
 
-/** Samples from -1 to 1, 8000 a second; marks are `{start, end, text}`, in seconds. */
+/** Plots samples from -1 to 1 at 8000 Hz; marks are `{start, end, text}`, in seconds. */
 export function waveform(samples, marks = [], rate = 8000) {
   const step = Math.max(1, samples.length / WIDE);
   const most = Math.max(1e-6, samples.reduce((before, value) => Math.max(before, Math.abs(value)), 0));
@@ -28,8 +28,8 @@ export function waveform(samples, marks = [], rate = 8000) {
     return `${index ? "L" : "M"}${x} ${high}L${x} ${low}`;
   });
   const at = (seconds) => (100 * seconds * rate) / Math.max(1, samples.length);
-  const words = `${(samples.length / rate).toFixed(2)} seconds of sound`;
-  const picture = frame(120, words, draw("path", { d: columns.join("") }));
+  const description = `${(samples.length / rate).toFixed(2)} seconds of audio`;
+  const picture = frame(120, description, draw("path", { d: columns.join("") }));
   const labels = marks.map(({ start, end, text }) => {
     const mark = make("span", { className: "mark", title: `${start.toFixed(2)} s to ${end.toFixed(2)} s` }, text);
     Object.assign(mark.style, { left: `${at(start)}%`, width: `${Math.max(0.3, at(end) - at(start))}%` });
@@ -38,7 +38,7 @@ export function waveform(samples, marks = [], rate = 8000) {
   return make("div", { className: "wave" }, picture, ...labels);
 }
 
-/** Series `[time, variables]`, one line a variable: what was given, and the answer, which starts at `offset`. */
+/** Plots series `[time, variables]`, one line per variable: the input, and the answer, which starts at `offset`. */
 export function lines(given, answer, offset) {
   const all = [...given.flat(), ...answer.flat()].filter(Number.isFinite);
   const [low, high] = [Math.min(...all), Math.max(...all)];
@@ -58,12 +58,12 @@ export function lines(given, answer, offset) {
     ...Array.from(given[0] ?? [], line(given, 0, "given")),
     ...Array.from(answer[0], line(answer, offset, "answer")),
   );
-  const words = given.length ? "thin: what was given; thick: the answer; " : "";
-  const scale = make("figcaption", { className: "note" }, `${words}${readable(low)} to ${readable(high)}`);
+  const legend = given.length ? "thin: input; thick: answer; " : "";
+  const scale = make("figcaption", { className: "note" }, `${legend}${readable(low)} to ${readable(high)}`);
   return make("figure", {}, picture, scale);
 }
 
-/** Weights `[written, read]` as a table: where the model looked while it wrote. */
+/** Shows attention weights `[output, input]` as a table. */
 export function alignment(weights, written, read) {
   const most = Math.max(1e-9, ...weights.map((row) => Math.max(...row)));
   const head = make("tr", {}, make("td"), ...read.map((symbol) => make("th", { scope: "col" }, symbol)));
@@ -75,6 +75,6 @@ export function alignment(weights, written, read) {
     });
     return make("tr", {}, make("th", { scope: "row" }, written[index]), ...cells);
   });
-  const words = make("p", { className: "note" }, "where it looked: written below each other, read beside each other");
-  return make("div", { className: "scroll" }, words, make("table", { className: "alignment" }, head, ...rows));
+  const caption = make("p", { className: "note" }, "attention: outputs in rows, inputs in columns");
+  return make("div", { className: "scroll" }, caption, make("table", { className: "alignment" }, head, ...rows));
 }

@@ -1,11 +1,11 @@
-// Recordings: a WAV file or the microphone, as samples from -1 to 1, 8000 a second.
+// Recordings from an audio file or the microphone, as samples from -1 to 1 at 8000 Hz.
 
 import { make } from "./data.js";
 import { waveform } from "./plots.js";
 
 export const RATE = 8000;
 
-/** The field of `waveform` and `length`: `read()` gives `[1, samples]` and `[1]`. */
+/** Creates the field of `waveform` and `length`: `read()` returns `[1, samples]` and `[1]`. */
 export function sound(example, length) {
   let samples = example[0].slice(0, length[0]);
   let recorder = null;
@@ -13,27 +13,27 @@ export function sound(example, length) {
   const play = make("button", { type: "button", onclick: listen }, "Play");
   const record = make("button", { type: "button", onclick: speak }, "Record");
   record.hidden = !navigator.mediaDevices || !window.MediaRecorder;
-  const said = make("span", { className: "note" });
+  const status = make("span", { className: "note" });
   const picture = make("div");
-  const tools = make("p", {}, make("label", {}, "a recording ", file), " ", record, " ", play, " ", said);
+  const tools = make("p", {}, make("label", {}, "audio file ", file), " ", record, " ", play, " ", status);
   const element = make("div", { className: "field" }, make("b", {}, "waveform"), tools, picture);
 
   function show() {
     picture.replaceChildren(waveform(samples));
-    said.textContent = `${(samples.length / RATE).toFixed(2)} s, ${samples.length} samples`;
+    status.textContent = `${(samples.length / RATE).toFixed(2)} s, ${samples.length} samples`;
   }
 
   async function load(blob) {
     if (!blob) return;
     try {
-      // The context's rate is that of what it decodes to.
+      // Decoding resamples to the rate of the context.
       const decoded = await new OfflineAudioContext(1, 1, RATE).decodeAudioData(await blob.arrayBuffer());
       const channels = Array.from({ length: decoded.numberOfChannels }, (_, index) => decoded.getChannelData(index));
       const mean = (index) => channels.reduce((sum, channel) => sum + channel[index], 0) / channels.length;
       samples = Array.from({ length: decoded.length }, (_, index) => Number(mean(index).toFixed(5)));
       show();
     } catch {
-      said.textContent = "this is no recording that the browser can read";
+      status.textContent = "the browser cannot read this file";
     }
   }
 
@@ -62,7 +62,7 @@ export function sound(example, length) {
       recorder.start();
       record.textContent = "Stop";
     } catch (error) {
-      said.textContent = `no microphone: ${error.message}`;
+      status.textContent = `microphone not available: ${error.message}`;
     }
   }
 
