@@ -1,13 +1,13 @@
-"""What the embedded server costs over TensorFlow itself, what batching gains, and MLflow's server beside it.
+"""The overhead of the embedded server over TensorFlow itself, the gain of batching, and MLflow's server as a peer.
 
     python benchmarks/serving.py              # about 3 minutes on 2 cores
 
-A masked bidirectional LSTM of 64 units over 13 features, exported as every model is, is served by `keras-dl serve`
-with and without `--no-batching`, and logged with `mlflow.keras` for `mlflow models serve --env-manager local`.
-Servers and load are processes of their own, with kept-alive connections and bodies made before; the load is closed:
-each of its clients asks again when it has its answer. What the generator can do is measured with `/healthz`, which does
-nothing. Latency is that of one client, interleaved with calls of the SavedModel's signature in this process, arrays in
-and arrays out. Ratios are of the medians of interleaved rounds; processor time is that of the server's process.
+A masked bidirectional LSTM with 64 units and 13 features is exported and served by `keras-dl serve` with and without
+`--no-batching`, and saved with `mlflow.keras` for `mlflow models serve --env-manager local`. Servers and load generator
+run in separate processes, with keep-alive connections and bodies prepared in advance. The load is closed: each client
+sends its next request after the previous answer. The capacity of the generator is measured with `/healthz`, which does
+nothing. Latency is measured with one client, interleaved with calls of the SavedModel's signature in this process, from
+arrays to arrays. Ratios are those of the medians of interleaved rounds; CPU time is that of the server's process.
 """
 
 import argparse
@@ -35,7 +35,7 @@ _LENGTH = re.compile(rb"(?i)\r\ncontent-length: (\d+)")
 
 
 def load(port, path, bodies, clients, seconds):
-    """Asks for so many seconds, after one that does not count; `{requests a second, p50, p99, failed}`."""
+    """Sends requests for so many seconds after a warm-up of one second; returns rate, p50, p99 and failures."""
     head = f"{'POST' if bodies else 'GET'} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     requests = [f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode() for body in bodies or [""]]
     poll, sockets, started, received = select.epoll(), {}, {}, {}
@@ -69,7 +69,7 @@ def load(port, path, bodies, clients, seconds):
 
 
 class Server:
-    """A server in a process of its own, and what it has spent."""
+    """A server in a separate process, and its CPU time."""
 
     def __init__(self, command, port, ready, **options):
         self.port = port
@@ -86,19 +86,19 @@ class Server:
         raise SystemExit(f"{command} is not ready")
 
     def seconds(self):
-        """Processor time of the process and its children."""
+        """CPU time of the process and its children."""
         import psutil
 
         family = [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)]
         return sum(sum(process.cpu_times()[:2]) for process in family)
 
     def load(self, path, bodies, clients=CLIENTS, seconds=4.0):
-        """What `load` finds, in a process of its own, with the server's processor milliseconds a request."""
+        """Runs `load` in a separate process; adds the server's CPU time per request in milliseconds."""
         spent = self.seconds()
         arguments = [str(self.port), path, str(clients), str(seconds)]
         generator = [sys.executable, __file__, "--load", *arguments]
         found = json.loads(subprocess.run(generator, input=json.dumps(bodies), capture_output=True, text=True).stdout)
-        # The second before the measurement is in it, at the same rate.
+        # Includes the warm-up second, at the same rate.
         return found | {"cpu": (self.seconds() - spent) / (found["rate"] * (seconds + 1)) * 1e3}
 
     def stop(self):
@@ -129,7 +129,7 @@ def bodies_of(lengths, key="instances"):
 
 
 def build(folder):
-    """The net, exported by keras_dl and saved for MLflow."""
+    """Exports the network with keras_dl and saves it for MLflow."""
     import keras
     import mlflow
     import numpy as np
@@ -174,7 +174,7 @@ def serve_mlflow(folder):
 
 
 def latency(target, port, rounds=400):
-    """Milliseconds of one call: of the signature in this process, and over REST; medians of interleaved calls."""
+    """Latency of one call in ms, of the signature in this process and over REST: median and minimum."""
     import numpy as np
     import tensorflow as tf
 
@@ -217,13 +217,13 @@ def main(rounds, with_mlflow):
             stack.callback(server.stop)
 
         (here, here_best), (rest, rest_best) = latency(target, servers["batching"].port)
-        print("one client, T=20, ms: median, fastest")
+        print("one client, T=20, ms: median, minimum")
         print(f"  the signature in this process {here:.2f}, {here_best:.2f}; REST {rest:.2f}, {rest_best:.2f}")
         print(f"  ratio {rest / here:.2f} ({rest_best / here_best:.2f})")
 
         nothing = servers["batching"].load("/healthz", None)
         print(
-            f"{CLIENTS} clients, /healthz: {nothing['rate']:.0f} requests/s, server {nothing['cpu']:.3f} ms a request"
+            f"{CLIENTS} clients, /healthz: {nothing['rate']:.0f} requests/s, server {nothing['cpu']:.3f} ms per request"
         )
         for workload, lengths in WORKLOADS.items():
             found = {name: [] for name in servers}
@@ -242,7 +242,7 @@ def main(rounds, with_mlflow):
                 }
                 print(
                     f"  {name:20} {middle['rate']:8.1f} requests/s  p50 {middle['p50'] * 1e3:7.1f} ms  "
-                    f"p99 {middle['p99'] * 1e3:7.1f} ms  server {middle['cpu']:6.2f} ms a request  "
+                    f"p99 {middle['p99'] * 1e3:7.1f} ms  server {middle['cpu']:6.2f} ms per request  "
                     f"failed {sum(each['failed'] for each in results)}  batching is {ours / middle['rate']:.1f}x"
                 )
 
@@ -254,7 +254,7 @@ if __name__ == "__main__":
     else:
         parser = argparse.ArgumentParser()
         parser.add_argument("--rounds", type=int, default=3)
-        parser.add_argument("--without-mlflow", action="store_true", help="it takes the most time")
+        parser.add_argument("--without-mlflow", action="store_true", help="skip MLflow, which takes most of the time")
         arguments = parser.parse_args()
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         main(arguments.rounds, not arguments.without_mlflow)

@@ -1,13 +1,13 @@
-"""Whether `keras-dl serve` keeps answering while its model changes: a steady rate, new versions, a broken one.
+"""Checks that `keras-dl serve` keeps answering at a steady rate while new and broken versions appear.
 
     python benchmarks/serving_soak.py                                  # about 12 minutes on 2 cores
     python benchmarks/serving_soak.py --minutes 1 --rate-share 0.5
 
-A server process of a BiLSTM(64) on 20 frames (untrained) finds a new version every 30 seconds, and one that is cut off.
-Another process first measures how many requests a second it answers with 32 connections, then sends --rate-share of
-them at an even pace, whether answers come or not; a latency counts from when its request was due. Printed are, minute
-by minute, requests, failures, latencies, versions that answered, and the server's memory. The exit status is 1 if a
-request failed. Server, load and a machine's other work share its cores: of the latencies believe the ratios.
+A server process with an untrained BiLSTM(64) on 20 frames gets a new version every 30 seconds, and one truncated
+version. Another process first measures the capacity in requests per second with 32 connections, then sends --rate-share
+of it at a constant rate, independent of answers; latencies are measured from the time at which a request was due.
+Prints requests, failures, latencies, versions and the server's memory for each minute. The exit status is 1 if a
+request failed. The server, the load and other processes share the cores: only ratios of latencies are meaningful.
 """
 
 import argparse
@@ -33,7 +33,7 @@ CAPACITY_SECONDS, CAPACITY_CONNECTIONS, MOST_CONNECTIONS = 6, 32, 256
 
 
 class Client:
-    """Sends one request again and again over connections that stay open, and counts what comes back."""
+    """Sends the same request repeatedly over keep-alive connections, and records the answers."""
 
     def __init__(self, port: int):
         features = np.random.default_rng(0).standard_normal((1, FRAMES, FEATURES)).round(4).tolist()
@@ -60,7 +60,7 @@ class Client:
         self.versions.add(int(re.search(rb'"version": ?(\d+)', body)[1]))
 
     async def capacity(self) -> float:
-        """Requests a second that are answered when each connection sends the next as soon as it has its answer."""
+        """Measures the number of requests per second with closed-loop connections."""
         end = time.perf_counter() + CAPACITY_SECONDS
 
         async def loop():
@@ -71,7 +71,7 @@ class Client:
         return len(self.latencies) / CAPACITY_SECONDS
 
     async def load(self, rate: float, minutes: float) -> None:
-        """Sends at a rate, and prints a line of JSON each minute."""
+        """Sends requests at a constant rate, and prints a line of JSON each minute."""
         start, sent, running, room = time.perf_counter(), 0, set(), asyncio.Semaphore(MOST_CONNECTIONS)
 
         async def one(due):
@@ -104,7 +104,7 @@ class Client:
 
 
 def make_versions(stock: Path, count: int) -> None:
-    """Writes SavedModels 1 to count, which answer with their number, and `broken`, whose weights are cut off."""
+    """Writes SavedModels 1 to count, which return their number, and `broken`, with truncated weights."""
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     import keras
     import tensorflow as tf
@@ -124,7 +124,7 @@ def make_versions(stock: Path, count: int) -> None:
         logits = network(features)
         return {"labels": tf.argmax(logits, -1), "version": tf.fill([tf.shape(features)[0]], module.version)}
 
-    batching = {"rows_independent": True, "padded_axes": {}, "cropped_axes": {}, "why": "no row sees another"}
+    batching = {"rows_independent": True, "padded_axes": {}, "cropped_axes": {}, "why": ""}
     manifest = {"format": 1, "name": NAME, "signatures": {"serving_default": {"batching": batching}}}
     request = {"features": np.zeros((1, FRAMES, FEATURES), np.float32)}
     for number in range(1, count + 1):
@@ -157,17 +157,17 @@ def start_server(root: Path, port: int) -> subprocess.Popen:
             return server
         except OSError:
             time.sleep(0.2)
-    raise SystemExit("the server ended before it was ready")
+    raise SystemExit("the server exited before it was ready")
 
 
 def memory(process: subprocess.Popen) -> float:
-    """Resident MiB (Linux)."""
+    """Returns the resident memory in MiB (Linux)."""
     status = Path(f"/proc/{process.pid}/status").read_text()
     return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024
 
 
 async def soak(server: subprocess.Popen, stock: Path, base: Path, port: int, rate: float, minutes: float) -> int:
-    """Runs the load and puts versions in its way; gives the number of failures."""
+    """Runs the load while new versions appear; returns the number of failures."""
     command = [sys.executable, __file__, "--load", str(port), str(rate), "--minutes", str(minutes)]
     load = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
 
@@ -199,8 +199,8 @@ async def soak(server: subprocess.Popen, stock: Path, base: Path, port: int, rat
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--rate-share", type=float, default=0.7, help="of the capacity that is measured first")
-    parser.add_argument("--load", nargs=2, metavar=("PORT", "RATE"), help=argparse.SUPPRESS)  # we, as the load
+    parser.add_argument("--rate-share", type=float, default=0.7, help="share of the measured capacity")
+    parser.add_argument("--load", nargs=2, metavar=("PORT", "RATE"), help=argparse.SUPPRESS)  # internal: run the load
     options = parser.parse_args()
     if options.load:
         port, rate = options.load
@@ -214,7 +214,7 @@ def main() -> int:
         os.rename(stock / "1", base / "1")
         server = start_server(root, port)
         try:
-            asyncio.run(Client(port).capacity())  # the first requests of all sorts are slow
+            asyncio.run(Client(port).capacity())  # warm-up
             capacity = asyncio.run(Client(port).capacity())
             rate = capacity * options.rate_share
             print(f"capacity {capacity:.0f} requests/s with {CAPACITY_CONNECTIONS} connections; sent {rate:.0f}/s")
@@ -222,7 +222,7 @@ def main() -> int:
         finally:
             server.send_signal(signal.SIGTERM)
             code = server.wait(60)
-    print(f"failed requests: {failures}; the server ended with status {code}")
+    print(f"failed requests: {failures}; the server exited with status {code}")
     return 1 if failures or code else 0
 
 
