@@ -5,7 +5,6 @@ and ends with this process.
 """
 
 import atexit
-import base64
 import contextlib
 import json
 import os
@@ -16,8 +15,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
-from tensorflow.core.framework import tensor_pb2
 
 from keras_dl.errors import reason_of
 from keras_dl.serving.export import clean_worker
@@ -64,15 +61,9 @@ class CleanProcess:
         Raises:
             ModelFailed: the signature raises an error.
         """
-        texts = {
-            key: base64.b64encode(tf.make_tensor_proto(array).SerializeToString()).decode()
-            for key, array in inputs.items()
-        }
+        texts = {key: clean_worker.encoded(array) for key, array in inputs.items()}
         outputs = self._send({"signature": signature_name, "inputs": texts})["outputs"]
-        return {
-            key: tf.make_ndarray(tensor_pb2.TensorProto.FromString(base64.b64decode(text)))
-            for key, text in outputs.items()
-        }
+        return {key: clean_worker.decoded(text) for key, text in outputs.items()}
 
     def is_running(self) -> bool:
         """Returns True while the process runs."""
