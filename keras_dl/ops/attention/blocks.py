@@ -1,35 +1,36 @@
-"""Attention on TensorFlow block by block of queries, whose weights are computed anew on the way back.
+"""Attention on TensorFlow by blocks of queries, whose weights are recomputed in the backward pass.
 
-Of stock ops alone, so that the same graph runs as it is, under XLA, and in a server.
+It consists of stock operations, so the same graph runs with and without XLA, and in a server.
 """
 
 import functools
 
 import tensorflow as tf
 
-from keras_dl.ops.attention.masks import LOW
+from keras_dl.ops.attention.masks import MASKED_SCORE
 
-_BYTES = 2**24  # of the largest tensor of a block: larger ones are no faster
+_BYTES = 2**24  # size of the largest tensor of a block; larger ones are not faster
 _CAUSAL_PARTS = 4
-_PHILOX = 1  # of its stream any part can be drawn by itself, four numbers at a time
+_PHILOX = 1  # an RNG whose stream can be read from any position, four numbers at a time
 
 
 def attention_in_blocks(score, query, key, value, parameters, width, mask, causal, dropout, seed):
-    """The softmax over the keys of any score, times the values.
+    """Computes the softmax over the keys of any score, times the values.
 
-    Nothing that grows with T times S is held: the memory is that of the inputs, their gradients and one block.
+    The memory is that of the inputs, their gradients and one block; nothing of size T times S is stored.
 
     Args:
         score: function of a block of queries `[N, c, D]`, the keys and the parameters. It returns the scores
-            `[N, c, S]` and a function that takes their slopes to those of the block, the keys and each parameter.
+            `[N, c, S]` and a function from the gradient of the scores to those of the block, the keys and each
+            parameter.
         query: float tensor `[N, T, D]`.
         key: float tensor `[N, S, D]`.
         value: float tensor `[N, S, V]`.
         parameters: list of float tensors.
-        width: int, of how many numbers for each query and key the largest tensor consists that the score holds.
+        width: int, the number of elements per query and key in the largest tensor of `score`.
         mask: bool tensor `[N, S]`, or None. Keys and values at padding must be finite.
-        causal: bool, as in `causal_mask`.
-        dropout: float from 0 to below 1.
+        causal: bool, whether attention is causal, see `causal_mask`.
+        dropout: float in [0, 1).
         seed: int tensor `[2]`, or None without dropout.
 
     Returns:
@@ -38,8 +39,8 @@ def attention_in_blocks(score, query, key, value, parameters, width, mask, causa
     Example:
 
     >>> def score(query, key):
-    ...     slopes = lambda slope: (slope @ key, tf.transpose(slope, (0, 2, 1)) @ query)
-    ...     return query @ tf.transpose(key, (0, 2, 1)), slopes
+    ...     gradients = lambda slope: (slope @ key, tf.transpose(slope, (0, 2, 1)) @ query)
+    ...     return query @ tf.transpose(key, (0, 2, 1)), gradients
     >>> query, key, value = tf.zeros((1, 2, 4)), tf.zeros((1, 2, 4)), tf.constant([[[2.0], [4.0]]])
     >>> attention_in_blocks(score, query, key, value, [], 1, None, True, 0.0, None)[0, :, 0].numpy().tolist()
     [2.0, 3.0]
@@ -48,9 +49,9 @@ def attention_in_blocks(score, query, key, value, parameters, width, mask, causa
     query, key, value = (tf.convert_to_tensor(x) for x in (query, key, value))
     if not causal:
         return _attend(score, query, key, value, parameters, width, mask, causal, _Dropout(dropout, seed, 0))
-    # Each part of the queries without the keys that none of it may see: a third of the work is saved.
+    # Each part of the queries omits the keys that are masked for all of it, which saves a third of the work.
     queries, keys, contexts = _size(query, 1), _size(key, 1), []
-    # Each part is a loop in the graph: too much to trace for sequences that may be of a few steps.
+    # Each part is a loop in the graph, which is too expensive to trace where sequences may be short.
     parts = max(1, min(_CAUSAL_PARTS, queries)) if isinstance(queries, int) else 1
     for part in range(parts):
         first, last = (queries * number // parts for number in (part, part + 1))
@@ -67,30 +68,30 @@ def _attend(score, query, key, value, parameters, width, mask, causal, dropout):
         blocks = _Blocks(query, key, width, mask, causal)
         kept = functools.partial(dropout.kept, blocks) if dropout.rate else lambda _, weights: weights
 
-        def ahead(index, block):
+        def forward(index, block):
             scores, _ = score(block, key, *parameters)
             return tf.matmul(kept(index, blocks.weights(index, scores)), value), ()
 
-        context = blocks.of_able(blocks.map(ahead, [query], value.shape[2], ())[0])
+        context = blocks.zero_unattended(blocks.map(forward, [query], value.shape[2], ())[0])
 
         def gradient(upstream):
             @tf.custom_gradient
-            def once(query, key, value, context, upstream, *parameters):
-                def back(index, block, upstream, mean):
-                    scores, slopes = score(block, key, *parameters)
+            def first_order(query, key, value, context, upstream, *parameters):
+                def backward(index, block, upstream, mean):
+                    scores, gradients = score(block, key, *parameters)
                     weights = blocks.weights(index, scores)
                     slope = kept(index, tf.matmul(upstream, value, transpose_b=True))
-                    of_block, *others = slopes(weights * (slope - mean))
+                    of_block, *others = gradients(weights * (slope - mean))
                     return of_block, (tf.matmul(kept(index, weights), upstream, transpose_a=True), *others)
 
-                upstream = blocks.of_able(upstream)
-                mean = tf.reduce_sum(upstream * context, axis=2, keepdims=True)  # of the slopes of a row's weights
+                upstream = blocks.zero_unattended(upstream)
+                mean = tf.reduce_sum(upstream * context, axis=2, keepdims=True)  # of the gradients of a row's weights
                 sums = [tf.zeros_like(x) for x in (value, key, *parameters)]
-                of_query, sums = blocks.map(back, [query, upstream, mean], query.shape[2], sums)
+                of_query, sums = blocks.map(backward, [query, upstream, mean], query.shape[2], sums)
                 of_value, of_key, *of_parameters = sums
                 return (of_query, of_key, of_value, *of_parameters), _no_second_order
 
-            return once(query, key, value, context, upstream, *parameters)
+            return first_order(query, key, value, context, upstream, *parameters)
 
         return context, gradient
 
@@ -99,13 +100,13 @@ def _attend(score, query, key, value, parameters, width, mask, causal, dropout):
 
 def _no_second_order(*_):
     raise ValueError(
-        "Attention without its scores has gradients of first order on TensorFlow; for higher orders take "
-        "masked_softmax of a score function. Received: a request for a gradient of its gradient"
+        "Attention without its scores supports only first-order gradients on TensorFlow; for higher orders use "
+        "`masked_softmax` of a score function. Received: a request for a second-order gradient"
     )
 
 
 class _Blocks:
-    """The queries cut into blocks: what is the same for the way ahead and the way back."""
+    """The division of the queries into blocks, shared by the forward and the backward pass."""
 
     def __init__(self, query, key, width, mask, causal):
         self.rows, self.queries = _size(query, 0), _size(query, 1)
@@ -114,7 +115,7 @@ class _Blocks:
         self.size, self.count = self._cut(width)
 
     def _cut(self, width):
-        """The queries of a block and the number of blocks: as equal as they can be, and one at least."""
+        """Returns the number of queries per block and the number of blocks, at least one, as equal as possible."""
         affordable = _BYTES // (self.dtype.size * width)
         if isinstance(self.rows, int) and isinstance(self.keys, int):
             most = affordable // max(1, self.rows * self.keys)
@@ -127,7 +128,7 @@ class _Blocks:
     def map(self, function, tensors, features, sums):
         """Calls `function(index, *blocks)` for all blocks of the tensors `[N, T, ...]`.
 
-        Returns its first results in one tensor `[N, T, features]`, and the sums of its second.
+        Returns its first results as one tensor `[N, T, features]`, and the sums of its other results.
         """
         padding = [[0, 0], [0, self.count * self.size - self.queries], [0, 0]]
         shape = [self.rows, self.count, self.size]
@@ -135,14 +136,14 @@ class _Blocks:
         static = [size if isinstance(size, int) else None for size in (self.rows, self.size)]
         results = tf.TensorArray(self.dtype, self.count, element_shape=[*static, features])
 
-        def turn(index, results, *sums):
+        def body(index, results, *sums):
             result, addends = function(index, *(tf.gather(x, index, axis=1) for x in tensors))
             sums = [tf.ensure_shape(total + new, total.shape) for total, new in zip(sums, addends, strict=True)]
             return index + 1, results.write(index, result), *sums
 
         _, results, *sums = tf.while_loop(
             lambda index, *_: index < self.count,
-            turn,
+            body,
             (0, results, *sums),
             maximum_iterations=self.count,
             parallel_iterations=1,
@@ -151,33 +152,33 @@ class _Blocks:
         return tf.reshape(results, [self.rows, self.count * self.size, features])[:, : self.queries], sums
 
     def weights(self, index, scores):
-        """The softmax of the scores of a block."""
+        """Returns the softmax of the scores of a block."""
         if self.mask is not None:
-            scores += tf.where(self.mask, tf.zeros([], self.dtype), LOW)[:, None]
+            scores += tf.where(self.mask, tf.zeros([], self.dtype), MASKED_SCORE)[:, None]
         if self.causal:
             last = index * self.size + tf.range(self.size) + (self.keys - self.queries)
-            scores += tf.where(tf.range(self.keys) <= last[:, None], tf.zeros([], self.dtype), LOW)
+            scores += tf.where(tf.range(self.keys) <= last[:, None], tf.zeros([], self.dtype), MASKED_SCORE)
         return tf.nn.softmax(scores)
 
-    def of_able(self, tensor):
-        """Zeros in the rows `[N, T, ...]` of queries without any key."""
+    def zero_unattended(self, tensor):
+        """Sets the rows `[N, T, ...]` of queries without any valid key to zero."""
         if self.mask is None and not self.causal:
             return tensor
         places = tf.range(self.keys)
         places = places if self.mask is None else tf.where(self.mask, places, self.keys)
-        first = tf.reduce_min(places, axis=-1, keepdims=True)  # the largest int of no keys at all
+        first = tf.reduce_min(places, axis=-1, keepdims=True)  # the largest int without any keys
         last = tf.range(self.queries) + (self.keys - self.queries) if self.causal else self.keys - 1
         return tf.where((first <= last)[..., None], tensor, tf.zeros([], tensor.dtype))
 
 
 class _Dropout:
-    """Which weights are dropped: for a query the same in whatever block it is, and on the way back."""
+    """Dropout of the weights, the same for any division into blocks and in the backward pass."""
 
     def __init__(self, rate, seed, stream):
         self.rate, self.seed, self.stream = rate, seed, stream
 
     def kept(self, blocks, index, weights):
-        """The weights `[N, c, S]` of a block, or their slopes: 0 where dropped, else divided by `1 - rate`."""
+        """Returns the weights `[N, c, S]` of a block, or their gradients: 0 if dropped, else divided by `1 - rate`."""
         numbers = blocks.rows * blocks.keys
         draws = -(-numbers // 4)
         key, counter = tf.raw_ops.StatelessRandomGetKeyCounter(seed=tf.cast(self.seed, tf.int64))

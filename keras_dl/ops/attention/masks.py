@@ -1,17 +1,18 @@
-"""Which queries may attend to which keys, and the softmax over those."""
+"""Attention masks and the masked softmax."""
 
 from keras import ops
 
 from keras_dl.ops.precision import wide
 
-LOW = -1e30  # a score that nobody attends to; -inf would give NaN where there is no other
+MASKED_SCORE = -1e30  # the score of masked keys; -inf would give NaN if all keys are masked
 
 
 def causal_mask(queries, keys):
-    """Which keys each query may see if none may see the future: the last query sees all, the one before all but one.
+    """Returns the mask of causal attention, in which the last query attends to all keys, the one before to all except
+    one.
 
-    Query `t` sees the keys `s <= t + keys - queries`, so that a query on keys seen before, as in decoding step by step,
-    is the last row of the whole.
+    Query `t` attends to the keys `s <= t + keys - queries`, so a single query in step-by-step decoding is the last row
+    of the whole mask.
 
     Args:
         queries: int, or int tensor, T.
@@ -32,17 +33,17 @@ def causal_mask(queries, keys):
 
 
 def masked_softmax(scores, mask=None):
-    """Softmax over the last axis, of the places where the mask is True.
+    """Computes the softmax over the entries of the last axis where the mask is True.
 
-    What stands at other places, NaN too, has no effect on weights or gradients. A row without any place is all zeros,
-    and so is its gradient.
+    Other entries, including NaN, have no effect on weights or gradients. In a row that is completely masked, weights
+    and gradient are zero.
 
     Args:
         scores: float tensor `[..., S]`; float16 and bfloat16 are computed in float32.
-        mask: bool tensor that broadcasts to `[..., S]`, or None (default) for all places.
+        mask: bool tensor that broadcasts to `[..., S]`, or None (default) for no mask.
 
     Returns:
-        float tensor `[..., S]` of the scores' dtype.
+        float tensor `[..., S]` of the dtype of the scores.
 
     Source: Bahdanau et al. 2015, "Neural machine translation by jointly learning to align and translate", equation 6,
     https://arxiv.org/abs/1409.0473
@@ -60,8 +61,8 @@ def masked_softmax(scores, mask=None):
     scores = ops.cast(scores, wide(dtype))
     if mask is not None:
         mask = ops.cast(mask, "bool")
-        scores = ops.where(mask, scores, ops.cast(LOW, scores.dtype))
-    peak = ops.max(scores, axis=-1, keepdims=True, initial=LOW)
+        scores = ops.where(mask, scores, ops.cast(MASKED_SCORE, scores.dtype))
+    peak = ops.max(scores, axis=-1, keepdims=True, initial=MASKED_SCORE)
     weights = ops.exp(scores - ops.stop_gradient(peak))
     if mask is not None:
         weights = ops.where(mask, weights, ops.zeros_like(weights))

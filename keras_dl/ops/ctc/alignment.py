@@ -1,25 +1,25 @@
-"""Forced alignment: which frames belong to which label."""
+"""Forced alignment of labels to frames."""
 
 import functools
 from typing import NamedTuple
 
 import tensorflow as tf
 
-from keras_dl.ops.ctc.certain_blank import NOTHING
 from keras_dl.ops.ctc.inputs import checked_inputs, refuse_nan
 from keras_dl.ops.ctc.lattice import interleave, may_jump, valid_states
+from keras_dl.ops.ctc.log_space import IMPOSSIBLE_GAP
 from keras_dl.ops.scan import scan
 
 
 class Alignment(NamedTuple):
-    """What `align` returns: -1, and confidence 0, where there is no frame or no label.
+    """The result of `align`: -1, and a confidence of 0, where there is no frame or no label.
 
     Attributes:
-        path: int32 tensor `[B, T]`, the class of each frame, blanks included.
+        path: int32 tensor `[B, T]`, the class of each frame, including blanks.
         start: int32 tensor `[B, L]`, the first frame of each label.
         end: int32 tensor `[B, L]`, one past its last frame.
-        confidence: float tensor `[B, L]`, the mean probability of the label over its frames.
-        log_probability: float tensor `[B]`, of the path; -inf where there is none.
+        confidence: float tensor `[B, L]`, the mean probability of each label over its frames.
+        log_probability: float tensor `[B]`, that of the path; -inf where no path exists.
 
     Example:
 
@@ -35,31 +35,32 @@ class Alignment(NamedTuple):
 
 
 def align(labels, logits, label_length=None, logit_length=None, blank_index=0):
-    """The most probable path that collapses to the labels: where in time each label stands.
+    """Finds the most probable path that collapses to the labels, and with it the frames of each label.
 
-    Viterbi's algorithm over the lattice of the loss, with the maximum in place of its sums:
+    This is the Viterbi algorithm on the lattice of the loss, with a maximum instead of each sum:
 
         v[t, s] = max(v[t-1, s], v[t-1, s-1], v[t-1, s-2] where a path may jump) + log softmax(logits)[t, z[s]]
 
-    The best of the last two states is traced back. Among equally probable paths one is taken. For many batches of the
-    same shape, a caller's `tf.function(jit_compile=True)` is several times faster.
+    The path is traced back from the better of the last two states. If several paths are equally probable, one of them
+    is returned. For many batches of the same shape, calling it in a `tf.function(jit_compile=True)` is several times
+    faster.
 
     Args:
         labels: int tensor `[B, L]`, padded at the end with the blank or with negative numbers.
-        logits: float tensor `[B, T, V]`, unnormalised; frames of padding may hold anything.
+        logits: float tensor `[B, T, V]`, unnormalised; padded frames may contain any values.
         label_length: int tensor `[B]`, or None (default) to count the entries that are not padding.
         logit_length: int tensor `[B]`, or None (default) for T.
         blank_index: int, the class of the blank. Defaults to 0.
 
     Returns:
-        `Alignment(path, start, end, confidence, log_probability)`: label l stands in the frames
-        `start[l] <= t < end[l]`, and its confidence is the mean of `softmax(logits)[t, label]` over them. A row that no
-        path fits (fewer frames than `minimum_frames`, or a label of probability zero) has log probability -inf and
-        holds -1 (confidence 0) throughout. float32, or float64 for such logits.
+        `Alignment(path, start, end, confidence, log_probability)`: label l occupies the frames
+        `start[l] <= t < end[l]`, and its confidence is the mean of `softmax(logits)[t, label]` over them. If no path
+        fits a row (it has fewer frames than `minimum_frames`, or a label with probability zero), its log probability is
+        -inf and all other values are -1 (confidence 0). Floats are float32, or float64 for float64 logits.
 
     Raises:
-        ValueError: for shapes, labels or lengths out of range, or NaN in a valid frame; the message names the row. In a
-            graph `tf.errors.InvalidArgumentError`.
+        ValueError: if a shape, label or length is invalid, or if a valid frame contains NaN; the message names the row.
+            In a graph, `tf.errors.InvalidArgumentError` is raised instead.
 
     Example:
 
@@ -82,7 +83,7 @@ def align(labels, logits, label_length=None, logit_length=None, blank_index=0):
 
 @functools.cache
 def _traced():
-    """One graph for all shapes, so that eager calls do not pay for each operation of each frame."""
+    """Returns one graph for all shapes; eager calls would pay for each operation of each frame."""
     return tf.function(_align, autograph=False, reduce_retracing=True)
 
 
@@ -93,10 +94,10 @@ def _align(labels, logits, label_length, logit_length, blank_index):
     states = interleave(labels, label_length, blank_index)
     log_softmax = tf.nn.log_softmax(tf.where(inside[..., None], logits, zero))
     emission = tf.gather(log_softmax, states, axis=2, batch_dims=1)  # [B, T, S]
-    # A frame of padding is a blank for certain: it takes no probability and holds no label.
+    # A padded frame emits the blank with probability one, so it changes no probability and belongs to no label.
     emission = tf.where(inside[..., None], emission, tf.where(states == blank_index, zero, impossible)[:, None])
     valid = valid_states(label_length, tf.shape(states)[1])[:, None]
-    emission = tf.where(valid & (emission > NOTHING), emission, impossible)  # nor NaN
+    emission = tf.where(valid & (emission > IMPOSSIBLE_GAP), emission, impossible)  # False for NaN, too
     pointers, best = _viterbi(tf.transpose(emission, [1, 0, 2]), may_jump(states, blank_index), zero, impossible)
 
     last = tf.stack([2 * label_length, tf.maximum(2 * label_length - 1, 0)], axis=1)
@@ -107,24 +108,24 @@ def _align(labels, logits, label_length, logit_length, blank_index):
     visited = tf.where(inside, _trace_back(pointers, last), -1)  # [B, T], the state of each frame
     path = tf.where(inside, tf.gather(states, tf.maximum(visited, 0), batch_dims=1), -1)
     of_frames = tf.gather(log_softmax, tf.maximum(path, 0), batch_dims=2)
-    # Summed anew, more exact than what the recursion adds up frame by frame.
+    # More precise than the sum that the recursion accumulates.
     log_probability = tf.reduce_sum(tf.where(inside, of_frames, zero), axis=1)
     log_probability = tf.where(possible, log_probability, impossible)
 
-    # States never go back along a path, so that the frames of one label are one stretch.
-    held = visited[..., None] == 2 * tf.range(longest) + 1  # [B, T, L]
-    length = tf.math.count_nonzero(held, axis=1, dtype=tf.int32)
-    start = tf.reduce_min(tf.where(held, tf.range(frames)[:, None], frames), axis=1)
+    # States never decrease along a path, so the frames of a label are contiguous.
+    occupied = visited[..., None] == 2 * tf.range(longest) + 1  # [B, T, L]
+    length = tf.math.count_nonzero(occupied, axis=1, dtype=tf.int32)
+    start = tf.reduce_min(tf.where(occupied, tf.range(frames)[:, None], frames), axis=1)
     start, end = (tf.where(length > 0, frame, -1) for frame in (start, start + length))
-    probability = tf.exp(tf.where(inside, of_frames, impossible))[:, None] @ tf.cast(held, zero.dtype)  # [B, 1, L]
+    probability = tf.exp(tf.where(inside, of_frames, impossible))[:, None] @ tf.cast(occupied, zero.dtype)  # [B, 1, L]
     confidence = tf.math.divide_no_nan(probability[:, 0], tf.cast(length, zero.dtype))
     return Alignment(path, start, end, confidence, log_probability)
 
 
 def _viterbi(emission, jump, zero, impossible):
-    """How far before each state its best predecessor stands, int8 `[T, B, S]`, and the last scores `[B, S]`."""
+    """Returns how many states back the best predecessor is, int8 `[T, B, S]`, and the last scores, `[B, S]`."""
     skip = tf.where(jump, zero, impossible)
-    # Before the first frame stands the first blank, from which the first two states are reached.
+    # Paths start in the first blank, from which the first two states can be reached.
     score = tf.where(tf.range(tf.shape(jump)[1]) == 0, tf.zeros_like(skip), impossible)
 
     def step(carry, slices):
@@ -140,7 +141,7 @@ def _viterbi(emission, jump, zero, impossible):
 
 
 def _trace_back(pointers, last):
-    """The state of each frame, int32 `[B, T]`, from the pointers and the state of the last frame."""
+    """Returns the state of each frame, int32 `[B, T]`, from the pointers and the last state."""
 
     def step(carry, slices):
         state = carry[1]

@@ -1,24 +1,21 @@
-"""What padding means in CTC: a blank, for certain."""
+"""Padding in CTC: frames that emit the blank with probability one."""
 
 import keras
 from keras import ops
-
-LOW = -1e30  # the logarithm of zero; finite, because inf - inf is NaN
-NOTHING = -1e8  # so far below the best class of a frame is no chance, but what `certain_blank` leaves to the others
 
 
 def certain_blank(logits, mask, blank_index=0):
     """Makes every masked frame emit the blank with probability one.
 
-    Such a frame adds nothing to any CTC loss and no token to any decoding, so that no lengths have to be carried.
+    Such a frame changes no CTC loss and adds no token to a decoding, so later functions do not need the lengths.
 
     Args:
-        logits: float tensor `[B, T, V]`; masked frames may hold anything, NaN included.
-        mask: bool tensor `[B, T]`, False at frames of padding.
+        logits: float tensor `[B, T, V]`; masked frames may contain any values, including NaN.
+        mask: bool tensor `[B, T]`, False at padded frames.
         blank_index: int, the class of the blank. Defaults to 0.
 
     Returns:
-        A tensor like `logits`.
+        Tensor of the shape and dtype of `logits`.
 
     Example:
 
@@ -27,7 +24,7 @@ def certain_blank(logits, mask, blank_index=0):
     np.int64(0)
     """
     dtype = keras.backend.standardize_dtype(logits.dtype)
-    # Finite, so that no -inf - -inf becomes NaN; half of what float16 can hold, far below any logit in float32.
+    # Finite, because -inf - -inf is NaN; half of the float16 range, far below any logit in float32.
     low = -3e4 if dtype == "float16" else -1e9
     blank = ops.cast(ops.one_hot(blank_index, ops.shape(logits)[-1], dtype=dtype) * -low + low, dtype)
     return ops.where(ops.expand_dims(mask, -1), logits, blank)

@@ -1,4 +1,4 @@
-"""A prefix beam search in which a lexicon and a language model have a say: shallow fusion.
+"""Prefix beam search with shallow fusion of a lexicon and a language model.
 
     score = log p_ctc + lm_weight * log p_lm + word_bonus * words
 
@@ -13,15 +13,15 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from keras_dl.ops.ctc.certain_blank import LOW
 from keras_dl.ops.ctc.lexicon import Lexicon
+from keras_dl.ops.ctc.log_space import LOG_ZERO
 from keras_dl.ops.ctc.prefix_beam import PrefixBeam, log_softmax
 from keras_dl.ops.ngram import NGram
 from keras_dl.ops.ngram.model import UNKNOWN
 
 
 class Fusion(NamedTuple):
-    """What is fused with the posteriors.
+    """The lexicon and language model of a beam search.
 
     Example:
 
@@ -31,16 +31,16 @@ class Fusion(NamedTuple):
 
     lexicon: Lexicon | None
     language_model: NGram | None
-    vocabulary: tuple | None  # the labels, if the language model is one of labels; None if it is one of words
+    vocabulary: tuple | None  # the labels, for a language model over labels; None for one over words
     lm_weight: tf.Tensor  # float []
     word_bonus: tf.Tensor  # float []
 
 
 def checked_fusion(classes, blank_index, lexicon, language_model, vocabulary, lm_weight, word_bonus):
-    """A `Fusion` of what `beam_search_decode` was given, or None if that is nothing.
+    """Returns a `Fusion` of the arguments of `beam_search_decode`, or None if they have no effect.
 
     Raises:
-        ValueError: if one of them is of another kind, does not fit the classes, or is a number that is not finite.
+        ValueError: if an argument has the wrong type, does not match the classes, or is not finite.
 
     Example:
 
@@ -48,33 +48,33 @@ def checked_fusion(classes, blank_index, lexicon, language_model, vocabulary, lm
     >>> checked_fusion(4, 0, lexicon, None, None, 0.5, 0.0)
     Traceback (most recent call last):
         ...
-    ValueError: The lexicon has 3 classes, blank 0. Expected 4 classes, as the logits have, and blank 0
+    ValueError: The lexicon must have 4 classes, like the logits, and blank 0. Received: 3 classes, blank 0
     """
     for name, value, kind in (("lexicon", lexicon, Lexicon), ("language_model", language_model, NGram)):
         if not isinstance(value, kind | None):
-            raise ValueError(f"`{name}` must be of class `{kind.__name__}`, or None. Received: {value!r}")
+            raise ValueError(f"`{name}` must be an instance of `{kind.__name__}` or None. Received: {value!r}")
     for name, value in (("lm_weight", lm_weight), ("word_bonus", word_bonus)):
         if isinstance(value, numbers.Real) and not math.isfinite(value):
             raise ValueError(f"`{name}` must be finite. Received: {value}")
     if vocabulary is not None and len(vocabulary) != classes - 1:
-        raise ValueError(f"`vocabulary` must hold {classes - 1} labels. Received: {len(vocabulary)}")
-    no_bonus = isinstance(word_bonus, numbers.Real) and word_bonus == 0  # a tensor may hold anything
+        raise ValueError(f"`vocabulary` must contain {classes - 1} labels. Received: {len(vocabulary)}")
+    no_bonus = isinstance(word_bonus, numbers.Real) and word_bonus == 0  # the value of a tensor is not known
     if lexicon is None and language_model is None and no_bonus:
         return None
     if lexicon is not None and (lexicon.blank_index, lexicon.next_node.shape[1]) != (blank_index, classes):
         raise ValueError(
-            f"The lexicon has {lexicon.next_node.shape[1]} classes, blank {lexicon.blank_index}. Expected {classes} "
-            f"classes, as the logits have, and blank {blank_index}"
+            f"The lexicon must have {classes} classes, like the logits, and blank {blank_index}. "
+            f"Received: {lexicon.next_node.shape[1]} classes, blank {lexicon.blank_index}"
         )
     if language_model is not None and lexicon is None and vocabulary is None:
-        raise ValueError("A language model of words needs a lexicon, one of labels the `vocabulary`. Received: neither")
+        raise ValueError("A language model requires a `lexicon` or a `vocabulary`. Received: neither")
     vocabulary = None if vocabulary is None else tuple(vocabulary)
     lm_weight, word_bonus = tf.convert_to_tensor(lm_weight, tf.float32), tf.convert_to_tensor(word_bonus, tf.float32)
     return Fusion(lexicon, language_model, vocabulary, lm_weight, word_bonus)
 
 
 def beam_of(width, classes, blank_index, fusion):
-    """The `PrefixBeam` for a `Fusion` or None.
+    """Returns the `PrefixBeam` for a `Fusion` or None.
 
     Example:
 
@@ -85,7 +85,7 @@ def beam_of(width, classes, blank_index, fusion):
 
 
 class Context(NamedTuple):
-    """What is remembered of each prefix; tensors `[B, W]`.
+    """The state of each prefix in the lexicon and the language model; tensors `[B, W]`.
 
     Example:
 
@@ -94,24 +94,24 @@ class Context(NamedTuple):
     array([[0, 0]], dtype=int32)
     """
 
-    reward: tf.Tensor  # float, its score without log p_ctc
-    node: tf.Tensor  # int32, where it stands in the lexicon
-    state: tf.Tensor  # int32, that of the language model
+    reward: tf.Tensor  # float, the score without log p_ctc
+    node: tf.Tensor  # int32, the node in the lexicon
+    state: tf.Tensor  # int32, the state of the language model
 
 
 class FusedBeam(PrefixBeam):
-    """A `PrefixBeam` that ranks prefixes by score, and has none that the lexicon cannot complete.
+    """A `PrefixBeam` that ranks prefixes by score and drops those that the lexicon cannot complete.
 
-    Nothing orders the tokens of all prefixes alike, so every prefix tries every action. An action is to grow by a class
-    or, if the lexicon has no separator, one of V more: to end the word and begin the next one by a class. Where words
-    can be cut in two ways, a prefix is then in the beam once for each.
+    The best tokens differ between prefixes, so every prefix tries every action. An action extends the prefix by a
+    class. Without a separator there are V more actions, which end the word and start the next one with a class; a
+    prefix that can be split into words in two ways is then in the beam twice.
 
     Args:
         width, classes, blank_index: as for `PrefixBeam`.
         fusion: `Fusion`.
 
     Raises:
-        ValueError: if the language model knows none of the labels or words that it is asked for.
+        ValueError: if the language model contains none of the labels or words.
 
     Example:
 
@@ -119,7 +119,7 @@ class FusedBeam(PrefixBeam):
     >>> beams = FusedBeam(2, 3, 0, fusion)
     >>> frames = beams.frames(np.log([[[0.3, 0.1, 0.6]]]))
     >>> beam, source, action = beams.step(beams.start(1, tf.float64), [of_all[0] for of_all in frames])
-    >>> action.numpy().tolist(), np.exp(beams.finish(beam)[0]).round(2).tolist()       # no word begins with b
+    >>> action.numpy().tolist(), np.exp(beams.finish(beam)[0]).round(2).tolist()       # no word starts with b
     ([[-1, 1]], [[0.3, 0.1]])
     """
 
@@ -142,7 +142,7 @@ class FusedBeam(PrefixBeam):
         ids = self.model.ids(words)
         if words and (ids == self.model.ids([UNKNOWN])).all():
             raise ValueError(
-                f"The language model knows none of the {kind}. Received: {list(words[:5])}, and a model of "
+                f"The language model contains none of the {kind}. Received: {list(words[:5])}, and a model of "
                 f"{self.model.vocabulary[:8]}"
             )
         return ids
@@ -173,45 +173,45 @@ class FusedBeam(PrefixBeam):
         return tf.gather(self._column, pick)
 
     def _rewards(self, context):
-        """The rewards of all candidates."""
+        """Returns the rewards of all candidates."""
         added = self._of_tokens(context)
         if self.lexicon is not None:
             ends, _ = self._of_word(context)
-            goes_on = tf.gather(self.lexicon.next_node, context.node) >= 0
+            continues = tf.gather(self.lexicon.next_node, context.node) >= 0
             if self.separated:
                 at_end = ends[:, :, None]
                 is_separator = tf.range(self.classes) == self.lexicon.separator_class
-                added += tf.where(is_separator, at_end, tf.where(goes_on, tf.zeros_like(at_end), LOW))
+                added += tf.where(is_separator, at_end, tf.where(continues, tf.zeros_like(at_end), LOG_ZERO))
             else:
                 begins = self.lexicon.next_node[0] >= 0
-                goes_on = tf.where(goes_on, tf.zeros_like(ends)[:, :, None], LOW)
-                begins = tf.where(begins, ends[:, :, None], LOW)
-                added = tf.concat([added + goes_on, added + begins], axis=2)
+                continues = tf.where(continues, tf.zeros_like(ends)[:, :, None], LOG_ZERO)
+                begins = tf.where(begins, ends[:, :, None], LOG_ZERO)
+                added = tf.concat([added + continues, added + begins], axis=2)
         grown = tf.reshape(context.reward[:, :, None] + added, [-1, self.width * self.actions])
         return tf.concat([context.reward, grown, tf.zeros_like(grown[:, :1])], axis=1)
 
     def _of_tokens(self, context):
-        """What each class adds to the score of each prefix, but for the lexicon: `[B, W, V]`, or `[V]`."""
+        """Returns what each class adds to the scores, without the lexicon: `[B, W, V]`, or `[V]`."""
         dtype = context.reward.dtype
         bonus = tf.zeros([], dtype) if self.lexicon is not None else tf.cast(self.bonus, dtype)
-        added = tf.where(tf.range(self.classes) == self.blank_index, tf.cast(LOW, dtype), bonus)
+        added = tf.where(tf.range(self.classes) == self.blank_index, tf.cast(LOG_ZERO, dtype), bonus)
         if self._label_ids is None:
             return added
         log_probability, _ = self.model.step(context.state[:, :, None], self._label_ids)
         return added + tf.cast(self.weight, dtype) * tf.cast(log_probability, dtype)
 
     def _of_word(self, context):
-        """What the end of the word adds to the score of each prefix, `LOW` if none ends, and the state behind it."""
+        """Returns what ending the word adds to each score, `LOG_ZERO` where no word ends, and the state after it."""
         dtype = context.reward.dtype
         word = tf.gather(self.lexicon.word_at, context.node)
         reward, state = tf.cast(self.bonus, dtype), context.state
         if self._word_ids is not None:
             log_probability, state = self.model.step(state, tf.gather(self._word_ids, tf.maximum(word, 0)))
             reward += tf.cast(self.weight, dtype) * tf.cast(log_probability, dtype)
-        return tf.where(word < 0, tf.cast(LOW, dtype), reward), tf.where(word < 0, context.state, state)
+        return tf.where(word < 0, tf.cast(LOG_ZERO, dtype), reward), tf.where(word < 0, context.state, state)
 
     def _advance(self, context, source, action, rewards, pick):
-        reward = tf.maximum(tf.gather(rewards, pick, batch_dims=1), LOW)
+        reward = tf.maximum(tf.gather(rewards, pick, batch_dims=1), LOG_ZERO)
         node, state = (tf.gather(tensor, source, batch_dims=1) for tensor in context[1:])
         token, stays = tf.maximum(self._token_of(action), 0), action < 0
         if self.lexicon is not None:
@@ -228,7 +228,7 @@ class FusedBeam(PrefixBeam):
         return Context(reward, node, state)
 
     def _final_score(self, log_probability, context):
-        score, state, low = log_probability + context.reward, context.state, tf.cast(LOW, log_probability.dtype)
+        score, state, low = log_probability + context.reward, context.state, tf.cast(LOG_ZERO, log_probability.dtype)
         if self.lexicon is None:
             return score + self._of_end(state, score.dtype)
         ends, behind = self._of_word(context)

@@ -8,11 +8,11 @@ from keras_dl.ops.ctc.inputs import checked_logits
 
 
 class BestPath(NamedTuple):
-    """What `greedy_decode` returns: behind the last token of a row -1, and confidence 0.
+    """The result of `greedy_decode`; after the last token of a row, entries are -1 and confidences 0.
 
     Attributes:
         tokens: int32 tensor `[B, T]`.
-        log_probability: float tensor `[B]`, of the best path.
+        log_probability: float tensor `[B]`, that of the best path.
         start: int32 tensor `[B, T]`, the first frame of each token.
         end: int32 tensor `[B, T]`, one past its last frame.
         confidence: float tensor `[B, T]`, the mean probability of the token over its frames.
@@ -32,20 +32,21 @@ class BestPath(NamedTuple):
 
 
 def greedy_decode(logits, logit_length=None, blank_index=0):
-    """Best path decoding: the most probable class of each frame, repeats merged, blanks dropped.
+    """Decodes the best path: takes the most probable class of each frame, merges repeats and removes blanks.
 
     Args:
-        logits: float tensor `[B, T, V]`, unnormalised; frames of padding may hold anything.
+        logits: float tensor `[B, T, V]`, unnormalised; padded frames may contain any values.
         logit_length: int tensor `[B]`, or None (default) for T.
         blank_index: int, the class of the blank. Defaults to 0.
 
     Returns:
-        `BestPath(tokens, log_probability, start, end, confidence)`: token n stands in the frames
-        `start[n] <= t < end[n]`, and its confidence is the mean of `softmax(logits)[t, token]` over them. float32, or
-        float64 for such logits.
+        `BestPath(tokens, log_probability, start, end, confidence)`: token n occupies the frames
+        `start[n] <= t < end[n]`, and its confidence is the mean of `softmax(logits)[t, token]` over them. Floats are
+        float32, or float64 for float64 logits.
 
     Raises:
-        ValueError: for lengths out of range, or NaN in a valid frame (in a graph `tf.errors.InvalidArgumentError`).
+        ValueError: if a length is out of range or a valid frame contains NaN (`tf.errors.InvalidArgumentError` in a
+            graph).
 
     Example:
 
@@ -73,7 +74,7 @@ def greedy_decode(logits, logit_length=None, blank_index=0):
 
 
 def collapse(path, blank_index=0, logit_length=None):
-    """What a path says: repeats merged, then blanks dropped.
+    """Converts a path to tokens: merges repeats, then removes blanks.
 
     Args:
         path: int tensor `[B, T]`, the class of each frame; negative entries are padding, as in `align(...).path`.
@@ -81,7 +82,7 @@ def collapse(path, blank_index=0, logit_length=None):
         logit_length: int tensor `[B]`, or None (default) for T.
 
     Returns:
-        int32 tensor `[B, T]`: the tokens, and behind them -1.
+        int32 tensor `[B, T]`: the tokens, padded with -1.
 
     Example:
 
@@ -95,16 +96,16 @@ def collapse(path, blank_index=0, logit_length=None):
 
 
 def _token_of_frame(path, blank_index):
-    """Which token of the whole batch each frame belongs to, T of them a row; -1 for blanks and padding."""
+    """Returns the token that each frame belongs to, numbered over the batch, T per row; -1 for blanks and padding."""
     batch, frames = tf.unstack(tf.shape(path))
     previous = tf.pad(path, [[0, 0], [1, 0]], constant_values=-1)[:, :-1]
-    held = (path != blank_index) & (path >= 0)
-    number = tf.cumsum(tf.cast(held & (path != previous), tf.int32), axis=1) - 1
-    return tf.where(held, number + frames * tf.range(batch)[:, None], -1)
+    is_token = (path != blank_index) & (path >= 0)
+    number = tf.cumsum(tf.cast(is_token & (path != previous), tf.int32), axis=1) - 1
+    return tf.where(is_token, number + frames * tf.range(batch)[:, None], -1)
 
 
 def _first_of(values, token):
-    """The least of the values of the frames of each token, which is that of the first; -1 for tokens not there."""
+    """Returns the smallest value over the frames of each token, that of the first frame; -1 for missing tokens."""
     least = tf.math.unsorted_segment_min(values, token, tf.size(token))
     return tf.reshape(tf.where(least == values.dtype.max, -1, least), tf.shape(token))
 

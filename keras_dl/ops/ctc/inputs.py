@@ -1,24 +1,24 @@
-"""What labels, logits and lengths must be, said before anything is computed from them."""
+"""Validation of labels, logits and lengths."""
 
 import tensorflow as tf
 
 
 def checked_inputs(labels, logits, label_length=None, logit_length=None, blank_index=0):
-    """Fills in the lengths, widens the logits to float32 at least, and refuses what has no meaning.
+    """Validates the inputs, fills in missing lengths and casts the logits to at least float32.
 
     Args:
         labels: int tensor `[B, L]`, padded at the end with the blank or with negative numbers.
-        logits: float tensor `[B, T, V]`; frames of padding may hold anything.
+        logits: float tensor `[B, T, V]`; padded frames may contain any values.
         label_length: int tensor `[B]`, or None (default) to count the entries that are not padding.
         logit_length: int tensor `[B]`, or None (default) for T.
         blank_index: int, the class of the blank. Defaults to 0.
 
     Returns:
-        `(labels, logits, label_length, logit_length)`, int32 but for the logits, which are float32 or float64.
+        `(labels, logits, label_length, logit_length)`, int32, except for the logits, which are float32 or float64.
 
     Raises:
-        ValueError: if a shape, a length or a label is out of range; the message names the first such row.
-            In a graph `tf.errors.InvalidArgumentError`, and under XLA, which cannot raise, nothing.
+        ValueError: if a shape, length or label is invalid; the message names the first such row. A graph raises
+            `tf.errors.InvalidArgumentError`; under XLA, which cannot raise, there is no check.
 
     Example:
 
@@ -52,7 +52,7 @@ def checked_inputs(labels, logits, label_length=None, logit_length=None, blank_i
     good = tf.reduce_all(good | ~tf.sequence_mask(label_length, longest), axis=1)
     expected = f"Labels must be classes from 0 to {{}} other than the blank {blank_index}. Received in row {{}}: {{}}"
     checks += [require(good, expected, classes - 1, labels)]
-    with tf.control_dependencies(checks):  # or a gather of a graph may fail first, with a message of its own
+    with tf.control_dependencies(checks):  # otherwise a gather may fail first, with a less helpful message
         return tuple(tf.identity(tensor) for tensor in (labels, logits, label_length, logit_length))
 
 
@@ -66,7 +66,7 @@ def _lengths(lengths, name, batch):
 
 
 def checked_logits(logits, logit_length=None, blank_index=0):
-    """What a decoder takes, which has no labels: `checked_inputs` of the others, without NaN in a valid frame.
+    """Validates the inputs of a decoder, as `checked_inputs` without labels, and rejects NaN in valid frames.
 
     Args:
         logits, logit_length, blank_index: as for `checked_inputs`.
@@ -75,7 +75,7 @@ def checked_logits(logits, logit_length=None, blank_index=0):
         `(logits, logit_length)`.
 
     Raises:
-        ValueError: as `checked_inputs` and `refuse_nan`.
+        ValueError: as for `checked_inputs` and `refuse_nan`.
 
     Example:
 
@@ -90,44 +90,44 @@ def checked_logits(logits, logit_length=None, blank_index=0):
 
 
 def refuse_nan(logits, logit_length):
-    """Raises where a valid frame holds NaN or infinity, or no number at all, which would be decoded to anything.
+    """Raises an error if a valid frame contains NaN, or if its largest logit is infinite.
 
     Args:
         logits: float tensor `[B, T, V]`.
         logit_length: int32 tensor `[B]`.
 
     Raises:
-        ValueError: as `checked_inputs`.
+        ValueError: as for `checked_inputs`.
 
     Example:
 
-    >>> refuse_nan(tf.constant([[[0.0, 1.0], [0.0, float("nan")]]]), tf.constant([1]))     # the NaN is padding
+    >>> refuse_nan(tf.constant([[[0.0, 1.0], [0.0, float("nan")]]]), tf.constant([1]))     # the NaN is in the padding
     """
     frames = tf.shape(logits)[1]
     bad = tf.reduce_any(tf.math.is_nan(logits), axis=2) | ~tf.math.is_finite(tf.reduce_max(logits, axis=2))
     bad &= tf.sequence_mask(logit_length, frames)
     first = tf.reduce_min(tf.where(bad, tf.range(frames), frames), axis=1)
     expected = (
-        "The best logit of each of the {} frames must be a number, and none NaN, unless of padding. "
+        "Logits of valid frames, of {} frames, must not be NaN, and the largest must be finite. "
         "Received in row {}: NaN or infinity in frame {}"
     )
     require(~tf.reduce_any(bad, axis=1), expected, frames, first)
 
 
 def require(good, expected, limit, values):
-    """Raises for the first row that is not good.
+    """Raises an error that names the first invalid row.
 
     Args:
-        good: bool tensor `[B]`.
-        expected: str with a place `{}` for the limit, the row and its value.
+        good: bool tensor `[B]`, True for valid rows.
+        expected: str with three placeholders `{}`: the limit, the row and its value.
         limit: int, or int tensor `[]`.
         values: tensor `[B, ...]`.
 
     Returns:
-        In a graph the operation that asserts it, else None.
+        The assert operation in a graph, else None.
 
     Raises:
-        ValueError: as `checked_inputs`.
+        ValueError: as for `checked_inputs`.
 
     Example:
 

@@ -1,8 +1,8 @@
-"""The lattice that the alignment walks: the labels with a blank around each of them.
+"""The CTC lattice: its states, transitions and minimum length.
 
-A path through T frames stands in one of S = 2L + 1 states at each frame: blank, y1, blank, y2, ..., yL, blank. From one
-frame to the next it stays, moves on by one state, or jumps over a blank that nothing needs. It begins in one of the
-first two states and ends in one of the last two of its row.
+At each frame, a path is in one of S = 2L + 1 states: blank, y1, blank, y2, ..., yL, blank. From one frame to the next
+it stays, moves to the next state, or jumps over a blank that is not required. It starts in one of the first two states
+and ends in one of the last two states of its row.
 
 Reference: Graves et al. 2006, section 4.1. https://www.cs.toronto.edu/~graves/icml_2006.pdf
 """
@@ -12,15 +12,15 @@ from keras import ops
 
 
 def interleave(labels, label_length, blank_index=0):
-    """The class of every state: the labels with a blank before, between and after them.
+    """Returns the class of every state: the labels with blanks before, between and after them.
 
     Args:
-        labels: int32 tensor `[B, L]`; what stands behind the label length may be anything.
+        labels: int32 tensor `[B, L]`; entries after the label length are ignored.
         label_length: int32 tensor `[B]`.
         blank_index: int, the class of the blank. Defaults to 0.
 
     Returns:
-        int32 tensor `[B, 2L + 1]`, the blank behind the last state of a row.
+        int32 tensor `[B, 2L + 1]`, padded with the blank.
 
     Example:
 
@@ -35,9 +35,9 @@ def interleave(labels, label_length, blank_index=0):
 
 
 def may_jump(states, blank_index=0):
-    """Whether a path may come into each state from the one two before it.
+    """Returns whether a path may enter each state from two states before.
 
-    It may where the blank between is not needed: into a label that differs from the label before.
+    It may if the blank between them is not required: into a label that differs from the previous label.
 
     Args:
         states: int32 tensor `[B, S]` of `interleave`.
@@ -52,16 +52,16 @@ def may_jump(states, blank_index=0):
     array([[False, False, False, False, False,  True, False]])
     """
     before = tf.pad(states, [[0, 0], [2, 0]], constant_values=blank_index)[:, :-2]
-    inside = tf.range(tf.shape(states)[1]) >= 2  # nothing stands two before the first label
+    inside = tf.range(tf.shape(states)[1]) >= 2  # there is no state two before the first label
     return inside & (states != blank_index) & (states != before)
 
 
 def valid_states(label_length, count):
-    """Which states belong to a row: the first `2 * label_length + 1`.
+    """Returns the states that belong to each row: the first `2 * label_length + 1`.
 
     Args:
         label_length: int32 tensor `[B]`.
-        count: int, the number S of states of the longest row.
+        count: int, the number S of states.
 
     Returns:
         bool tensor `[B, S]`.
@@ -76,9 +76,9 @@ def valid_states(label_length, count):
 
 
 def minimum_frames(labels, label_length=None, blank_index=0):
-    """The fewest frames in which CTC can emit the labels: one each, and a blank between equal neighbours.
+    """Returns the fewest frames in which CTC can emit the labels: one per label and one per blank between equal labels.
 
-    A row with fewer frames is impossible: no path collapses to its labels.
+    No path of fewer frames collapses to the labels.
 
     Args:
         labels: int tensor `[B, L]`, padded at the end with the blank or with negative numbers.
@@ -91,7 +91,7 @@ def minimum_frames(labels, label_length=None, blank_index=0):
     Example:
 
     >>> import numpy as np
-    >>> minimum_frames(np.array([[1, 2, 2], [1, -1, -1], [0, 0, 0]])).numpy().tolist()     # 1 2 - 2; 1; nothing
+    >>> minimum_frames(np.array([[1, 2, 2], [1, -1, -1], [0, 0, 0]])).numpy().tolist()     # 1 2 - 2; 1; no labels
     [4, 1, 0]
     """
     labels = ops.cast(labels, "int32")

@@ -1,25 +1,25 @@
-"""Beam search with penalties, n-best answers and their alignments."""
+"""Beam search with penalties, n-best sequences and their alignments."""
 
-import numbers
 from typing import NamedTuple
 
 import tensorflow as tf
 
+from keras_dl.ops.checks import checked_int
 from keras_dl.ops.decoding.decoded import Decoded, traced
 from keras_dl.ops.decoding.loop import batch_size, bounded, of_length, run
 from keras_dl.ops.decoding.penalties import coverage_penalty as coverage
 from keras_dl.ops.decoding.penalties import length_penalty as penalty
 
-IMPOSSIBLE = float("-inf")
+_MINUS_INF = float("-inf")  # the score of a hypothesis that does not exist
 
 
 class _Ended(NamedTuple):
-    """The best P ended answers of each row, `[B, P]`, best first; where there are fewer the score is -inf."""
+    """The best P finished sequences of each row, `[B, P]`, best first; the score is -inf where there are fewer."""
 
     score: tf.Tensor
     log_probability: tf.Tensor
     length: tf.Tensor
-    place: tf.Tensor  # the hypothesis of its last step that said all of it
+    place: tf.Tensor  # index of the hypothesis at its last step
 
 
 def beam_search(
@@ -37,43 +37,43 @@ def beam_search(
     coverage_penalty=0.0,
     memory_mask=None,
 ):
-    """Finds the answers of the best score among those that begin like the most probable ones.
+    """Finds the sequences with the highest scores by extending the most probable hypotheses.
 
-    In every step each of the `beam_width` open hypotheses of a row goes on with every id. Of these candidates, in the
-    order of their log probability (of equal ones the end is last), those that say the end and are among the first
-    `beam_width` are ended answers, and the first `beam_width` that do not are the open hypotheses of the next step.
-    Ended ones change no more and take no place in the beam; the best `top_paths` of them are kept by their score
+    In every step, each of the `beam_width` open hypotheses of a row is extended by every id. The candidates are sorted
+    by log probability; at equal values, those with the end come last. Those with the end among the first `beam_width`
+    are finished sequences, and the first `beam_width` others are the open hypotheses of the next step. Finished
+    sequences do not change and take no place in the beam; the best `top_paths` of them are kept by their score
 
         log_probability / ((5 + length) / 6) ** length_penalty + coverage_penalty * sum_s log min(sum_t alignment, 1)
 
-    with the number of labels as the length. Where fewer were ended in `max_length` steps, the best of the unfinished
-    ones take the places left. A row depends on its own inputs alone. It is exact if `beam_width` is at least the
-    number of all possible candidates, and stops as soon as none that is open can be better than what is kept.
+    with the number of labels as the length. If fewer are finished after `max_length` steps, the best unfinished ones
+    fill the remaining places. Rows are independent of each other. The search is exact if `beam_width` is at least the
+    number of possible candidates. It stops when no open hypothesis can become better than the sequences that are kept.
 
     Args:
         step: `step(tokens [N] int32, time [] int32, state, memory) -> (logits [N, V], state, alignment [N, S] or
-            None)`; time is 0 in the first step. Logits may be -inf, and are taken as -inf where they are NaN. N is B in
-            the first step and B x `beam_width` in all others.
-        state: nested tensors `[B, ...]`, which follow their hypotheses; a dimension may grow from step to step.
-        memory: nested tensors `[B, ...]`, or None in places; repeated once for the hypotheses of each row.
-        start: int, the token before the first.
-        end: int, the token that ends an answer.
-        max_length: int, or int tensor `[]`, the steps: an answer has so many labels at most, one that says the end
-            one less. 0 or less gives none.
-        min_length: int, or int tensor `[]`, the end is not said before so many labels. Defaults to 0.
+            None)`; time is 0 in the first step. Logits may be -inf; NaN counts as -inf. N is B in the first step and B
+            x `beam_width` in later steps.
+        state: nested tensors `[B, ...]`, carried along with their hypotheses; a dimension may grow from step to step.
+        memory: nested tensors `[B, ...]`, in which entries may be None; repeated once for the hypotheses of each row.
+        start: int, the token before the first label.
+        end: int, the token that ends a sequence.
+        max_length: int, or int tensor `[]`, the number of steps: a sequence has at most this many labels, one fewer if
+            it includes the end. 0 or less gives empty sequences.
+        min_length: int, or int tensor `[]`, the number of labels before which a sequence cannot end. Defaults to 0.
         beam_width: int. Defaults to 5.
-        top_paths: int, answers a row, at most `beam_width`. Defaults to 1.
+        top_paths: int, the number of sequences per row, at most `beam_width`. Defaults to 1.
         length_penalty: float, or float tensor `[]`, see `length_penalty`. Defaults to 0.
-        coverage_penalty: float, 0 or more, see `coverage_penalty`. Defaults to 0.
-        memory_mask: bool tensor `[B, S]`, the places that the coverage counts, or None (default) for all.
+        coverage_penalty: float >= 0, see `coverage_penalty`. Defaults to 0.
+        memory_mask: bool tensor `[B, S]`, the memory positions that the coverage includes, or None (default) for all.
 
     Returns:
         `Decoded`, sorted by the score.
 
     Raises:
-        ValueError: if `beam_width` or `top_paths` is no integer of at least 1 or there are more paths than beams, if
-            the coverage penalty is negative or the step gives no alignment for it, if start or end is none of the ids,
-            or if there is neither state nor memory.
+        ValueError: if `beam_width` or `top_paths` is not an integer of at least 1, or `top_paths` exceeds `beam_width`;
+            if the coverage penalty is negative, or not 0 and the step returns no alignment; if start or end is not a
+            valid id; or if there is neither state nor memory.
 
     Example:
 
@@ -87,12 +87,8 @@ def beam_search(
     Reference: Wu et al. 2016, "Google's neural machine translation system", section 7,
     https://arxiv.org/abs/1609.08144
     """
-    whole = isinstance(beam_width, numbers.Integral) and isinstance(top_paths, numbers.Integral)
-    if not whole or not 1 <= top_paths <= beam_width:
-        raise ValueError(
-            "`beam_width` must be an integer of at least 1 and `top_paths` from 1 to it. "
-            f"Received: {beam_width} and {top_paths}"
-        )
+    beam_width = checked_int("beam_width", beam_width, 1)
+    top_paths = checked_int("top_paths", top_paths, 1, beam_width)
     if coverage_penalty < 0:
         raise ValueError(f"`coverage_penalty` must be 0 or more. Received: {coverage_penalty}")
 
@@ -101,64 +97,64 @@ def beam_search(
         if not coverage_penalty:
             return score
         score += coverage(attention, coverage_penalty, places)
-        return tf.where(log_probability > IMPOSSIBLE, score, IMPOSSIBLE)  # whatever the impossible attend to
+        return tf.where(log_probability > _MINUS_INF, score, _MINUS_INF)  # their alignment may be NaN
 
     def choose(time, log_probability, alignment, carry):
         beams, attention, ended = carry
         if coverage_penalty and alignment is None:
-            raise ValueError("`coverage_penalty` needs a step that gives an alignment. Received: None")
+            raise ValueError("`coverage_penalty` requires a step that returns an alignment. Received: None")
         if attention is None:  # in the first step
             attention = tf.zeros(tf.shape(alignment)) if coverage_penalty else ()
         width, classes = beams.shape[1], log_probability.shape[1]
         candidates = beams[:, :, None] + tf.reshape(log_probability, [-1, width, classes])
-        ends = tf.where(time >= min_length, candidates[:, :, end], IMPOSSIBLE)
-        candidates = tf.where(tf.range(classes) != end, candidates, IMPOSSIBLE)
+        ends = tf.where(time >= min_length, candidates[:, :, end], _MINUS_INF)
+        candidates = tf.where(tf.range(classes) != end, candidates, _MINUS_INF)
         candidates = tf.reshape(candidates, [-1, width * classes])
         if width * classes < beam_width:
-            candidates = tf.pad(candidates, [[0, 0], [0, beam_width - width * classes]], constant_values=IMPOSSIBLE)
+            candidates = tf.pad(candidates, [[0, 0], [0, beam_width - width * classes]], constant_values=_MINUS_INF)
         beams, index = tf.math.top_k(candidates, beam_width)
         first = width * tf.range(tf.shape(beams)[0])[:, None]
         parents, tokens = first + tf.minimum(index // classes, width - 1), index % classes
-        # The first of all candidates, those that end being behind in the row; of them those that end.
+        # The best candidates, of which those with the end come last in the row; the others are ignored.
         total, index = tf.math.top_k(tf.concat([beams, ends], axis=1), beam_width)
-        total = tf.where(index >= beam_width, total, IMPOSSIBLE)
+        total = tf.where(index >= beam_width, total, _MINUS_INF)
         place = first + tf.maximum(index - beam_width, 0)
-        said = tf.gather(attention, place) if coverage_penalty else None
+        attended = tf.gather(attention, place) if coverage_penalty else None
         length = tf.broadcast_to(time, tf.shape(total))
-        ended = _best(ended, _Ended(score(total, length, said), total, length, place), top_paths)
+        ended = _best(ended, _Ended(score(total, length, attended), total, length, place), top_paths)
         parents, tokens = tf.reshape(parents, [-1]), tf.reshape(tokens, [-1])
         if coverage_penalty:
             attention = tf.gather(attention + tf.cast(alignment, tf.float32), parents)
-        # No log probability rises, no penalty is below 0, and the one that divides grows or falls with the length.
+        # Log probabilities never increase, the coverage never adds, and the length penalty is monotonic in the length.
         divisor = tf.maximum(penalty(time + 1, length_penalty), penalty(count, length_penalty))
-        goes_on = tf.reduce_any(beams[:, 0] / divisor > ended.score[:, -1])
-        return tokens, parents, (beams, attention, ended), goes_on
+        proceed = tf.reduce_any(beams[:, 0] / divisor > ended.score[:, -1])
+        return tokens, parents, (beams, attention, ended), proceed
 
     rows, min_length = batch_size(state, memory), tf.cast(min_length, tf.int32)
     bound = bounded(max_length)
     count = tf.convert_to_tensor(bound)
     places = None if memory_mask is None else tf.convert_to_tensor(memory_mask)[:, None]
-    nothing = tf.fill([rows, top_paths], IMPOSSIBLE)
+    no_score = tf.fill([rows, top_paths], _MINUS_INF)
     none = tf.zeros([rows, top_paths], tf.int32)
     history, steps, (beams, attention, ended) = run(
         step,
         choose,
         state,
         memory,
-        (tf.zeros([rows, 1]), None, _Ended(nothing, nothing, none, none)),
+        (tf.zeros([rows, 1]), None, _Ended(no_score, no_score, none, none)),
         start=start,
         end=end,
         max_length=max_length,
         width=beam_width,
     )
-    # Without any step there is the answer that says nothing.
-    beams = tf.where(count > 0, beams, tf.where(tf.range(beam_width) == 0, 0.0, IMPOSSIBLE))
-    ended = ended._replace(score=tf.where(count > 0, ended.score, IMPOSSIBLE))
+    # Without any step, the only result is the empty sequence.
+    beams = tf.where(count > 0, beams, tf.where(tf.range(beam_width) == 0, 0.0, _MINUS_INF))
+    ended = ended._replace(score=tf.where(count > 0, ended.score, _MINUS_INF))
     place = tf.reshape(tf.range(tf.size(beams)), tf.shape(beams))
     length = tf.fill(tf.shape(beams), tf.minimum(steps, count))
     attention = tf.where(count > 0, tf.gather(attention, place), 0.0) if coverage_penalty else None
     answers, finished = _filled(ended, _Ended(score(beams, length, attention), beams, length, place))
-    possible = answers.score > IMPOSSIBLE
+    possible = answers.score > _MINUS_INF
     length = tf.where(possible, answers.length, 0)
     tokens, alignment = traced(history, tf.where(possible, answers.place, 0), length)
     tokens = of_length(tokens, bound, -1, axis=2)
@@ -167,16 +163,16 @@ def beam_search(
 
 
 def _best(first, second, count):
-    """The best `count` of the answers of two, of equal ones those of the first."""
+    """Returns the best `count` sequences of both; at equal scores those of the first."""
     both = [tf.concat(pair, axis=1) for pair in zip(first, second, strict=True)]
     score, index = tf.math.top_k(both[0], count)
     return _Ended(score, *(tf.gather(values, index, batch_dims=1) for values in both[1:]))
 
 
 def _filled(ended, unfinished):
-    """All that ended, and where they are too few the best of the unfinished, sorted; and which of them ended."""
+    """Returns the finished sequences, filled up with the best unfinished ones, sorted, and which are finished."""
     paths = ended.score.shape[1]
-    key = tf.where(ended.score > IMPOSSIBLE, float("inf"), IMPOSSIBLE)
+    key = tf.where(ended.score > _MINUS_INF, float("inf"), _MINUS_INF)
     taken = tf.math.top_k(tf.concat([key, unfinished.score], axis=1), paths).indices
     both = [tf.concat(pair, axis=1) for pair in zip(ended, unfinished, strict=True)]
     order = tf.math.top_k(tf.gather(both[0], taken, batch_dims=1), paths).indices

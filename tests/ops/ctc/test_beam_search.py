@@ -16,7 +16,7 @@ from .textbook import collapse, log_softmax, prefix_beam_search
 
 @functools.cache
 def graph_of(classes, **options):
-    """The decoder in a graph of unknown shape, traced once."""
+    """Returns the decoder in a graph with unknown shapes, traced once."""
     signature = [tf.TensorSpec([None, None, classes], tf.float64), tf.TensorSpec([None], tf.int32)]
 
     def decode(logits, lengths):
@@ -26,7 +26,7 @@ def graph_of(classes, **options):
 
 
 def assert_equal_to_textbook(best, row, expected, tolerance=1e-9):
-    """The hypotheses of a row are those of the textbook; behind them stand rows without tokens."""
+    """Checks that the hypotheses of a row match the textbook, followed by hypotheses without tokens."""
     for place in range(best.tokens.shape[1]):
         prefix, score = expected[place] if place < len(expected) else ((), -1e30)
         tokens = best.tokens[row, place].numpy().tolist()
@@ -35,8 +35,8 @@ def assert_equal_to_textbook(best, row, expected, tolerance=1e-9):
 
 
 @pytest.mark.parametrize(("classes", "width", "blank"), [(1, 3, 0), (2, 30, 1), (3, 3, 0), (6, 40, 5), (24, 6, 7)])
-def test_hypotheses_are_those_of_the_textbook(classes, width, blank):
-    """Flat, normal and peaky posteriors, any length, fewer prefixes than the beam holds; NaN in padding."""
+def test_hypotheses_match_the_textbook(classes, width, blank):
+    """Flat, normal and peaky posteriors, any length, fewer prefixes than the width; NaN in padding."""
     generator = np.random.default_rng(classes)
     decode = graph_of(classes, beam_width=width, top_paths=width, blank_index=blank)
     for scale in (0.1, 1, 1, 20):
@@ -49,8 +49,8 @@ def test_hypotheses_are_those_of_the_textbook(classes, width, blank):
             assert_equal_to_textbook(best, row, prefix_beam_search(logits[row, :length], width, blank))
 
 
-def test_a_prefix_that_comes_back_is_again_the_parent_of_what_grew_from_it():
-    """Three prefixes over two tokens that change places: parents leave and return while their children stay."""
+def test_a_returning_prefix_is_recognised_as_parent():
+    """Three prefixes over two tokens: parents leave the beam and return while their extensions stay."""
     generator = np.random.default_rng(0)
     decode = graph_of(3, beam_width=3, top_paths=3, blank_index=0)
     logits = generator.normal(0, 1.5, (60, 30, 3))
@@ -59,7 +59,7 @@ def test_a_prefix_that_comes_back_is_again_the_parent_of_what_grew_from_it():
         assert_equal_to_textbook(best, row, prefix_beam_search(logits[row], 3, 0))
 
 
-def test_a_beam_that_holds_all_prefixes_sums_over_all_paths():
+def test_a_beam_of_all_prefixes_sums_over_all_paths():
     logits = np.random.default_rng(1).normal(0, 1, (1, 2, 6))
     best = graph_of(6, beam_width=40, top_paths=40, blank_index=5)(logits, np.array([2], "int32"))
     scores = {}
@@ -70,7 +70,7 @@ def test_a_beam_that_holds_all_prefixes_sums_over_all_paths():
     assert_equal_to_textbook(best, 0, sorted(scores.items(), key=lambda item: -item[1]))
 
 
-def test_an_eager_call_is_compiled_and_answers_what_the_graph_does():
+def test_an_eager_call_agrees_with_the_graph():
     generator = np.random.default_rng(2)
     logits = generator.normal(0, 2, (3, 12, 6)).astype("float32")
     lengths = np.array([12, 9, 0], "int32")
@@ -86,12 +86,12 @@ def test_an_eager_call_is_compiled_and_answers_what_the_graph_does():
         for field in ("start", "end", "confidence"):
             np.testing.assert_array_equal(getattr(best, field)[:, place], getattr(aligned, field))
     assert (best.start.numpy() >= 0).tolist() == (best.tokens.numpy() >= 0).tolist()
-    # Fewer frames are padded to as many; half precision is computed in float32.
+    # Fewer frames are padded to the same length; half precision is computed in float32.
     cut = beam_search_decode(tf.cast(logits[:, :9], tf.bfloat16), logit_length=tf.minimum(lengths, 9), **options)
     assert (cut.score.dtype, cut.tokens.shape) == (tf.float32, (3, 40, 9))
 
 
-def test_a_compiled_search_keeps_no_lexicon_and_no_model():
+def test_compiled_searches_release_lexicon_and_model():
     logits = np.zeros((1, 1, 3), "float32")
     lexicon, model = Lexicon(["ab"], ["a", "b"], separator=None), kneser_ney([["ab"]], order=1)
     for _ in range(2):
@@ -100,7 +100,7 @@ def test_a_compiled_search_keeps_no_lexicon_and_no_model():
     assert len(_programs[lexicon]) == 1
     program = _program(lexicon, model)
     assert program.experimental_get_tracing_count() == 1
-    # The model goes, the lexicon stays; then that goes as well.
+    # First the model is deleted, then the lexicon.
     of_model, of_lexicon = weakref.ref(model), weakref.ref(lexicon)
     del model, program
     gc.collect()
@@ -111,7 +111,7 @@ def test_a_compiled_search_keeps_no_lexicon_and_no_model():
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
-def test_no_token_stands_in_certain_blanks(dtype):
+def test_certain_blanks_emit_no_tokens(dtype):
     logits = tf.cast([[[1.0, 2, 3], [9, 9, 9], [9, 9, 9]]], dtype)
     logits = certain_blank(logits, tf.constant([[True, False, False]]))
     best = tf.function(beam_search_decode, autograph=False)(logits, beam_width=9, top_paths=6)
@@ -121,18 +121,18 @@ def test_no_token_stands_in_certain_blanks(dtype):
     np.testing.assert_allclose(np.exp(best.score[0, :3]).sum(), 1, rtol=1e-5)
 
 
-def test_integers_of_numpy_are_ints():
+def test_numpy_integers_are_accepted():
     options = {"blank_index": np.int64(1), "beam_width": np.int32(2)}
-    best = tf.function(lambda logits: beam_search_decode(logits, **options))(np.array([[[0.0, 9], [9, 0]]], "float32"))
+    best = tf.function(beam_search_decode, autograph=False)(np.array([[[0.0, 9], [9, 0]]], "float32"), **options)
     assert best.tokens.numpy().tolist() == [[[0, -1]]]
 
 
-def test_it_exports_in_stock_operations(tmp_path):
+def test_exports_contain_only_stock_operations(tmp_path):
     lexicon = Lexicon(["ab", "ba"], ["a", "b", " "])
     model = kneser_ney([["ab", "ba"], ["ba"]], order=2)
 
     class Decoder(tf.Module):
-        @tf.function(input_signature=[tf.TensorSpec([None, None, 4])])
+        @tf.function(input_signature=[tf.TensorSpec([None, None, 4])], autograph=False)
         def __call__(self, logits):
             plain = beam_search_decode(logits, 4)
             fused = beam_search_decode(logits, 4, lexicon=lexicon, language_model=model)
@@ -156,9 +156,9 @@ def test_it_exports_in_stock_operations(tmp_path):
     assert not any(attribute["_XlaMustCompile"].b for attribute in attributes if "_XlaMustCompile" in attribute)
 
 
-def test_bad_input_is_refused():
+def test_invalid_arguments_raise():
     logits = np.zeros((2, 3, 4), "float32")
-    with pytest.raises(ValueError, match="`top_paths` must be from 1 to `beam_width`. Received: top_paths=9"):
+    with pytest.raises(ValueError, match="`top_paths` must be an integer from 1 to 5. Received: 9"):
         beam_search_decode(logits, beam_width=5, top_paths=9)
     for options in (
         {"beam_width": 2.5},
@@ -168,7 +168,9 @@ def test_bad_input_is_refused():
         {"blank_index": 0.0},
     ):
         (name, value), *_ = options.items()
-        with pytest.raises(ValueError, match=f"`{name}` must be an int of at least [01]. Received: {value}"):
+        with pytest.raises(
+            ValueError, match=f"`{name}` must be an integer (of at least [01]|from 1 to 100). Received: {value}"
+        ):
             beam_search_decode(logits, **options)
     with pytest.raises(ValueError, match="`blank_index` must be a class from 0 to 3. Received: 4"):
         beam_search_decode(logits, blank_index=4)
@@ -176,24 +178,26 @@ def test_bad_input_is_refused():
         beam_search_decode(logits, logit_length=[3, 4])
     with pytest.raises(ValueError, match="row 0: NaN.* in frame 2"):
         beam_search_decode(np.where(np.arange(3)[:, None] == 2, np.nan, logits), beam_width=2)
-    with pytest.raises(ValueError, match="The lexicon has 3 classes, blank 0. Expected 4"):
+    with pytest.raises(
+        ValueError, match="The lexicon must have 4 classes, like the logits, and blank 0. Received: 3 classes"
+    ):
         beam_search_decode(logits, lexicon=Lexicon(["ab"], ["a", "b"], separator=None))
-    with pytest.raises(ValueError, match="`lexicon` must be of class `Lexicon`, or None. Received: \\['a'\\]"):
+    with pytest.raises(ValueError, match="`lexicon` must be an instance of `Lexicon` or None. Received: \\['a'\\]"):
         beam_search_decode(logits, lexicon=["a"])
-    with pytest.raises(ValueError, match="`language_model` must be of class `NGram`, or None. Received: 'x.arpa'"):
+    with pytest.raises(ValueError, match="`language_model` must be an instance of `NGram` or None. Received: 'x.arpa'"):
         beam_search_decode(logits, language_model="x.arpa")
     for name in ("lm_weight", "word_bonus"):
         with pytest.raises(ValueError, match=f"`{name}` must be finite. Received: nan"):
             beam_search_decode(logits, **{name: float("nan")})
-    with pytest.raises(ValueError, match="`vocabulary` must hold 3 labels. Received: 2"):
+    with pytest.raises(ValueError, match="`vocabulary` must contain 3 labels. Received: 2"):
         beam_search_decode(logits, word_bonus=1.0, vocabulary=["a", "b"])
     model = kneser_ney([["ab"]], order=1)
-    with pytest.raises(ValueError, match="knows none of the labels. Received: \\['a', 'b', 'c'\\]"):
-        tf.function(beam_search_decode)(logits, language_model=model, vocabulary=["a", "b", "c"])
+    with pytest.raises(ValueError, match="contains none of the labels. Received: \\['a', 'b', 'c'\\]"):
+        tf.function(beam_search_decode, autograph=False)(logits, language_model=model, vocabulary=["a", "b", "c"])
     words = Lexicon(["a", "ba"], ["a", "b", " "])
-    with pytest.raises(ValueError, match="knows none of the words of the lexicon. Received: \\['a', 'ba'\\]"):
-        tf.function(beam_search_decode)(logits, lexicon=words, language_model=model)
+    with pytest.raises(ValueError, match="contains none of the words of the lexicon. Received: \\['a', 'ba'\\]"):
+        tf.function(beam_search_decode, autograph=False)(logits, lexicon=words, language_model=model)
     with pytest.raises(ValueError, match="Received: neither"):
         beam_search_decode(logits, language_model=model)
-    with pytest.raises(ValueError, match="`vocabulary` must hold 3 labels. Received: 2"):
+    with pytest.raises(ValueError, match="`vocabulary` must contain 3 labels. Received: 2"):
         beam_search_decode(logits, language_model=model, vocabulary=["a", "b"])

@@ -16,7 +16,7 @@ SENTENCES = [["a", "ab"], ["b", "ba", "a"], ["cab", "a", "ab", "b"], ["a", "b"],
 
 
 class Textbook:
-    """The definition of the score, prefix by prefix; a prefix is a tuple of labels, "|" between words if not " "."""
+    """The definition of the score; a prefix is a tuple of labels, with "|" between words without separator."""
 
     def __init__(self, model, of_words, weight, bonus, words=None, separator=" "):
         self.model, self.of_words, self.weight, self.bonus = model, of_words, weight, bonus
@@ -30,7 +30,7 @@ class Textbook:
             }
 
     def log_probability(self, history, word):
-        """log p(word | history), backing off."""
+        """Returns log p(word | history) with backoff."""
         history = history[len(history) - self.model.order + 1 :] if self.model.order > 1 else ()
         if (*history, word) in self.grams:
             return self.grams[*history, word][0]
@@ -45,7 +45,7 @@ class Textbook:
         )
 
     def _reward(self, prefix):
-        """What a prefix adds to log p; None if no sentence of the words begins like this."""
+        """Returns the reward of a prefix, or None if no sentence starts with it."""
         *words, begun = "".join(prefix).split("|" if self.separator is None else self.separator)
         if self.words is None:
             return self.weight * self.of_sentence(prefix, False) + self.bonus * len(prefix)
@@ -54,7 +54,7 @@ class Textbook:
         return self.weight * self.of_sentence(words if self.of_words else prefix, False) + self.bonus * len(words)
 
     def final(self, prefix):
-        """The reward as a whole sequence, and whether it ends in a whole word."""
+        """Returns the reward as a complete sequence, and whether it ends with a complete word."""
         *words, begun = "".join(prefix).split("|" if self.separator is None else self.separator)
         whole = self.words is None or begun in ["", *self.words]
         added = self.bonus * (whole and begun != "") if self.words else 0.0
@@ -63,7 +63,7 @@ class Textbook:
         return self.reward(prefix) + added + self.weight * (self.of_sentence(sentence, True) - before), whole
 
     def search(self, logits, width, labels, blank):
-        """[(tokens, log probability, score)] of a prefix beam search, best first."""
+        """Returns [(tokens, log probability, score)] of a prefix beam search, best first."""
         beam = {(): (0.0, -np.inf)}
         for frame in log_softmax(logits):
             grown = {}
@@ -114,7 +114,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("lexical", "separator", "kind", "blank", "weight", "bonus"), CASES)
-def test_search_is_that_of_the_definition(lexical, separator, kind, blank, weight, bonus):
+def test_the_search_matches_the_definition(lexical, separator, kind, blank, weight, bonus):
     labels = [*LABELS[:blank], None, *LABELS[blank:]]
     lexicon = Lexicon(WORDS, LABELS, separator, blank) if lexical else None
     textbook = Textbook(model_of(kind), kind == "words", weight, bonus, WORDS if lexical else None, separator)
@@ -141,7 +141,7 @@ def test_search_is_that_of_the_definition(lexical, separator, kind, blank, weigh
             assert (best.tokens[row, len(expected) :].numpy() == -1).all()
 
 
-def test_the_textbook_of_this_test_without_lexicon_and_model_is_the_plain_one():
+def test_the_fused_textbook_without_fusion_is_the_plain_one():
     logits = np.random.default_rng(9).normal(0, 2, (6, 5))
     plain = prefix_beam_search(logits, 5, 0)
     fused = Textbook(None, False, 0.0, 0.0).search(logits, 5, [None, *LABELS], 0)

@@ -11,17 +11,17 @@ from .textbook import log_softmax
 
 
 def spans(path, blank):
-    """First frame and one past the last of every token of a path."""
+    """Returns the first frame and one past the last frame of every token of a path."""
     runs = [list(run) for _, run in itertools.groupby(range(len(path)), path.__getitem__)]
     return [(run[0], run[-1] + 1) for run in runs if path[run[0]] != blank]
 
 
-def test_greedy_decoding_is_collapse_of_the_best_path():
+def test_greedy_decoding_collapses_the_best_path():
     generator = np.random.default_rng(6)
     for _ in range(40):
         batch, frames, classes = generator.integers(1, 5), generator.integers(1, 12), generator.integers(2, 5)
         blank = int(generator.integers(classes))
-        # Whole numbers of 0 to 4 times 3: many repeats; the small noise leaves no ties.
+        # Integers from 0 to 4 times 3 give many repeats; small noise prevents ties.
         logits = generator.integers(0, 5, (batch, frames, classes)) * 3 + generator.uniform(0, 0.1, (batch, 1, classes))
         lengths = generator.integers(0, frames + 1, batch)
         padded = logits.astype("float32")
@@ -47,14 +47,14 @@ def test_greedy_decoding_is_collapse_of_the_best_path():
         np.testing.assert_array_equal(collapse(logits.argmax(axis=2), blank, lengths), tokens)
 
 
-def test_greedy_decoding_without_lengths_takes_all_frames():
+def test_greedy_decoding_without_lengths_uses_all_frames():
     path = [[2, 2, 0, 2, 1, 1, 0]]
     tokens, *_ = greedy_decode(np.eye(3, dtype="float32")[path] * 9)
     assert tokens.numpy().tolist() == [[2, 2, 1, -1, -1, -1, -1]]
 
 
 @pytest.mark.parametrize("shape", [(2, 0, 3), (0, 4, 3), (0, 0, 3)])
-def test_greedy_decoding_of_nothing(shape):
+def test_greedy_decoding_of_empty_inputs(shape):
     decoded = greedy_decode(np.zeros(shape, "float32"))
     assert [tuple(tensor.shape) for tensor in decoded] == [shape[:2], shape[:1], *[shape[:2]] * 3]
     assert decoded.log_probability.numpy().tolist() == [0.0] * shape[0]
@@ -62,9 +62,9 @@ def test_greedy_decoding_of_nothing(shape):
 
 
 @pytest.mark.parametrize("jit", [False, True])
-def test_greedy_decoding_is_the_same_in_a_graph_of_unknown_shape(jit):
+def test_a_graph_with_unknown_shapes_gives_the_same_decoding(jit):
     specs = [tf.TensorSpec([None, None, None], tf.float32), tf.TensorSpec([None], tf.int32)]
-    graph = tf.function(greedy_decode, input_signature=specs, jit_compile=jit)
+    graph = tf.function(greedy_decode, input_signature=specs, jit_compile=jit, autograph=False)
     logits = np.random.default_rng(7).normal(size=(4, 9, 3)).astype("float32")
     lengths = np.array([9, 4, 0, 1], "int32")
     for got, expected in zip(graph(logits, lengths), greedy_decode(logits, lengths), strict=True):
@@ -72,7 +72,7 @@ def test_greedy_decoding_is_the_same_in_a_graph_of_unknown_shape(jit):
 
 
 @pytest.mark.parametrize(("dtype", "wide"), [("float16", "float32"), ("bfloat16", "float32"), ("float64", "float64")])
-def test_greedy_decoding_is_never_computed_in_less_than_float32(dtype, wide):
+def test_greedy_decoding_uses_at_least_float32(dtype, wide):
     logits = tf.cast(np.random.default_rng(8).normal(0, 3, (2, 300, 4)), dtype)
     decoded = greedy_decode(logits)
     expected = log_softmax(tf.cast(logits, tf.float64)).max(axis=-1).sum(axis=-1)
@@ -80,7 +80,7 @@ def test_greedy_decoding_is_never_computed_in_less_than_float32(dtype, wide):
     np.testing.assert_allclose(decoded.log_probability, expected, rtol=1e-5 if wide == "float32" else 1e-12)
 
 
-def test_what_has_no_meaning_is_refused():
+def test_invalid_inputs_raise():
     logits = np.zeros((2, 3, 4), "float32")
     with pytest.raises(ValueError, match="from 0 to 3. Received in row 1: 4"):
         greedy_decode(logits, [3, 4])

@@ -10,12 +10,12 @@ from .textbook import collapse
 
 
 @pytest.mark.parametrize("blank", [0, 2, 4])
-def test_states_and_jumps_are_those_of_the_definition(blank):
+def test_states_and_jumps_match_the_definition(blank):
     generator = np.random.default_rng(blank)
     tokens = [token for token in range(5) if token != blank]
     labels = generator.choice(tokens, (20, 6)).astype("int32")
     lengths = generator.integers(0, 7, 20).astype("int32")
-    labels[np.arange(6) >= lengths[:, None]] = -3  # anything may stand in the padding
+    labels[np.arange(6) >= lengths[:, None]] = -3  # padding is ignored
     states = interleave(labels, lengths, blank).numpy()
     jumps = may_jump(states, blank).numpy()
     valid = valid_states(lengths, 13).numpy()
@@ -31,7 +31,7 @@ def test_states_and_jumps_are_those_of_the_definition(blank):
             assert jumps[row, s] == free, (row, s)
 
 
-def test_no_labels_are_one_blank():
+def test_without_labels_there_is_one_blank():
     labels, lengths = np.zeros((2, 0), "int32"), np.zeros(2, "int32")
     states = interleave(labels, lengths, 3)
     assert states.numpy().tolist() == [[3], [3]]
@@ -49,8 +49,8 @@ def test_the_lattice_compiles_for_unknown_shapes():
 
 
 @pytest.mark.parametrize("blank", [0, 1, 2])
-def test_it_is_the_length_of_the_shortest_path(blank):
-    """Of all paths over three classes: the shortest that collapses to a row of labels."""
+def test_minimum_frames_is_the_length_of_the_shortest_path(blank):
+    """Compares it to the shortest of all paths over three classes that collapses to a row of labels."""
     shortest = {}
     for frames in range(6):
         for path in itertools.product(range(3), repeat=frames):
@@ -63,17 +63,17 @@ def test_it_is_the_length_of_the_shortest_path(blank):
         np.testing.assert_array_equal(found, list(shortest.values()))
 
 
-def test_a_label_length_cuts_the_labels():
+def test_labels_after_the_label_length_are_ignored():
     labels = np.array([[1, 1, 1], [1, 1, 1], [2, 1, 1], [2, 1, 1]])
     np.testing.assert_array_equal(minimum_frames(labels, [3, 2, 2, 0]), [5, 3, 2, 0])
 
 
-def test_no_labels_at_all():
+def test_minimum_frames_without_labels():
     np.testing.assert_array_equal(minimum_frames(np.zeros((2, 0), "int32")), [0, 0])
     assert minimum_frames(np.zeros((0, 3), "int32")).shape == (0,)
 
 
-def test_in_a_graph_of_unknown_shape():
+def test_minimum_frames_in_a_graph_with_unknown_shapes():
     graph = tf.function(minimum_frames, input_signature=[tf.TensorSpec([None, None], tf.int32)])
     np.testing.assert_array_equal(graph(np.array([[3, 3, 0], [1, 2, 1]])), [3, 3])
     np.testing.assert_array_equal(graph(np.array([[3], [0]])), [1, 0])

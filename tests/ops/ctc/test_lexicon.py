@@ -7,7 +7,7 @@ from keras_dl.ops.ctc import Lexicon
 
 
 def reading(lexicon, classes):
-    """The word that these classes spell: an index of `lexicon.words`, -1 for none, None if no word goes on so."""
+    """Returns the index of the word with these classes, -1 if it is only a prefix, None if it is neither."""
     node, next_node = 0, lexicon.next_node.numpy()
     for class_ in classes:
         node = next_node[node, class_]
@@ -17,7 +17,7 @@ def reading(lexicon, classes):
 
 
 @pytest.mark.parametrize("blank", [0, 1, 2, 4])
-def test_every_string_of_letters_is_a_word_or_the_beginning_of_one_or_neither(blank):
+def test_every_string_is_a_word_a_prefix_or_neither(blank):
     generator = np.random.default_rng(blank)
     vocabulary = ["a", " ", "b", "c"]
     class_of = {label: index + (index >= blank) for index, label in enumerate(vocabulary)}
@@ -41,12 +41,12 @@ def test_labels_longer_than_a_letter():
     lexicon = Lexicon([["th", "e"], ["t", "h", "e"], ["th"], "the", ("e",)], ["t", "h", "e", "th"], separator=None)
     assert lexicon.words == ["the", "th", "e"]
     assert lexicon.separator_class is None
-    # Two ways to write "the".
+    # Two spellings of "the".
     assert [reading(lexicon, classes) for classes in ([4, 3], [1, 2, 3], [4], [3])] == [0, 0, 1, 2]
     assert [reading(lexicon, classes) for classes in ([1], [1, 2], [2])] == [-1, -1, None]
 
 
-def test_the_same_word_twice_is_one():
+def test_duplicate_words_are_merged():
     lexicon = Lexicon(["ab", "a", "ab"], ["a", "b", " "])
     assert lexicon.words == ["ab", "a"]
     assert reading(lexicon, [1, 2]) == 0
@@ -57,34 +57,34 @@ def test_the_same_word_twice_is_one():
     [
         ([], {}, "at least one word. Received: none"),
         (["a", ""], {}, "at least one label. Received: an empty word"),
-        (["a", "bad"], {}, r"the word 'bad' holds labels that are not in the vocabulary: \['d'\]"),
-        ([["a", "ab", "c"]], {}, r"the word 'aabc' holds .*: \['ab', 'c'\]"),
-        (["a b"], {}, "the word 'a b' holds the separator ' '"),
-        (["a"], {"separator": "|"}, r"separator must be a label .* Received: '\|'"),
+        (["a", "bad"], {}, r"in the vocabulary. Received: 'bad' with \['d'\]"),
+        ([["a", "ab", "c"]], {}, r"'aabc' with \['ab', 'c'\]"),
+        (["a b"], {}, "must not contain the separator ' '. Received: 'a b'"),
+        (["a"], {"separator": "|"}, r"`separator` must be a label .* Received: '\|'"),
         (["a"], {"blank_index": 4}, "`blank_index` must be from 0 to 3. Received: 4"),
     ],
 )
-def test_what_is_no_lexicon(words, options, message):
+def test_invalid_lexicons_raise(words, options, message):
     with pytest.raises(ValueError, match=message):
         Lexicon(words, ["a", "b", " "], **options)
 
 
-def test_a_str_is_no_list_of_words():
+def test_a_str_instead_of_words_raises():
     with pytest.raises(ValueError, match="`words` must be a list of words. Received: the str 'abc'"):
         Lexicon("abc", ["a", "b", "c"], separator=None)
 
 
-def test_a_label_twice_is_refused():
-    with pytest.raises(ValueError, match=r"no label twice. Received: \['a', ' ', 'a'\]"):
+def test_duplicate_labels_raise():
+    with pytest.raises(ValueError, match=r"must not contain duplicates. Received: \['a', ' ', 'a'\]"):
         Lexicon(["a"], ["a", " ", "a"])
 
 
-def test_digits_may_be_a_number():
+def test_the_vocabulary_may_be_a_number():
     for lexicon in (Lexicon(["12", "0"], 3, None), Lexicon(["12", "0"], np.int64(3), None)):
         assert [reading(lexicon, classes) for classes in ([2, 3], [1], [2])] == [0, 1, -1]
 
 
-def test_a_blank_is_a_letter_where_nothing_separates():
+def test_a_space_is_a_label_without_a_separator():
     lexicon = Lexicon(["a b"], ["a", "b", " "], separator=None)
     assert reading(lexicon, [1, 3, 2]) == 0
 

@@ -1,4 +1,4 @@
-"""What must hold between the loss, the alignment and greedy decoding, for whatever rows hypothesis thinks of."""
+"""Relations between the loss, the alignment and greedy decoding, for random rows."""
 
 import numpy as np
 from hypothesis import given, settings
@@ -6,19 +6,19 @@ from hypothesis import strategies as st
 
 from keras_dl.ops.ctc import align, collapse, ctc_loss, greedy_decode, minimum_frames
 
-B, T, L, V = 4, 7, 5, 4  # the same in every example: a new shape would be traced anew
+B, T, L, V = 4, 7, 5, 4  # the same in every example, because each new shape is traced
 quickly = settings(max_examples=25, deadline=None, derandomize=True, database=None)
 
 
 @st.composite
 def batches(draw):
-    """Labels, logits, their lengths, and the blank; NaN in the padding of logits, -1 in that of labels."""
+    """Draws labels, logits, their lengths, and the blank; logits are padded with NaN, labels with -1."""
     blank = draw(st.integers(0, V - 1))
     tokens = st.sampled_from([token for token in range(V) if token != blank])
     rows = draw(st.lists(st.lists(tokens, max_size=L), min_size=B, max_size=B))
     labels = np.array([row + [-1] * (L - len(row)) for row in rows], "int32")
     frames = np.array(draw(st.lists(st.integers(0, T), min_size=B, max_size=B)), "int32")
-    # Of a generator, so that no two paths are equally probable.
+    # From a generator, so that no two paths are equally probable.
     generator = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     logits = generator.normal(0, draw(st.sampled_from([0.1, 1, 10])), (B, T, V)).astype("float32")
     logits[np.arange(T) >= frames[:, None]] = np.nan
@@ -27,16 +27,16 @@ def batches(draw):
 
 @quickly
 @given(batches())
-def test_an_alignment_says_the_labels_and_is_one_path_of_many(batch):
+def test_an_alignment_collapses_to_the_labels_and_bounds_the_loss(batch):
     labels, logits, frames, blank = batch
     alignment = align(labels, logits, logit_length=frames, blank_index=blank)
     score = alignment.log_probability.numpy()
     possible = np.isfinite(score)
     np.testing.assert_array_equal(possible, minimum_frames(labels, blank_index=blank) <= frames)
-    said = collapse(alignment.path, blank).numpy()
-    np.testing.assert_array_equal(said[possible, :L], labels[possible])
-    assert (said[~possible] == -1).all()
-    assert (said[:, L:] == -1).all()
+    collapsed = collapse(alignment.path, blank).numpy()
+    np.testing.assert_array_equal(collapsed[possible, :L], labels[possible])
+    assert (collapsed[~possible] == -1).all()
+    assert (collapsed[:, L:] == -1).all()
     loss = ctc_loss(labels, logits, logit_length=frames, blank_index=blank).numpy()
     assert (score <= -loss + 1e-4)[possible].all()
     best = greedy_decode(logits, frames, blank).log_probability.numpy()
@@ -45,7 +45,7 @@ def test_an_alignment_says_the_labels_and_is_one_path_of_many(batch):
 
 @quickly
 @given(batches())
-def test_what_greedy_decoding_reads_is_aligned_where_it_was_read(batch):
+def test_the_alignment_of_a_greedy_decoding_is_its_path(batch):
     _, logits, frames, blank = batch
     best = greedy_decode(logits, frames, blank)
     alignment = align(best.tokens, logits, logit_length=frames, blank_index=blank)
@@ -58,7 +58,7 @@ def test_what_greedy_decoding_reads_is_aligned_where_it_was_read(batch):
 
 @quickly
 @given(batches())
-def test_a_sure_path_is_all_there_is(batch):
+def test_the_loss_of_a_certain_path_is_zero(batch):
     labels, _, frames, blank = batch
     path = align(labels, np.zeros((B, T, V), "float32"), logit_length=frames, blank_index=blank).path.numpy()
     possible = (path >= 0).any(axis=1) | (frames == 0) & (labels < 0).all(axis=1)

@@ -1,4 +1,4 @@
-"""CTC in plain Python and float64 numpy, word by word as in the textbook: what the tests compare with."""
+"""Reference implementations of CTC in plain Python and float64 NumPy, close to the textbook."""
 
 import itertools
 
@@ -16,7 +16,7 @@ def collapse(path, blank):
 
 
 def loss_by_enumeration(labels, logits, blank):
-    """-log of the summed probability of every path that collapses to the labels; V ** T paths."""
+    """Returns -log of the summed probability of all of the V ** T paths that collapse to the labels."""
     logp = log_softmax(logits)
     frames, classes = logp.shape
     scores = [
@@ -48,7 +48,7 @@ def loss_by_recursion(labels, logits, blank):
 def loss_and_gradient(labels, logits, blank):
     """Graves 2006, equations 6 to 16: `(loss, gradient [T, V])`; `(inf, 0)` where no path fits.
 
-    In long double, for over a thousand frames the plain recursion in float64 is off by 1e-10.
+    In long double, because over a thousand frames the plain recursion in float64 has an error of 1e-10.
     """
     logits = np.asarray(logits, np.longdouble)
     shifted = logits - logits.max(axis=-1, keepdims=True)
@@ -82,7 +82,7 @@ def loss_and_gradient(labels, logits, blank):
 
 
 def random_row(generator, longest=8, classes=None):
-    """Labels, logits and a blank; the labels always fit into the frames."""
+    """Draws labels, logits and a blank; the labels always fit into the frames."""
     classes = classes or generator.integers(2, 6)
     blank = int(generator.integers(classes))
     frames = generator.integers(1, longest + 1)

@@ -1,4 +1,4 @@
-"""Beam search: when it stops, what stands for the unfinished, and what it takes."""
+"""Beam search: early stopping, unfinished sequences and arguments."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from .toy_decoders import Toy
 
 
 def counted(probabilities, memory=None, **arguments):
-    """Searches a model of which `probabilities[time][token]` is all; the answers and how many steps it took."""
+    """Searches with the model `probabilities[time][token]`; returns the result and the number of steps."""
     steps = []
 
     def step(tokens, time, state, memory):
@@ -24,47 +24,47 @@ def counted(probabilities, memory=None, **arguments):
     return decoded, len(steps)
 
 
-def test_it_stops_when_nothing_open_can_win():
-    # One label costs more than the end at once.
+def test_it_stops_when_no_open_hypothesis_can_win():
+    # One label costs more than an immediate end.
     decoded, steps = counted([[0.7, 0.3]], max_length=50)
     assert steps == 1 and decoded.tokens.shape == [1, 1, 50] and decoded.finished.numpy().all()
-    # The second best answer is one label and the end, 0.3 * 0.7 = 0.21, and the third would be 0.063.
+    # The second best sequence is one label and the end, 0.3 * 0.7 = 0.21; the third would be 0.063.
     decoded, steps = counted([[0.7, 0.3]], max_length=50, top_paths=2)
     assert steps == 2 and decoded.lengths.numpy().tolist() == [[0, 1]]
     np.testing.assert_allclose(tf.exp(decoded.score), [[0.7, 0.21]], rtol=1e-5)
 
 
-def test_it_does_not_stop_while_a_long_answer_can_win():
-    """Score -0.51 / 0.83 of nothing, -0.92 / 1 of one label, but -0.92 / 2 of seven: those must be waited for."""
+def test_it_does_not_stop_while_a_long_sequence_can_win():
+    """The scores are -0.51 / 0.83 without labels, -0.92 / 1 for one, but -0.92 / 2 for seven."""
     probabilities = [[0.6, 0.4]] + [[0.0, 1.0]] * 6 + [[1.0, 0.0]]
     decoded, steps = counted(probabilities, max_length=40, length_penalty=1.0)
     assert decoded.lengths.numpy() == 7 and 8 <= steps < 40
     np.testing.assert_allclose(decoded.score, [[np.log(0.4) / 2]], rtol=1e-5)
 
 
-def test_it_does_not_stop_while_a_short_answer_can_win():
-    """A negative penalty: -0.80 / 1.2 = -0.67 of nothing, -0.60 of one label, which later would be divided by less."""
+def test_it_does_not_stop_while_a_short_sequence_can_win():
+    """A negative penalty: -0.80 / 1.2 = -0.67 without labels, -0.60 for one; the divisor decreases later."""
     decoded, steps = counted([[0.45, 0.55], [1.0, 0.0]], max_length=7, length_penalty=-1.0)
     assert decoded.lengths.numpy() == 1 and steps == 2
     np.testing.assert_allclose(decoded.score, [[np.log(0.55)]], rtol=1e-5)
 
 
-def test_it_stops_when_nothing_is_open():
+def test_it_stops_without_open_hypotheses():
     decoded, steps = counted([[1.0, 0.0]], max_length=50, top_paths=2)
     assert steps == 1 and decoded.finished.numpy().tolist() == [[True, False]]
 
 
-def test_the_unfinished_take_the_places_that_are_left():
-    # The end 0.1, the labels 0.6 and 0.3: within two steps the end is never among the first two.
+def test_unfinished_sequences_fill_the_remaining_places():
+    # End 0.1, labels 0.6 and 0.3: within two steps, the end is never among the best two.
     decoded, steps = counted([[0.1, 0.6, 0.3]], max_length=2, top_paths=2)
     assert steps == 2 and decoded.tokens.numpy().tolist() == [[[1, 1], [1, 2]]]
     assert not decoded.finished.numpy().any()
     np.testing.assert_allclose(tf.exp(decoded.score), [[0.36, 0.18]], rtol=1e-5)
-    # One is finished, 0.3, and the best of the others, 0.6 * 0.6, stands before it.
+    # One is finished, 0.3; the best unfinished one, 0.6 * 0.6, comes first.
     decoded, _ = counted([[0.3, 0.6, 0.1], [0.0, 0.6, 0.4]], max_length=2, top_paths=2)
     assert decoded.tokens.numpy().tolist() == [[[1, 1], [-1, -1]]]
     assert decoded.finished.numpy().tolist() == [[False, True]]
-    # With one place it is the finished one's.
+    # A single place is taken by the finished one.
     decoded, _ = counted([[0.3, 0.6, 0.1], [0.0, 0.6, 0.4]], max_length=2)
     assert decoded.tokens.numpy().tolist() == [[[-1, -1]]] and decoded.finished.numpy().all()
 
@@ -78,7 +78,7 @@ def test_min_length(min_length):
     )
 
 
-def test_no_step_is_the_empty_answer():
+def test_no_steps_give_the_empty_sequence():
     toy = Toy(3)
     decoded = beam_search(toy.step, toy.state, toy.memory, start=2, end=1, max_length=0, top_paths=2)
     assert decoded.score.numpy().tolist() == [[0.0, -np.inf]] * 3 and not decoded.finished.numpy().any()
@@ -90,38 +90,40 @@ def test_no_step_is_the_empty_answer():
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_sums_are_float32(dtype):
-    table = tf.cast([[0.0, 1.0, 0.999]], dtype)  # in float16 a sum of 300 of these has no more than two digits
+    table = tf.cast([[0.0, 1.0, 0.999]], dtype)  # in float16, a sum of 300 of these has only two digits
 
     def step(tokens, time, state, memory):
         alignment = tf.cast(tf.repeat([[0.25, 0.75]], tf.size(tokens), axis=0), dtype)
         return tf.repeat(table, tf.size(tokens), axis=0), state, alignment
 
-    said = np.float64(table[0].numpy().astype("float64"))
-    expected = 300 * (said[1] - np.log(np.exp(said).sum()))
+    logits = np.float64(table[0].numpy().astype("float64"))
+    expected = 300 * (logits[1] - np.log(np.exp(logits).sum()))
     for search, more in ((beam_search, dict(coverage_penalty=1.0)), (greedy_search, {})):
         search = tf.function(search, autograph=False)
         decoded = search(step, (), tf.zeros([2]), start=0, end=0, max_length=300, min_length=300, **more)
         np.testing.assert_allclose(decoded.log_probability, [[expected]] * 2, rtol=1e-5)
         assert decoded.score.dtype == decoded.alignment.dtype == tf.float32
-        np.testing.assert_allclose(decoded.score, decoded.log_probability)  # each place had more than 1 in all
+        np.testing.assert_allclose(
+            decoded.score, decoded.log_probability
+        )  # the total attention of each position exceeds 1
 
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (dict(beam_width=2, top_paths=3), "`top_paths` from 1 to it. Received: 2 and 3"),
+        (dict(beam_width=2, top_paths=3), "`top_paths` must be an integer from 1 to 2. Received: 3"),
         (dict(beam_width=0, top_paths=0), "`beam_width` must be an integer of at least 1"),
-        (dict(beam_width=2.5), "`beam_width` must be an integer of at least 1.* Received: 2.5 and 1"),
-        (dict(top_paths=0), "Received: 5 and 0"),
+        (dict(beam_width=2.5), "`beam_width` must be an integer of at least 1. Received: 2.5"),
+        (dict(top_paths=0), "`top_paths` must be an integer from 1 to 5. Received: 0"),
         (dict(coverage_penalty=-0.1), "`coverage_penalty` must be 0 or more. Received: -0.1"),
-        (dict(start=-1), "must be ids, 0 or more. Received: -1 and 1"),
-        (dict(end=4), r"V above `start` and `end`, 2 and 4. Received logits of the shape \(3, 4\)"),
+        (dict(start=-1), "must be ids >= 0. Received: -1 and 1"),
+        (dict(end=4), r"V above `start` and `end`, 2 and 4. Received: logits of shape \(3, 4\)"),
         (dict(memory=None, state=()), "at least one tensor"),
-        (dict(step=lambda tokens, *_: (tf.zeros([len(tokens), 4]), (), None), coverage_penalty=0.1), "needs a step"),
+        (dict(step=lambda tokens, *_: (tf.zeros([len(tokens), 4]), (), None), coverage_penalty=0.1), "requires a step"),
         (dict(step=lambda tokens, *_: (tf.zeros([len(tokens), 1, 4]), (), None)), r"logits \[N, V\]"),
     ],
 )
-def test_wrong_input(wrong, message):
+def test_invalid_arguments_raise(wrong, message):
     toy = Toy(0)
     arguments = dict(step=toy.step, state=toy.state, memory=toy.memory, start=2, end=1, max_length=3) | wrong
     with pytest.raises(ValueError, match=message):
