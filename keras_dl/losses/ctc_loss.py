@@ -9,25 +9,24 @@ from keras_dl.ops.precision import loss_dtype
 
 @keras.saving.register_keras_serializable("keras_dl")
 class CTCLoss(keras.losses.Loss):
-    """Connectionist temporal classification loss, right under masks.
+    """Connectionist temporal classification loss with correct masking.
 
-    `-log p(labels | logits)` per sequence, averaged over the batch. Keras' own `losses.CTC` multiplies the `[B]` losses
-    by a `[B, T]` mask; here a masked frame emits the blank, which is what padding means in CTC.
+    `-log p(labels | logits)` per sequence, averaged over the batch. Keras' `losses.CTC` multiplies the `[B]` losses by
+    a `[B, T]` mask; here, a masked frame emits the blank and does not change the loss.
 
-    A row that no path fits, because it has fewer frames than its labels need, has loss and gradient 0 by default;
+    By default, a row with fewer frames than its labels require has loss and gradient 0;
     `keras_dl.metrics.ImpossibleRows` counts them.
 
     Args:
         blank_index: int, the class of the blank. Defaults to 0.
-        impossible: `"zero"` (default), `"inf"` or `"raise"`: what a row is worth that no path fits, as in
+        impossible: `"zero"` (default), `"inf"` or `"raise"`: the loss of a row that no path fits, as in
             `keras_dl.ops.ctc.ctc_loss`.
-        label_smoothing: float `a` from 0 to below 1: `(1 - a) ctc - a sum over t of H(softmax(logits[t]))`. The
-            entropies H, in nats, draw the frames away from certainty, towards all classes alike; up to a constant they
-            are the divergence from the uniform distribution of Kim et al. The loss may then fall below 0. Defaults
-            to 0.
+        label_smoothing: float `a` in [0, 1): `(1 - a) ctc - a sum over t of H(softmax(logits[t]))`. The
+            entropies H, in nats, favour uncertain frames; up to a constant they are the divergence from the uniform
+            distribution of Kim et al. The loss may become negative. Defaults to 0.
         reduction: as for every Keras loss. Defaults to `"sum_over_batch_size"`.
         name: str. Defaults to `"ctc_loss"`.
-        dtype: as for every Keras loss, but that half precision becomes float32.
+        dtype: as for every Keras loss, except that half precision becomes float32.
 
     Call arguments:
         y_true: int tensor `[B, L]`, padded at the end with the blank or with negative numbers.
@@ -35,7 +34,7 @@ class CTCLoss(keras.losses.Loss):
         sample_weight: float tensor `[B]`, optional.
 
     Raises:
-        ValueError: for `impossible` or `label_smoothing` out of range, or labels that are no classes.
+        ValueError: if `impossible`, `label_smoothing` or a label is invalid.
 
     Example:
 
@@ -61,7 +60,7 @@ class CTCLoss(keras.losses.Loss):
         if impossible not in IMPOSSIBLE:
             raise ValueError(f"`impossible` must be one of {', '.join(IMPOSSIBLE)}. Received: {impossible!r}")
         if not 0 <= label_smoothing < 1:
-            raise ValueError(f"`label_smoothing` must be from 0 to below 1. Received: {label_smoothing!r}")
+            raise ValueError(f"`label_smoothing` must be in [0, 1). Received: {label_smoothing!r}")
         self.blank_index = blank_index
         self.impossible = impossible
         self.label_smoothing = label_smoothing
@@ -76,7 +75,7 @@ class CTCLoss(keras.losses.Loss):
         options = {"blank_index": self.blank_index, "impossible": self.impossible}
         if not self.label_smoothing:
             return ctc_loss(y_true, y_pred, **options)
-        # Smoothing does not make a row possible: what none fits keeps its 0 or infinity.
+        # An impossible row keeps its loss of 0 or infinity.
         loss = ctc_loss(y_true, y_pred, **options | ({"impossible": "inf"} if self.impossible == "zero" else {}))
         smooth = (1 - self.label_smoothing) * loss - self.label_smoothing * ops.sum(_entropy(y_pred), axis=1)
         unfit = loss == float("inf")
@@ -92,7 +91,7 @@ class CTCLoss(keras.losses.Loss):
 
 
 def _entropy(logits):
-    """In nats, `[B, T]`; 0 where one class is certain, as in padding."""
+    """Returns the entropy in nats, `[B, T]`; 0 where one class is certain, as in padding."""
     log_probability = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)
     log_probability = ops.maximum(log_probability, -1e9)  # 0 times -inf is NaN
     return -ops.sum(ops.exp(log_probability) * log_probability, axis=-1)

@@ -10,31 +10,32 @@ WEIGHTS = ("all", "last", "ramp")
 
 @keras.saving.register_keras_serializable("keras_dl")
 class FramewiseCrossEntropy(keras.losses.Loss):
-    """Cross entropy at every step of a sequence, each weighted by where it stands.
+    """Cross entropy at every step of a sequence, weighted by the position of the step.
 
-    `loss[b] = sum over t of w[b, t] * -log p(y_true[b, t] | step t)`, with weights that sum to 1 over the steps that
-    count, so that short rows and long ones count the same. A step counts unless it is masked or its label is negative;
-    whatever else stands there changes neither loss nor gradient. A row without any has loss 0.
+    `loss[b] = sum over t of w[b, t] * -log p(y_true[b, t] | step t)`, with weights that sum to 1 over the valid steps,
+    so rows of all lengths have the same weight. A step is valid unless it is masked or its label is negative; invalid
+    steps, even NaN, change neither loss nor gradient. A row without valid steps has loss 0.
 
-    With one class for the whole sequence every step gets it as its target ("target replication"): a recurrent network
-    then learns from each of its outputs and not from its last alone.
+    With one class for the whole sequence, it is the target of every step ("target replication"): a recurrent network
+    then learns from all of its outputs, not only from the last one.
 
     Args:
-        weights: `"all"` (default): the same weight for all steps; `"last"`: the last step of each row alone;
-            `"ramp"`: rising linearly, the t-th of n steps weighs `t / (1 + 2 + ... + n)`: later steps know more.
-        from_logits: bool, False if `y_pred` holds probabilities. Defaults to True.
+        weights: `"all"` (default): the same weight for all steps; `"last"`: only the last step of each row; `"ramp"`: a
+            linear increase, with weight `t / (1 + 2 + ... + n)` for step t of n, because later steps have seen more of
+            the input.
+        from_logits: bool, False if `y_pred` contains probabilities. Defaults to True.
         reduction: as for every Keras loss. Defaults to `"sum_over_batch_size"`.
         name: str. Defaults to `"framewise_cross_entropy"`.
-        dtype: as for every Keras loss, but that half precision becomes float32.
+        dtype: as for every Keras loss, except that half precision becomes float32.
 
     Call arguments:
-        y_true: int tensor, a class of each step `[B, T]`, or one of the whole sequence, `[B]` or `[B, 1]`.
+        y_true: int tensor, a class for each step, `[B, T]`, or for the whole sequence, `[B]` or `[B, 1]`.
         y_pred: float tensor `[B, T, V]`; its mask is respected.
         sample_weight: float tensor `[B]`, optional.
 
     Raises:
-        ValueError: for other `weights`, or tensors of other shapes. A class above V - 1 is an InvalidArgumentError of
-            TensorFlow on a CPU; on a GPU and under XLA it makes the loss NaN.
+        ValueError: if `weights` or a shape is invalid. A class above V - 1 raises TensorFlow's `InvalidArgumentError`
+            on a CPU; on a GPU and under XLA it makes the loss NaN.
 
     Example:
 
@@ -66,9 +67,9 @@ class FramewiseCrossEntropy(keras.losses.Loss):
         if sample_weight is not None:
             sample_weight = ops.convert_to_tensor(sample_weight)
             if tuple(sample_weight.shape[1:]) not in ((), (1,)):
-                raise ValueError(f"`sample_weight` must weigh rows, [B]. Received: shape {sample_weight.shape}")
+                raise ValueError(f"`sample_weight` must have shape [B]. Received: shape {sample_weight.shape}")
         mask = getattr(y_pred, "_keras_mask", None)
-        if mask is not None:  # [B, T], which Keras would multiply by the losses [B]
+        if mask is not None:  # [B, T]; Keras would multiply it by the losses [B]
             y_true = ops.where(mask, _for_every_step(y_true, y_pred), -1)
             y_pred = ops.where(ops.expand_dims(mask, -1), y_pred, 1.0)
         return super().__call__(y_true, y_pred, sample_weight)
@@ -81,7 +82,7 @@ class FramewiseCrossEntropy(keras.losses.Loss):
         losses = ops.sparse_categorical_crossentropy(ops.maximum(y_true, 0), y_pred, from_logits=self.from_logits)
         weights = ops.cast(counts, losses.dtype)
         if self.weights != "all":
-            number = ops.cumsum(weights, axis=1)  # the first step that counts is 1
+            number = ops.cumsum(weights, axis=1)  # 1 for the first valid step
             last = number == ops.sum(weights, axis=1, keepdims=True)
             weights = weights * (number if self.weights == "ramp" else ops.cast(last, losses.dtype))
         return ops.divide_no_nan(ops.sum(weights * losses, axis=1), ops.sum(weights, axis=1))
@@ -91,13 +92,13 @@ class FramewiseCrossEntropy(keras.losses.Loss):
 
 
 def _for_every_step(y_true, y_pred):
-    """The targets as int32 `[B, T]`."""
+    """Returns the targets as int32 `[B, T]`."""
     y_true = ops.cast(y_true, "int32")
     if len(y_pred.shape) != 3 or len(y_true.shape) not in (1, 2):
         raise ValueError(f"Expected y_true [B, T] or [B], y_pred [B, T, V]. Received: {y_true.shape}, {y_pred.shape}")
     y_true = y_true if len(y_true.shape) == 2 else ops.expand_dims(y_true, 1)
     rows, steps = y_true.shape
-    # What is not known yet is None; a single row would be broadcast to all.
+    # Unknown dimensions are None; a single row would be broadcast to all rows.
     if (None not in (rows, y_pred.shape[0]) and rows != y_pred.shape[0]) or (
         None not in (steps, y_pred.shape[1]) and steps not in (1, y_pred.shape[1])
     ):

@@ -1,4 +1,4 @@
-"""Cross entropy of a sequence of labels, told one by one."""
+"""Cross entropy of sequences of labels."""
 
 import keras
 from keras import ops
@@ -9,28 +9,28 @@ from keras_dl.ops.special_ids import PADDING
 
 @keras.saving.register_keras_serializable("keras_dl")
 class SequenceCrossEntropy(keras.losses.Loss):
-    """Cross entropy of each label of a sequence, and their mean over all labels of the batch.
+    """Cross entropy of each label of a sequence, averaged over all labels of the batch.
 
-    `loss[b, t] = -(1 - a) log p(y_true[b, t]) - a mean over v of log p(v)`, with the smoothing `a`. A label of 0 is
-    padding, and so is what is masked in `y_pred`: whatever stands there changes neither loss nor gradient. The mean is
-    over the other labels, so that one weighs the same in a short row and in a long one; without any it is 0.
+    `loss[b, t] = -(1 - a) log p(y_true[b, t]) - a mean over v of log p(v)`, with the smoothing `a`. Labels of 0 and
+    masked steps of `y_pred` are padding; padding, even NaN, changes neither loss nor gradient. The mean is over all
+    other labels of the batch, so a label has the same weight in short and long rows; without any labels it is 0.
 
     Args:
-        label_smoothing: float `a` from 0 to below 1. Defaults to 0.
+        label_smoothing: float `a` in [0, 1). Defaults to 0.
         reduction: `"sum_over_batch_size"` (default), the mean over the labels; `"sum"`; or None for `loss` itself,
             `[B, T]`, 0 at padding; otherwise as for every Keras loss.
         name: str. Defaults to `"sequence_cross_entropy"`.
-        dtype: as for every Keras loss, but that half precision becomes float32.
+        dtype: as for every Keras loss, except that half precision becomes float32.
 
     Call arguments:
         y_true: int tensor `[B, T]`, 0 = padding.
         y_pred: float tensor `[B, T, V]` of logits; its mask is respected.
-        sample_weight: float tensor `[B]` or `[B, T]`, optional. As in all of Keras, what is divided by is the number of
-            labels, not the sum of their weights.
+        sample_weight: float tensor `[B]` or `[B, T]`, optional. As everywhere in Keras, the mean divides by the number
+            of labels, not by the sum of their weights.
 
     Raises:
-        ValueError: for `label_smoothing` out of range, or tensors of other shapes. A label above V - 1 is an
-            InvalidArgumentError of TensorFlow on a CPU; on a GPU and under XLA it makes the loss NaN.
+        ValueError: if `label_smoothing` or a shape is invalid. A label above V - 1 raises TensorFlow's
+            `InvalidArgumentError` on a CPU; on a GPU and under XLA it makes the loss NaN.
 
     Example:
 
@@ -48,7 +48,7 @@ class SequenceCrossEntropy(keras.losses.Loss):
     def __init__(self, label_smoothing=0.0, reduction="sum_over_batch_size", name="sequence_cross_entropy", dtype=None):
         super().__init__(name=name, reduction=reduction, dtype=loss_dtype(dtype))
         if not 0 <= label_smoothing < 1:
-            raise ValueError(f"`label_smoothing` must be from 0 to below 1. Received: {label_smoothing!r}")
+            raise ValueError(f"`label_smoothing` must be in [0, 1). Received: {label_smoothing!r}")
         self.label_smoothing = label_smoothing
 
     def __call__(self, y_true, y_pred, sample_weight=None):
@@ -58,7 +58,7 @@ class SequenceCrossEntropy(keras.losses.Loss):
             raise ValueError(f"Expected y_true [B, T], y_pred [B, T, V]. Received: {y_true.shape}, {y_pred.shape}")
         if mask is not None:
             y_true = ops.where(mask, y_true, PADDING)
-            y_pred = ops.where(ops.expand_dims(mask, -1), y_pred, 1.0)  # without the mask: Keras would apply it again
+            y_pred = ops.where(ops.expand_dims(mask, -1), y_pred, 1.0)  # drops the mask, which Keras would apply again
         weight = ops.cast(y_true != PADDING, self.dtype)
         if self.reduction in ("sum_over_batch_size", "mean"):
             # Keras divides by B T.
@@ -86,6 +86,6 @@ class SequenceCrossEntropy(keras.losses.Loss):
 
 
 def _differ(shape, other):
-    """Whether two shapes cannot be the same, as far as they are known."""
+    """Returns whether two shapes differ in a known dimension."""
     known = zip(shape, other, strict=False)
     return len(shape) != len(other) or any(None not in pair and pair[0] != pair[1] for pair in known)

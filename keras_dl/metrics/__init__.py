@@ -1,4 +1,4 @@
-"""Metrics for sequences, streaming and at corpus level."""
+"""Streaming and corpus-level metrics for sequences."""
 
 from keras_dl.metrics.bits_per_character import BitsPerCharacter as BitsPerCharacter
 from keras_dl.metrics.exact_match import ExactMatch as ExactMatch

@@ -1,4 +1,4 @@
-"""What a language model's probabilities are worth, in bits."""
+"""Bits per character of a language model."""
 
 import keras
 from keras import ops
@@ -6,24 +6,25 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("keras_dl")
 class BitsPerCharacter(keras.metrics.Metric):
-    """Bits that an ideal coder needs for the text with the model's probabilities, over the number of characters.
+    """Bits that an ideal coder would need for the text, given the model's probabilities, per character.
 
-    Sums of both are kept over all batches, so that the result is that of the whole corpus and not a mean of means.
-    Guessing among V equally likely characters costs log2 V.
+    Both sums are accumulated over all batches, so the result is that of the whole corpus, not a mean of means. Guessing
+    among V equally likely characters costs log2 V bits.
 
-    Give it to `compile` as one of `weighted_metrics`: Keras passes weights to no others.
+    Pass it to `compile` in `weighted_metrics`; Keras passes weights only to these.
 
     Args:
-        utf8: bool. True if the ids are the bytes of UTF-8: a character of several bytes then costs the bits of all and
-            counts once, so that the result compares with that of any other model of the text. False (default) if each
-            id is a character.
+        utf8: bool, True if the ids are UTF-8 bytes: a character of several bytes then costs the bits of all of them and
+            counts once, which makes the result comparable with other models of the text. False (default) if each id is
+            a character.
         name: str. Defaults to `"bits_per_character"`.
         dtype: as for every Keras metric.
 
     Call arguments:
-        y_true: int tensor `[B, T]`, the ids that follow.
+        y_true: int tensor `[B, T]`, the next ids.
         y_pred: float tensor `[B, T, V]` of logits. Masked positions do not count.
-        sample_weight: float tensor `[B, T]` or `[B]`, optional. Positions of weight 0 do not count, whatever they hold.
+        sample_weight: float tensor `[B, T]` or `[B]`, optional. Positions with weight 0 are ignored, even if they are
+            NaN.
 
     Example:
 
@@ -52,7 +53,7 @@ class BitsPerCharacter(keras.metrics.Metric):
             weight *= ops.cast(mask, weight.dtype)
         self.bits.assign_add(ops.sum(ops.where(weight > 0, weight * nats, 0.0)) / ops.log(2.0))
         if self.utf8:
-            weight = ops.where(ops.logical_and(y_true >= 0x80, y_true < 0xC0), 0.0, weight)  # not a character's first
+            weight = ops.where(ops.logical_and(y_true >= 0x80, y_true < 0xC0), 0.0, weight)  # continuation bytes
         self.characters.assign_add(ops.sum(weight))
 
     def result(self):

@@ -1,4 +1,4 @@
-"""What the metrics of greedy CTC decodings have in common."""
+"""The base class of metrics of greedy CTC decodings."""
 
 import keras
 from keras import ops
@@ -7,10 +7,10 @@ from keras_dl.ops.ctc import certain_blank, greedy_decode
 
 
 class CTCRatio(keras.metrics.Metric):
-    """Something counted in greedy CTC decodings, over something else that is counted.
+    """The ratio of two counts in greedy CTC decodings.
 
-    Sums of both are kept over all batches, so that the result is that of the whole corpus and not a mean of means.
-    A subclass says what is counted.
+    Both counts are accumulated over all batches, so the result is that of the whole corpus, not a mean of means.
+    Subclasses implement `count`.
 
     Args:
         blank_index: int, the class of the blank. Defaults to 0.
@@ -19,7 +19,7 @@ class CTCRatio(keras.metrics.Metric):
 
     Call arguments:
         y_true: int tensor `[B, L]`, padded with the blank or with negative numbers.
-        y_pred: float tensor `[B, T, V]` of logits. Masked frames say nothing.
+        y_pred: float tensor `[B, T, V]` of logits. Masked frames are ignored.
 
     Example:
 
@@ -43,8 +43,8 @@ class CTCRatio(keras.metrics.Metric):
         """Counts in a batch.
 
         Args:
-            tokens: int32 tensor `[B, T]`, the decodings; -1 is none.
-            labels: int32 tensor `[B, L]`, the truth; -1 is none.
+            tokens: int32 tensor `[B, T]`, the decodings, padded with -1.
+            labels: int32 tensor `[B, L]`, the labels, padded with -1.
 
         Returns:
             `(counted, total)`: tensors `[]`.
@@ -53,13 +53,13 @@ class CTCRatio(keras.metrics.Metric):
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         if sample_weight is not None:
-            raise ValueError(f"{type(self).__name__} counts in whole sequences and takes no `sample_weight`.")
+            raise ValueError(f"{type(self).__name__} counts whole sequences and does not support `sample_weight`.")
         y_true = ops.cast(y_true, "int32")
         labels = ops.where(ops.logical_or(y_true < 0, y_true == self.blank_index), -1, y_true)
         mask = getattr(y_pred, "_keras_mask", None)
         if mask is not None:
             y_pred = certain_blank(y_pred, mask, self.blank_index)
-        # A model that diverged is for the loss to tell; here NaN, which no decoder takes, is as good as any number.
+        # Divergence is visible in the loss; here NaN, which the decoder rejects, may become any number.
         y_pred = ops.where(ops.isnan(y_pred), 0.0, y_pred)
         tokens, *_ = greedy_decode(y_pred, blank_index=self.blank_index)
         counted, total = self.count(tokens, labels)

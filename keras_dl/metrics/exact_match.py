@@ -1,18 +1,18 @@
-"""Whole sequences told without an error."""
+"""The fraction of sequences predicted without an error."""
 
 import keras
 from keras import ops
 
-from keras_dl.metrics.token_accuracy import told_right
+from keras_dl.metrics.token_accuracy import correct_labels
 
 
 @keras.saving.register_keras_serializable("keras_dl")
 class ExactMatch(keras.metrics.Metric):
-    """The share of rows of which every label has the largest logit.
+    """The fraction of rows in which every label has the largest logit.
 
-    If each label is told after the right ones before it (teacher forcing), and the last one is the end, these are the
-    rows that greedy decoding writes exactly: until its first error it has read the same. Rows are counted over all
-    batches; a row without any label is none.
+    With teacher forcing and labels that end with the end token, these are exactly the rows that greedy decoding gets
+    right, because its inputs are the same up to its first error. Rows are counted over all batches; rows without labels
+    are ignored.
 
     Args:
         name: str. Defaults to `"exact_match"`.
@@ -38,8 +38,8 @@ class ExactMatch(keras.metrics.Metric):
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         if sample_weight is not None:
-            raise ValueError("ExactMatch counts whole rows and takes no `sample_weight`.")
-        right, counts = told_right(y_true, y_pred)
+            raise ValueError("ExactMatch counts whole rows and does not support `sample_weight`.")
+        right, counts = correct_labels(y_true, y_pred)
         rows = ops.any(counts, axis=1)
         whole = ops.logical_and(rows, ops.all(ops.logical_or(right, ops.logical_not(counts)), axis=1))
         self.right.assign_add(ops.cast(ops.sum(whole), self.right.dtype))

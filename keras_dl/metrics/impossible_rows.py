@@ -1,4 +1,4 @@
-"""Rows that CTC cannot learn from."""
+"""The number of rows that CTC cannot learn from."""
 
 import keras
 from keras import ops
@@ -8,10 +8,10 @@ from keras_dl.ops.ctc import minimum_frames
 
 @keras.saving.register_keras_serializable("keras_dl")
 class ImpossibleRows(keras.metrics.Metric):
-    """How many rows have more labels than fit into their frames, in all batches.
+    """The number of rows, over all batches, whose labels do not fit into their frames.
 
-    Each label needs a frame, and equal neighbours one more for the blank between them. No path leads to the labels of
-    a row that is shorter, so its loss says nothing, and it teaches nothing.
+    Each label requires a frame, and equal neighbours another one for the blank between them. No path collapses to the
+    labels of a shorter row, so it does not contribute to training.
 
     Args:
         blank_index: int, the class of the blank. Defaults to 0.
@@ -20,14 +20,14 @@ class ImpossibleRows(keras.metrics.Metric):
 
     Call arguments:
         y_true: int tensor `[B, L]`, padded at the end with the blank or with negative numbers.
-        y_pred: float tensor `[B, T, V]` of logits. Masked frames do not count as frames, nor do those that
-            `keras_dl.layers.CTCOutput` made of masked ones, which emit the blank for certain.
+        y_pred: float tensor `[B, T, V]` of logits. Masked frames are ignored, as are frames that
+            `keras_dl.layers.CTCOutput` made certain blanks because they were masked.
 
     Example:
 
     >>> import numpy as np
     >>> metric = ImpossibleRows()
-    >>> metric.update_state(np.array([[1, 2, 2], [1, 2, 1]]), np.zeros((2, 3, 4)))         # 1 2 - 2 needs four frames
+    >>> metric.update_state(np.array([[1, 2, 2], [1, 2, 1]]), np.zeros((2, 3, 4)))         # 1 2 - 2: four frames
     >>> float(metric.result())
     1.0
     """
@@ -39,24 +39,24 @@ class ImpossibleRows(keras.metrics.Metric):
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         if sample_weight is not None:
-            raise ValueError("ImpossibleRows counts whole rows and takes no `sample_weight`.")
+            raise ValueError("ImpossibleRows counts whole rows and does not support `sample_weight`.")
         y_pred, mask = ops.convert_to_tensor(y_pred), getattr(y_pred, "_keras_mask", None)
-        heard = _may_hold_a_label(y_pred, self.blank_index)
-        frames = ops.sum(ops.cast(heard if mask is None else ops.logical_and(heard, mask), "int32"), axis=1)
+        usable = _may_emit_label(y_pred, self.blank_index)
+        frames = ops.sum(ops.cast(usable if mask is None else ops.logical_and(usable, mask), "int32"), axis=1)
         impossible = minimum_frames(y_true, blank_index=self.blank_index) > frames
         self.rows.assign_add(ops.cast(ops.sum(impossible), self.rows.dtype))
 
     def result(self):
-        return self.rows + 0.0  # a tensor, not the variable that goes on counting
+        return self.rows + 0.0  # a tensor, not the variable, which will change
 
     def get_config(self):
         return {**super().get_config(), "blank_index": self.blank_index}
 
 
-def _may_hold_a_label(logits, blank_index):
-    """False at frames of `[B, T, V]` that are blanks so certainly as no model makes them, only `certain_blank`."""
+def _may_emit_label(logits, blank_index):
+    """Returns False at frames of `[B, T, V]` that are blanks as certain as only `certain_blank` makes them."""
     half = keras.backend.standardize_dtype(logits.dtype) == "float16"
     blank = logits[..., blank_index : blank_index + 1]
-    # Halved, as float16 holds no more than 65504. The blank is not far from itself; a second class may be a label.
+    # Halved, because float16 overflows above 65504. The blank itself counts as one; a second class may be a label.
     far = blank / 2 - logits / 2 > (1e4 if half else 5e7)
     return ops.sum(ops.cast(ops.logical_not(far), "int32"), axis=-1) > 1

@@ -1,4 +1,4 @@
-"""Edits of greedy CTC decodings, at corpus level."""
+"""Corpus-level label error rate of greedy CTC decodings."""
 
 import keras
 from keras import ops
@@ -9,10 +9,10 @@ from keras_dl.ops.ctc import edit_distance
 
 @keras.saving.register_keras_serializable("keras_dl")
 class LabelErrorRate(CTCRatio):
-    """Edits needed to turn the greedy CTC decodings into the labels, over the number of labels.
+    """Edits needed to turn the greedy CTC decodings into the labels, divided by the number of labels.
 
-    Sums of both are kept over all batches, so that the result is that of the whole corpus and not a mean of means.
-    0 is perfect; insertions can push it above 1, and without any label they make it infinite.
+    Both sums are accumulated over all batches, so the result is that of the whole corpus, not a mean of means. 0 is
+    perfect; insertions can raise it above 1, and it is infinite if there are insertions but no labels.
 
     Args:
         blank_index: int, the class of the blank. Defaults to 0.
@@ -21,14 +21,14 @@ class LabelErrorRate(CTCRatio):
 
     Call arguments:
         y_true: int tensor `[B, L]`, padded with the blank or with negative numbers.
-        y_pred: float tensor `[B, T, V]` of logits. Masked frames say nothing.
+        y_pred: float tensor `[B, T, V]` of logits. Masked frames are ignored.
 
     Example:
 
     >>> import numpy as np
     >>> metric = LabelErrorRate()
     >>> metric.update_state(np.array([[1, 2]]), np.eye(3, dtype="float32")[[[1, 0, 0]]])
-    >>> float(metric.result())                                   # read "1", one of two labels is missing
+    >>> float(metric.result())                                   # decoded "1", one of two labels is missing
     0.5
 
     Reference: Graves 2012, "Supervised sequence labelling with recurrent neural networks", eq. 2.19.

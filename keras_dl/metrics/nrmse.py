@@ -1,4 +1,4 @@
-"""The error of forecasts, in units of what is forecast."""
+"""Normalised root mean squared error of forecasts."""
 
 import keras
 from keras import ops
@@ -6,11 +6,11 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("keras_dl")
 class NRMSE(keras.metrics.Metric):
-    """Root mean squared error over the standard deviation of the targets: 1 is what their mean would score.
+    """Root mean squared error divided by the standard deviation of the targets; predicting their mean scores 1.
 
-    Sums are kept over all batches, so that error and deviation are those of the whole corpus. Each variable, an entry
-    of the last axis, is measured by its own deviation, and the squares of these ratios are averaged: the score does not
-    depend on the unit of any variable.
+    Sums are accumulated over all batches, so error and deviation are those of the whole corpus. Each variable, an entry
+    of the last axis, is normalised by its own deviation, and the squares of these ratios are averaged; the score does
+    not depend on the units of the variables.
 
     Args:
         name: str. Defaults to `"nrmse"`.
@@ -19,14 +19,14 @@ class NRMSE(keras.metrics.Metric):
     Call arguments:
         y_true: tensor `[..., D]`.
         y_pred: tensor `[..., D]`. Masked positions do not count.
-        sample_weight: tensor of the leading axes, optional. Positions of weight 0 do not count, whatever they hold.
+        sample_weight: tensor of the leading axes, optional. Positions with weight 0 are ignored, even if they are NaN.
 
     Example:
 
     >>> import numpy as np
     >>> metric = NRMSE()
     >>> metric.update_state(np.array([[0.0], [20.0]]), np.array([[1.0], [19.0]]))
-    >>> round(float(metric.result()), 6)                         # off by 1; the targets deviate by 10
+    >>> round(float(metric.result()), 6)                         # errors of 1, standard deviation 10
     0.1
     """
 
@@ -51,7 +51,7 @@ class NRMSE(keras.metrics.Metric):
         y_true, y_pred = ops.where(weight > 0, y_true, 0.0), ops.where(weight > 0, y_pred, 0.0)
         axes = tuple(range(len(y_true.shape) - 1))
 
-        # Means and squared deviations of two sets make those of both (Chan et al. 1979): no large sums are subtracted.
+        # Combines the means and squared deviations of two sets (Chan et al. 1979), which avoids subtracting large sums.
         weights, means, deviations, errors = self.sums
         added = ops.sum(weight * ops.ones_like(y_true), axis=axes)
         mean = ops.divide_no_nan(ops.sum(weight * y_true, axis=axes), added)
@@ -69,6 +69,6 @@ class NRMSE(keras.metrics.Metric):
         if self.sums is None:
             return ops.zeros((), self.dtype)
         _, _, deviations, errors = self.sums
-        # Where targets are constant, no error is small.
+        # If the targets are constant, any error is infinitely large.
         ratios = ops.where(errors == 0, 0.0, errors / ops.maximum(deviations, 0.0))
         return ops.sqrt(ops.mean(ratios))

@@ -1,4 +1,4 @@
-"""Whole sequences read without an error."""
+"""The fraction of sequences decoded without an error."""
 
 import keras
 from keras import ops
@@ -9,7 +9,7 @@ from keras_dl.ops.ctc import edit_distance
 
 @keras.saving.register_keras_serializable("keras_dl")
 class SequenceAccuracy(CTCRatio):
-    """The share of rows whose greedy CTC decoding is the row of labels, without any edit.
+    """The fraction of rows whose greedy CTC decoding equals their labels.
 
     Rows are counted over all batches.
 
@@ -20,14 +20,14 @@ class SequenceAccuracy(CTCRatio):
 
     Call arguments:
         y_true: int tensor `[B, L]`, padded with the blank or with negative numbers.
-        y_pred: float tensor `[B, T, V]` of logits. Masked frames say nothing.
+        y_pred: float tensor `[B, T, V]` of logits. Masked frames are ignored.
 
     Example:
 
     >>> import numpy as np
     >>> metric = SequenceAccuracy()
     >>> metric.update_state(np.array([[1, 2], [1, -1]]), np.eye(3, dtype="float32")[[[1, 0, 0], [1, 1, 0]]])
-    >>> float(metric.result())                                   # "1" is all of the second row, half of the first
+    >>> float(metric.result())                                   # "1" matches only the second row
     0.5
     """
 

@@ -1,4 +1,4 @@
-"""The share of labels told right."""
+"""The fraction of labels predicted correctly."""
 
 import keras
 from keras import ops
@@ -8,10 +8,10 @@ from keras_dl.ops.special_ids import PADDING
 
 @keras.saving.register_keras_serializable("keras_dl")
 class TokenAccuracy(keras.metrics.Metric):
-    """The share of the labels of sequences that the largest logit names, each after the right ones before it.
+    """The fraction of labels with the largest logit, given the correct previous labels.
 
-    Labels are counted over all batches; padding is none. It says how good the next label is under teacher forcing, and
-    not how good a sequence is that the model writes alone: one wrong label may spoil all that follow.
+    Labels are counted over all batches, without padding. It measures the prediction of the next label under teacher
+    forcing, not the quality of generated sequences, in which one wrong label can affect all later ones.
 
     Args:
         name: str. Defaults to `"token_accuracy"`.
@@ -37,7 +37,7 @@ class TokenAccuracy(keras.metrics.Metric):
         self.total = self.add_variable(shape=(), initializer="zeros", name="total")
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        right, counts = told_right(y_true, y_pred)
+        right, counts = correct_labels(y_true, y_pred)
         weight = ops.cast(counts, self.dtype)
         if sample_weight is not None:
             sample_weight = ops.cast(sample_weight, weight.dtype)
@@ -49,8 +49,8 @@ class TokenAccuracy(keras.metrics.Metric):
         return ops.divide_no_nan(self.right, self.total)
 
 
-def told_right(y_true, y_pred):
-    """Where the largest logit is that of the label, and where there is a label at all.
+def correct_labels(y_true, y_pred):
+    """Returns where the largest logit is that of the label, and where there is a label.
 
     Args:
         y_true: int tensor `[B, T]`, 0 = padding.
@@ -62,7 +62,7 @@ def told_right(y_true, y_pred):
     Example:
 
     >>> import numpy as np
-    >>> [array.tolist() for array in map(np.array, told_right(np.array([[2, 1, 0]]), np.eye(3)[[[2, 2, 0]]]))]
+    >>> [array.tolist() for array in map(np.array, correct_labels(np.array([[2, 1, 0]]), np.eye(3)[[[2, 2, 0]]]))]
     [[[True, False, True]], [[True, True, False]]]
     """
     y_true, mask = ops.cast(y_true, "int32"), getattr(y_pred, "_keras_mask", None)

@@ -1,22 +1,22 @@
-"""BLEU and chrF of translations, as others compute them."""
+"""BLEU and chrF of translations, computed by sacrebleu."""
 
 
 def translation_scores(hypotheses, references):
-    """BLEU and chrF of a corpus, computed by the library sacrebleu with its usual settings.
+    """Computes BLEU and chrF of a corpus with sacrebleu and its default settings.
 
-    Both are counted over the whole corpus and not averaged over texts; they compare with published ones of the same
-    references. BLEU (words, up to four in a row; tokens `13a`) is harsh to short texts; chrF (characters, up to six in
-    a row) is kinder to languages with many endings.
+    Both are computed over the whole corpus, not averaged over texts, and are comparable with published scores for the
+    same references. BLEU (up to 4-grams of words; tokenizer `13a`) penalises short texts; chrF (up to 6-grams of
+    characters) suits languages with rich morphology better.
 
     Args:
-        hypotheses: sequence of str, or of bytes in UTF-8, the translations.
-        references: likewise, the right one of each.
+        hypotheses: sequence of str, or of UTF-8 bytes, the translations.
+        references: likewise, the reference translation of each.
 
     Returns:
-        `{"bleu": float, "chrf": float}`, from 0 to 100, the best.
+        `{"bleu": float, "chrf": float}`, from 0 to 100; higher is better.
 
     Raises:
-        ValueError: if there are no texts, not equally many of both, or what is given is no sequence of texts.
+        ValueError: if there are no texts, the numbers of texts differ, or an argument is not a sequence of texts.
 
     Example:
 
@@ -45,5 +45,5 @@ def _texts(name, given):
     texts = list(given)
     for text in texts:
         if not isinstance(text, (str, bytes)):
-            raise ValueError(f"Expected `{name}` to be a sequence of texts. Received in it: {text!r:.60}")
+            raise ValueError(f"Expected `{name}` to be a sequence of texts. Received an item: {text!r:.60}")
     return [text.decode(errors="replace") if isinstance(text, bytes) else text for text in texts]

@@ -1,4 +1,4 @@
-"""The mathematics as pure functions of tensors."""
+"""Pure functions of tensors, which layers, losses and metrics build on."""
 
 from keras_dl.ops import attention as attention
 from keras_dl.ops import ctc as ctc

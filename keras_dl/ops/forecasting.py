@@ -1,25 +1,25 @@
-"""Forecasts of a series by themselves: the measures, and the two simplest ways to make one, in NumPy.
+"""Free-running forecasts: error measures and two baseline forecasters, in NumPy.
 
-A forecaster here is a function of `(context [S, T, D], steps)` that returns `[S, steps, D]`: what follows each of S
-contexts, made step by step from its own outputs.
+A forecaster is a function of `(context [S, T, D], steps)` that returns `[S, steps, D]`, the continuation of each of S
+contexts, computed step by step from its own outputs.
 """
 
 import numpy as np
 
 
 def free_runs(forecaster, series, starts, context, steps):
-    """Lets a forecaster go on by itself from many places of a series and measures how far it gets.
+    """Lets a forecaster run freely from many positions of a series and measures its errors.
 
     Args:
         forecaster: function of `(context [S, T, D], steps)` that returns `[S, steps, D]`.
         series: float array `[T, D]`, not seen in training.
-        starts: int, the number of places, spread evenly over the series.
-        context: int, the steps before each place, which the forecaster reads.
-        steps: int, to forecast.
+        starts: int, the number of positions, spread evenly over the series.
+        context: int, the number of steps before each position that the forecaster reads.
+        steps: int, the number of steps to forecast.
 
     Returns:
-        `(forecasts [S, steps, D], truth [S, steps, D], errors [S, steps])`; an error is the root mean square, over the
-        variables, of the difference in standard deviations of the series.
+        `(forecasts [S, steps, D], truth [S, steps, D], errors [S, steps])`; an error is the root mean square over the
+        variables of the differences, in standard deviations of the series.
 
     Example:
 
@@ -33,12 +33,12 @@ def free_runs(forecaster, series, starts, context, steps):
     forecasts = np.asarray(forecaster(series[places + np.arange(-context, 0)], steps), np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
         errors = np.sqrt(np.mean(((forecasts - truth) / series.std(axis=0)) ** 2, axis=-1))
-    # What has left every bound comes back no more.
+    # A forecast that has diverged does not return.
     return forecasts, truth, np.where(np.isfinite(errors), errors, np.inf)
 
 
 def error_growth(errors):
-    """NRMSE at each step ahead, over all starts: `[S, steps]` -> `[steps]`. NRMSE84 is the entry 83.
+    """Returns the NRMSE at each step ahead, over all starts: `[S, steps]` -> `[steps]`. NRMSE84 is entry 83.
 
     Example:
 
@@ -50,9 +50,9 @@ def error_growth(errors):
 
 
 def valid_horizon(errors, threshold=0.4):
-    """Steps before the error first exceeds the threshold, the median over the starts: `[S, steps]` -> float.
+    """Returns the median number of steps before the error first exceeds the threshold: `[S, steps]` -> float.
 
-    A forecast that never does counts with all of its steps.
+    A forecast that never exceeds it counts with all of its steps.
 
     Example:
 
@@ -64,7 +64,8 @@ def valid_horizon(errors, threshold=0.4):
 
 
 def nrmse(truth, predicted):
-    """Root mean squared error over the standard deviation of the truth, `[T, D]` each; as the metric `NRMSE`.
+    """Returns the root mean squared error divided by the standard deviation of the truth, `[T, D]` each, like the
+    metric `NRMSE`.
 
     Example:
 
@@ -76,16 +77,16 @@ def nrmse(truth, predicted):
 
 
 def windows(series, length, overlap):
-    """Cuts a series into windows of one length, each with what follows every step of it.
+    """Cuts a series into windows of equal length, with the next value of each step as its target.
 
     Args:
         series: float array `[T, D]`.
-        length: int, steps of a window beside the overlap, at most.
-        overlap: int, the steps that a window repeats of the one before, to warm up.
+        length: int, the maximum number of steps of a window, without the overlap.
+        overlap: int, the number of steps that each window repeats from the previous one, to warm up.
 
     Returns:
-        `(inputs, targets)`, each `[N, overlap + length', D]`, targets one step later. But for fewer than N at the end,
-        every step after the first `overlap` stands behind the overlap of one window.
+        `(inputs, targets)`, each `[N, overlap + length', D]`, with targets one step later. Every step after the first
+        `overlap`, except fewer than N at the end, is in exactly one window after its overlap.
 
     Example:
 
@@ -100,7 +101,7 @@ def windows(series, length, overlap):
 
 
 def persistence(context, steps):
-    """Tomorrow is like today: the last value, repeated.
+    """Repeats the last value.
 
     Example:
 
@@ -111,10 +112,10 @@ def persistence(context, steps):
 
 
 class LinearAutoregression:
-    """The next value as a linear function of the last ones, by least squares.
+    """Predicts the next value as a linear function of the last ones, fitted by least squares.
 
     Args:
-        order: int, how many of the last values.
+        order: int, the number of last values.
 
     Attributes:
         kernel: float64 `[order * D, D]`, the oldest value first; from `fit`.
@@ -123,7 +124,7 @@ class LinearAutoregression:
     Example:
 
     >>> wave = np.sin(np.arange(200) / 5)[:, None]
-    >>> model = LinearAutoregression(order=2).fit(wave[:100])    # a sine obeys such a rule exactly
+    >>> model = LinearAutoregression(order=2).fit(wave[:100])    # exact for a sine
     >>> forecast = model.forecast(wave[None, :100], steps=100)
     >>> bool(np.abs(forecast[0] - wave[100:]).max() < 1e-6)
     True
@@ -133,27 +134,27 @@ class LinearAutoregression:
         self.order = order
 
     def fit(self, series):
-        """Finds kernel and bias from a series `[T, D]`; returns itself."""
+        """Fits kernel and bias to a series `[T, D]` and returns itself."""
         lagged, following = self._lagged(series), series[self.order :]
         middle, mean = lagged.mean(axis=0), following.mean(axis=0)
-        # Singular values that are rounding errors are left out.
+        # Ignores singular values that are rounding errors.
         self.kernel = np.linalg.lstsq(lagged - middle, following - mean, rcond=1e-12)[0]
         self.bias = mean - middle @ self.kernel
         return self
 
     @classmethod
     def best(cls, train, validation, orders):
-        """The model of that order which predicts one step of the validation series best."""
+        """Returns the model of the order with the best one-step predictions of the validation series."""
         orders = [order for order in orders if order < min(len(train) // 4, len(validation) // 2)]
         models = [cls(order).fit(train) for order in orders]
         return min(models, key=lambda model: nrmse(validation[model.order :], model.predict(validation)[:-1]))
 
     def predict(self, series):
-        """What follows each step of a series `[T, D]`, from the step `order - 1` on: `[T - order + 1, D]`."""
+        """Predicts the next value of a series `[T, D]` after each step from `order - 1`: `[T - order + 1, D]`."""
         return self._lagged(np.concatenate([series, series[:1]])) @ self.kernel + self.bias
 
     def forecast(self, context, steps):
-        """A free run: `[S, T, D]` with T >= order -> `[S, steps, D]`."""
+        """Runs freely: `[S, T, D]` with T >= order -> `[S, steps, D]`."""
         known = list(np.swapaxes(context[:, -self.order :], 0, 1))
         with np.errstate(over="ignore", invalid="ignore"):
             for _ in range(steps):

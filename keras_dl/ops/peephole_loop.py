@@ -1,4 +1,4 @@
-"""The loop of the LSTM with peepholes on TensorFlow, ahead and back, of stock ops alone: see `recurrence`."""
+"""Forward and backward pass of the LSTM with peepholes on TensorFlow, from stock operations; see `recurrence`."""
 
 import functools
 
@@ -6,13 +6,13 @@ import tensorflow as tf
 
 from keras_dl.ops.peephole_step import hold, peephole_step
 
-# Steps in one turn of a loop, and in one of the loop for the rest. What a turn costs by itself is paid once for all of
-# them; what it computes for all of them at once should still be little beside the whole sequence.
+# Steps per iteration of the main loop, and of the loop over the remaining steps. Unrolling spreads the overhead of an
+# iteration; the work it batches should stay small compared to the whole sequence.
 _SIZES = (4, 1)
 
 
 def fused_loop(x, h, c, kernel, recurrent_kernel, bias, peepholes, mask, dropped):
-    """The recurrence on TensorFlow, with its gradient written by hand.
+    """Runs the recurrence on TensorFlow with a hand-written gradient.
 
     Args:
         x: float tensor `[B, T, D]`.
@@ -35,67 +35,67 @@ def fused_loop(x, h, c, kernel, recurrent_kernel, bias, peepholes, mask, dropped
 
     @tf.custom_gradient
     def run(*tensors):
-        saved, *results = _as_one(_forward, *tensors, mask, dropped)
+        saved, *results = _call(_forward, *tensors, mask, dropped)
         home = tf.compat.v1.get_default_graph()
 
         def gradient(dy, dh, dc):
             @tf.custom_gradient
             def once(*tensors):
-                # The lists cannot leave their graph: not for the gradient in a SavedModel, nor for that of a tape
-                # around a compiled function. There the way ahead is gone once more.
+                # Tensor lists cannot leave their graph, as required for the gradient in a SavedModel or of a tape
+                # around a compiled function. These run the forward pass again.
                 *tensors, dy, dh, dc = tensors
                 inside = tf.compat.v1.get_default_graph() is home
-                kept = saved if inside else _as_one(_forward, *tensors, mask, dropped)[0]
-                return _as_one(_backward, *tensors, mask, dropped, kept, dy, dh, dc), _no_second_order
+                kept = saved if inside else _call(_forward, *tensors, mask, dropped)[0]
+                return _call(_backward, *tensors, mask, dropped, kept, dy, dh, dc), _no_second_order
 
             return once(*tensors, dy, dh, dc)
 
         return tuple(results), gradient
 
-    # A variable would be one of the function's own, whose gradient it has to give in another way.
+    # `custom_gradient` treats variables differently from tensors.
     return run(*map(tf.convert_to_tensor, (x, h, c, kernel, recurrent_kernel, bias, peepholes)))
 
 
-def _as_one(function, x, h, c, kernel, *rest):
-    """What the function gives; outside of a graph as one function: op by op it would cost more than it computes."""
+def _call(function, x, h, c, kernel, *rest):
+    """Calls the function; in eager mode as one graph, because the overhead of single operations would dominate."""
     if not tf.executing_eagerly():
         return function(x.shape[1] or tf.shape(x)[1], x, h, c, kernel, *rest)
     return _traced(function, x.dtype, *kernel.shape, h.shape[-1])(tf.shape(x)[1], x, h, c, kernel, *rest)
 
 
 @functools.cache
-def _traced(function, *_):  # one trace for any batch and time, not for any width
+def _traced(function, *_):  # one trace for all batch sizes and lengths, but not for all widths
     return tf.function(function, autograph=False, reduce_retracing=True)
 
 
 def _no_second_order(*_):
     raise ValueError(
-        "peephole_lstm has gradients of first order on TensorFlow; for higher orders run the cell in the loop of "
-        "Keras, `keras.layers.RNN(PeepholeLSTMCell(...))`. Received: a request for a gradient of its gradient"
+        "peephole_lstm supports only first-order gradients on TensorFlow; for higher orders run the cell in "
+        "`keras.layers.RNN(PeepholeLSTMCell(...))`. Received: a request for a second-order gradient"
     )
 
 
 def _parts(steps):
-    """`(first step, turns, steps in a turn)` of the loops: most steps in large turns, the rest in smaller ones."""
+    """Returns `(first step, iterations, steps per iteration)` of the main loop and the loop over remaining steps."""
     parts, first = [], 0
     for size in _SIZES:
-        turns = (steps - first) // size
-        if not isinstance(turns, int) or turns:
-            parts.append((first, turns, size))
-        first += turns * size
+        iterations = (steps - first) // size
+        if not isinstance(iterations, int) or iterations:
+            parts.append((first, iterations, size))
+        first += iterations * size
     return parts
 
 
-def _here(part, index):
-    """The steps of a turn."""
+def _steps_of(part, index):
+    """Returns the steps of an iteration."""
     first, _, size = part
     return [first + index * size + step for step in range(size)]
 
 
 class _Rows:
-    """What the steps write, `[B, n]` each: like `tf.TensorArray`, but without complaint when there are none.
+    """Stores the results of the steps, `[B, n]` each, like `tf.TensorArray`, but also supports zero steps.
 
-    XLA compiles a loop that never turns too, and wants a row for it to write to.
+    XLA also compiles a loop without iterations and requires a row to write to.
     """
 
     def __init__(self, steps, shape, dtype):
@@ -110,29 +110,29 @@ class _Rows:
         return rows
 
     def joined(self, rows):
-        """`[B, T, n]`."""
+        """Returns all rows as `[B, T, n]`."""
         rows = tf.raw_ops.TensorListStack(input_handle=rows, element_shape=self.shape, element_dtype=self.dtype)
         return tf.transpose(rows[: self.steps], (1, 0, 2))
 
 
 def _forward(steps, x, h, c, kernel, recurrent_kernel, bias, peepholes, mask, dropped):
-    """What the way back needs of each part, and the results."""
+    """Returns the values that the backward pass needs of each part, and the results."""
     batch, units = tf.shape(x)[0], recurrent_kernel.shape[0]
     weights = tf.unstack(peepholes)
     rows = _Rows(steps, [batch, units], h.dtype)
     shapes = h.shape, c.shape
 
-    def turns_of(part, h, c, written):
-        _, turns, size = part
-        # A stack, from which the way back takes one turn after the other, so that its memory is free again.
+    def run_part(part, h, c, written):
+        _, iterations, size = part
+        # A stack: the backward pass pops iteration by iteration, which frees the memory.
         stack = tf.raw_ops.EmptyTensorList(
             element_shape=_saved_shape(size, batch, peepholes),
-            max_num_elements=tf.maximum(turns, 1),
+            max_num_elements=tf.maximum(iterations, 1),
             element_dtype=c.dtype,
         )
 
-        def turn(index, h, c, written, stack):
-            here, start, gates, hs = _here(part, index), [c, tf.cast(h, c.dtype)], [], []
+        def body(index, h, c, written, stack):
+            here, start, gates, hs = _steps_of(part, index), [c, tf.cast(h, c.dtype)], [], []
             zs = tf.matmul(tf.concat([x[:, now] for now in here], 0), kernel) + bias
             for now, z in zip(here, tf.split(zs, size), strict=True):
                 seen, *new = peephole_step(z, h, c, recurrent_kernel, weights, dropped)
@@ -145,33 +145,33 @@ def _forward(steps, x, h, c, kernel, recurrent_kernel, bias, peepholes, mask, dr
             h, c = (tf.ensure_shape(*pair) for pair in zip((h, c), shapes, strict=True))
             return index + 1, h, c, rows.write(written, here[0], hs), stack
 
-        return tf.while_loop(lambda index, *_: index < turns, turn, (0, h, c, written, stack))[1:]
+        return tf.while_loop(lambda index, *_: index < iterations, body, (0, h, c, written, stack))[1:]
 
     written, saved = rows.start, []
     for part in _parts(steps):
-        h, c, written, stack = turns_of(part, h, c, written)
+        h, c, written, stack = run_part(part, h, c, written)
         saved.append(stack)
     return saved, rows.joined(written), h, c
 
 
 def _saved_shape(size, batch, peepholes):
-    """The shape of what is saved of a turn: its gates, and the state before it."""
+    """Returns the shape of the saved values of an iteration: its gates and the state before it."""
     return tf.stack([(peepholes.shape[0] + 1) * size + 2, batch, peepholes.shape[1]])
 
 
 def _backward(steps, x, h, c, kernel, recurrent_kernel, bias, peepholes, mask, dropped, saved, dy, dh, dc):
-    """The slopes of the tensors from `x` to `peepholes`."""
+    """Returns the gradients of the tensors from `x` to `peepholes`."""
     (batch, features), units, wide, dtype = (tf.shape(x)[0], x.shape[2]), h.shape[1], peepholes.dtype, x.dtype
     weights, coupled, width = tf.unstack(peepholes), peepholes.shape[0] == 2, kernel.shape[1]
     transposed = tf.transpose(recurrent_kernel)
     rows = _Rows(steps, [batch, features], dtype)
     shapes = h.shape, c.shape
 
-    def turns_of(part, stack, *slopes):
-        _, turns, size = part
+    def run_part(part, stack, *slopes):
+        _, iterations, size = part
 
-        def turn(index, dh, dc, dw, dp, written, stack):
-            here = _here(part, index)
+        def body(index, dh, dc, dw, dp, written, stack):
+            here = _steps_of(part, index)
             keep = [None if mask is None else mask[:, now] for now in here]
             stack, values = tf.raw_ops.TensorListPopBack(
                 input_handle=stack, element_shape=_saved_shape(size, batch, peepholes), element_dtype=wide
@@ -189,7 +189,8 @@ def _backward(steps, x, h, c, kernel, recurrent_kernel, bias, peepholes, mask, d
             olds, seen = [tf.cast(old, dtype)], tf.unstack(tf.cast(o * squashed, dtype))
             for step in range(size - 1):
                 olds.append(hold(keep[step], seen[step], olds[-1]))
-            # Of each gate's z by dc, and of the output gate's by dh; then of c by dh, and of the old c by dc.
+            # Derivatives: of each gate's z by dc, and of the output gate's by dh; then of c by dh, and of the old c by
+            # dc.
             by_i = (g - before if coupled else g) * i * (1 - i)
             by_f = [] if coupled else [before * f * (1 - f)]
             by_g, by_o = i * (1 - g * g), squashed * o * (1 - o)
@@ -223,14 +224,14 @@ def _backward(steps, x, h, c, kernel, recurrent_kernel, bias, peepholes, mask, d
             dh, dc = (tf.ensure_shape(*pair) for pair in zip((dh, dc), shapes, strict=True))
             return index - 1, dh, dc, dw, dp, rows.write(written, here[0], dx), stack
 
-        found = tf.while_loop(lambda index, *_: index >= 0, turn, (turns - 1, *slopes, stack))
+        found = tf.while_loop(lambda index, *_: index >= 0, body, (iterations - 1, *slopes, stack))
         return found[1:-1]
 
-    # The slopes of both kernels and the bias are one product, of their inputs side by side.
+    # The gradients of both kernels and the bias are one product with their concatenated inputs.
     dw = tf.zeros((features + units + 1, width), wide)
     slopes = tf.cast(dh, wide), dc, dw, tf.zeros_like(peepholes), rows.start
     for part, stack in reversed(list(zip(_parts(steps), saved, strict=True))):
-        slopes = turns_of(part, stack, *slopes)
+        slopes = run_part(part, stack, *slopes)
     dh, dc, dw, dp, written = slopes
     dw = tf.split(tf.cast(dw, dtype), [features, units, 1])
     return rows.joined(written), tf.cast(dh, h.dtype), dc, *dw[:2], dw[2][0], dp

@@ -1,20 +1,20 @@
-"""One step of the LSTM with peepholes, on any backend: see `recurrence`."""
+"""One step of the LSTM with peepholes, on any backend; see `recurrence`."""
 
 from keras import ops
 
 
 def peephole_step(z, h, c, recurrent_kernel, peepholes, dropped):
-    """One step of an LSTM with peepholes.
+    """Computes one step of an LSTM with peepholes.
 
     Args:
         z: float tensor `[B, 4U]`, the product of the inputs and the kernel with the bias; `[B, 3U]` with coupled gates.
         h, c: float tensors `[B, U]`, the state; in half precision `c` is float32.
         recurrent_kernel: float tensor `[U, 4U]` or `[U, 3U]`.
         peepholes: float tensors `[U]` of `c`'s dtype: `(i, f, o)`; `(i, o)` with coupled gates.
-        dropped: float tensor `[B, U]` that `h` is multiplied by before the product, or None.
+        dropped: float tensor `[B, U]` by which `h` is multiplied before the product, or None.
 
     Returns:
-        `(gates, h, c)`: `[i, f, tanh(z_c), o]`, with None for f where the gates are coupled, and the new state.
+        `(gates, h, c)`: `[i, f, tanh(z_c), o]`, with f None if the gates are coupled, and the new state.
 
     Example:
 
@@ -35,7 +35,7 @@ def peephole_step(z, h, c, recurrent_kernel, peepholes, dropped):
 
 
 def hold(keep, new, old):
-    """`new` where `keep` is True or None, else `old`.
+    """Returns `new` where `keep` is True or None, else `old`.
 
     Example:
 

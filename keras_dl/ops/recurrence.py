@@ -2,8 +2,8 @@
 
 Shapes: B sequences, T steps, D features, U units.
 
-On TensorFlow the gradient is written by hand, of stock ops alone, so that the same graph runs as it is, under XLA, and
-in a server.
+On TensorFlow, the gradient is hand-written and consists of stock operations; the same graph runs with and without XLA,
+and in a server.
 
 References: Gers, Schraudolph and Schmidhuber 2002, "Learning precise timing with LSTM recurrent networks",
 https://www.jmlr.org/papers/volume3/gers02a/gers02a.pdf; coupled gates: Greff et al. 2017, "LSTM: a search space
@@ -30,31 +30,32 @@ def peephole_lstm(
     go_backwards=False,
     zero_output_for_mask=False,
 ):
-    """Runs an LSTM whose gates see the cell state over sequences.
+    """Runs an LSTM with peepholes, whose gates see the cell state, over sequences.
 
     `i = s(z_i + p_i c')`, `f = s(z_f + p_f c')`, `c = f c' + i tanh(z_c)`, `o = s(z_o + p_o c)`, `h = o tanh(c)` with
-    `z = x W + h' R + b`: `i` and `f` see the old cell state, `o` the new one. With two peepholes instead of three the
-    gates are coupled, `f = 1 - i`, and the kernels hold three blocks `i, c, o` instead of four `i, f, c, o`.
+    `z = x W + h' R + b`: `i` and `f` see the old cell state, `o` the new one. With two peepholes instead of three, the
+    gates are coupled, `f = 1 - i`, and the kernels have three blocks `i, c, o` instead of four `i, f, c, o`.
 
-    A masked step keeps `h` and `c` and repeats the output before it (zeros before the first valid step), whatever its
-    content, NaN included. In half precision the cell state is kept in float32.
+    A masked step, even with NaN inputs, keeps `h` and `c` and repeats the previous output (zeros before the first valid
+    step). In half precision, the cell state is float32.
 
     Args:
         inputs: float tensor `[B, T, D]`.
-        state: `(h, c)`, float tensors `[B, U]`, before the first step.
+        state: `(h, c)`, float tensors `[B, U]`, the state before the first step.
         kernel: float tensor `[D, 4U]`; `[D, 3U]` with coupled gates.
         recurrent_kernel: float tensor `[U, 4U]`; `[U, 3U]` with coupled gates.
         bias: float tensor `[4U]` or `[3U]`, or None.
         peepholes: float tensors `[U]`: `(i, f, o)`; `(i, o)` with coupled gates.
         mask: bool tensor `[B, T]`, False at padding, or None (default).
         recurrent_dropout_mask: float tensor `[B, U]` that `h'` is multiplied by before `R`, or None (default).
-        go_backwards: bool, whether to run from the last step to the first; outputs come in the order of the run.
-        zero_output_for_mask: bool, whether a masked step puts out zeros instead.
+        go_backwards: bool, whether to run from the last step to the first; outputs are in the order of the run.
+            Defaults to False.
+        zero_output_for_mask: bool, whether masked steps output zeros instead. Defaults to False.
 
     Returns:
-        `(outputs, h, c)`: `[B, T, U]` and the state `[B, U]` after the last step, all of the inputs' dtype.
+        `(outputs, h, c)`: `[B, T, U]` and the state `[B, U]` after the last step, all in the dtype of the inputs.
 
-    Second-order gradients raise a ValueError on TensorFlow; the loop of `keras.layers.RNN` has them.
+    Second-order gradients raise a ValueError on TensorFlow; the loop of `keras.layers.RNN` supports them.
 
     Example:
 
@@ -64,7 +65,7 @@ def peephole_lstm(
     [0.4176, 0.7993]
     """
     if mask is not None:
-        # NaN in padding times its gradient of 0 would be NaN in the gradient of the kernel.
+        # NaN in padding, times a gradient of 0, would make the gradient of the kernel NaN.
         mask = ops.cast(mask, "bool")[..., None]
         inputs = ops.where(mask, inputs, ops.zeros_like(inputs))
     if go_backwards:
@@ -83,7 +84,7 @@ def peephole_lstm(
 
 
 def _run(x, h, c, kernel, recurrent_kernel, bias, peepholes, mask, dropped):
-    """The recurrence for any backend; see `fused_loop`."""
+    """Runs the recurrence on any backend; see `fused_loop`."""
     z = ops.matmul(ops.transpose(x, (1, 0, 2)), kernel) + bias
     peepholes = ops.unstack(peepholes, recurrent_kernel.shape[-1] // recurrent_kernel.shape[0] - 1)
 
@@ -92,7 +93,7 @@ def _run(x, h, c, kernel, recurrent_kernel, bias, peepholes, mask, dropped):
         keep = keep[0] if keep else None
         _, *new = peephole_step(z, *state, recurrent_kernel, peepholes, dropped)
         state = tuple(hold(keep, *pair) for pair in zip(new, state, strict=True))
-        return state, state  # TensorFlow's scan wants as many outputs as there are states
+        return state, state  # TensorFlow's scan requires as many outputs as states
 
     (h, c), (outputs, _) = ops.scan(step, (h, c), (z,) if mask is None else (z, ops.transpose(mask, (1, 0, 2))))
     return ops.transpose(outputs, (1, 0, 2)), h, c

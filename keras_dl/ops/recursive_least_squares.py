@@ -1,22 +1,22 @@
-"""Recursive least squares: a linear readout that learns with every step."""
+"""Recursive least squares: a linear readout that is updated with every step."""
 
 from keras import ops
 
 
 def recursive_least_squares(kernel, covariance, features, targets, forgetting=1.0):
-    """One step of recursive least squares for one or several rows at once.
+    """Computes one step of recursive least squares for one or several rows.
 
         e = y - z W,   g = P z' / (forgetting + z P z'),   W = W + g e,   P = (P - g z P) / forgetting
 
-    From W = 0 and P = I / alpha, with forgetting 1, the kernel after any number of rows is that of ridge regression
-    with that alpha. Several rows are taken as simultaneous, which gives what one after the other gives.
+    Starting with W = 0 and P = I / alpha, and with forgetting 1, the kernel after any number of rows equals that of
+    ridge regression with this alpha. Several rows are processed at once, with the same result as one by one.
 
     Args:
         kernel: float tensor `[F, K]`, W.
         covariance: float tensor `[F, F]`, P.
         features: float tensor `[B, F]`, z. A row of zeros has no effect.
         targets: float tensor `[B, K]`, y.
-        forgetting: float above 0, to 1 (default); the weight of what is n steps old is forgetting to the power n.
+        forgetting: float above 0 and at most 1 (default); rows that are n steps old have the weight `forgetting ** n`.
 
     Returns:
         `(kernel, covariance)`.

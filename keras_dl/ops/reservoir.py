@@ -1,4 +1,4 @@
-"""The loop of a leaky reservoir."""
+"""The recurrence of a leaky reservoir."""
 
 import functools
 
@@ -7,22 +7,22 @@ from keras import ops
 
 from keras_dl.ops.scan import scan
 
-# A link that is read by gathering costs as much as about this many multiplications of a dense product (measured on
-# AVX-512, 1 to 64 series, 10 to 100 links): with fewer than units / DENSE_SPEEDUP links a unit gathering is faster.
+# Gathering a link costs about as much as this many multiplications of a dense product (measured on AVX-512, 1 to 64
+# series, 10 to 100 links): gathering is faster with fewer than units / DENSE_SPEEDUP links per unit.
 DENSE_SPEEDUP = 10
-# XLA fuses a sum over so few gathered rows into one loop; more than 20 it writes to memory first, 8 times slower.
+# XLA fuses a sum over this many gathered rows into one loop; it writes more than 20 to memory first, 8 times slower.
 LINKS_AT_ONCE = 10
-# So few features are multiplied in the loop: that takes less time than to write and read their products.
+# Up to this many features are multiplied in the loop, which is faster than writing and reading their products.
 FEW_FEATURES = 4
 
 
 def recurrent_product(state, kernel):
-    """`h W` for weights that are dense or lists of links.
+    """Returns `h W` for dense weights or lists of links.
 
     Args:
         state: float tensor `[B, N]`.
-        kernel: float tensor `[N, N]`, or `(sources, values)`, each `[fan_in, N]`: sources[:, j] are the units that
-            unit j hears, values[:, j] how much.
+        kernel: float tensor `[N, N]`, or `(sources, values)`, each `[fan_in, N]`: sources[:, j] are the units with
+            links into unit j, values[:, j] their weights.
 
     Example:
 
@@ -38,7 +38,7 @@ def recurrent_product(state, kernel):
 
 
 def _gathered(state, sources, values):
-    """The same for a state `[N, B]`: its rows are read whole, so that the links cost the same for 1 series or 16."""
+    """Computes the product for a state `[N, B]`; it reads whole rows, so links cost the same for 1 or 16 series."""
     total = 0
     for first in range(0, sources.shape[0], LINKS_AT_ONCE):
         part = slice(first, first + LINKS_AT_ONCE)
@@ -49,25 +49,24 @@ def _gathered(state, sources, values):
 def reservoir_states(drive, state, kernel, leak_rate, activation=ops.tanh, mask=None, keep=True):
     """Runs `h = (1 - leak_rate) h + leak_rate activation(drive_t + h W)` over time.
 
-    The drive is everything that does not depend on the state: inputs times their weights, bias, noise. Called
-    eagerly on TensorFlow the loop is compiled by XLA, once for every shape; inside a graph whoever made the graph
-    decides.
+    The drive is everything that does not depend on the state: inputs times weights, bias, noise. In eager mode on
+        TensorFlow, XLA compiles the loop once for every shape; in a graph, the graph decides about compilation.
 
     Args:
         drive: float tensor `[B, T, N]`; or `(inputs, input_kernel, bias)`, `[B, T, D]`, `[D, N]` and `[N]`, for
             `inputs input_kernel + bias`.
-        state: float tensor `[B, N]`, before the first step.
+        state: float tensor `[B, N]`, the state before the first step.
         kernel: recurrent weights, as for `recurrent_product`.
-        leak_rate: float tensor, a scalar or `[N]`, above 0 (slow) to 1 (no memory but the links').
+        leak_rate: float tensor, a scalar or `[N]`, above 0 (slow) and at most 1 (no leaky memory).
         activation: elementwise function. Defaults to `keras.ops.tanh`.
-        mask: bool tensor `[B, T]` or None (default). False keeps the state, whatever the drive is.
-        keep: bool. False if only the last state is wanted.
+        mask: bool tensor `[B, T]` or None (default). False keeps the state, for any drive, even NaN.
+        keep: bool, whether to return all states. Defaults to True.
 
     Returns:
-        `(states, last)`: `[B, T, N]`, or None, and `[B, N]`.
+        `(states, last)`: `[B, T, N]`, or None if `keep` is False, and `[B, N]`.
 
     Raises:
-        ValueError: for inputs of another number of features than the input kernel has.
+        ValueError: if the number of features of the inputs differs from that of the input kernel.
 
     Example:
 
@@ -89,7 +88,7 @@ def reservoir_states(drive, state, kernel, leak_rate, activation=ops.tanh, mask=
 
 
 def _compiled(drive, state, others):
-    """`_run` by XLA. Its intermediate results do not leave XLA, so that on the way back it is run again."""
+    """Runs `_run` under XLA. Intermediate results stay inside XLA, so the backward pass runs it again."""
     import tensorflow as tf
 
     forward, backward = _functions()
@@ -130,7 +129,7 @@ def _run(drive, state, kernel, leak_rate, activation, mask, keep):
             raise ValueError(f"Expected {weights[0].shape[0]} features. Received: inputs of shape {tuple(drive.shape)}")
         if weights[0].shape[0] > FEW_FEATURES:
             drive, weights = ops.matmul(drive, weights[0]) + weights[1], None
-    # Time first; with links also the series last.
+    # Time first; with links, series last.
     order, back = ((1, 2, 0), (2, 0, 1)) if gather else ((1, 0, 2), (1, 0, 2))
     inputs = [ops.transpose(drive, order)]
     leak_rate = ops.cast(leak_rate, drive.dtype)

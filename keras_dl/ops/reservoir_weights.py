@@ -1,4 +1,4 @@
-"""Fixed random weights of reservoirs, with an exact spectral radius and from a seed alone."""
+"""Fixed random weights of reservoirs with an exact spectral radius, determined by a seed."""
 
 import numpy as np
 from scipy import linalg, sparse
@@ -6,23 +6,23 @@ from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import ArpackNoConvergence, eigs
 from threadpoolctl import threadpool_limits
 
-# Up to here all eigenvalues cost less than the search for the largest.
+# Up to this size, computing all eigenvalues is faster than searching for the largest.
 DENSE_EIGENVALUES = 128
-# Up to here all eigenvalues can be computed, in minutes, where the search does not converge.
+# Up to this size, all eigenvalues are computed, within minutes, if the search does not converge.
 LARGEST_DENSE = 10_000
-# Eigenvalues asked for, and vectors kept: the largest few of a random matrix lie close together, and with ARPACK's
-# defaults it misses the largest in a third of all matrices.
+# Eigenvalues to find, and vectors to keep: the largest few of a random matrix are close together, and ARPACK's defaults
+# miss the largest in a third of all matrices.
 WANTED, SUBSPACE = 6, 100
 
 
 def spectral_radius(matrix) -> float:
-    """The largest modulus of the eigenvalues.
+    """Returns the largest modulus of the eigenvalues.
 
-    Of a sparse matrix that of its strongly connected parts, which share no eigenvectors: without this nilpotent
-    matrices, and those of which much is nilpotent, get a radius made of rounding errors.
+    For a sparse matrix, it is computed for each strongly connected component: otherwise (partly) nilpotent matrices
+        would get a radius that consists of rounding errors.
 
     Args:
-        matrix: float array `[N, N]`, dense or scipy sparse. Large ones are never made dense.
+        matrix: float array `[N, N]`, dense or scipy sparse. Large sparse matrices are not converted to dense.
 
     Raises:
         ValueError: if the search does not converge and N is above 10 000.
@@ -48,14 +48,14 @@ def spectral_radius(matrix) -> float:
 
 def _radius_of_part(matrix):
     size, is_sparse = matrix.shape[0], sparse.issparse(matrix)
-    if is_sparse and matrix.nnz == size:  # a cycle: all eigenvalues have the same modulus, and ARPACK would fail
+    if is_sparse and matrix.nnz == size:  # a cycle: all eigenvalues have the same modulus, for which ARPACK fails
         return float(np.exp(np.log(np.abs(matrix.data)).mean()))
     if size > DENSE_EIGENVALUES:
         start = np.random.default_rng(0).standard_normal(size)
-        # The larger the matrix, the closer its eigenvalues; a small one that needs as long has hardly any but 0.
+        # Larger matrices have closer eigenvalues; a small matrix that needs this long has hardly any except 0.
         restarts = 100 + size // 100
         try:
-            # Thousands of short products: several threads spend more time on waiting for each other than they save.
+            # With thousands of short products, threads lose more time waiting for each other than they save.
             with threadpool_limits(1):
                 values = eigs(
                     matrix, WANTED, v0=start, ncv=SUBSPACE, maxiter=restarts, tol=1e-8, return_eigenvectors=False
@@ -63,19 +63,19 @@ def _radius_of_part(matrix):
             return float(np.abs(values).max())
         except ArpackNoConvergence as error:
             if size > LARGEST_DENSE:
-                raise ValueError(f"Found no spectral radius of a matrix of {size} units: {error}") from error
+                raise ValueError(f"Found no spectral radius. Received: {size} units ({error})") from error
     return float(np.abs(linalg.eigvals(matrix.toarray() if is_sparse else matrix)).max())
 
 
 def draw_recurrent_kernel(units, fan_in=10, radius=0.9, topology="random", seed=0):
-    """Recurrent weights in row form, `h W`: column j holds the links into unit j.
+    """Draws recurrent weights in row form, `h W`: column j contains the links into unit j.
 
     Args:
         units: int, N.
-        fan_in: int, links into each unit, drawn without repetition; None for all.
+        fan_in: int, the number of links into each unit, drawn without repetition; None for all.
         radius: float, the spectral radius, exact.
         topology: `"random"`, weights from the normal distribution; or `"cycle"`, one link of weight `radius` from each
-            unit to the next (Rodan and Tino 2011), where `fan_in` has no meaning.
+            unit to the next (Rodan and Tino 2011); `fan_in` is then ignored.
         seed: int or `np.random.SeedSequence`.
 
     Returns:
@@ -99,14 +99,14 @@ def draw_recurrent_kernel(units, fan_in=10, radius=0.9, topology="random", seed=
             starts = np.arange(0, sources.size + 1, fan_in)
             kernel = sparse.csc_array((values, sources.ravel(), starts), shape=(units, units))
         size = spectral_radius(kernel)
-        if size > 1e-3:  # else nilpotent or nearly so: scaling it up would make weights without bounds
+        if size > 1e-3:  # otherwise (nearly) nilpotent, and scaling would produce huge weights
             return kernel * (radius / size)
-    raise ValueError(f"found no recurrent weights with a radius above 0 for units={units}, fan_in={fan_in}")
+    raise ValueError(f"Found no recurrent weights with a radius above 0. Received: units={units}, fan_in={fan_in}")
 
 
 def _sources(generator, units, fan_in):
-    """`[units, fan_in]` distinct units for each unit."""
-    if fan_in**2 > units:  # draws without repetition would be rare
+    """Draws distinct sources for each unit, `[units, fan_in]`."""
+    if fan_in**2 > units:  # repetitions would be frequent
         return np.stack([generator.choice(units, fan_in, replace=False, shuffle=False) for _ in range(units)])
     sources = generator.integers(0, units, (units, fan_in))
     while True:
@@ -118,12 +118,12 @@ def _sources(generator, units, fan_in):
 
 
 def draw_input_kernel(features, units, scaling=1.0, topology="random", seed=0):
-    """Input weights `[D, N]`, uniform in -scaling..scaling; for the cycle +scaling or -scaling.
+    """Draws input weights `[D, N]`, uniform in -scaling..scaling; for the cycle, +scaling or -scaling.
 
     Args:
         features: int, D.
         units: int, N.
-        scaling: float, or one for each feature.
+        scaling: float, or one value per feature.
         topology: as for `draw_recurrent_kernel`.
         seed: int or `np.random.SeedSequence`.
 
@@ -138,11 +138,11 @@ def draw_input_kernel(features, units, scaling=1.0, topology="random", seed=0):
 
 
 def links(kernel, fan_in):
-    """The same weights as lists of links: `(sources, values)`, int32 and float64 `[fan_in, N]`.
+    """Converts weights to lists of links: `(sources, values)`, int32 and float64 `[fan_in, N]`.
 
     Args:
-        kernel: scipy sparse `[N, N]` in row form, at most `fan_in` links into each unit; units that have fewer get
-            links of weight 0.
+        kernel: scipy sparse `[N, N]` in row form, with at most `fan_in` links into each unit; units with fewer are
+            padded with links of weight 0.
         fan_in: int.
 
     Example:

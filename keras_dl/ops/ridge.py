@@ -6,10 +6,10 @@ from scipy.linalg import lapack
 
 
 class RidgeStatistics:
-    """What ridge regression needs to know of data that come in parts: their number, means and centred products.
+    """Accumulates the statistics of ridge regression: the number, means and centred products of the data.
 
-    Kept in float64, whatever the data are: with float32 products a readout with small ridge diverges in closed loop.
-    Parts merge by Chan's update, so that their order and sizes, and how far the data lie from zero, do not matter.
+    They are float64 for data of any dtype: with float32 products, a readout with small ridge diverges in closed loop.
+        Parts are merged with Chan's update, so neither their order and sizes nor a large mean affects the result.
 
     Args:
         features: int, F.
@@ -20,7 +20,7 @@ class RidgeStatistics:
     >>> statistics = RidgeStatistics(1, 1)
     >>> statistics.add(np.array([[0.0], [1.0]]), np.array([[1.0], [3.0]]))
     >>> statistics.add(np.array([[2.0]]), np.array([[5.0]]))
-    >>> kernels, biases = statistics.solve([0.0, 2.0])           # y = 1 + 2 x; with ridge the slope is halved
+    >>> kernels, biases = statistics.solve([0.0, 2.0])           # y = 1 + 2 x; ridge halves the slope
     >>> kernels[:, 0, 0].round(6), biases[:, 0].round(6)
     (array([2., 1.]), array([1., 2.]))
     """
@@ -33,7 +33,7 @@ class RidgeStatistics:
         self.target_squares = np.zeros(targets)  # sum of y^2, centred
 
     def add(self, features, targets, weights=None):
-        """Adds rows: features `[n, F]`, targets `[n, K]`, weights `[n]` or None (default) for 1 each."""
+        """Adds rows: features `[n, F]`, targets `[n, K]`, weights `[n]` or None (default) for equal weights of 1."""
         features, targets = np.asarray(features, "float64"), np.asarray(targets, "float64")
         total = float(len(features) if weights is None else np.sum(weights))
         if total <= 0:
@@ -51,7 +51,7 @@ class RidgeStatistics:
         self.merge(part)
 
     def merge(self, other):
-        """Adds all that another `RidgeStatistics` has seen."""
+        """Adds all data of another `RidgeStatistics`."""
         if not other.count:
             return
         total = self.count + other.count
@@ -71,16 +71,16 @@ class RidgeStatistics:
     def solve(self, alphas):
         """Minimises `sum (y - z W - c)^2 + alpha sum W^2`; the intercept c is not penalised.
 
-        All alphas share one reduction of the Gram matrix to tridiagonal form, after which each costs next to nothing.
+        All alphas share one reduction of the Gram matrix to tridiagonal form, after which each is cheap.
 
         Args:
-            alphas: list of floats from 0.
+            alphas: list of floats >= 0.
 
         Returns:
             `(kernels, biases)`, float64 `[A, F, K]` and `[A, K]`.
 
         Raises:
-            ValueError: without rows; for alpha 0 if the Gram matrix is singular.
+            ValueError: if there are no rows, or if an alpha is 0 and the Gram matrix is singular.
         """
         if not self.count:
             raise ValueError("Expected at least one row after washout and masks. Received: none")
@@ -88,18 +88,18 @@ class RidgeStatistics:
         return kernels, self.target_means - self.feature_means @ kernels
 
     def mean_squared_error(self, kernel):
-        """Of the rows seen, with the best intercept: kernel `[F, K]` -> float."""
+        """Returns the error over the rows seen, with the best intercept: kernel `[F, K]` -> float."""
         explained = 2 * (kernel * self.products).sum() - (kernel * (self.gram @ kernel)).sum()
         return float(np.maximum(0.0, self.target_squares.sum() - explained)) / (self.count * len(self.target_squares))
 
 
 def _solve(gram, products, alphas):
-    """`(gram + alpha I)^-1 products` for every alpha."""
+    """Returns `(gram + alpha I)^-1 products` for every alpha."""
     size = len(gram)
     if size == 1:
         _check_singular(gram.ravel(), alphas)
         return [products / (gram + alpha) for alpha in alphas]
-    # gram = Q T Q' with T tridiagonal; Q is kept as the reflections that make it.
+    # gram = Q T Q' with T tridiagonal; Q is stored as Householder reflections.
     work = int(lapack.dsytrd_lwork(size, lower=1)[0])
     packed, diagonal, beside, tau, _ = lapack.dsytrd(gram, lower=1, lwork=work)
     reflections = np.asfortranarray(packed[1:, :-1])
@@ -113,7 +113,7 @@ def _solve(gram, products, alphas):
     rotated, solutions = rotate(products, "T"), []
     for alpha in alphas:
         *_, solution, failed = lapack.dptsv(diagonal + alpha, beside, rotated)
-        if failed:  # alpha lies below the rounding errors of the Gram matrix, which made eigenvalues negative
+        if failed:  # rounding errors larger than alpha made eigenvalues negative
             values, vectors = linalg.eigh_tridiagonal(diagonal, beside)
             solution = vectors @ ((vectors.T @ rotated) / (np.maximum(values, 0) + alpha)[:, None])
         solutions.append(rotate(solution, "N"))
@@ -123,6 +123,6 @@ def _solve(gram, products, alphas):
 def _check_singular(eigenvalues, alphas):
     if 0 in alphas and eigenvalues.min() <= len(eigenvalues) * np.finfo("float64").eps * eigenvalues.max():
         raise ValueError(
-            "The Gram matrix of the features is singular: they depend on each other, or there are fewer rows than "
-            "features. Expected: alpha above 0. Received: alpha=0"
+            "The Gram matrix of the features is singular: features are linearly dependent, or outnumber the rows. "
+            "Expected: alpha above 0. Received: alpha=0"
         )

@@ -1,14 +1,14 @@
-"""Text from a language model, one byte after another, in graph and with an explicit state.
+"""Text generation with a language model, byte by byte, in a graph and with explicit state.
 
-Shapes: B texts, V ids; a language model here has the 256 bytes of UTF-8, and byte 0 stands before every text. Only
-stock TensorFlow ops, so that whatever calls these exports and serves.
+Shapes: B texts, V ids; a language model has the 256 bytes of UTF-8 as ids, and byte 0 precedes every text. All
+    functions consist of stock TensorFlow operations and can be exported and served.
 """
 
 import numpy as np
 import tensorflow as tf
 
-# (state, first byte, last byte, next state), later rows over earlier ones. State 0 is between characters, 1, 2 and 3
-# wait for so many more bytes, the others for a narrower second byte. The Unicode standard, table 3-7, without byte 0.
+# (state, first byte, last byte, next state); later rows override earlier ones. State 0 is between characters, 1, 2 and
+# 3 expect that many more bytes, the others a restricted second byte. Unicode standard, table 3-7, without byte 0.
 _UTF8 = (
     *((0, 0x01, 0x7F, 0), (0, 0xC2, 0xDF, 1), (0, 0xE1, 0xEF, 2), (0, 0xF1, 0xF3, 3)),
     *((0, 0xE0, 0xE0, 4), (0, 0xED, 0xED, 5), (0, 0xF0, 0xF0, 6), (0, 0xF4, 0xF4, 7)),
@@ -18,11 +18,11 @@ _UTF8 = (
 
 
 def utf8_transitions():
-    """The automaton of well-formed UTF-8.
+    """Returns the transition table of an automaton that accepts well-formed UTF-8.
 
     Returns:
-        int32 array `[8, 256]`: the state after a state and a byte, or -1 where that byte cannot stand. Text begins and
-        ends in state 0.
+        int32 array `[8, 256]`: the next state for a state and a byte, or -1 if the byte is invalid. Text starts and
+            ends in state 0.
 
     Example:
 
@@ -37,14 +37,14 @@ def utf8_transitions():
 
 
 def uniforms(seed, count):
-    """Random numbers that depend on the seed alone: the n-th of a row is the same in any batch and for any count.
+    """Draws random numbers that depend only on the seed: the n-th of a row is the same in any batch and for any count.
 
     Args:
         seed: int tensor `[B]`.
         count: int, or int tensor `[]`.
 
     Returns:
-        float32 tensor `[B, count]`, from 0 to below 1.
+        float32 tensor `[B, count]`, in [0, 1).
 
     Example:
 
@@ -60,14 +60,14 @@ def uniforms(seed, count):
 
 
 def sample(logits, uniform, temperature, top_k):
-    """Draws one id per row: `p = softmax(logits / temperature)` among the `top_k` most probable.
+    """Draws one id per row from `softmax(logits / temperature)`, restricted to the `top_k` most probable ids.
 
     Args:
         logits: float tensor `[B, V]`; -inf where an id is not allowed.
-        uniform: float tensor `[B]` from 0 to below 1, the chance: the id drawn is the first whose cumulative
-            probability is above it.
-        temperature: float tensor `[B]`. Below 1 the probable becomes more probable; 0 or less takes the most probable.
-        top_k: int tensor `[B]`. 0 or less, or more than there are, allows all. Of equal logits the first ones stay.
+        uniform: float tensor `[B]` in [0, 1), the random number: the first id whose cumulative probability exceeds it
+            is drawn.
+        temperature: float tensor `[B]`. Values below 1 favour probable ids; 0 or less takes the most probable one.
+        top_k: int tensor `[B]`. 0 or less, or more than V, allows all. Among equal logits, the first ones are kept.
 
     Returns:
         int32 tensor `[B]`.
@@ -84,7 +84,7 @@ def sample(logits, uniform, temperature, top_k):
     temperature, top_k = tf.cast(temperature, tf.float32)[:, None], tf.cast(top_k, tf.int32)[:, None]
     rank = tf.argsort(tf.argsort(logits, direction="DESCENDING", stable=True))
     kept = tf.logical_and(logits > float("-inf"), tf.logical_or(rank < top_k, top_k < 1))
-    # The division by an infinite temperature would turn -inf into NaN, so what is not kept is decided before.
+    # Ids are excluded before the division, because an infinite temperature would turn -inf into NaN.
     scaled = (tf.where(kept, logits, 0.0) - tf.reduce_max(logits, axis=-1, keepdims=True)) / temperature
     cumulative = tf.cumsum(tf.nn.softmax(tf.where(kept, scaled, float("-inf"))), axis=-1)
     below = cumulative <= tf.cast(uniform, tf.float32)[:, None] * cumulative[:, -1:]
@@ -93,22 +93,22 @@ def sample(logits, uniform, temperature, top_k):
 
 
 def complete(step, start, prompt, length, temperature=1.0, top_k=0, seed=0):
-    """Goes on with a text, character by character; what was read before is in the state and never read again.
+    """Continues a text, character by character; the state summarises everything read so far.
 
-    The result is well-formed UTF-8: a byte that cannot stand at its place is never drawn, and the text ends after a
-    whole character. A row depends on its own arguments alone, not on the rest of the batch.
+    The result is well-formed UTF-8: invalid bytes are never drawn, and the text ends after a complete character. Rows
+        are independent of each other.
 
     Args:
         step: `step(ids, state) -> (logits, state)`, int32 `[B]` -> float `[B, 256]`, see `models.one_step`.
         start: `start(B) -> state`, nested tensors.
-        prompt: string tensor `[B]`, empty ones included; what is not UTF-8 is read as U+FFFD.
-        length: int tensor `[B]` or `[]`, the characters to write; 0 or less gives the prompt alone.
+        prompt: string tensor `[B]`; may be empty. Invalid UTF-8 is read as U+FFFD.
+        length: int tensor `[B]` or `[]`, the number of characters to generate; 0 or less returns the prompt.
         temperature: float tensor `[B]` or `[]`, see `sample`. Defaults to 1.
-        top_k: int tensor `[B]` or `[]`, see `sample`. Defaults to 0, all.
+        top_k: int tensor `[B]` or `[]`, see `sample`. Defaults to 0, for all.
         seed: int tensor `[B]` or `[]`. Equal seeds give equal texts. Defaults to 0.
 
     Returns:
-        string tensor `[B]`, the prompt and what follows it.
+        string tensor `[B]`, the prompt and its continuation.
 
     Example:
 
@@ -124,7 +124,7 @@ def complete(step, start, prompt, length, temperature=1.0, top_k=0, seed=0):
     size = tf.strings.length(prompt)
     longest = tf.maximum(tf.reduce_max(size), 1)
     read = tf.cast(tf.io.decode_raw(prompt, tf.uint8, fixed_length=longest), tf.int32)
-    draws = tf.maximum(4 * tf.reduce_max(length), 1)  # no character has more bytes
+    draws = tf.maximum(4 * tf.reduce_max(length), 1)  # a character has at most 4 bytes
     chances, transitions = uniforms(seed, draws), tf.constant(utf8_transitions())
 
     def unfinished(time, ids, missing, place, state, written):
@@ -145,6 +145,6 @@ def complete(step, start, prompt, length, temperature=1.0, top_k=0, seed=0):
     nothing = tf.zeros(batch, tf.int32)
     first = (tf.constant(0), nothing, length, nothing, start(batch[0]), written)
     *_, written = tf.while_loop(unfinished, write, first)
-    # Byte 0 is never drawn: it stands for nothing written.
+    # Byte 0 is never drawn; it marks steps in which nothing was written.
     characters = tf.gather(tf.constant([b"", *(bytes([byte]) for byte in range(1, 256))]), written.stack())
     return tf.strings.join([prompt, tf.strings.reduce_join(characters, axis=0)])

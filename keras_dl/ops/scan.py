@@ -1,25 +1,25 @@
-"""A loop over time that runs on every Keras backend, and under XLA with gradients on TensorFlow."""
+"""A loop over time for every Keras backend, differentiable under XLA on TensorFlow."""
 
 import keras
 from keras import ops
 
 
 def scan(step, states, inputs=(), length=None, keep=True):
-    """Applies `step` once a time step, and keeps the first of the states.
+    """Applies `step` at each time step and records the first state.
 
-    `keras.ops.scan` does the same but for two things needed here: on TensorFlow its gradient does not compile under
-    XLA, and the number of its steps cannot be a tensor, as it is in an exported forecast.
+    It replaces `keras.ops.scan`, whose gradient does not compile under XLA on TensorFlow, and whose number of steps
+    cannot be a tensor, as exported forecasts require.
 
     Args:
         step: function `(states, slices) -> states` of two lists of tensors; shapes and dtypes of the states must not
             change.
         states: list of tensors, the states before the first step.
-        inputs: list of tensors `[T, ...]`, of which each step gets a slice.
-        length: int or int tensor, the number of steps, if there are no inputs. A tensor on TensorFlow only.
-        keep: bool. False if only the last states are wanted, which then is all the memory that is used.
+        inputs: list of tensors `[T, ...]`; each step receives a slice.
+        length: int, or int tensor on TensorFlow, the number of steps if there are no inputs.
+        keep: bool, whether to record the states; False saves memory. Defaults to True.
 
     Returns:
-        `(states, history)`: the last states, and `states[0]` after each step, `[T, ...]`, or None.
+        `(states, history)`: the last states, and `states[0]` after each step, `[T, ...]`, or None if `keep` is False.
 
     Example:
 
@@ -33,7 +33,7 @@ def scan(step, states, inputs=(), length=None, keep=True):
     if keras.backend.backend() == "tensorflow":
         return _scan_tensorflow(step, states, inputs, length, keep)
 
-    if not inputs and not length:  # which not every backend's scan takes
+    if not inputs and not length:  # not supported by `scan` of every backend
         return states, ops.zeros((0, *states[0].shape), states[0].dtype) if keep else None
 
     def body(carry, slices):
@@ -49,7 +49,7 @@ def _scan_tensorflow(step, states, inputs, length, keep):
     if inputs:
         length = inputs[0].shape[0] if inputs[0].shape[0] is not None else tf.shape(inputs[0])[0]
     slices = [tf.TensorArray(x.dtype, length, element_shape=x.shape[1:]).unstack(x) for x in inputs]
-    # If it may be none of a shape not yet known, what stood before the first step says which shape.
+    # If there may be no steps, the initial state is written first, because `stack` needs the shape of an element.
     ahead = 0 if (isinstance(length, int) and length) or not keep else 1
     history = tf.TensorArray(states[0].dtype, length + ahead if keep else 0, element_shape=states[0].shape)
     history = history.write(0, states[0]) if ahead else history
@@ -64,6 +64,6 @@ def _scan_tensorflow(step, states, inputs, length, keep):
         lambda time, *_: time < length,
         body,
         (0, states, history),
-        maximum_iterations=length,  # without it XLA cannot differentiate the loop
+        maximum_iterations=length,  # required by XLA to differentiate the loop
     )
     return states, history.stack()[ahead:] if keep else None

@@ -1,17 +1,17 @@
-"""The ids that mean the same in every vocabulary of text; what a vocabulary holds comes after them."""
+"""Ids with the same meaning in every text vocabulary; the entries of a vocabulary follow them."""
 
 PADDING, UNKNOWN, START, END = range(4)
 FIRST = 4
 
 
 def is_symbol(ids):
-    """Which ids stand for an entry of a vocabulary.
+    """Returns which ids refer to an entry of a vocabulary.
 
     Args:
         ids: int tensor of any shape.
 
     Returns:
-        bool tensor of that shape: False for padding, unknown, start and end, and for negative numbers.
+        bool tensor of the same shape: False for padding, unknown, start and end, and for negative ids.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""Attention as functions: scores, masks, and kernels whose memory grows linearly with the length."""
+"""Attention as pure functions: scores, masks, and kernels whose memory grows linearly with the length."""
 
 from keras_dl.ops.attention.additive import additive_attention as additive_attention
 from keras_dl.ops.attention.dot_product import dot_product_attention as dot_product_attention

@@ -1,4 +1,4 @@
-"""Additive attention over whole sequences."""
+"""Additive attention over sequences."""
 
 import keras
 from keras import ops
@@ -11,28 +11,28 @@ from keras_dl.ops.precision import wide
 
 
 def additive_attention(query, key, value, scale, mask=None, causal=False, dropout=0.0, seed=None):
-    """Softmax over the keys of `scale . tanh(query + key)`, times the values.
+    """Computes the softmax over the keys of `scale . tanh(query + key)`, times the values.
 
-    On TensorFlow block by block of queries, whose weights are computed anew on the way back, so that neither
-    `[B, T, S, U]` nor `[B, T, S]` is ever held; on other backends by the formula.
+    On TensorFlow, it processes blocks of queries and recomputes the weights in the backward pass, so neither
+    `[B, T, S, U]` nor `[B, T, S]` is ever stored; other backends use the plain formula.
 
     Args:
-        query: float tensor `[B, T, U]`, projected already.
-        key: float tensor `[B, S, U]`, projected already.
+        query: float tensor `[B, T, U]`, already projected.
+        key: float tensor `[B, S, U]`, already projected.
         value: float tensor `[B, S, V]`.
         scale: float tensor `[U]`.
-        mask: bool tensor `[B, S]`, False at padding, whose content, NaN too, is without effect; or None (default).
-            A query without any key gets zeros.
-        causal: bool, whether query `t` sees the keys `s <= t + S - T` only; see `causal_mask`.
-        dropout: float from 0 (default) to below 1, the share of the weights that is dropped.
-        seed: int tensor `[2]` as `keras.random.SeedGenerator.next()` gives; needed for dropout.
+        mask: bool tensor `[B, S]`, False at padding, whose values, including NaN, have no effect; or None (default).
+            The result is zero for a query without valid keys.
+        causal: bool, whether query `t` attends only to the keys `s <= t + S - T`; see `causal_mask`.
+        dropout: float in [0, 1), the fraction of the weights to drop. Defaults to 0.
+        seed: int tensor `[2]` as returned by `keras.random.SeedGenerator.next()`; required for dropout.
 
     Returns:
-        float tensor `[B, T, V]` of the values' dtype.
+        float tensor `[B, T, V]` of the dtype of the values.
 
     Raises:
-        ValueError: for shapes that do not fit, or a dropout out of range or without seed. On TensorFlow for
-            gradients of second order, which `masked_softmax(additive_score(...))` has.
+        ValueError: if the shapes do not match, or the dropout is out of range or has no seed. On TensorFlow, also for
+            second-order gradients; use `masked_softmax(additive_score(...))` for these.
 
     Source: Bahdanau et al. 2015, "Neural machine translation by jointly learning to align and translate", equations 5
     and 6 and appendix A.1.2, https://arxiv.org/abs/1409.0473
@@ -40,7 +40,7 @@ def additive_attention(query, key, value, scale, mask=None, causal=False, dropou
     Example:
 
     >>> import numpy as np
-    >>> key = np.array([[[0.0], [9.0], [0.0]]], "float32")  # the second fits best, the third is padding
+    >>> key = np.array([[[0.0], [9.0], [0.0]]], "float32")  # the second matches best, the third is padding
     >>> value = np.array([[[1.0], [2.0], [np.nan]]], "float32")
     >>> mask = np.array([[True, True, False]])
     >>> context = additive_attention(np.zeros((1, 1, 1), "float32"), key, value, np.array([8.0], "float32"), mask)
@@ -67,22 +67,22 @@ def _in_blocks(query, key, value, scale, mask, causal, dropout, seed):
     def score(query, key, scale):
         activation = tf.tanh(query[:, :, None] + key[:, None])
 
-        def slopes(slope):
-            # The slope of tanh is 1 - tanh^2: sums over the keys are matrix products, the largest tensor is touched
-            # no more than it must be.
+        def gradients(slope):
+            # With the derivative 1 - tanh^2, sums over the keys are matrix products and the largest tensor is read as
+            # rarely as possible.
             square, row = activation * activation, slope[:, :, None]
             of_query = tf.reduce_sum(slope, axis=2)[..., None] - tf.matmul(row, square)[:, :, 0]
             of_key = tf.reduce_sum(slope, axis=1)[..., None] - tf.reduce_sum(square * slope[..., None], axis=1)
             of_scale = tf.reduce_sum(tf.matmul(row, activation), axis=[0, 1, 2])
             return scale * of_query, scale * of_key, of_scale
 
-        return tf.tensordot(activation, scale, 1), slopes
+        return tf.tensordot(activation, scale, 1), gradients
 
     return attention_in_blocks(score, query, key, value, [scale], scale.shape[0], mask, causal, dropout, seed)
 
 
 def _plain(query, key, value, scale, mask, causal, dropout, seed):
-    """The formula, which holds `[B, T, S, U]`."""
+    """Computes the plain formula, which stores `[B, T, S, U]`."""
     seen = None if mask is None else mask[:, None]
     if causal:
         below = causal_mask(ops.shape(query)[1], ops.shape(key)[1])

@@ -1,4 +1,4 @@
-"""Attention by dot products over whole sequences."""
+"""Dot-product attention over sequences."""
 
 import keras
 from keras import ops
@@ -10,36 +10,36 @@ from keras_dl.ops.precision import wide
 
 
 def dot_product_attention(query, key, value, scale=1.0, mask=None, causal=False, dropout=0.0, seed=None):
-    """Softmax over the keys of `scale query . key`, times the values, for each head.
+    """Computes the softmax over the keys of `scale query . key`, times the values, for each head.
 
-    On TensorFlow block by block of queries, whose weights are computed anew on the way back, so that `[B, H, T, S]` is
-    never held; on other backends by the formula.
+    On TensorFlow, it processes blocks of queries and recomputes the weights in the backward pass, so `[B, H, T, S]` is
+    never stored; other backends use the plain formula.
 
     Args:
         query: float tensor `[B, T, H, D]`.
         key: float tensor `[B, S, H, D]`.
         value: float tensor `[B, S, H, V]`.
-        scale: float, or float tensor without axes, which then has a gradient too. Defaults to 1; `D ** -0.5` for scaled
+        scale: float, or scalar float tensor, which then receives a gradient. Defaults to 1; use `D ** -0.5` for scaled
             dot products.
-        mask: bool tensor `[B, S]`, False at padding, whose content, NaN too, is without effect; or None (default).
-            A query without any key gets zeros.
-        causal: bool, whether query `t` sees the keys `s <= t + S - T` only; see `causal_mask`.
-        dropout: float from 0 (default) to below 1, the share of the weights that is dropped.
-        seed: int tensor `[2]` as `keras.random.SeedGenerator.next()` gives; needed for dropout.
+        mask: bool tensor `[B, S]`, False at padding, whose values, including NaN, have no effect; or None (default).
+            The result is zero for a query without valid keys.
+        causal: bool, whether query `t` attends only to the keys `s <= t + S - T`; see `causal_mask`.
+        dropout: float in [0, 1), the fraction of the weights to drop. Defaults to 0.
+        seed: int tensor `[2]` as returned by `keras.random.SeedGenerator.next()`; required for dropout.
 
     Returns:
-        float tensor `[B, T, H, V]` of the values' dtype.
+        float tensor `[B, T, H, V]` of the dtype of the values.
 
     Raises:
-        ValueError: for shapes that do not fit, or a dropout out of range or without seed. On TensorFlow for
-            gradients of second order, which `masked_softmax(scaled_dot_score(...))` has.
+        ValueError: if the shapes do not match, or the dropout is out of range or has no seed. On TensorFlow, also for
+            second-order gradients; use `masked_softmax(scaled_dot_score(...))` for these.
 
     Source: Vaswani et al. 2017, "Attention is all you need", equation 1, https://arxiv.org/abs/1706.03762
 
     Example:
 
     >>> import numpy as np
-    >>> key = np.array([[[[0.0]], [[9.0]], [[np.inf]]]], "float32")  # the second fits best, the third is padding
+    >>> key = np.array([[[[0.0]], [[9.0]], [[np.inf]]]], "float32")  # the second matches best, the third is padding
     >>> value = np.array([[[[1.0]], [[2.0]], [[np.nan]]]], "float32")
     >>> context = dot_product_attention(np.ones((1, 1, 1, 1), "float32"), key, value, mask=np.array([[1, 1, 0]]))
     >>> round(float(context[0, 0, 0, 0]), 3)
@@ -61,10 +61,10 @@ def _in_blocks(query, key, value, mask, causal, dropout, seed):
     from keras_dl.ops.attention.blocks import attention_in_blocks
 
     def score(query, key):
-        def slopes(slope):
+        def gradients(slope):
             return tf.matmul(slope, key), tf.matmul(slope, query, transpose_a=True)
 
-        return tf.matmul(query, key, transpose_b=True), slopes
+        return tf.matmul(query, key, transpose_b=True), gradients
 
     def heads_first(x):
         return ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (-1, ops.shape(x)[1], x.shape[3]))
@@ -77,7 +77,7 @@ def _in_blocks(query, key, value, mask, causal, dropout, seed):
 
 
 def _plain(query, key, value, mask, causal, dropout, seed):
-    """The formula, which holds `[B, H, T, S]`."""
+    """Computes the plain formula, which stores `[B, H, T, S]`."""
     seen = None if mask is None else mask[:, None, None]
     if causal:
         below = causal_mask(ops.shape(query)[1], ops.shape(key)[1])

@@ -1,11 +1,11 @@
-"""Dropout by a seed that is given."""
+"""Dropout with an explicit seed."""
 
 import keras
 from keras import ops
 
 
 class _Given(keras.random.SeedGenerator):
-    """`keras.random` takes tensors of seeds from generators only."""
+    """A generator that returns a given seed; `keras.random` accepts seed tensors only from generators."""
 
     def __init__(self, seed):
         self.seed = seed
@@ -15,15 +15,15 @@ class _Given(keras.random.SeedGenerator):
 
 
 def dropout(weights, rate, seed):
-    """Zeros for a share of the weights, drawn by the seed; the others are made larger, so that the mean stays.
+    """Sets a random fraction of the weights to zero and scales up the others, which keeps the mean.
 
     Args:
         weights: float tensor.
-        rate: float from 0 to below 1, the share.
-        seed: int tensor `[2]`, as `keras.random.SeedGenerator.next()` gives.
+        rate: float in [0, 1), the fraction to drop.
+        seed: int tensor `[2]`, as returned by `keras.random.SeedGenerator.next()`.
 
     Returns:
-        float tensor of the weights' shape and dtype.
+        float tensor of the shape and dtype of the weights.
 
     Example:
 

@@ -1,10 +1,10 @@
-"""Checks of what attention is given, and padding made harmless."""
+"""Checks of the inputs of attention, and removal of padding."""
 
 from keras import ops
 
 
 def require_shapes(query, key, value, mask, rank):
-    """Refuses a query `[B, T, (H,) D]`, key `[B, S, (H,) D]`, value `[B, S, (H,) V]`, mask `[B, S]` that do not fit.
+    """Checks the shapes of query `[B, T, (H,) D]`, key `[B, S, (H,) D]`, value `[B, S, (H,) V]` and mask `[B, S]`.
 
     Args:
         query, key, value: float tensors.
@@ -12,7 +12,7 @@ def require_shapes(query, key, value, mask, rank):
         rank: int, the number of axes of the first three.
 
     Raises:
-        ValueError: with the shapes.
+        ValueError: if the shapes do not match.
 
     Example:
 
@@ -20,7 +20,8 @@ def require_shapes(query, key, value, mask, rank):
     >>> require_shapes(np.zeros((1, 5, 2)), np.zeros((1, 3, 2)), np.zeros((1, 4, 7)), None, rank=3)
     Traceback (most recent call last):
     ...
-    ValueError: `query` [B, T, D], `key` [B, S, D], `value` [B, S, V] and `mask` [B, S] or None must fit each other. Received: [1, 5, 2], [1, 3, 2], [1, 4, 7], None
+    ValueError: `query` [B, T, D], `key` [B, S, D], `value` [B, S, V] and `mask` [B, S] or None must match. Received:
+        [1, 5, 2], [1, 3, 2], [1, 4, 7], None
     """  # noqa: E501
     query, key, value = (list(x.shape) for x in (query, key, value))
     mask = None if mask is None else list(mask.shape)
@@ -35,34 +36,34 @@ def require_shapes(query, key, value, mask, rank):
         heads = "H, " if rank == 4 else ""
         expected = f"`query` [B, T, {heads}D], `key` [B, S, {heads}D], `value` [B, S, {heads}V] and `mask` [B, S]"
         received = f"{query}, {key}, {value}, {mask}"
-        raise ValueError(f"{expected} or None must fit each other. Received: {received}")
+        raise ValueError(f"{expected} or None must match. Received: {received}")
 
 
 def require_dropout(dropout, seed):
-    """Refuses a rate of dropout that is none, or has no seed.
+    """Checks that a dropout rate is valid and has a seed.
 
     Args:
-        dropout: float from 0 to below 1.
+        dropout: float, the dropout rate.
         seed: int tensor `[2]`, or None without dropout.
 
     Raises:
-        ValueError: with the rate.
+        ValueError: if the rate is not in [0, 1), or is not 0 and there is no seed.
 
     Example:
 
     >>> require_dropout(0.1, None)
     Traceback (most recent call last):
     ...
-    ValueError: `dropout` needs a `seed`, an int tensor [2]. Received: dropout 0.1, seed None
+    ValueError: `dropout` requires a `seed`, an int tensor [2]. Received: dropout 0.1, seed None
     """
     if not 0 <= dropout < 1:
-        raise ValueError(f"`dropout` must be from 0 to below 1. Received: {dropout}")
+        raise ValueError(f"`dropout` must be in [0, 1). Received: {dropout}")
     if dropout and seed is None:
-        raise ValueError(f"`dropout` needs a `seed`, an int tensor [2]. Received: dropout {dropout}, seed None")
+        raise ValueError(f"`dropout` requires a `seed`, an int tensor [2]. Received: dropout {dropout}, seed None")
 
 
 def cleaned(key, value, mask):
-    """Zeros in the place of padding: NaN times its weight of 0 would be NaN.
+    """Replaces padding by zeros; NaN times a weight of 0 would be NaN.
 
     Args:
         key: float tensor `[B, S, ...]`.

@@ -1,4 +1,4 @@
-"""Monotonic attention: alignments that move ahead only."""
+"""Monotonic attention, whose alignments only move forward."""
 
 from keras import ops
 
@@ -8,27 +8,27 @@ MODES = ("parallel", "recursive", "hard")
 
 
 def monotonic_alignment(probability, previous, mode="parallel"):
-    """Where each query attends, if it goes on from where the query before it was and stops at a key by chance.
+    """Computes the alignments of queries that each start where the previous one stopped and stop at a key at random.
 
-    With p[t, s] the probability to stop at key s if it is come to, and a[t-1] the alignment of the query before,
+    Let p[t, s] be the probability of stopping at key s once it is reached, and a[t-1] the previous alignment. Then
 
-        q[t, s] = (1 - p[t, s-1]) q[t, s-1] + a[t-1, s]        the probability to come to key s
-        a[t, s] = p[t, s] q[t, s]
+        q[t, s] = (1 - p[t, s-1]) q[t, s-1] + a[t-1, s]        the probability of reaching key s a[t, s] = p[t, s] q[t,
+        s]
 
-    A row may sum to less than 1: the rest stopped nowhere. Masked keys must have probability 0.
+    A row may sum to less than 1; the rest is the probability of not stopping. Masked keys must have probability 0.
 
     Args:
-        probability: float tensor `[B, T, S]` from 0 to 1; for `"hard"` of 0 and 1.
+        probability: float tensor `[B, T, S]` from 0 to 1; only 0 and 1 for `"hard"`.
         previous: float tensor `[B, S]`, the alignment before the first query: 1 at key 0 and 0 elsewhere at the start.
-        mode: `"parallel"` (default): the sum over s in log2(S) steps, in S steps where S is not known when the graph is
-            traced. `"recursive"`: in S steps. Both are exact.
-            `"hard"`: each query stops at the first key from the previous one on whose probability is 1.
+        mode: `"parallel"` (default): the sum over s takes log2(S) steps, or S steps if S is not static. `"recursive"`:
+            S steps. Both are exact. `"hard"`: each query stops at the first key with probability 1, starting at the
+            previous position.
 
     Returns:
         float tensor `[B, T, S]`.
 
     Raises:
-        ValueError: for another mode.
+        ValueError: if the mode is invalid.
 
     Source: Raffel et al. 2017, "Online and linear-time attention by enforcing monotonic alignments", equations 8 to 10,
     https://arxiv.org/abs/1704.00784
@@ -54,7 +54,7 @@ def monotonic_alignment(probability, previous, mode="parallel"):
 
 
 def _parallel(probability, previous):
-    """Each round joins the keys with twice as many before them. No quotient: the usual one loses what is far away."""
+    """Doubles the range of keys in each round. It avoids the usual quotient, which loses precision for distant keys."""
     size = probability.shape[1]
     if size is None:
         return _recursive(probability, previous)

@@ -1,8 +1,8 @@
-"""How well a query fits a key: the score functions, over whole sequences.
+"""Attention scores of queries and keys, over sequences.
 
-Shapes: B batch, T queries, S keys, D features, U units. All give `[B, T, S]`, and take more leading axes for B. A score
-is of its own query and key alone; the gradient of a shared parameter sums over all of them, so that padding of NaN has
-to be replaced by the caller even if `masked_softmax` drops its scores.
+Shapes: B batch, T queries, S keys, D features, U units. All functions return `[B, T, S]` and accept more leading axes
+    instead of B. A score depends only on its own query and key, but the gradient of a shared parameter sums over all of
+    them; the caller must therefore replace NaN in padding, even if `masked_softmax` ignores its scores.
 """
 
 from keras import ops
@@ -11,7 +11,7 @@ from keras_dl.ops.precision import wide
 
 
 def additive_score(query, key, scale):
-    """`scale . tanh(query + key)`, of a query and a key that are projected already. Holds `[B, T, S, U]`.
+    """Returns `scale . tanh(query + key)` for projected queries and keys. Stores `[B, T, S, U]`.
 
     Args:
         query: float tensor `[B, T, U]`.
@@ -35,12 +35,12 @@ def additive_score(query, key, scale):
     if len(scale.shape) != 1 or scale.shape[0] != query.shape[-1]:
         raise ValueError(f"`scale` must be of shape [{query.shape[-1]}]. Received: {_shape(scale)}")
     both = ops.expand_dims(query, -2) + ops.expand_dims(key, -3)
-    # No product of matrices: its gradient does not compile under XLA in a loop over time, where the batch is not known.
+    # Not a matrix product, whose gradient in a loop over time does not compile under XLA with unknown batch size.
     return ops.sum(ops.tanh(both) * scale, axis=-1)
 
 
 def dot_score(query, key):
-    """`query . key`.
+    """Returns `query . key`.
 
     Args:
         query: float tensor `[B, T, D]`.
@@ -63,7 +63,7 @@ def dot_score(query, key):
 
 
 def scaled_dot_score(query, key):
-    """`query . key / sqrt(D)`.
+    """Returns `query . key / sqrt(D)`.
 
     Args:
         query: float tensor `[B, T, D]`.
@@ -84,7 +84,7 @@ def scaled_dot_score(query, key):
 
 
 def general_score(query, key, kernel):
-    """`query W key`.
+    """Returns `query W key`.
 
     Args:
         query: float tensor `[B, T, Dq]`.
@@ -109,7 +109,7 @@ def general_score(query, key, kernel):
 
 
 def cosine_score(query, key, sharpness):
-    """`sharpness cos(query, key)`; with a vector of zeros 0.
+    """Returns `sharpness cos(query, key)`, and 0 for zero vectors.
 
     Args:
         query: float tensor `[B, T, D]`.
@@ -131,18 +131,18 @@ def cosine_score(query, key, sharpness):
 
 
 def location_score(query, kernel, length):
-    """`query W`: each query says by itself where it looks, whatever is there.
+    """Returns `query W`: the scores depend only on the query and the position, not on the keys.
 
     Args:
         query: float tensor `[B, T, Dq]`.
-        kernel: float tensor `[Dq, Smax]`, W, with a column for each place that there may be.
-        length: int, or int tensor, S, how many places there are.
+        kernel: float tensor `[Dq, Smax]`, W, with a column for each possible position.
+        length: int, or int tensor, the number S of positions.
 
     Returns:
         float tensor `[B, T, S]`.
 
     Raises:
-        ValueError: if there are more than Smax places, where S is an int.
+        ValueError: if S is an int and exceeds Smax.
 
     Source: Luong et al. 2015, equation 8, https://arxiv.org/abs/1508.04025
 
@@ -153,20 +153,20 @@ def location_score(query, kernel, length):
     [1.0, 2.0]
     """
     if isinstance(length, int) and length > kernel.shape[-1]:
-        raise ValueError(f"`kernel` must have a column for each of the {length} places. Received: {_shape(kernel)}")
+        raise ValueError(f"`kernel` must have a column for each of the {length} positions. Received: {_shape(kernel)}")
     return ops.matmul(query, kernel[:, :length])
 
 
 def _of_length_one(x):
     x = ops.convert_to_tensor(x)
-    exact = ops.cast(x, wide(x.dtype))  # in float16 squares are lost
+    exact = ops.cast(x, wide(x.dtype))  # squares underflow in float16
     return ops.cast(exact * ops.rsqrt(ops.maximum(ops.sum(exact * exact, axis=-1, keepdims=True), 1e-30)), x.dtype)
 
 
 def _require_same(query, key):
     if query.shape[-1] != key.shape[-1]:
         received = f"{_shape(query)} and {_shape(key)}"
-        raise ValueError(f"`query` and `key` must have as many features as each other. Received: {received}")
+        raise ValueError(f"`query` and `key` must have the same number of features. Received: {received}")
 
 
 def _shape(tensor):

@@ -1,4 +1,4 @@
-"""What every search over the outputs of a decoder returns."""
+"""The result of a search over the outputs of a decoder."""
 
 from typing import NamedTuple
 
@@ -6,23 +6,23 @@ import tensorflow as tf
 
 
 class Decoded(NamedTuple):
-    """The answers to B inputs, the best P of each, best first; T is `max_length`.
+    """The best P sequences for each of B inputs, best first; T is `max_length`.
 
-    An answer that there is not, since fewer are possible, has score and log probability -inf and no tokens.
+    If fewer than P sequences are possible, the others have no tokens, and a score and log probability of -inf.
 
     Attributes:
-        tokens: int32 tensor `[B, P, T]`, the labels without start and end, and behind them -1.
+        tokens: int32 tensor `[B, P, T]`, the labels without start and end, padded with -1.
         lengths: int32 tensor `[B, P]`, the number of labels.
-        score: float32 tensor `[B, P]`, what the answers are sorted by: the log probability with the penalties.
-        log_probability: float32 tensor `[B, P]`, the model's, of the labels and of the end if it was said.
-        alignment: float32 tensor `[B, P, T, S]`, what each label attended to, and behind the labels 0; None if the
-            step gives none.
-        finished: bool tensor `[B, P]`: the end was said; else the answer was cut off at `max_length`.
+        score: float32 tensor `[B, P]`, the log probability with the penalties, by which the sequences are sorted.
+        log_probability: float32 tensor `[B, P]`, that of the labels, and of the end if it was reached.
+        alignment: float32 tensor `[B, P, T, S]`, the attention weights of each label, 0 after the last label; None if
+            the step returns no alignment.
+        finished: bool tensor `[B, P]`: True if the end was reached, False if the sequence was cut off at `max_length`.
 
     Example:
 
     >>> from keras_dl.ops.decoding import greedy_search
-    >>> def step(tokens, time, state, memory):                   # says what the memory holds, then the end, 0
+    >>> def step(tokens, time, state, memory):                   # emits the memory, then the end, 0
     ...     return tf.one_hot(memory[:, time], 4) * 20, state, None
     >>> decoded = greedy_search(step, (), tf.constant([[3, 1, 0], [2, 2, 2]]), start=0, end=0, max_length=3)
     >>> decoded.tokens.numpy().tolist(), decoded.lengths.numpy().tolist(), decoded.finished.numpy().tolist()
@@ -38,16 +38,16 @@ class Decoded(NamedTuple):
 
 
 def traced(history, place, length):
-    """Goes back from the last step of each answer to its first, from parent to parent.
+    """Follows the parents of each sequence from its last step back to the first.
 
     Args:
         history: `History` of the N hypotheses of each of T steps, with parents.
-        place: int32 tensor `[B, P]`, below N, which hypothesis of its last step each answer is.
-        length: int32 tensor `[B, P]`, the steps of each answer.
+        place: int32 tensor `[B, P]`, below N, the hypothesis of each sequence at its last step.
+        length: int32 tensor `[B, P]`, the number of steps of each sequence.
 
     Returns:
-        `(tokens, alignment)`, int32 `[B, P, T]` with -1 behind the last, and float32 `[B, P, T, S]` with 0 there, or
-        None if the history has none.
+        `(tokens, alignment)`: int32 `[B, P, T]`, padded with -1, and float32 `[B, P, T, S]`, padded with 0, or None if
+        the history has no alignment.
 
     Example:
 
@@ -67,7 +67,7 @@ def traced(history, place, length):
         here = time * width + place
         return time - 1, tf.where(time < last, tf.gather(parents, here), place), places.write(time, here)
 
-    # What is behind the longest answer is not gone through: a history may have many steps that were never run.
+    # Skips the steps after the longest sequence: a history may have many steps that were never run.
     longest = tf.maximum(tf.reduce_max(last), 1)
     places = tf.TensorArray(tf.int32, steps, element_shape=flat.shape)
     *_, places = tf.while_loop(lambda time, *_: time >= 0, back, (longest - 1, flat, places), maximum_iterations=steps)

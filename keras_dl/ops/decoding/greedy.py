@@ -1,4 +1,4 @@
-"""The most probable token in every step."""
+"""Greedy search: the most probable token in every step."""
 
 import tensorflow as tf
 
@@ -7,29 +7,29 @@ from keras_dl.ops.decoding.loop import batch_size, bounded, of_length, run
 
 
 def greedy_search(step, state, memory, *, start, end, max_length, min_length=0):
-    """Says in every step the most probable token, until that is the end.
+    """Takes the most probable token in every step, until it is the end.
 
     Args:
         step: `step(tokens [B] int32, time [] int32, state, memory) -> (logits [B, V], state, alignment [B, S] or
-            None)`; time is 0 in the first step. Logits may be -inf, and are taken as -inf where they are NaN.
-        state: nested tensors `[B, ...]`. A row goes on after its end until all have one. A dimension may
-            grow from step to step.
-        memory: nested tensors `[B, ...]`, or None in places.
-        start: int, the token before the first.
-        end: int, the token that ends an answer.
-        max_length: int, or int tensor `[]`, the steps: an answer has so many labels at most, one that says the end
-            one less. 0 or less gives none.
-        min_length: int, or int tensor `[]`, the end is not said before so many labels. Defaults to 0.
+            None)`; time is 0 in the first step. Logits may be -inf; NaN counts as -inf.
+        state: nested tensors `[B, ...]`. A row that has ended continues until all rows have ended. A dimension may grow
+            from step to step.
+        memory: nested tensors `[B, ...]`, in which entries may be None.
+        start: int, the token before the first label.
+        end: int, the token that ends a sequence.
+        max_length: int, or int tensor `[]`, the number of steps: a sequence has at most this many labels, one fewer if
+            it includes the end. 0 or less gives empty sequences.
+        min_length: int, or int tensor `[]`, the number of labels before which a sequence cannot end. Defaults to 0.
 
     Returns:
-        `Decoded` with one answer a row; its score is the log probability.
+        `Decoded` with one sequence per row; its score is the log probability.
 
     Raises:
-        ValueError: if start or end is none of the ids, or if there is neither state nor memory.
+        ValueError: if start or end is not a valid id, or if there is neither state nor memory.
 
     Example:
 
-    >>> def step(tokens, time, state, memory):                   # counts down from what the memory holds to 0
+    >>> def step(tokens, time, state, memory):                   # counts down from the memory to 0
     ...     return tf.one_hot(memory - time, 9) * 20, state, None
     >>> greedy_search(step, (), tf.constant([2, 3]), start=0, end=0, max_length=3).tokens.numpy().tolist()
     [[[2, 1, -1]], [[3, 2, 1]]]
@@ -44,14 +44,14 @@ def greedy_search(step, state, memory, *, start, end, max_length, min_length=0):
 
 
 def one_a_row(step, state, memory, draw, *, start, end, max_length, min_length):
-    """Says in every step one token a row.
+    """Draws one token per row in every step.
 
     Args:
         step, state, memory, start, end, max_length, min_length: see `greedy_search`.
         draw: `draw(time [], log_probability [B, V]) -> int32 tensor [B]`.
 
     Returns:
-        `Decoded` with one answer a row.
+        `Decoded` with one sequence per row.
 
     Raises:
         ValueError: see `greedy_search`.

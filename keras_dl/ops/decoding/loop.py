@@ -1,6 +1,6 @@
-"""The loop that every search runs: step by step, until what chooses the tokens says that it is enough.
+"""The loop of all searches, which runs a decoder step by step.
 
-Shapes: B inputs, N = B x width hypotheses, row by row, V ids, S places of the memory.
+Shapes: B inputs, N = B x width hypotheses, row by row, V ids, S positions of the memory.
 """
 
 from typing import NamedTuple
@@ -9,11 +9,11 @@ import tensorflow as tf
 
 
 class History(NamedTuple):
-    """What was chosen in each of T steps, at least those that were run; the others hold zeros.
+    """The choices in each of T steps; zeros in steps that were not run.
 
     Attributes:
         tokens: int32 tensor `[T, N]`.
-        parents: int32 tensor `[T, N]`, the hypothesis of the step before that each goes on with, or None.
+        parents: int32 tensor `[T, N]`, the hypothesis of the previous step that each one extends, or None.
         alignment: float32 tensor `[T, N, S]`, or None.
 
     Example:
@@ -28,7 +28,7 @@ class History(NamedTuple):
 
 
 def log_probabilities(logits):
-    """The logarithm of the softmax in float32, in which -inf and NaN are impossible, and so is all of a row of them.
+    """Computes the log softmax in float32; -inf and NaN have probability 0, even if a whole row consists of them.
 
     Args:
         logits: float tensor `[..., V]`; +inf counts as the largest float.
@@ -51,14 +51,14 @@ def log_probabilities(logits):
 
 
 def batch_size(state, memory):
-    """How many rows there are.
+    """Returns the number of rows.
 
     Args:
         state: nested tensors `[B, ...]`.
-        memory: nested tensors `[B, ...]`, or None in places.
+        memory: nested tensors `[B, ...]`, in which entries may be None.
 
     Returns:
-        int, or int32 tensor `[]` if it is not known yet.
+        int, or int32 tensor `[]` if it is not static.
 
     Raises:
         ValueError: if there is no tensor.
@@ -71,33 +71,34 @@ def batch_size(state, memory):
     for tensor in tf.nest.flatten((state, memory)):
         if tensor is not None:
             return tf.convert_to_tensor(tensor).shape[0] or tf.shape(tensor)[0]
-    raise ValueError("State or memory must hold at least one tensor [B, ...]. Received none")
+    raise ValueError("State or memory must contain at least one tensor [B, ...]. Received: none")
 
 
 def run(step, choose, state, memory, carry, *, start, end, max_length, width=1):
-    """Runs a decoder. The first step is that of the B rows, which are not yet `width` different hypotheses.
+    """Runs a decoder. The first step processes B rows, before there are `width` hypotheses per row.
 
     Args:
         step: `step(tokens [N], time [], state, memory) -> (logits [N, V], state, alignment [N, S] or None)`.
         choose: `choose(time, log_probability [n, V], alignment [n, S] or None, carry) -> (tokens [N], parents [N] or
-            None, carry, goes_on [])`; n is B at time 0 and N later, parents are below n. It must choose at time 0 even
-            if `max_length` is 0.
-        state: nested tensors `[B, ...]`; it goes from hypothesis to hypothesis by the parents. A dimension that the
-            first step changes may change in each, so caches may grow (not under XLA).
-        memory: nested tensors `[B, ...]`, or None in places; repeated for the hypotheses once.
-        carry: nested tensors, what `choose` remembers.
-        start: int, the token before the first.
-        end: int, the token that ends an answer.
+            None, carry, proceed
+            [])`; n is B at time 0 and N later, parents are below n. It is called at time 0 even if `max_length` is 0.
+        state: nested tensors `[B, ...]`, gathered by the parents in each step. A dimension that the first step changes
+            may change in every step, so caches may grow (not under XLA).
+        memory: nested tensors `[B, ...]`, in which entries may be None; repeated once for the hypotheses.
+        carry: nested tensors, the state of `choose`.
+        start: int, the token before the first label.
+        end: int, the token that ends a sequence.
         max_length: int, or int tensor `[]`.
-        width: int, hypotheses a row. Defaults to 1.
+        width: int, the number of hypotheses per row. Defaults to 1.
 
     Returns:
-        `(history, steps, carry)`: a `History`, how many steps were run, int32 `[]`, and what `choose` remembered at
-        last. The history has `max_length` steps if that is an int, which XLA needs, and else those that were run, so
-        that a high bound costs nothing. A `max_length` below 1 is 1 here.
+        `(history, steps, carry)`: a `History`, the number of steps that were run, int32 `[]`, and the last state of
+        `choose`. The history has `max_length` steps if that is an int, which XLA requires, else only those that were
+        run, so a high bound costs nothing. A `max_length` below 1 counts as 1.
 
     Raises:
-        ValueError: if there is neither state nor memory, if the number of ids is not known, or start or end is none.
+        ValueError: if there is neither state nor memory, if the number of ids is not static, or if start or end is not
+            an id.
 
     Example:
 
@@ -110,7 +111,7 @@ def run(step, choose, state, memory, carry, *, start, end, max_length, width=1):
     ([[1], [2], [3], [0]], 3)
     """
     if min(start, end) < 0:
-        raise ValueError(f"`start` and `end` must be ids, 0 or more. Received: {start} and {end}")
+        raise ValueError(f"`start` and `end` must be ids >= 0. Received: {start} and {end}")
     state = tf.nest.map_structure(tf.convert_to_tensor, state)
     grows = tf.is_tensor(max_length)
     length = tf.maximum(bounded(max_length), 1) if grows else max(max_length, 1)
@@ -119,20 +120,20 @@ def run(step, choose, state, memory, carry, *, start, end, max_length, width=1):
         logits, state, alignment = step(tokens, time, state, memory)
         if logits.shape.rank != 2 or logits.shape[1] is None or max(start, end) >= logits.shape[1]:
             raise ValueError(
-                f"The step must give logits [N, V] with V above `start` and `end`, {start} and {end}. "
-                f"Received logits of the shape {logits.shape}"
+                f"The step must return logits [N, V] with V above `start` and `end`, {start} and {end}. "
+                f"Received: logits of shape {logits.shape}"
             )
-        tokens, parents, carry, goes_on = choose(time, log_probabilities(logits), alignment, carry)
+        tokens, parents, carry, proceed = choose(time, log_probabilities(logits), alignment, carry)
         if parents is not None:
             state = tf.nest.map_structure(lambda tensor: tf.gather(tensor, parents), state)
             alignment = None if alignment is None else tf.gather(alignment, parents)
         alignment = None if alignment is None else tf.cast(alignment, tf.float32)
-        return (time + 1, goes_on, tokens, state, carry), [tokens, parents, alignment]
+        return (time + 1, proceed, tokens, state, carry), [tokens, parents, alignment]
 
     first = tf.fill([batch_size(state, memory)], start)
     variables, chosen = advance(tf.constant(0), first, state, memory, carry)
     variables = (*variables[:3], tf.nest.map_structure(_lasting, variables[3], state), variables[4])
-    # What is not there is an empty tuple, since None cannot go through the loop.
+    # Missing values are empty tuples, because loop variables cannot be None.
     size = {"size": 1 if grows else length, "dynamic_size": grows}
     histories = [
         () if value is None else tf.TensorArray(value.dtype, **size, element_shape=value.shape).write(0, value)
@@ -143,7 +144,7 @@ def run(step, choose, state, memory, carry, *, start, end, max_length, width=1):
     def body(variables, histories):
         time, _, tokens, state, carry = variables
         following, chosen = advance(time, tokens, state, repeated, carry)
-        if not tf.executing_eagerly():  # where shapes are known anyhow, and may grow
+        if not tf.executing_eagerly():  # eager shapes are always known, and may grow
             tf.nest.map_structure(lambda new, old: new.set_shape(old.shape), following, variables)
         return following, [
             () if value is None else history.write(time, value)
@@ -161,7 +162,7 @@ def run(step, choose, state, memory, carry, *, start, end, max_length, width=1):
 
 
 def bounded(max_length):
-    """A bound that is not negative.
+    """Returns `max_length`, or 0 if it is negative.
 
     Args:
         max_length: int, or int tensor `[]`.
@@ -178,16 +179,16 @@ def bounded(max_length):
 
 
 def of_length(tensor, length, filling, axis):
-    """Cuts or fills an axis.
+    """Cuts or pads an axis.
 
     Args:
         tensor: tensor of any shape.
-        length: int, or int tensor `[]`, what the axis shall have.
-        filling: what the places that are missing hold.
+        length: int, or int tensor `[]`, the new size of the axis.
+        filling: the value of the padding.
         axis: int from 0.
 
     Returns:
-        tensor with so many places at the axis.
+        tensor with this size along the axis.
 
     Example:
 
@@ -211,7 +212,7 @@ def _repeated(tensor, width):
 
 
 def _lasting(tensor, before):
-    """The tensor with a static shape that says nothing of the dimensions that a step changes."""
+    """Returns the tensor with a static shape in which dimensions that a step changes are unknown."""
     lasting = [new if new == old else None for new, old in zip(tensor.shape[1:], before.shape[1:], strict=True)]
     if lasting == tensor.shape[1:]:
         return tensor

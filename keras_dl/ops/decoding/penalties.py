@@ -1,18 +1,18 @@
-"""What is fair between answers of different lengths, and what is left unsaid."""
+"""Length and coverage penalties of beam search."""
 
 import tensorflow as tf
 
-# An attention of less counts as this much: the logarithm of none at all would rule the answer out.
+# Lower bound of the attention: the logarithm of 0 would exclude the sequence.
 LEAST_ATTENTION = 1e-6
 
 
 def length_penalty(length, strength):
-    """What the log probability of an answer is divided by: `((5 + length) / 6) ** strength`.
+    """Returns the divisor of the log probability of a sequence: `((5 + length) / 6) ** strength`.
 
     Args:
-        length: int tensor, the labels of the answers.
-        strength: float, or float tensor `[]`. 0 leaves the log probability, which prefers short answers; 1 is about
-            the mean over the labels; below 0 prefers the short even more.
+        length: int tensor, the number of labels.
+        strength: float, or float tensor `[]`. 0 leaves the log probability unchanged, which favours short sequences; 1
+            is approximately the mean over the labels; values below 0 favour short sequences even more.
 
     Returns:
         float32 tensor of the shape of `length`, above 0.
@@ -29,14 +29,14 @@ def length_penalty(length, strength):
 
 
 def coverage_penalty(attention, strength, mask=None):
-    """What is added to the score of an answer that leaves out places of the memory.
+    """Returns the penalty of a sequence that does not attend to all positions of the memory.
 
     `strength * sum over s of log(min(attention[s], 1))`
 
     Args:
         attention: float tensor `[..., S]`, the sum of the alignments of all labels; below 1e-6 it counts as 1e-6.
         strength: float, 0 or more.
-        mask: bool tensor that broadcasts to `[..., S]`, which places count, or None (default) for all.
+        mask: bool tensor that broadcasts to `[..., S]`, the positions that count, or None (default) for all.
 
     Returns:
         float32 tensor `[...]`, 0 or less.

@@ -1,4 +1,4 @@
-"""Answers drawn by their probability."""
+"""Sampling of sequences from a decoder."""
 
 from typing import NamedTuple
 
@@ -10,51 +10,51 @@ from keras_dl.ops.decoding.loop import batch_size
 from keras_dl.ops.sampling import sample, uniforms
 
 
-class _Drawn(NamedTuple):
-    """What a value must be."""
+class _Option(NamedTuple):
+    """The dtype, range and description of a sampling option."""
 
     dtype: tf.DType
     least: float
     most: float
-    said: str
+    description: str
 
 
-_INTEGER = _Drawn(tf.int32, tf.int32.min, tf.int32.max, "an integer of 32 bits")
-DRAWN = {
+_INTEGER = _Option(tf.int32, tf.int32.min, tf.int32.max, "an integer of 32 bits")
+_OPTIONS = {
     "seed": _INTEGER,
-    "temperature": _Drawn(tf.float32, -np.inf, np.inf, "a number"),
+    "temperature": _Option(tf.float32, -np.inf, np.inf, "a number"),
     "top_k": _INTEGER,
-    "top_p": _Drawn(tf.float32, np.nextafter(0.0, 1.0), 1.0, "above 0 and at most 1"),
+    "top_p": _Option(tf.float32, np.nextafter(0.0, 1.0), 1.0, "above 0 and at most 1"),
 }
 
 
 def sample_search(
     step, state, memory, *, start, end, max_length, seed, min_length=0, temperature=1.0, top_k=0, top_p=1.0
 ):
-    """Draws one answer a row, token by token: `p = softmax(logits / temperature)` among the most probable.
+    """Draws one sequence per row, token by token: `p = softmax(logits / temperature)` among the most probable ids.
 
-    What is drawn depends on the row's own inputs and seed alone, not on the rest of the batch nor on `max_length`;
-    under XLA the random numbers are others.
+    The result depends only on the inputs and seed of the row, not on the other rows or on `max_length`. XLA generates
+    different random numbers.
 
     Args:
         step, state, memory, start, end, max_length, min_length: see `greedy_search`.
-        seed: int, or int tensor `[B]` or `[]`. Equal seeds give equal answers to equal inputs.
-        temperature: float, or float tensor `[B]` or `[]`. Below 1 the probable becomes more probable; 0 or less is
-            the greedy search. Defaults to 1.
-        top_k: int, or int tensor `[B]` or `[]`: so many of the most probable ids are allowed; 0 or less (default) or
-            more than there are allows all.
-        top_p: float, or float tensor `[B]` or `[]`: of these the most probable that together have this probability
-            at least, one in any case. Defaults to 1, all.
+        seed: int, or int tensor `[B]` or `[]`. Equal seeds give equal results for equal inputs.
+        temperature: float, or float tensor `[B]` or `[]`. Values below 1 favour probable ids; 0 or less is greedy
+            search. Defaults to 1.
+        top_k: int, or int tensor `[B]` or `[]`: the number of most probable ids to draw from; 0 or less (default), or
+            more than V, allows all.
+        top_p: float, or float tensor `[B]` or `[]`: of these, only the most probable ones that together have at least
+            this probability are allowed, at least one. Defaults to 1, all.
 
     Returns:
-        `Decoded` with one answer a row; score and log probability are the model's, whatever the temperature.
+        `Decoded` with one sequence per row; score and log probability do not depend on the temperature.
 
     Raises:
         ValueError: see `drawing` and `greedy_search`.
 
     Example:
 
-    >>> def step(tokens, time, state, memory):                   # 0, the end, is half as probable as 1 and as 2
+    >>> def step(tokens, time, state, memory):                   # 0, the end, is half as probable as 1 or 2
     ...     return tf.math.log([[1.0, 2.0, 2.0]] * 3), state, None
     >>> drawn = sample_search(step, (), tf.zeros([3]), start=0, end=0, max_length=6, seed=[1, 2, 1])
     >>> bool(tf.reduce_all(drawn.tokens[0] == drawn.tokens[2])), bool(tf.reduce_all(drawn.tokens[0] == drawn.tokens[1]))
@@ -67,7 +67,7 @@ def sample_search(
     rows = batch_size(state, memory)
     options = drawing(rows, seed=seed, temperature=temperature, top_k=top_k, top_p=top_p)
     seed, temperature, top_k, top_p = (tf.broadcast_to(value, [rows]) for value in options.values())
-    # One row more, since there may be none.
+    # With an additional row, since the batch may be empty.
     chances = uniforms(tf.pad(seed, [[0, 1]]), tf.maximum(tf.cast(max_length, tf.int32), 1))[:-1]
 
     def draw(time, log_probability):
@@ -78,18 +78,18 @@ def sample_search(
 
 
 def drawing(rows, *, seed, temperature, top_k, top_p):
-    """Checks what `sample_search` draws by; values that are not known yet, in a graph, by their dtypes and shapes.
+    """Checks the options of `sample_search`. For values that are not known in a graph, it checks dtype and shape.
 
     Args:
-        rows: int, or int tensor `[]` or None if it is not known.
+        rows: int, the batch size, or an int tensor `[]` or None if it is not known.
         seed, temperature, top_k, top_p: see `sample_search`.
 
     Returns:
-        dict of the four, int32 and float32 tensors `[]` or `[B]`.
+        dict of the four options, int32 and float32 tensors `[]` or `[B]`.
 
     Raises:
-        ValueError: if seed or `top_k` are no integers of 32 bits, temperature or `top_p` no numbers, if they are not
-            one or as many as rows, or `top_p` is not above 0 and at most 1.
+        ValueError: if seed or `top_k` is not a 32-bit integer, temperature or `top_p` is not a number, `top_p` is not
+            above 0 and at most 1, or an option is neither a scalar nor one value per row.
 
     Example:
 
@@ -100,25 +100,25 @@ def drawing(rows, *, seed, temperature, top_k, top_p):
     for name, value in (("seed", seed), ("temperature", temperature), ("top_k", top_k), ("top_p", top_p)):
         known = tf.get_static_value(value) if tf.is_tensor(value) else np.asarray(value)
         like = value if known is None else known
-        given, shape, wanted = tf.as_dtype(like.dtype), tf.TensorShape(like.shape), DRAWN[name]
+        given, shape, wanted = tf.as_dtype(like.dtype), tf.TensorShape(like.shape), _OPTIONS[name]
         right = given.is_integer or (given.is_floating and wanted.dtype.is_floating)
         if right and known is not None:
             right = ((wanted.least <= known) & (known <= wanted.most)).all()
         if not right:
-            raise ValueError(f"`{name}` must be {wanted.said}. Received: {value!r}")
+            raise ValueError(f"`{name}` must be {wanted.description}. Received: {value!r}")
         if shape.rank != 0 and not shape.is_compatible_with([rows if isinstance(rows, int) else None]):
-            raise ValueError(f"`{name}` must be one, or one for each row, of which there are {rows}. Received: {value}")
+            raise ValueError(f"`{name}` must be a scalar or have one value per row, {rows}. Received: {value}")
         made[name] = tf.cast(value, wanted.dtype)
     return made
 
 
 def nucleus_size(logits, temperature, top_k, top_p):
-    """How many of the most probable ids are the fewest that have a probability of `top_p` together.
+    """Returns the smallest number of most probable ids that together have a probability of at least `top_p`.
 
     Args:
         logits: float tensor `[B, V]`; -inf where an id is not allowed.
-        temperature: float tensor `[B]`, the logits are divided by it; 0 or less counts as 1.
-        top_k: int tensor `[B]`: the probabilities are among so many; 0 or less, or more than there are, is all.
+        temperature: float tensor `[B]`, by which the logits are divided; 0 or less counts as 1.
+        top_k: int tensor `[B]`, the number of most probable ids to consider; 0 or less, or more than V, for all.
         top_p: float tensor `[B]`.
 
     Returns:
@@ -140,7 +140,7 @@ def nucleus_size(logits, temperature, top_k, top_p):
     ranked = tf.where(kept, ranked, 0.0) - tf.where(kept[:, :1], ranked[:, :1], 0.0)
     ranked /= tf.where(temperature > 0, temperature, 1.0)
     probability = tf.nn.softmax(tf.where(kept, ranked, float("-inf")))
-    # What the more probable ones have already; rounded it may be 1 before the last, but 1 means all.
+    # The probability of all more probable ids; rounding may make it 1 before the last, but a `top_p` of 1 allows all.
     before = tf.cumsum(probability, axis=1, exclusive=True)
     kept &= (before < top_p) | (top_p >= 1)
     return tf.maximum(tf.reduce_sum(tf.cast(kept, tf.int32), axis=1), 1)

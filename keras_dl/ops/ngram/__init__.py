@@ -1,4 +1,4 @@
-"""N-gram models: counted tables, and the probabilities that they give."""
+"""N-gram language models."""
 
 from keras_dl.ops.ngram.arpa import read_arpa as read_arpa
 from keras_dl.ops.ngram.arpa import write_arpa as write_arpa

@@ -1,4 +1,4 @@
-r"""N-gram models in files of the ARPA format.
+r"""N-gram models in ARPA files.
 
 ```
 \data\
@@ -17,10 +17,11 @@ ngram 2=1
 \end\
 ```
 
-Logarithms are to the base 10: that of the probability, the words, and that of the backoff weight, which may be missing.
+A line contains the log probability, the words, and the log backoff weight, which is optional. Logarithms are to base
+10.
 
-Blanks separate the fields, so a word must not hold ASCII white space. The format has no escape for it; ours, which only
-this reader undoes, is `<0x20>` for the blank " " as a word of its own, as the labels of a letter model have it.
+Fields are separated by white space, so words must not contain ASCII white space, and the format has no escape for it.
+This module writes the word " ", which letter models need, as `<0x20>`; other readers do not undo this.
 
 Reference: https://cmusphinx.github.io/wiki/arpaformat/
 """
@@ -41,7 +42,7 @@ NUMBER = re.compile(rb"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")  # float() takes 
 def read_arpa(path):
     r"""Reads a model from an ARPA file.
 
-    A file without `<unk>` gets one of probability 1e-100; `<UNK>`, in any case, is `<unk>`. The word `<0x20>` is a
+    If `<unk>` is missing, it is added with probability 1e-100; `<UNK>`, in any case, is `<unk>`. The word `<0x20>` is a
     blank.
 
     Args:
@@ -51,9 +52,10 @@ def read_arpa(path):
         `NGram`.
 
     Raises:
-        ValueError: if the file is no text, or broken, naming it and the line: no `\data\`, sections missing, unknown or
-            out of order, other counts than announced, what is no number or no log probability, words that are not among
-            the 1-grams, no `<s>` or `</s>` there, a gram listed twice or without its context, no `\end\`.
+        ValueError: if the file is not text or is malformed; the message names the file and the line. Reasons are: no
+            `\data\`, sections missing, unknown or out of order, wrong counts, an invalid number or log probability,
+            words that are not among the 1-grams, no `<s>` or `</s>` among them, a gram listed twice or without its
+            context, no `\end\`.
 
     Example:
 
@@ -70,17 +72,17 @@ def read_arpa(path):
 
 
 def write_arpa(path, model):
-    """Writes a model to an ARPA file, which other toolkits read too.
+    """Writes a model to an ARPA file, which other toolkits can read.
 
-    The word " " is written as `<0x20>`, which `read_arpa` undoes; to others it is a word like any.
+    The word " " is written as `<0x20>`, which `read_arpa` undoes; other toolkits treat it as an ordinary word.
 
     Args:
         path: str or path of the file.
         model: `NGram`.
 
     Raises:
-        ValueError: if a word could not be read back: it is empty, holds ASCII white space and is more than one blank,
-            or is `<0x20>` or another spelling of `<unk>`. Nothing is written then.
+        ValueError: if a word could not be read back: it is empty, contains ASCII white space and is not a single blank,
+            or is `<0x20>` or another spelling of `<unk>`. Nothing is written in this case.
 
     Example: see `read_arpa`.
 
@@ -105,47 +107,47 @@ def write_arpa(path, model):
 
 
 def _written(word):
-    """A word as one field."""
+    """Returns a word as one field."""
     if word == BLANK:
         return ESCAPED_BLANK
     if word.encode().split() != [word.encode()] or _read_word(word) != word:
         raise ValueError(
-            f"an ARPA file cannot hold the word {word!r}: expected words without ASCII white space, not empty, "
-            f"{UNKNOWN} in lower case and no {ESCAPED_BLANK}"
+            "Words of an ARPA file must not be empty, contain ASCII white space, or be "
+            f"{ESCAPED_BLANK} or {UNKNOWN} in upper case. Received: {word!r}"
         )
     return word
 
 
 def _read_word(field):
-    """What a field means."""
+    """Returns the word of a field."""
     return BLANK if field == ESCAPED_BLANK else UNKNOWN if field.lower() == UNKNOWN else field
 
 
 class _Reader:
-    """Reads line by line and remembers where it is."""
+    """Reads a file line by line and keeps the line number for error messages."""
 
     def __init__(self, path, file):
         self.path, self.file = path, file
         self.number, self.line = 0, b""
-        self.index = {}  # of each word
+        self.index = {}  # the index of each word
 
     def broken(self, what):
         return ValueError(f"{self.path}, line {self.number}: {what}")
 
     def next(self, wanted):
-        """Goes to the next line that is not empty."""
+        """Moves to the next line that is not empty."""
         for line in self.file:
             self.number += 1
             if self.number == 1:
                 line = line.removeprefix(codecs.BOM_UTF8)
                 if b"\0" in line or line.startswith((b"\x1f\x8b", *UTF_16)):  # the first is gzip's
-                    raise self.broken("this is no ARPA text: expected UTF-8, not compressed")
+                    raise self.broken("expected uncompressed UTF-8 text. Received: binary data")
             self.line = line.strip()
             if self.line:
                 return self.line
         if not self.number:
-            raise ValueError(f"{self.path}: the file is empty; expected {wanted}")
-        raise self.broken(f"the file ends here; expected {wanted}")
+            raise ValueError(f"{self.path}: expected {wanted}. Received: an empty file")
+        raise self.broken(f"expected {wanted}. Received: the end of the file")
 
     def read(self):
         while self.next("\\data\\") != b"\\data\\":
@@ -172,24 +174,24 @@ class _Reader:
         return self.model(entries)
 
     def section(self, length, count, contexts, longest):
-        """The entries of one length and the set of their grams; goes to the head of the next section."""
+        """Reads the entries of one length and the set of their grams, up to the header of the next section."""
         log_probabilities, backoffs, listed = [], [], {}
         wanted = f"{count} {length}-grams, then the next section or \\end\\"
         while not self.next(wanted).startswith(b"\\"):
-            fields = self.line.split()  # at ASCII blanks only: words may hold others
+            fields = self.line.split()  # only at ASCII white space: words may contain other white space
             if len(fields) not in (length + 1, length + 2) or (longest and len(fields) == length + 2):
                 raise self.broken(
                     f"expected a log probability, {length} words"
-                    f"{'' if longest else ' and perhaps a backoff weight'}. Received: {self.shown()}"
+                    f"{'' if longest else ' and optionally a backoff weight'}. Received: {self.shown()}"
                 )
             log_probability = self.number_in(fields[0], "log probability")
             if log_probability > 0:
                 raise self.broken(f"expected a log probability, at most 0. Received: {self.shown()}")
             gram = tuple(self.words(fields[1 : length + 1], new=length == 1))
             if gram in listed:
-                raise self.broken(f"this gram stands there twice: {self.shown()}")
+                raise self.broken(f"expected each gram once. Received again: {self.shown()}")
             if gram[:-1] not in contexts:
-                raise self.broken(f"its context, all words but the last, is no {length - 1}-gram: {self.shown()}")
+                raise self.broken(f"expected its context among the {length - 1}-grams. Received: {self.shown()}")
             listed[gram] = None
             log_probabilities.append(log_probability)
             backoffs.append(self.number_in(fields[-1], "backoff weight") if len(fields) == length + 2 else 0.0)
@@ -215,7 +217,7 @@ class _Reader:
             if new:
                 self.index.setdefault(word, len(self.index))
             elif word not in self.index:
-                raise self.broken(f"{word!r} is not among the 1-grams: {self.shown()}")
+                raise self.broken(f"expected {word!r} among the 1-grams. Received: {self.shown()}")
             yield self.index[word]
 
     def model(self, entries):

@@ -1,17 +1,17 @@
-"""A hash table that is looked up by two gathers."""
+"""A hash table with lookups in two gathers."""
 
 import numpy as np
 import tensorflow as tf
 
-# Odd 64 bit numbers without pattern, as in MurmurHash3: a multiplication by them mixes the bits.
+# Odd random 64-bit numbers, as in MurmurHash3; multiplication by them mixes the bits.
 MIX = (np.int64(-0x00AE502812AA7333), np.int64(-0x3B314601E57A13AD))
 
 
 class CuckooTable:
-    """Numbers found by their keys: each key stands at one of two places, so that a look-up is two probes, always.
+    """A hash table of integers: each key is at one of two places, so a lookup always takes two probes.
 
     Args:
-        keys: int64 array `[N]`, different and not negative.
+        keys: int64 array `[N]`, distinct and not negative.
         values: int array `[N]`, not negative.
 
     Example:
@@ -28,21 +28,21 @@ class CuckooTable:
         self._bits, owner = 1, None
         while owner is None:
             self._bits += 1
-            # Beyond half full, some keys find no place.
+            # A table that is more than half full cannot be built.
             if len(keys) <= 0.45 * 2**self._bits:
                 owner = _place([place.numpy() for place in self._places(tf.constant(keys))], 2**self._bits)
-        # Owner -1, nobody, takes what is appended.
+        # Empty places have owner -1, the appended element.
         self._keys = tf.constant(np.append(keys, -1)[owner])
         self._values = tf.constant(np.append(values, -1)[owner], tf.int32)
 
     def look_up(self, keys):
-        """The values of keys, in stock TensorFlow operations.
+        """Returns the values of keys, using stock TensorFlow operations.
 
         Args:
             keys: int64 tensor, of any shape.
 
         Returns:
-            int32 tensor of that shape, -1 for keys that the table does not hold.
+            int32 tensor of the same shape, -1 for missing keys.
         """
         keys = tf.convert_to_tensor(keys, tf.int64)
         first, second = self._places(keys)
@@ -60,7 +60,7 @@ class CuckooTable:
 
 
 def _place(places, size):
-    """Who stands where, `[size]`, -1 for nobody; None if they cannot settle."""
+    """Assigns keys to places: the key at each place, `[size]`, or -1; None if there is no assignment."""
     owner, waiting = np.full(size, -1), np.arange(len(places[0]))
     places, choice = np.stack(places), np.zeros(len(waiting), np.int64)
     for _ in range(1000):
@@ -68,7 +68,7 @@ def _place(places, size):
             return owner
         place = places[choice[waiting], waiting]
         before = owner[place]
-        owner[place] = waiting  # of several, one stays
+        owner[place] = waiting  # of several keys, one is kept
         stays = owner[place] == waiting
         evicted = before[stays]
         waiting = np.concatenate([waiting[~stays], evicted[evicted >= 0]])

@@ -1,4 +1,4 @@
-"""N-gram language models as tables to gather from."""
+"""N-gram language models as lookup tables."""
 
 import dataclasses
 
@@ -8,18 +8,18 @@ import tensorflow as tf
 from keras_dl.ops.ngram.cuckoo_table import CuckooTable
 
 BEGIN, END, UNKNOWN = "<s>", "</s>", "<unk>"
-# Up to so many pairs of a state and a word, all of them are kept: 32 MiB.
+# Up to this many pairs of a state and a word, all are stored: 32 MiB.
 DENSE_PAIRS = 2**22
 
 
 @dataclasses.dataclass(frozen=True)
 class Entries:
-    """What a backoff model lists of one length n.
+    """The entries of one length n in a backoff model.
 
     Args:
         grams: int array `[G, n]`, indices of words.
         log_probability: float array `[G]`, that of the last word after the others; natural logarithm.
-        backoff: float array `[G]`, what is added to the shorter context's log probability if a word is not listed after
+        backoff: float array `[G]`, added to the log probability after the shorter context if a word is not listed after
             this gram. Not used for the longest grams.
     """
 
@@ -29,23 +29,23 @@ class Entries:
 
 
 class NGram:
-    """A backoff n-gram model whose states are numbers and whose steps are gathers.
+    """A backoff n-gram model with integer states, evaluated by table lookups.
 
     ```
     log p(w | h) = log_probability(h w)              if h w is listed
                    backoff(h) + log p(w | h')        otherwise; h' is h without its first word
     ```
 
-    A state is the longest listed context that the words so far end with, so it holds all that the model remembers of
-    them. `step` works on tensors of any shape in stock TensorFlow operations: eagerly, in a graph, under XLA and in an
-    exported model. Words are found by a hash table of two probes; where there are few words and states, for instance
-    if the "words" are letters, one dense table holds all steps.
+    A state is the longest listed context that is a suffix of the words so far, which is all that the model depends on.
+    `step` accepts tensors of any shape and consists of stock TensorFlow operations: it runs eagerly, in a graph, under
+    XLA and in an exported model. Grams are found in a hash table with two probes; with few words and states, for
+    example if the "words" are letters, one dense table stores all steps.
 
-    Get one from `kneser_ney`, counted from text, or from `read_arpa`.
+    Use `kneser_ney` to estimate a model from text, or `read_arpa` to read one.
 
     Args:
         vocabulary: list of str, all words, with `<s>`, `</s>` and `<unk>`.
-        entries: list of `Entries` of length 1, 2, ... `order`; those of length 1 hold every word.
+        entries: list of `Entries` of length 1, 2, ... `order`; those of length 1 contain every word.
 
     Attributes:
         order: int, the length of the longest grams.
@@ -54,7 +54,7 @@ class NGram:
         initial_state: int, the state after `<s>`.
 
     Raises:
-        ValueError: if a word is missing or stands there twice, or a gram's context is not listed.
+        ValueError: if a word is missing or duplicated, or the context of a gram is not listed.
 
     Example:
 
@@ -79,25 +79,26 @@ class NGram:
         missing = [word for word in (BEGIN, END, UNKNOWN) if word not in self._id]
         if missing or len(self._id) < len(self.vocabulary):
             raise ValueError(
-                f"`vocabulary` must hold {BEGIN}, {END} and {UNKNOWN}, and no word twice. Received: "
+                f"`vocabulary` must contain {BEGIN}, {END} and {UNKNOWN}, and no duplicates. Received: "
                 f"{len(self.vocabulary)} words, {len(self._id)} different, without {missing}"
             )
         self.order = len(entries)
         self.entries = [_sorted(of_length) for of_length in entries]
         if not np.array_equal(self.entries[0].grams[:, 0], np.arange(len(self.vocabulary))):
             raise ValueError(
-                f"the entries of length 1 must hold each of the {len(self.vocabulary)} words once. Received: "
+                f"The entries of length 1 must contain each of the {len(self.vocabulary)} words once. Received: "
                 f"{len(self.entries[0].grams)} entries"
             )
         self._compile()
 
     def _compile(self):
-        """Numbers the contexts - the empty one is 0, then those of one word, ... - and fills the tables."""
+        """Numbers the contexts (0 is the empty one, then those of one word, and so on) and fills the tables."""
         words = len(self.vocabulary)
-        first, keys = [0, 1], []  # of each length: the number of its first context; its grams as numbers, increasing
+        # For each length: the number of its first context; its grams as sorted numbers.
+        first, keys = [0, 1], []
 
         def state_of(grams):
-            """The numbers of contexts `[G, n]`, -1 for those that are not listed."""
+            """Returns the numbers of contexts `[G, n]`, -1 for contexts that are not listed."""
             state = np.zeros(len(grams), np.int64)
             for length, word in enumerate(grams.T):
                 key = state * words + word
@@ -118,12 +119,14 @@ class NGram:
             context = state_of(grams[:, :-1])
             if (context < 0).any():
                 lost = " ".join(self.vocabulary[index] for index in grams[np.argmin(context)])
-                raise ValueError(f"{lost!r} is listed and its context, all but its last word, is not")
+                raise ValueError(
+                    f"Expected an entry for the context of {lost!r}, without its last word. Received: none"
+                )
             arcs.append(context * words + grams[:, -1])
             if (np.diff(arcs[-1]) == 0).any():
                 twice = " ".join(self.vocabulary[index] for index in grams[np.argmin(np.diff(arcs[-1]))])
-                raise ValueError(f"{twice!r} is listed twice")
-            keys.append(np.append(arcs[-1], np.iinfo(np.int64).max))  # so that every search ends at a key
+                raise ValueError(f"Grams must be listed once. Received: {twice!r} twice")
+            keys.append(np.append(arcs[-1], np.iinfo(np.int64).max))  # a sentinel, so that every search ends at a key
             shorter = longest_suffix(grams[:, 1:])
             scores.append(of_length.log_probability)
             if length < self.order:
@@ -138,7 +141,7 @@ class NGram:
         self._suffix = tf.constant(np.concatenate(suffix), tf.int32)
         self._scores = tf.constant(np.concatenate(scores), tf.float32)
         self._targets = tf.constant(np.concatenate(targets), tf.int32)
-        # A word alone has its own index; longer grams are looked up.
+        # A single word is its own index; longer grams are looked up.
         self._table = CuckooTable(np.concatenate(arcs)[words:], np.arange(words, sum(map(len, arcs))))
         self._dense = None
         states = first[-1]
@@ -151,7 +154,7 @@ class NGram:
         self._end = self.step(tf.range(states), self._id[END])[0]
 
     def ids(self, words):
-        """The indices of words, that of `<unk>` for those that the model does not know.
+        """Returns the indices of words, and that of `<unk>` for unknown words.
 
         Args:
             words: iterable of str.
@@ -163,11 +166,11 @@ class NGram:
         return np.array([self._id.get(word, unknown) for word in words], np.int32)
 
     def step(self, states, tokens):
-        """The probability of a word after each state, and the state after it.
+        """Returns the probability of a word after each state, and the next state.
 
         Args:
             states: int32 tensor, of any shape.
-            tokens: int32 tensor of indices of words, of the same shape or one that broadcasts with it.
+            tokens: int32 tensor of word indices, of a shape that broadcasts with that of the states.
 
         Returns:
             `(log_probability, states)`: float32 and int32 tensors of that shape; natural logarithm.
@@ -180,7 +183,7 @@ class NGram:
         return backoff + tf.gather(self._scores, gram), tf.gather(self._targets, gram)
 
     def _listed(self, states, tokens, length):
-        """The longest gram that is listed, and what backing off to it costs, for contexts of at most this length."""
+        """Returns the longest listed gram and the cost of backing off to it, for contexts of at most this length."""
         if length == 0:
             gram = tokens + tf.zeros_like(states)
             return gram, tf.zeros_like(gram, tf.float32)
@@ -191,7 +194,7 @@ class NGram:
         return tf.where(listed, found, shorter), tf.where(listed, 0.0, tf.gather(self._backoff, states) + backoff)
 
     def finish(self, states):
-        """The log probability that the sentence ends here.
+        """Returns the log probability that the sentence ends.
 
         Args:
             states: int32 tensor, of any shape.
@@ -202,10 +205,10 @@ class NGram:
         return tf.gather(self._end, states)
 
     def score(self, sentences):
-        """Log probabilities of whole sentences, from `<s>` to `</s>`.
+        """Returns the log probabilities of sentences, from `<s>` to `</s>`.
 
         Args:
-            sentences: list of lists of str. Words that the model does not know count as `<unk>`.
+            sentences: list of lists of str. Unknown words count as `<unk>`.
 
         Returns:
             float64 array `[N]`; natural logarithm.
@@ -216,9 +219,7 @@ class NGram:
         sentences = list(sentences)
         for number, sentence in enumerate(sentences, 1):
             if isinstance(sentence, str):
-                raise ValueError(
-                    f"sentence {number} is a str: split it into words, or give list(...) of its characters"
-                )
+                raise ValueError(f"Sentences must be lists of words. Received: a str as sentence {number}")
         rows = [self.ids(sentence) for sentence in sentences]
         total, states = np.zeros(len(rows)), np.full(len(rows), self.initial_state, np.int32)
         for place in range(max(map(len, rows), default=0)):
@@ -230,19 +231,19 @@ class NGram:
         return total + self.finish(states).numpy()
 
     def perplexity(self, sentences):
-        """The perplexity per word, where the end of a sentence is one.
+        """Returns the perplexity per word, counting the end of a sentence as a word.
 
         Args:
             sentences: list of lists of str.
 
         Returns:
-            float: how many equally likely words would be as hard to guess.
+            float, the number of equally likely words that would be as hard to predict.
 
         Raises:
-            ValueError: if there is no sentence, or as `score`.
+            ValueError: if there are no sentences, or a sentence is a str.
         """
         if not sentences:
-            raise ValueError("expected at least one sentence. Received: none")
+            raise ValueError("Expected at least one sentence. Received: none")
         words = sum(len(sentence) + 1 for sentence in sentences)
         return float(np.exp(-self.score(sentences).sum() / words))
 

@@ -1,7 +1,7 @@
-"""N-gram models of bytes: counted tables and interpolated probabilities, in numpy.
+"""N-gram models of bytes: counts and interpolated probabilities, in NumPy.
 
-Shapes: N bytes. A gram of n bytes is one 64 bit number, the last byte lowest, so the order is at most 8. Bytes before
-the first one are 0.
+Shapes: N bytes. A gram of n bytes is a 64-bit integer with the last byte lowest, so the order is at most 8. Bytes
+    before the text are 0.
 """
 
 import dataclasses
@@ -13,14 +13,14 @@ LONGEST = 8
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """What one order has seen.
+    """The counts of one order.
 
     Args:
         grams: uint64 `[G]`, increasing.
-        counts: int64 `[G]`, how often each was seen.
-        contexts: uint64 `[H]`, increasing: the grams without their last byte.
-        totals: int64 `[H]`, how often each context was seen.
-        kinds: int64 `[H]`, how many different bytes followed it.
+        counts: int64 `[G]`, the number of occurrences of each gram.
+        contexts: uint64 `[H]`, increasing, the grams without their last byte.
+        totals: int64 `[H]`, the number of occurrences of each context.
+        kinds: int64 `[H]`, the number of distinct bytes that follow it.
     """
 
     grams: np.ndarray
@@ -52,7 +52,7 @@ def count(text, order):
     (['\\x00', 'a', 'b'], [1, 1, 1])
     """
     if not text or not 1 <= order <= LONGEST:
-        raise ValueError(f"expected text and an order from 1 to {LONGEST}. Received: {len(text)} bytes, order {order}")
+        raise ValueError(f"Expected text and an order from 1 to {LONGEST}. Received: {len(text)} bytes, order {order}")
     tables = []
     for grams in _grams(text, order):
         grams, counts = np.unique(grams, return_counts=True)
@@ -62,17 +62,18 @@ def count(text, order):
 
 
 def witten_bell(tables, text):
-    """The probability of each byte of a text after those before it, for each order.
+    """Returns the probability of each byte of a text given the previous bytes, for each order.
 
-    `p_n(w | h) = (c(h w) + k(h) p_(n-1)(w | h')) / (c(h) + k(h))`: c counts, k(h) is how many different bytes followed
-    h, h' is h without its first byte and p_0 is uniform. A context that was never seen leaves it to the shorter one.
+    `p_n(w | h) = (c(h w) + k(h) p_(n-1)(w | h')) / (c(h) + k(h))`: c is the number of occurrences, k(h) the number of
+    distinct bytes after h, h' is h without its first byte, and p_0 is uniform. Unseen contexts fall back to the shorter
+    context.
 
     Args:
         tables: list of `Table`, from `count`.
         text: bytes.
 
     Returns:
-        float64 `[len(tables), N]`; row n is that of the model of order n + 1.
+        float64 `[len(tables), N]`; row n belongs to the model of order n + 1.
 
     Example:
 
@@ -94,7 +95,7 @@ def witten_bell(tables, text):
 
 
 def _grams(text, order):
-    """Yields, for each order up to this one, the gram that ends at each byte: uint64 `[N]`."""
+    """Yields the gram that ends at each byte, uint64 `[N]`, for each order from 1 to `order`."""
     values = np.frombuffer(text, np.uint8).astype(np.uint64)
     grams = np.zeros_like(values)
     for shift in range(order):
@@ -104,6 +105,6 @@ def _grams(text, order):
 
 
 def _look_up(keys, values, wanted):
-    """`values` at the places where `keys`, which increase, are `wanted`; 0 where they are not."""
+    """Returns `values` at the places where the sorted `keys` are `wanted`, and 0 for missing keys."""
     places = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
     return np.where(keys[places] == wanted, values[places], 0)
