@@ -64,7 +64,7 @@ def test_step_classification():
     labels = (X[..., 0] > 0).astype(int)
     model = network(2, washout=2)
     history = model.fit(X, labels, validation_data=(X, labels), verbose=0).history
-    assert np.mean(model.predict(X, verbose=0).argmax(-1) == labels) > 0.9
+    assert np.mean(np.argmax(model(X), -1) == labels) > 0.9
     assert history["val_loss"] == [pytest.approx(history["loss"][0], rel=1e-3)]
 
 
@@ -85,7 +85,7 @@ def test_models_with_any_reservoir_are_saved_and_loaded(reservoir, tmp_path):
     model.fit(WAVE, verbose=0)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
-    np.testing.assert_array_equal(loaded.predict(WAVE, verbose=0), model.predict(WAVE, verbose=0))
+    np.testing.assert_array_equal(loaded(WAVE), model(WAVE))
     if model.recurrent:
         np.testing.assert_array_equal(loaded.forecast(WAVE, 7), model.forecast(WAVE, 7))
 

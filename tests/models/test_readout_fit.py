@@ -59,7 +59,7 @@ def test_every_data_type_gives_the_same_readout(data):
     model = network()
     history = model.fit(*data(), batch_size=2, verbose=0)
     assert_weights(model, solved(model))
-    error = np.square(model.predict(X, verbose=0)[:, 3:] - Y[:, 3:]).mean()
+    error = np.square(model(X)[:, 3:] - Y[:, 3:]).mean()
     assert history.history["loss"] == [pytest.approx(error, rel=1e-3)]
     assert history.history["alpha"] == [0.01]
 
@@ -146,7 +146,7 @@ def test_partial_fit_of_a_loaded_model_requires_fit(tmp_path):
     model.fit(X, Y, verbose=0)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
-    np.testing.assert_array_equal(loaded.predict(X, verbose=0), model.predict(X, verbose=0))
+    np.testing.assert_array_equal(loaded(X), model(X))
     for solver in ("ridge", "rls"):
         with pytest.raises(ValueError, match="requires the training state of an earlier `fit`"):
             loaded.partial_fit(X, Y, solver=solver)
@@ -203,7 +203,7 @@ def test_callbacks_and_progress_bar(tmp_path, capsys):
     assert history is model.history and history.epoch == [4]
     assert "3/3" in capsys.readouterr().out
     loaded = keras.saving.load_model(tmp_path / "best.keras")
-    np.testing.assert_array_equal(loaded.predict(X, verbose=0), model.predict(X, verbose=0))
+    np.testing.assert_array_equal(loaded(X), model(X))
     model.fit(X, Y, verbose=0)
     assert capsys.readouterr().out == ""
 
@@ -213,13 +213,13 @@ def test_keras_tuner_can_search(tmp_path):
 
     def build(choices):
         model = network(reservoir=ESN(12, 5, leak_rate=choices.Float("leak_rate", 0.2, 1.0), seed=1))
-        model.compile(loss="mse")
+        model.compile(loss="mse", jit_compile=False)
         return model
 
     tuner = keras_tuner.RandomSearch(build, "val_loss", 2, seed=1, directory=tmp_path, project_name="search")
     tuner.search(X[:3], Y[:3], validation_data=(X[3:], Y[3:]), verbose=0)
     assert len(tuner.oracle.get_best_trials(2)) == 2
-    assert tuner.get_best_models()[0].predict(X, verbose=0).shape == Y.shape
+    assert tuner.get_best_models()[0](X).shape == Y.shape
 
 
 def nan_at(array, *index):
@@ -252,9 +252,9 @@ def test_invalid_data_change_nothing(x, y, message, solver="ridge"):
         with pytest.raises(ValueError, match=message):
             learn(x, y, batch_size=2, solver=solver)
     assert all((a == b).all() for a, b in zip(before, model.get_weights(), strict=True))
-    model.partial_fit(X[2:], Y[2:], solver=solver)
+    model.partial_fit(X[2:4], Y[2:4], solver=solver)  # the shape of the first batch, which is compiled
     whole = network()
-    whole.fit([(X[:2], Y[:2]), (X[2:], Y[2:])], verbose=0, solver=solver)
+    whole.fit([(X[:2], Y[:2]), (X[2:4], Y[2:4])], verbose=0, solver=solver)
     assert_weights(model, whole.readout.get_weights())
 
 

@@ -31,7 +31,7 @@ def test_padding_does_not_change_the_result(halvings):
         plain = model(image).numpy()
         frames = -(-width // 2**halvings)
         assert plain.shape == (2, frames, 4)
-        for padding in (1, 2, 3, 2**halvings, 2 ** (halvings + 1) + 1):
+        for padding in (1, 2**halvings, 2 ** (halvings + 1) + 1):
             padded = model(np.pad(image, [[0, 0], [0, padding], [0, 0]])).numpy()
             assert padded.shape[1] == -(-(width + padding) // 2**halvings)
             np.testing.assert_allclose(padded[:, :frames], plain, atol=1e-5)

@@ -33,18 +33,19 @@ def test_one_frame_every_40_milliseconds(model, samples):
     assert recognise(model, SOUND[:, :samples]).shape == (2, -(-samples // 320), 3)
 
 
-@pytest.mark.parametrize("filler", [0.0, 1e6, np.nan])
 @pytest.mark.parametrize("length", [1, 333, 5000, 5080, 5160, 5281])
-def test_padding_does_not_change_the_result(model, filler, length):
+def test_padding_does_not_change_the_result(model, length):
     alone = recognise(model, SOUND[:1, :length])
     for more in (1, 80, 333, 2000):
-        padded = np.full((2, length + more), filler, "float32")
-        padded[0, :length], padded[1] = SOUND[0, :length], SOUND[1, : length + more]
-        found = recognise(model, padded, [length, length + more])
+        padded = np.empty((4, length + more), "float32")
+        padded[:3, length:] = [[0.0], [1e6], [np.nan]]
+        padded[:3, :length], padded[3] = SOUND[0, :length], SOUND[1, : length + more]
+        found = recognise(model, padded, [length] * 3 + [length + more])
         assert np.isfinite(found).all()
-        np.testing.assert_allclose(found[:1, : alone.shape[1]], alone, atol=2e-4)
-        assert (found[0, alone.shape[1] :].argmax(axis=-1) == 0).all()  # blank, for certain
-        assert (found[0, alone.shape[1] :, 1:] <= -1e8).all()
+        for row in found[:3]:
+            np.testing.assert_allclose(row[: alone.shape[1]], alone[0], atol=2e-4)
+            assert (row[alone.shape[1] :].argmax(axis=-1) == 0).all()  # certain blanks
+            assert (row[alone.shape[1] :, 1:] <= -1e8).all()
 
 
 def test_gradients_are_finite_with_nan_in_the_padding(model):

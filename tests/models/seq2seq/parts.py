@@ -1,5 +1,7 @@
 """Small models of each kind, shared by the tests."""
 
+import functools
+
 import numpy as np
 
 from keras_dl.layers import AdditiveAttention, DotAttention, GeneralAttention, Tokenizer
@@ -27,7 +29,7 @@ DECODERS = {
 def small_model(kind, **options):
     """A Seq2Seq with random weights that are large enough for different answers."""
     if kind == "transformer":
-        encoder = TransformerEncoder(SOURCE.size, 8, heads=2)
+        encoder = TransformerEncoder(SOURCE.size, 8, heads=2, depth=1)
     else:
         encoder = RecurrentEncoder(SOURCE.size, 4)
     model = Seq2Seq(SOURCE, TARGET, encoder, DECODERS[kind](**options))
@@ -35,3 +37,9 @@ def small_model(kind, **options):
     for weight in model.trainable_weights:
         weight.assign(generator.normal(0, 0.7, weight.shape))
     return model
+
+
+@functools.cache
+def shared_model(kind):
+    """The `small_model` of a kind, for tests that do not change it: graphs are compiled once."""
+    return small_model(kind)

@@ -9,7 +9,7 @@ from keras_dl.layers import AdditiveAttention, AttentionPooling
 from keras_dl.models.seq2seq import Encoded, RecurrentDecoder, ScheduledSampling, TransformerDecoder
 from keras_dl.ops.special_ids import START
 
-from .parts import DECODERS, TARGET, small_model
+from .parts import DECODERS, TARGET, shared_model, small_model
 
 X = {
     "source": np.array([[4, 5, 6, 7], [8, 9, 0, 0], [10, 0, 0, 0]]),
@@ -30,7 +30,7 @@ def steps(model, source, count, choose):
 
 @pytest.mark.parametrize("kind", list(DECODERS))
 def test_single_steps_and_padding_give_the_logits_of_the_whole_target(kind):
-    model = small_model(kind)
+    model = shared_model(kind)
     whole = model(X).numpy()
     outputs = steps(model, X["source"], 5, lambda time, _: X["target"][:, time])
     np.testing.assert_allclose(np.stack([logits for logits, _ in outputs], axis=1), whole, atol=2e-5)
@@ -50,7 +50,8 @@ def test_single_steps_and_padding_give_the_logits_of_the_whole_target(kind):
 )
 def test_learns_saves_and_loads(kind, tmp_path):
     model = small_model(kind)
-    model.compile(keras.optimizers.Adam(0.05), keras.losses.SparseCategoricalCrossentropy(True), jit_compile=False)
+    # Eagerly: the graph of `fit` is tested with the schedule below.
+    model.compile(keras.optimizers.Adam(0.05), keras.losses.SparseCategoricalCrossentropy(True), run_eagerly=True)
     labels = np.concatenate([X["target"][:, 1:], [[3], [0], [0]]], axis=1)
     losses = model.fit(X, labels, epochs=8, verbose=0).history["loss"]
     assert losses[-1] < losses[0] / 2
@@ -65,7 +66,7 @@ def test_learns_saves_and_loads(kind, tmp_path):
 
 @pytest.mark.parametrize("kind", ["additive", "transformer", "cho"])
 def test_xla_and_mixed_precision(kind):
-    model = small_model(kind)
+    model = shared_model(kind)
     compiled = tf.function(lambda x: model(x, training=False), jit_compile=True)
     np.testing.assert_allclose(compiled({key: tf.constant(ids) for key, ids in X.items()}), model(X), atol=1e-4)
     keras.config.set_dtype_policy("mixed_bfloat16")

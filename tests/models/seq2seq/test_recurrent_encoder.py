@@ -46,10 +46,10 @@ def test_shapes_and_configuration(kind):
 def test_an_empty_source_is_read_as_one_padding_symbol(kind):
     """cuDNN rejects rows without a valid step."""
     encoder = ENCODERS[kind]()
-    beside, alone = encoder(np.array([[4, 5, 6], [0, 0, 0]])), encoder(np.array([[0]]))
-    assert np.abs(alone.summary).max() > 0 and not np.any(beside.mask[1])
-    np.testing.assert_allclose(beside.memory[1, :1], alone.memory[0], atol=1e-6)
-    np.testing.assert_allclose(beside.summary[1], alone.summary[0], atol=1e-6)
+    batch, alone = encoder(np.array([[4, 5, 6], [0, 0, 0]])), encoder(np.array([[0]]))
+    assert np.abs(alone.summary).max() > 0 and not np.any(batch.mask[1])
+    np.testing.assert_allclose(batch.memory[1, :1], alone.memory[0], atol=1e-6)
+    np.testing.assert_allclose(batch.summary[1], alone.summary[0], atol=1e-6)
 
 
 def test_reversed_encoders_do_not_use_cudnn():

@@ -67,7 +67,7 @@ def test_mixed_precision(kind):
         model = small_model(kind, scheduled_sampling=True)
     finally:
         keras.config.set_dtype_policy("float32")
-    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(True), jit_compile=False)
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(True), run_eagerly=True)
     x = {"source": np.array([[4, 5, 0]] * 2), "target": np.array([[2, 4, 5, 0]] * 2)}
     schedule = ScheduledSampling("constant", 0.7)
     assert np.isfinite(model.fit(x, x["target"], verbose=0, callbacks=[schedule]).history["loss"]).all()

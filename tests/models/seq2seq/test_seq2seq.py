@@ -10,14 +10,15 @@ import tensorflow as tf
 from keras_dl.models.seq2seq import RecurrentDecoder, RecurrentEncoder, Seq2Seq
 from keras_dl.ops.special_ids import END, FIRST, START
 
-from .parts import SOURCE, TARGET, small_model
+from .parts import SOURCE, TARGET, shared_model
 
 TEXTS = ["abc", "gfedcba", "d"]
+BEAM = {"beam_width": 3, "top_paths": 2}  # the same in all tests, which then share one graph
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def model():
-    return small_model("additive")
+    return shared_model("additive")
 
 
 def log_probabilities(model, text, answers):
@@ -50,8 +51,8 @@ def test_greedy_decoding_takes_the_most_probable_token(model):
 @pytest.mark.parametrize("kind", ["additive", "transformer", "general_deep"])
 def test_a_wide_beam_finds_the_best_answers(kind):
     """Compares with all answers of up to 3 tokens."""
-    model = small_model(kind)
-    decoded = model.decode(["abc"], beam_width=90, top_paths=5, max_length=4, length_penalty=0.0)
+    model, search = shared_model(kind), {"beam_width": 90, "top_paths": 5, "length_penalty": 0.0}
+    decoded = model.decode(["abc"], max_length=4, **search)
     every = [answer for n in range(4) for answer in itertools.product(range(FIRST, TARGET.size), repeat=n)]
     known = dict(zip(every, log_probabilities(model, "abc", every), strict=True))
     best = sorted(known, key=known.get, reverse=True)[:5]
@@ -61,12 +62,13 @@ def test_a_wide_beam_finds_the_best_answers(kind):
     for path in finished:
         assert found[path] in best
         np.testing.assert_allclose(decoded.log_probability[0, path], known[found[path]], atol=1e-4)
+    assert model.decode(["abc"], max_length=0, **search).tokens.shape == (1, 5, 0)
 
 
 def test_rows_are_independent(model):
-    together = model.decode(TEXTS, beam_width=3, top_paths=2, max_length=5)
+    together = model.decode(TEXTS, **BEAM, max_length=5)
     for row, text in enumerate(TEXTS):
-        alone = model.decode([text], beam_width=3, top_paths=2, max_length=5)
+        alone = model.decode([text], **BEAM, max_length=5)
         np.testing.assert_array_equal(together.tokens[row], alone.tokens[0])
         np.testing.assert_allclose(together.score[row], alone.score[0], atol=1e-5)
         size = len(text)
@@ -78,9 +80,9 @@ def test_sampling(model):
     drawn = model.sample(TEXTS * 2, [1, 2, 3, 1, 2, 4], max_length=8)
     np.testing.assert_array_equal(drawn.tokens[:2], drawn.tokens[3:5])
     assert (drawn.tokens[2].numpy() != drawn.tokens[5].numpy()).any()
-    greedy = model.decode(TEXTS, max_length=8).tokens
-    np.testing.assert_array_equal(model.sample(TEXTS, 7, temperature=0.0, max_length=8).tokens, greedy)
-    np.testing.assert_array_equal(model.sample(TEXTS, 7, top_k=1, max_length=8).tokens, greedy)
+    greedy = model.decode(TEXTS * 2, max_length=8).tokens
+    for options in ({"temperature": 0.0}, {"top_k": 1}):
+        np.testing.assert_array_equal(model.sample(TEXTS * 2, range(6), **options, max_length=8).tokens, greedy)
 
 
 def test_coverage_penalty_ignores_padding(model):
@@ -100,7 +102,7 @@ def test_sources_may_be_texts_or_ids(model):
 
 
 def test_answers_have_no_special_tokens():
-    decoded = small_model("cho").decode(TEXTS, max_length=20)
+    decoded = shared_model("cho").decode(TEXTS, max_length=20)
     tokens = decoded.tokens.numpy()
     assert ((tokens == -1) | (tokens >= FIRST)).all() and decoded.alignment is None
 
@@ -108,12 +110,12 @@ def test_answers_have_no_special_tokens():
 def test_save_and_load(model, tmp_path):
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
-    for one, other in zip(model.decode(TEXTS, beam_width=3), loaded.decode(TEXTS, beam_width=3), strict=True):
+    for one, other in zip(model.decode(TEXTS, **BEAM), loaded.decode(TEXTS, **BEAM), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
 def test_signatures_in_a_saved_model(model, tmp_path):
-    module, signatures = tf.Module(), model.signatures(max_length=5, beam_width=3, top_paths=2)
+    module, signatures = tf.Module(), model.signatures(max_length=5, **BEAM)
     module.model, module.tables = model, [model.source_tokenizer.table]
     functions = {
         name: tf.function(function, input_signature=inputs, autograph=False)
@@ -122,7 +124,7 @@ def test_signatures_in_a_saved_model(model, tmp_path):
     tf.saved_model.save(module, str(tmp_path / "1"), functions)
     served = tf.saved_model.load(str(tmp_path / "1")).signatures
     for texts in (TEXTS, ["ab?d"], [""]):
-        decoded = model.decode(texts, beam_width=3, top_paths=2, max_length=5)
+        decoded = model.decode(texts, **BEAM, max_length=5)
         answer = served["serving_default"](text=tf.constant(texts))
         np.testing.assert_array_equal(answer["alternatives"], TARGET.text(decoded.tokens))
         np.testing.assert_array_equal(answer["text"], answer["alternatives"][:, 0])
@@ -133,7 +135,7 @@ def test_signatures_in_a_saved_model(model, tmp_path):
     assert served["serving_default"](text=tf.constant(["ab?d", "a"]))["unknown"].numpy().tolist() == [1, 0]
     short = served["bounded"](text=tf.constant(TEXTS), max_length=tf.constant(2))
     np.testing.assert_array_equal(short["alternatives"], TARGET.text(
-        model.decode(TEXTS, beam_width=3, top_paths=2, max_length=2).tokens))  # fmt: skip
+        model.decode(TEXTS, **BEAM, max_length=2).tokens))  # fmt: skip
 
 
 def test_bounded_signature_limits_the_length(model):
@@ -147,18 +149,16 @@ def test_bounded_signature_limits_the_length(model):
     assert bounded(tf.constant(["a"]), tf.constant(10**6))["alignment"].shape[1] <= 10
 
 
-@pytest.mark.parametrize("kind", ["additive", "transformer"])
-def test_max_length_below_one_gives_empty_answers(kind):
-    model = small_model(kind)
+def test_max_length_below_one_gives_empty_answers(model):
     for max_length in (0, -1, -5):
         decoded = model.decode(["a"], max_length=max_length)
         assert decoded.tokens.shape == (1, 1, 0) and decoded.lengths.numpy().tolist() == [[0]]
 
 
 def test_empty_batches(model):
-    for options in ({}, {"beam_width": 2}):
+    for options, paths in (({}, 1), (BEAM, 2)):
         for empty in ([], tf.zeros([0], tf.string), np.zeros([0, 2], int)):
-            assert model.decode(empty, max_length=4, **options).tokens.shape == (0, 1, 4)
+            assert model.decode(empty, max_length=4, **options).tokens.shape == (0, paths, 4)
 
 
 def test_invalid_arguments(model):
