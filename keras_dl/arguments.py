@@ -1,25 +1,27 @@
-"""What may stand on the command line, and what each of it means."""
+"""The command line: verbs, options and hyperparameter values."""
 
 import argparse
+import ast
 
 from keras_dl import __version__
+from keras_dl.errors import UserError
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The options of one command; its name is `verb`. Ends the process with status 2 for what cannot be understood."""
+    """Parses a command line; the verb is in `verb`. Invalid arguments end the process with status 2."""
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     if hasattr(options, "values"):
-        # argparse takes the values right behind FILE only, and not behind an option.
-        behind, rest = _values(rest)
-        options.values = options.values + behind
+        # argparse accepts the values only directly after FILE, not after an option.
+        later, rest = _values(rest)
+        options.values = options.values + later
     if rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     return options
 
 
 def _values(arguments):
-    """What argparse does not know: the values among it, and the rest. `--name 3` is another way to say `name=3`."""
+    """Divides unknown arguments into values and the rest. `--name 3` is equivalent to `name=3`."""
     values, rest, remaining = [], [], list(arguments)
     while remaining:
         text = remaining.pop(0)
@@ -31,6 +33,24 @@ def _values(arguments):
         else:
             rest.append(text)
     return values, rest
+
+
+def parse_values(arguments: list[str]) -> dict:
+    """Parses `["learning_rate=3e-4", "cell=lstm"]` to `{"learning_rate": 0.0003, "cell": "lstm"}`.
+
+    Raises:
+        UserError: if an argument is not `name=value`.
+    """
+    values = {}
+    for argument in arguments:
+        name, equals, text = argument.partition("=")
+        if not equals or not name.isidentifier():
+            raise UserError(f"expected name=value, such as learning_rate=0.001. Received: {argument!r}")
+        try:
+            values[name] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            values[name] = text
+    return values
 
 
 def _positive(text):
@@ -59,7 +79,8 @@ def _port(text):
 
 def _parser():
     parser = argparse.ArgumentParser(
-        "keras-dl", description="Sequence learning: a pipeline file -> a tuned, tracked, registered, served model."
+        "keras-dl",
+        description="Sequence learning: from a pipeline file to a tuned, tracked, registered and served model.",
     )
     parser.add_argument("--version", action="version", version=f"keras-dl {__version__}")
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
@@ -74,66 +95,80 @@ def _parser():
         sub.add_argument(
             "pipeline", metavar="FILE", nargs=count, help="a pipeline file, such as pipelines/digits_ctc.py"
         )
-        sub.add_argument("values", nargs="*", metavar="name=value", help="hyperparameters; a wrong name lists them all")
-        sub.add_argument("--data", help="other data, as the pipeline understands it: tfds:NAME, a file or a folder")
-        sub.add_argument("--seed", type=_seed, help="of data order, initial weights and the search")
+        sub.add_argument(
+            "values", nargs="*", metavar="name=value", help="hyperparameters; an unknown name lists all of them"
+        )
+        sub.add_argument(
+            "--data", help="other data; what is accepted depends on the pipeline: tfds:NAME, a file or a folder"
+        )
+        sub.add_argument("--seed", type=_seed, help="seed of the data order, the initial weights and the search")
         return sub
 
     tune = pipeline_verb(
-        "tune", "search the space, track every trial, register and export the best model",
+        "tune", "search the hyperparameters, track every trial, register and export the best model",
         "tune pipelines/digits_ctc.py --trials 6 batch_size=64",
     )  # fmt: skip
-    tune.add_argument("--tuner", choices=["random", "bayesian", "hyperband", "grid"], default="random")
-    tune.add_argument("--trials", type=_positive, help="how many at most; the pipeline has a default")
-    tune.add_argument("--executions-per-trial", type=_positive, default=1, metavar="N", help="trainings a trial, from "
-                      "other initial weights; their mean is the score, their spread the noise")  # fmt: skip
+    tune.add_argument("--tuner", choices=["random", "bayesian", "hyperband", "grid"], default="random",
+                      help="search strategy. Default: random")  # fmt: skip
+    tune.add_argument("--trials", type=_positive, help="maximum number of trials. Default: set by the pipeline")
+    tune.add_argument("--executions-per-trial", type=_positive, default=1, metavar="N", help="trainings per trial "
+                      "with different initial weights; the score is their mean. Default: 1")  # fmt: skip
     tune.add_argument("--early-stop", choices=["median", "halving"], help="end trials that fall behind the others")
-    tune.add_argument("--max-time", metavar="TIME", help="no trial begins after so long: 90s, 15m, 1.5h")
-    tune.add_argument("--resume", action="store_true", help="go on with an unfinished search although trials, time, "
-                      "ranges or the file have changed; an unchanged one goes on by itself")  # fmt: skip
-    tune.add_argument("--workers", type=_count, default=0, metavar="K", help="processes on this machine, which share "
-                      "its cores and GPUs. Default: none, the trials run one after the other")  # fmt: skip
-    tune.add_argument("--chief", metavar="HOST:PORT", help="serve workers on other machines too, see keras-dl worker")
+    tune.add_argument("--max-time", metavar="TIME", help="start no trial after this time, such as 90s, 15m or 1.5h")
+    tune.add_argument("--resume", action="store_true", help="resume an unfinished search although trials, time, ranges "
+                      "or the file have changed; an unchanged search resumes without this option")  # fmt: skip
+    tune.add_argument("--workers", type=_count, default=0, metavar="K", help="worker processes on this machine, "
+                      "which share its cores and GPUs. Default: 0, trials run in this process")  # fmt: skip
+    tune.add_argument("--chief", metavar="HOST:PORT", help="also serve workers on other machines, see keras-dl worker")
 
     worker = verb(
-        "worker", "run trials of a search whose chief is on another machine",
+        "worker", "run trials of a search that was started on another machine",
         "worker 10.0.0.1:9000 pipelines/digits_ctc.py --workers 2",
     )  # fmt: skip
-    worker.add_argument("address", metavar="HOST:PORT", help="of keras-dl tune FILE --chief 0.0.0.0:PORT there")
-    worker.add_argument("pipeline", metavar="FILE", help="the same file as there")
-    worker.add_argument("--workers", type=_positive, default=1, metavar="K", help="processes here. Default: 1")
-    worker.add_argument("--data", help="where the data are on this machine. Default: as at the chief")
-    worker.add_argument("--name", help=argparse.SUPPRESS)  # of one process, given by those that start it
+    worker.add_argument(
+        "address", metavar="HOST:PORT", help="address of the machine where keras-dl tune FILE --chief 0.0.0.0:PORT runs"
+    )
+    worker.add_argument("pipeline", metavar="FILE", help="a copy of the same pipeline file")
+    worker.add_argument(
+        "--workers", type=_positive, default=1, metavar="K", help="worker processes on this machine. Default: 1"
+    )
+    worker.add_argument("--data", help="location of the data on this machine. Default: the same as there")
+    worker.add_argument("--name", help=argparse.SUPPRESS)  # set by the parent process
 
     train = pipeline_verb(
-        "train", "train once, with the defaults or the values given; track, register and export",
+        "train", "train once, with default or given values; track, register and export the model",
         "train pipelines/digits_ctc.py learning_rate=0.004",
     )  # fmt: skip
 
     for sub in (tune, train):
-        sub.add_argument("--epochs", type=_positive, help="of each training; the pipeline has a default")
-        sub.add_argument("--objective", help="what the best is: a metric, or several as val_accuracy,val_loss:0.1")
-        sub.add_argument("--precision", choices=["float32", "mixed_float16", "mixed_bfloat16"])
-        sub.add_argument("--strategy", choices=["none", "mirrored"], help="mirrored: each batch divided among the GPUs")
-        sub.add_argument("--jit", choices=["auto", "on", "off"], help="compile with XLA; auto: what the model says")
-        sub.add_argument("--deterministic", action="store_true", help="the same bits in every run, slower")
+        sub.add_argument("--epochs", type=_positive, help="epochs of each training. Default: set by the pipeline")
+        sub.add_argument("--objective", help="the metric to improve, or several, such as val_accuracy,val_loss:0.1")
+        sub.add_argument("--precision", choices=["float32", "mixed_float16", "mixed_bfloat16"],
+                         help="numerical precision. Default: set by the pipeline, else float32")  # fmt: skip
+        sub.add_argument("--strategy", choices=["none", "mirrored"], help="mirrored: divide each batch among the GPUs")
         sub.add_argument(
-            "--keep", type=_positive, metavar="N", help="exports to keep beside the champion's; default all"
+            "--jit", choices=["auto", "on", "off"], help="compile with XLA; auto: as the model is compiled"
         )
-        sub.add_argument("--fresh", action="store_true", help="throw away what was begun and not finished")
+        sub.add_argument(
+            "--deterministic", action="store_true", default=None, help="identical results in every run; slower"
+        )
+        sub.add_argument(
+            "--keep", type=_positive, metavar="N", help="exports to keep besides the champion's. Default: all"
+        )
+        sub.add_argument("--fresh", action="store_true", help="discard an unfinished run and start over")
 
     evaluate = pipeline_verb(
-        "evaluate", "metrics of a registered model or a .keras file",
+        "evaluate", "print the metrics of a registered model or a .keras file",
         "evaluate pipelines/digits_ctc.py --model 3 --split validation",
     )  # fmt: skip
-    evaluate.add_argument("--split", choices=["train", "validation", "test"], default="test")
+    evaluate.add_argument("--split", choices=["train", "validation", "test"], default="test", help="default: test")
     export = pipeline_verb(
-        "export", "export a registered version to saved_models/, or check what is there",
+        "export", "export a registered version to saved_models/, or check an existing export",
         "export pipelines/digits_ctc.py --model 3; keras-dl export --check saved_models/digits_ctc/3", "?",
     )  # fmt: skip
-    export.add_argument("--check", metavar="DIR", help="export nothing: list the traps in this SavedModel, whoever "
-                        "made it, and try it; with FILE, compare it with that --model too. Exit status 0 if it can be "
-                        "served, 1 if not, 2 if there is none")  # fmt: skip
+    export.add_argument("--check", metavar="DIR", help="do not export; list the traps in any SavedModel and try it. "
+                        "With FILE, compare it with --model too. Exit status 0 if it can be served, 1 if not, 2 if it "
+                        "does not exist")  # fmt: skip
     for sub, what in (
         (evaluate, "an alias, a version number or a .keras file"),
         (export, "an alias or a version number"),
@@ -141,74 +176,88 @@ def _parser():
         sub.add_argument("--model", default="champion", help=f"{what}. Default: champion")
 
     again = verb(
-        "reproduce", "do a run again and compare every metric; exit status 0 if all are identical",
+        "reproduce", "repeat a run and compare every metric; exit status 0 if all are identical",
         "reproduce 0c2f41d0b5a84b6f8d6d1f5f5a3b9c11",
     )  # fmt: skip
     again.add_argument(
-        "run", metavar="RUN_ID", help="of a training, a trial, or a search, of which the best trial is taken"
+        "run", metavar="RUN_ID", help="the run of a training, a trial or a search (its best trial is repeated)"
     )
     again.add_argument("file", metavar="FILE", nargs="?", help="the pipeline. Default: pipelines/NAME.py of the run")
 
     serve = verb(
-        "serve", "serve exported models: TensorFlow Serving's REST and gRPC API, and a page to try them",
+        "serve", "serve exported models with TensorFlow Serving's REST and gRPC API, and a page to try them",
         "serve digits_ctc",
     )  # fmt: skip
-    serve.add_argument("names", nargs="*", metavar="NAME", help="models of saved_models/. Default: all, new ones too")
-    serve.add_argument("--config", metavar="FILE", help="serve what TensorFlow Serving's models.config says instead")
+    serve.add_argument(
+        "names", nargs="*", metavar="NAME", help="models in saved_models/. Default: all, including later ones"
+    )
+    serve.add_argument(
+        "--config", metavar="FILE", help="serve the models of a TensorFlow Serving models.config instead"
+    )
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on. Default: this machine only")
     serve.add_argument("--rest-port", type=_port, default=8501, help="default: 8501")
-    serve.add_argument("--grpc-port", type=_port, help="default: 8500, where the extra grpc is installed")
+    serve.add_argument("--grpc-port", type=_port, help="default: 8500, if the extra grpc is installed")
     by = serve.add_mutually_exclusive_group()
     by.add_argument(
         "--embedded", action="store_const", const="embedded", dest="by",
-        help="our own server even if tensorflow_model_server is there",
+        help="use our own server even if tensorflow_model_server is installed",
     )  # fmt: skip
     by.add_argument(
-        "--docker", action="store_const", const="docker", dest="by", help="the image tensorflow/serving, in Docker"
+        "--docker", action="store_const", const="docker", dest="by", help="use the Docker image tensorflow/serving"
     )
     by.add_argument(
-        "--write-config", metavar="DIR", help="serve nothing; write all that TensorFlow Serving needs to DIR: its "
-        "configuration, a Compose file, Kubernetes and KServe manifests",
+        "--write-config", metavar="DIR", help="do not serve; write the files that TensorFlow Serving needs to DIR: "
+        "its configuration, a Compose file, Kubernetes and KServe manifests",
     )  # fmt: skip
     how = serve.add_mutually_exclusive_group()
     how.add_argument(
         "--batching", metavar="FILE", help="TensorFlow Serving's batching_parameters.txt, for every model. Default: "
-        "requests that wait are run together where the export says that it changes no answer",
+        "batch waiting requests if the export states that this changes no answer",
     )  # fmt: skip
-    how.add_argument("--no-batching", action="store_true", help="every request is run by itself")
+    how.add_argument("--no-batching", action="store_true", help="run every request alone")
     serve.add_argument(
-        "--allow-unsafe", action="store_true", help="our server also takes models that read or write files or run "
-        "Python; such a model is a program: know who made it",
+        "--allow-unsafe", action="store_true", help="also serve models that access files or run Python; such a model "
+        "is a program, so trust its author",
     )  # fmt: skip
 
-    predict = verb("predict", "show what an exported model answers", "predict digits_ctc --example 0")
-    predict.add_argument("name", metavar="NAME", help="a model of saved_models/")
+    predict = verb(
+        "predict", "send a request to an exported model and print the answer", "predict digits_ctc --example 0"
+    )
+    predict.add_argument("name", metavar="NAME", help="a model in saved_models/")
     what = predict.add_mutually_exclusive_group(required=True)
-    what.add_argument("--image", metavar="FILE", help="a picture; light background is inverted")
+    what.add_argument("--image", metavar="FILE", help="a picture; a light background is inverted")
     what.add_argument("--audio", metavar="FILE", help="a WAV file of any rate, or - for standard input")
-    what.add_argument("--example", type=int, metavar="N", help="the N-th example of the test split, from 0")
+    what.add_argument("--example", type=int, metavar="N", help="the N-th example of the test split, counted from 0")
     what.add_argument("--input", metavar="JSON", help='the inputs as JSON, such as \'{"prompt": ["def "]}\'')
-    predict.add_argument("--url", help="a server. Default: http://127.0.0.1:8501, or no server if none is there")
+    predict.add_argument(
+        "--url", help="a server. Default: http://127.0.0.1:8501 if one runs there, else the export is loaded"
+    )
 
-    ui = verb("ui", "the MLflow UI on the store of mlflow.yaml", "ui digits_ctc --open")
-    ui.add_argument("name", metavar="NAME", nargs="?", help="of a pipeline, to print its page only. Default: all")
-    ui.add_argument("--host", help="default: that of mlflow.yaml, 127.0.0.1")
-    ui.add_argument("--port", type=_port, help="default: that of mlflow.yaml, 5000")
+    ui = verb("ui", "start the MLflow UI on the store of mlflow.yaml", "ui digits_ctc --open")
+    ui.add_argument("name", metavar="NAME", nargs="?", help="a pipeline whose page is printed. Default: all")
+    ui.add_argument("--host", help="default: set by mlflow.yaml, else 127.0.0.1")
+    ui.add_argument("--port", type=_port, help="default: set by mlflow.yaml, else 5000")
     ui.add_argument("--open", action="store_true", help="open the page in a browser")
 
-    promote = verb(
-        "promote", "make a version the champion, by hand, and the one that is served", "promote digits_ctc 3"
-    )
+    promote = verb("promote", "make a version the champion, in the registry and in serving", "promote digits_ctc 3")
     promote.add_argument("name", metavar="NAME", help="a registered model")
     promote.add_argument("version", metavar="VERSION", help="a version number or an alias, such as challenger")
-    rollback = verb("rollback", "back to the champion before, in the registry and in serving", "rollback digits_ctc")
+    rollback = verb("rollback", "restore the previous champion, in the registry and in serving", "rollback digits_ctc")
     rollback.add_argument("name", metavar="NAME", help="a registered model")
-    compare = verb("compare", "two versions side by side, and what the champion's rule says", "compare digits_ctc 2 3")
+    compare = verb(
+        "compare", "show two versions side by side, and the verdict of the champion's rule", "compare digits_ctc 2 3"
+    )
     compare.add_argument("name", metavar="NAME", help="a registered model")
     compare.add_argument("first", metavar="A", nargs="?", help="an alias or a version number. Default: champion")
-    compare.add_argument("second", metavar="B", nargs="?", help="the same. Default: challenger, or the champion before")
+    compare.add_argument(
+        "second", metavar="B", nargs="?", help="the same. Default: challenger, or the previous champion"
+    )
 
-    verb("list", "pipelines here, registered models, and what is exported and served", "list")
+    verb("list", "list pipelines, registered models, exports and what is served", "list")
     init = verb("init", "start a project: mlflow.yaml, pipelines/ and saved_models/", "init my_project")
-    init.add_argument("folder", nargs="?", default=".", help="default: the current one")
+    init.add_argument("folder", nargs="?", default=".", help="default: the current folder")
+    init.add_argument(
+        "--pipeline", metavar="NAME", nargs="?", const="", default="waves", help="the pipeline to begin with. Default: "
+        "waves, a small example. Without a NAME: list all pipelines that come with keras-dl",
+    )  # fmt: skip
     return parser

@@ -1,26 +1,25 @@
-"""The command line. Help, `list` and errors in arguments answer without importing TensorFlow."""
+"""The commands. Help, `list` and errors in arguments do not import TensorFlow."""
 
 import os
 import signal
 import sys
 from pathlib import Path
 
-from keras_dl.arguments import parse
+from keras_dl.arguments import parse, parse_values
 from keras_dl.errors import UserError
 from keras_dl.startup import import_tensorflow
-from keras_dl.values import parse_values
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command; the exit status is 0, 1 for a fault, 2 for a wrong input, 130 when it was stopped."""
+    """Runs one command; the exit status is 0, 1 for a failure, 2 for invalid input, 130 if it was stopped."""
     options = parse(arguments)
-    # Before TensorFlow is imported: its notes about the processor are not ours to print.
+    # Read when TensorFlow is imported: hides its notes about the processor.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("MPLBACKEND", "Agg")
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # read when gRPC is imported; its errors are told in our words
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # read when gRPC is imported; the client reports its errors
     for name in ("SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
-            signal.signal(getattr(signal, name), _stop)  # so that runs are closed as for Ctrl-C
+            signal.signal(getattr(signal, name), _stop)  # so that runs are ended as with Ctrl-C
     try:
         return COMMANDS[options.verb](options) or 0
     except UserError as error:
@@ -36,7 +35,7 @@ def _stop(number, frame):
 
 
 def _tune(options):
-    options.stopped = "\nstopped. Every finished trial is kept: the same command goes on from here, --fresh begins anew"
+    options.stopped = "\nstopped. Every finished trial is kept: the same command resumes, --fresh starts over"
     pipeline, values, settings = _pipeline(options)
     from keras_dl.tuning.plan import Plan, seconds
     from keras_dl.tuning.search import search
@@ -66,7 +65,7 @@ def _worker(options):
         return run_workers(options.address, path, read_settings(), options.workers, _source(options.data))
     from keras_dl.tuning.distributed.lifeline import hold
 
-    hold()  # before the seconds that TensorFlow takes
+    hold()  # before TensorFlow is imported, which takes seconds
     from keras_dl.tracking.settings import read_settings
 
     settings = read_settings()
@@ -93,10 +92,12 @@ def _evaluate(options):
 
 def _export(options):
     if options.check is not None and not Path(options.check).is_dir():
-        raise UserError(f"no folder {options.check}: --check takes the folder of a version, with saved_model.pb")
+        raise UserError(
+            f"no folder {options.check}: --check requires the folder of a version, which contains saved_model.pb"
+        )
     if options.pipeline is None:
         if options.check is None:
-            raise UserError("export takes a pipeline FILE, or --check DIR")
+            raise UserError("export requires a pipeline FILE, or --check DIR")
         import_tensorflow()
         from keras_dl.serving.export.check import check
 
@@ -110,36 +111,33 @@ def _export(options):
 
 
 def _pipeline(options):
-    """The pipeline with the options of the command line, the values given, and the settings."""
+    """Loads the pipeline, with the options of the command line; returns it, the given values and the settings."""
     path = _pipeline_file(options)
     values = parse_values(options.values)
     from keras_dl.tracking.settings import read_settings
 
     settings = read_settings()
     import_tensorflow()
+    from keras_dl.options import TrainingOptions
     from keras_dl.pipeline import load_pipeline
 
     pipeline = load_pipeline(path)
-    for name in ("epochs", "seed", "objective", "precision", "strategy", "jit"):
-        if getattr(options, name, None) is not None:
-            setattr(pipeline, name, getattr(options, name))
-    pipeline.deterministic |= getattr(options, "deterministic", False)
-    pipeline.goal  # noqa: B018  raises for an objective that cannot be understood, before any work
-    if options.data:
-        pipeline.source = _source(options.data)
+    given = {name: getattr(options, name, None) for name in TrainingOptions.names()}
+    given["source"] = _source(options.data)
+    pipeline.set_training_options(**{name: value for name, value in given.items() if value is not None})
     return pipeline, values, settings
 
 
 def _pipeline_file(options):
     path = Path(options.pipeline)
-    if not path.is_file():  # told before the seconds that TensorFlow takes
+    if not path.is_file():  # before TensorFlow is imported, which takes seconds
         raise UserError(f"no pipeline file {path}{_near(path)}")
     return path
 
 
 def _source(data):
-    """What `--data` says, a path made absolute: the model's run remembers it, and may be asked from another folder."""
-    return str(Path(data).resolve()) if data and Path(data).exists() else data
+    """Returns the value of `--data`, a path made absolute: its run records it and may be used from another folder."""
+    return str(Path(data).resolve()) if data and Path(data).exists() else data or None
 
 
 def _near(path):
@@ -163,15 +161,15 @@ def _serve(options):
     given = {"names": ", ".join(options.names), "--config": options.config, "--write-config": options.write_config}
     if options.config and (options.names or options.write_config):
         shown = "; ".join(f"{name} {value}".removeprefix("names ") for name, value in given.items() if value)
-        raise UserError(f"expected --config alone, for its file says what is served. Received: {shown}")
+        raise UserError(f"expected --config without models or --write-config. Received: {shown}")
     from keras_dl.tracking.settings import read_settings
 
     settings = read_settings()
     folder = settings.saved_models
-    for name in options.names:  # told before the seconds that TensorFlow takes
+    for name in options.names:  # before TensorFlow is imported, which takes seconds
         there = sorted(path.name for path in folder.glob("*") if path.is_dir())
         if name not in there:
-            raise UserError(f"no model {name!r} in {folder}. There is: {', '.join(there) or 'none'}")
+            raise UserError(f"no model {name!r} in {folder}. Available: {', '.join(there) or 'none'}")
     batching = None if options.no_batching else _text(options.batching) if options.batching else ""
     ports = {"rest_port": options.rest_port} | ({"grpc_port": options.grpc_port} if options.grpc_port else {})
     import_tensorflow()
@@ -208,9 +206,17 @@ def _predict(options):
     from keras_dl.serving.predict import show_prediction
     from keras_dl.tracking.settings import read_settings
 
-    show_prediction(
-        options.name, read_settings(), options.image, options.example, options.input, options.url, options.audio
-    )
+    settings = read_settings()
+
+    def example():
+        import_tensorflow()
+        from keras_dl.release.example import example_of
+
+        return example_of(options.name, settings, options.example)
+
+    given = {"image": options.image, "audio": options.audio, "given": options.input}
+    given["example"] = None if options.example is None else example
+    show_prediction(options.name, settings, **given, url=options.url)
 
 
 def _ui(options):
@@ -249,9 +255,12 @@ def _list(options):
 
 
 def _init(options):
-    from keras_dl.project import start_project
+    from keras_dl.new_project import pipeline_table, start_project
 
-    start_project(Path(options.folder))
+    if options.pipeline == "":
+        print(pipeline_table())
+        return
+    start_project(Path(options.folder), options.pipeline)
 
 
 COMMANDS = {

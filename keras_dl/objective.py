@@ -1,4 +1,4 @@
-"""What a search improves: one metric, or a weighted sum of several."""
+"""The objective of a search: one metric, or a weighted sum of several."""
 
 import dataclasses
 import re
@@ -24,7 +24,7 @@ class Term:
 
 
 class Objective(kt.Objective):
-    """One metric as it is; of several the weighted sum, to be minimised, in which those to maximise count negatively.
+    """One metric, or the weighted sum of several, which is minimised; metrics to maximise are subtracted.
 
     Args:
         terms: list of `Term`.
@@ -44,16 +44,21 @@ class Objective(kt.Objective):
         super().__init__(terms[0].name if single else "objective", terms[0].direction if single else "min")
 
     @property
+    def test_metric(self) -> tuple[str, str]:
+        """The first metric's name on the test split, without `val_`, and its direction."""
+        return self.terms[0].name.removeprefix("val_"), self.terms[0].direction
+
+    @property
     def directions(self) -> dict[str, str]:
         """`{metric: "min" or "max"}` of every term."""
         return {term.name: term.direction for term in self.terms}
 
     def missing(self, logs: dict) -> list[str]:
-        """The metrics of this objective that an epoch did not report."""
+        """Returns the metrics of this objective that an epoch did not report."""
         return [term.name for term in self.terms if term.name not in logs]
 
     def value(self, logs: dict) -> float:
-        """The number to improve, of the metrics of an epoch."""
+        """Returns the objective, computed from the metrics of an epoch."""
         if len(self.terms) == 1:
             return float(logs[self.name])
         return sum(
@@ -62,15 +67,15 @@ class Objective(kt.Objective):
 
 
 def parse_objective(text: str, direction: str | None = None) -> Objective:
-    """`"val_loss"`, `"val_accuracy,val_loss:0.1"`, `"val_gain:max"`: metrics with a weight (1) and a direction.
+    """Parses an objective such as `"val_loss"`, `"val_accuracy,val_loss:0.1"` or `"val_gain:max"`.
 
     Args:
-        text: metrics separated by commas, each with `:WEIGHT` and `:min` or `:max` behind it where wanted.
-        direction: `"min"` or `"max"` of the first metric. None (default) to tell each from its name.
+        text: metrics separated by commas, each optionally followed by `:WEIGHT` (default 1) and `:min` or `:max`.
+        direction: `"min"` or `"max"`, the direction of the first metric. None (default) infers it from the name.
 
     Raises:
-        UserError: for a direction that is not given and cannot be told from the name, a weight that is not above 0, a
-            metric named twice.
+        UserError: for a direction that is neither given nor inferable, a weight that is not positive, or a metric named
+            twice.
     """
     terms = []
     for number, part in enumerate(text.split(",")):
@@ -90,16 +95,15 @@ def parse_objective(text: str, direction: str | None = None) -> Objective:
 
 
 def infer_direction(name: str) -> str:
-    """`"min"` or `"max"`, by what a metric's name says.
+    """Infers `"min"` or `"max"` from a metric's name.
 
     Raises:
-        UserError: if it says neither.
+        UserError: if the name suggests neither.
     """
     if re.search(r"loss|error|perplex|bits|mse|mae|mape|msle|divergence|nrmse|seconds", name):
         return "min"
     if re.search(r"acc|auc|precision|recall|f1|bleu|score", name):
         return "max"
     raise UserError(
-        f"cannot tell whether {name!r} should fall or rise: set direction = 'min' or 'max', or write {name}:min or "
-        f"{name}:max"
+        f"cannot infer the direction of {name!r}: set direction = 'min' or 'max', or write {name}:min or {name}:max"
     )

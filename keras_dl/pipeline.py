@@ -1,4 +1,4 @@
-"""The waist of the house: a pipeline is data plus a model over a search space."""
+"""The contract between a user's file and the tools: a pipeline is data plus a model over a search space."""
 
 import hashlib
 import importlib.util
@@ -15,33 +15,26 @@ import keras_tuner as kt
 
 from keras_dl.data.batches import Splits
 from keras_dl.errors import UserError
-from keras_dl.objective import Objective, parse_objective
+from keras_dl.objective import Objective
+from keras_dl.options import TrainingOptions
 
 
 class Pipeline:
-    """Data and a model over one search space. Subclass it in a file of its own and give the file to `keras-dl`.
+    """Data and a model over one search space.
 
-    `keras_tuner.HyperParameters` is the only configuration: range and default stand once, in the call that uses the
-    value. `data` and `build` are called several times and must be cheap the second time.
+    Subclass it in a file of its own and pass the file to `keras-dl`. `keras_tuner.HyperParameters` is the only
+    configuration system: range and default are stated once, in the call that uses the value. `data` and `build` are
+    called several times and must be cheap after the first call.
 
     Attributes:
-        name: str, the stem of the file: the MLflow experiment, the registered model, the folder in `saved_models/` and
-            TF Serving's model name.
-        objective: str, the validation metric that the search improves, or several: `"val_accuracy,val_loss:0.1"`, see
-            `parse_objective` (`--objective`). Defaults to `"val_loss"`.
-        direction: `"min"` or `"max"` of the first metric; None (default) to tell from its name.
-        epochs: int, epochs of one training (`--epochs`). Defaults to 10.
+        name: str, the stem of the file; also the name of the MLflow experiment, the registered model, the folder in
+            `saved_models/` and the model in TensorFlow Serving.
         trials: int, trials of one search (`--trials`). Defaults to 10.
-        seed: int, of data order, initial weights and the search (`--seed`). Defaults to 0.
-        source: str or None (default), what `--data` says; the pipeline decides what it means.
-        precision: `"float32"` (default), `"mixed_float16"` or `"mixed_bfloat16"` (`--precision`).
-        strategy: `"none"` (default) or `"mirrored"`, each batch divided among the GPUs (`--strategy`).
-        jit: `"auto"` (default, what `compile` says), `"on"` or `"off"`: XLA (`--jit`).
-        deterministic: bool, only operations that give the same bits each time (`--deterministic`). Defaults to False.
-        nan_patience: int, epochs in a row whose loss or objective may be no number before the training fails. Defaults
-            to 0: the first one ends it.
-        file: where the pipeline was loaded from.
-        custom_objects: the file's own classes and functions, which its saved models may need.
+        nan_patience: int, the number of consecutive epochs whose loss or objective may be NaN or infinite before the
+            training fails. Defaults to 0: the first one ends it.
+        file: path of the pipeline's file.
+        custom_objects: classes and functions of the file, which saved models may need.
+        objective, direction, epochs, seed, source, precision, strategy, jit, deterministic: see `TrainingOptions`.
 
     Example:
 
@@ -49,7 +42,7 @@ class Pipeline:
     ...     objective = "val_accuracy"
     ...     def data(self, hp): ...
     ...     def build(self, hp): ...
-    >>> Wave().goal
+    >>> Wave().goal.test_metric
     ('accuracy', 'max')
     """
 
@@ -68,43 +61,68 @@ class Pipeline:
     file: Path | None = None
     custom_objects: dict = {}
 
+    @property
+    def training_options(self) -> TrainingOptions:
+        """The training options, checked."""
+        return TrainingOptions(**{name: getattr(self, name) for name in TrainingOptions.names()})
+
+    def set_training_options(self, **options) -> None:
+        """Sets training options by name, after checking all of them.
+
+        Raises:
+            UserError: for an invalid option.
+        """
+        TrainingOptions(**{name: getattr(self, name) for name in TrainingOptions.names()} | options)  # checks them
+        for name, value in options.items():
+            setattr(self, name, value)
+
+    @property
+    def goal(self) -> Objective:
+        """The parsed `objective`."""
+        return self.training_options.goal
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the file, which identifies it in searches, workers and runs."""
+        return hashlib.sha256(self.file.read_bytes()).hexdigest()
+
     def data(self, hp: kt.HyperParameters) -> Splits:
-        """Batched train, validation and test data; called for every trial."""
+        """Returns the batched train, validation and test data; called for every trial."""
         raise NotImplementedError
 
     def build(self, hp: kt.HyperParameters) -> keras.Model:
-        """A compiled model; called for every trial."""
+        """Returns a compiled model; called for every trial."""
         raise NotImplementedError
 
     def callbacks(self, hp: kt.HyperParameters) -> list[keras.callbacks.Callback]:
-        """Keras callbacks of one training, such as `EarlyStopping`; made anew for each. None by default.
+        """Returns new Keras callbacks for one training, such as `EarlyStopping`; none by default.
 
-        What they hold in numbers and arrays is part of the state that an interrupted training goes on from.
+        Their numbers and arrays are part of the state from which an interrupted training resumes.
         """
         return []
 
     def signatures(self, model: keras.Model) -> dict:
-        """What TF Serving answers: `{name: (function, inputs)}`.
+        """Returns the signatures that are served: `{name: (function, inputs)}`.
 
         `inputs` is a list of named `tf.TensorSpec`; the function takes tensors in that order and returns a dictionary
-        of named, dense tensors. The default is one signature `serving_default` with the model's own inputs and outputs.
-        A name that Keras made up, such as `dense_7`, counts the layers of the process: there it is `output` instead, or
-        `output_1`, `output_2` for several, and `input` for inputs.
+        of named, dense tensors. The default is one signature, `serving_default`, with the model's inputs and outputs.
+        Names that Keras generated, such as `dense_7`, depend on the layers built before; they are replaced by `output`
+        (`output_1`, `output_2` for several) and `input`.
 
         Raises:
-            UserError: by the default, for a model that does not know its inputs, such as a subclass.
+            UserError: by default, for a model without known inputs, such as a subclass.
         """
         import tensorflow as tf
 
         if not getattr(model, "inputs", None):
             raise UserError(
-                f"the model of {self.name} does not say what its inputs are: begin a Sequential with keras.Input(...), "
-                "or write signatures(model)"
+                f"the inputs of the model of {self.name} are not known: begin a Sequential with keras.Input(...), or "
+                "implement signatures(model)"
             )
         structure = model.input if hasattr(model, "input") else model.inputs[0]  # a Sequential has only `inputs`
         named = {id(tensor): name for name, tensor in structure.items()} if isinstance(structure, dict) else {}
         input_names = [named.get(id(tensor), tensor.name) for tensor in model.inputs]
-        input_names = _lasting(input_names, "input", [_MADE_UP_INPUT.fullmatch(name) for name in input_names])
+        input_names = _stable(input_names, "input", [_GENERATED_INPUT.fullmatch(name) for name in input_names])
         inputs = [
             tf.TensorSpec(tensor.shape, tensor.dtype, name=name)
             for tensor, name in zip(model.inputs, input_names, strict=True)
@@ -112,7 +130,7 @@ class Pipeline:
         # A Sequential model has no names of outputs: its one output is that of its last layer.
         names = getattr(model, "output_names", None) or [model.layers[-1].name]
         operations = {each.name: each for each in getattr(model, "operations", model.layers)}
-        names = _lasting(names, "output", [_is_made_up(operations.get(name)) for name in names])
+        names = _stable(names, "output", [_is_generated(operations.get(name)) for name in names])
 
         def call(*tensors):
             outputs = model(keras.tree.pack_sequence_as(structure, list(tensors)), training=False)
@@ -121,81 +139,63 @@ class Pipeline:
         return {"serving_default": (call, inputs)}
 
     def request(self, example) -> dict:
-        """`{input name: array with a batch axis}` for the default signature, made of one example of the test split.
+        """Returns `{input name: array with a batch axis}` for the default signature, from one test example.
 
-        Used for `keras-dl predict NAME --example N` and to try an export. The default takes the model's input as it is,
-        a dictionary of inputs with its names.
+        `keras-dl predict NAME --example N` sends it, and every export is tried with it. The default passes on the
+        model's input unchanged, under the names of its dictionary if it is one.
         """
         inputs = example[0] if isinstance(example, tuple) else example
         if isinstance(inputs, tuple | list):
-            raise UserError(f"{self.name} has several inputs without names: write request(example), which names them")
+            raise UserError(f"{self.name} has several unnamed inputs: implement request(example) to name them")
         if isinstance(inputs, dict):
             return {name: keras.ops.convert_to_numpy(array)[None] for name, array in inputs.items()}
         return {"": keras.ops.convert_to_numpy(inputs)[None]}
 
     def answer(self, example) -> str | None:
-        """What is right for that example, in words; None (default) shows nothing."""
+        """Returns the correct answer for an example, as text; None (default) shows nothing."""
         return None
 
     def report(self, model: keras.Model, splits: Splits) -> dict[str, float]:
-        """Further numbers of the best model on the test split, such as baselines; logged as `test_<name>`."""
+        """Returns further metrics of the best model on the test split, such as baselines; logged as `test_<name>`."""
         return {}
 
     def pictures(self, model: keras.Model, splits: Splits) -> dict:
-        """What the best model does, to look at: `{name: matplotlib figure, or text}`, logged with the run."""
+        """Returns pictures of the best model's results: `{name: matplotlib figure or text}`, logged with the run."""
         return {}
 
-    @property
-    def goal(self) -> tuple[str, str]:
-        """The objective's first metric without `val_`, as it is called on other splits, and its direction."""
-        first = self.improves.terms[0]
-        return first.name.removeprefix("val_"), first.direction
 
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the file, by which a search, a worker or a run knows it again."""
-        return hashlib.sha256(self.file.read_bytes()).hexdigest()
-
-    @property
-    def improves(self) -> Objective:
-        """What `objective` and `direction` say."""
-        if self.direction not in (None, "min", "max"):
-            raise UserError(f"direction must be 'min', 'max' or None. Received: {self.direction!r}")
-        return parse_objective(self.objective, self.direction)
+_GENERATED_INPUT = re.compile(r"(keras_tensor|input_layer)(_\d+)?")
 
 
-_MADE_UP_INPUT = re.compile(r"(keras_tensor|input_layer)(_\d+)?")
-
-
-def _is_made_up(operation) -> bool:
-    """Whether Keras named a layer itself: its class in small letters, and how many there were in this process."""
+def _is_generated(operation) -> bool:
+    """Whether Keras generated the name: the class in lower case, with a counter of the process."""
     plain = re.sub(r"_\d+$", "", operation.name) if operation is not None else ""
     return plain.replace("_", "") == type(operation).__name__.replace("_", "").lower()
 
 
-def _lasting(names: list[str], kind: str, made_up: list) -> list[str]:
-    """The names, but for those that are made up: these say what they are, numbered if there are several."""
-    several = sum(map(bool, made_up)) > 1
+def _stable(names: list[str], kind: str, generated: list) -> list[str]:
+    """Replaces generated names by `kind`, numbered if there are several."""
+    several = sum(map(bool, generated)) > 1
     numbered = (f"{kind}_{number}" for number in itertools.count(1))
     free = (name for name in itertools.chain([] if several else [kind], numbered) if name not in names)
-    return [next(free) if replaced else name for name, replaced in zip(names, made_up, strict=True)]
+    return [next(free) if replaced else name for name, replaced in zip(names, generated, strict=True)]
 
 
 def load_pipeline(path: str | Path) -> Pipeline:
-    """The pipeline of a Python file: its one `Pipeline` subclass, or its functions `data(hp)` and `build(hp)`.
+    """Loads the pipeline of a Python file: its only `Pipeline` subclass, or its functions `data(hp)` and `build(hp)`.
 
     Args:
-        path: the file; its stem must be a Python identifier, for it names the experiment and the served model.
+        path: the file; its stem must be a Python identifier, as it names the experiment and the served model.
 
     Raises:
-        UserError: if there is no such file, it cannot be imported (with the line at fault), or it holds no pipeline.
+        UserError: if the file does not exist, cannot be imported (with the line at fault), or holds no pipeline.
     """
     path = Path(path)
     if not path.is_file():
         near = sorted(str(file) for file in path.parent.glob("*.py")) if path.parent.is_dir() else []
         raise UserError(f"no pipeline file {path}" + (f". In that folder: {', '.join(near)}" if near else ""))
     if path.suffix != ".py" or not path.stem.isidentifier():
-        raise UserError(f"a pipeline file is called NAME.py, NAME in letters, digits and _. Received: {path.name}")
+        raise UserError(f"expected a pipeline file NAME.py, NAME in letters, digits and _. Received: {path.name}")
     module = _import(path)
     classes = [
         value
@@ -203,11 +203,11 @@ def load_pipeline(path: str | Path) -> Pipeline:
         if inspect.isclass(value) and issubclass(value, Pipeline) and value.__module__ == module.__name__
     ]
     if len(classes) > 1:
-        raise UserError(f"{path} holds {len(classes)} pipelines; expected one a file")
+        raise UserError(f"{path} holds {len(classes)} pipelines; expected one per file")
     if classes:
         pipeline, has = classes[0](), lambda name: getattr(classes[0], name) is not getattr(Pipeline, name)
     else:
-        # A bare module: its functions and settings become those of a pipeline.
+        # A plain module: its functions and settings become those of a pipeline.
         functions = [name for name, value in vars(Pipeline).items() if inspect.isfunction(value)]
         members = {n: staticmethod(getattr(module, n)) for n in functions if callable(getattr(module, n, None))}
         settings = [name for name in Pipeline.__annotations__ if name not in ("name", "file", "custom_objects")]
@@ -222,7 +222,7 @@ def load_pipeline(path: str | Path) -> Pipeline:
     pipeline.name, pipeline.file = path.stem, path.resolve()
     own = (value for value in vars(module).values() if getattr(value, "__module__", None) == module.__name__)
     pipeline.custom_objects = {value.__name__: value for value in own if callable(value)}
-    pipeline.goal  # noqa: B018  raises for an objective of unknown direction, before any work
+    pipeline.set_training_options()  # checks those of the file before any work
     return pipeline
 
 
@@ -243,68 +243,14 @@ def _import(path: Path) -> ModuleType:
     return module
 
 
-def space(pipeline: Pipeline, values: dict | None = None) -> kt.HyperParameters:
-    """The search space, found by calling `data` and `build` once, with the given values in place of their defaults.
-
-    Raises:
-        UserError: for a name that is not in the space, a value outside its range or of a wrong type, an empty split.
-    """
-    hp = _Given(values or {})
-    splits = pipeline.data(hp)
-    if not isinstance(splits, Splits):
-        raise UserError(f"data(hp) of {pipeline.name} must return Splits. Received: {type(splits).__name__}")
-    splits.check()
-    model = pipeline.build(hp)
-    if not isinstance(model, keras.Model) or not model.compiled:
-        raise UserError(f"build(hp) of {pipeline.name} must return a compiled keras.Model. Received: {model!r}")
-    unknown = set(hp.given) - {entry.name for entry in hp.space}
-    if unknown:
-        known = "; ".join(describe(entry) for entry in hp.space) or "none"
-        raise UserError(f"unknown: {', '.join(sorted(unknown))}. This pipeline has: {known}")
-    return hp
+def splits_of(pipeline: Pipeline, values: dict) -> Splits:
+    """Returns the pipeline's data for the given hyperparameters."""
+    hp = kt.HyperParameters()
+    hp.values.update(values)
+    return pipeline.data(hp)
 
 
-class _Given(kt.HyperParameters):
-    """Hyperparameters with given values; each is checked at the call that declares its range.
-
-    There, and not after `build`: with a wrong value some layer would raise first, and name itself instead.
-    """
-
-    def __init__(self, given):
-        super().__init__()
-        self.given = given
-        self.values.update(given)
-
-    def _retrieve(self, hp):
-        if hp.name in self.given and not _allowed(hp, self.given[hp.name]):
-            raise UserError(f"{hp.name}={self.given[hp.name]!r} is not possible: expected {describe(hp)}")
-        return super()._retrieve(hp)
-
-
-def describe(entry) -> str:
-    """One hyperparameter with its range: `"learning_rate from 0.0001 to 0.01 (default 0.003)"`."""
-    config = entry.get_config()
-    kind = type(entry).__name__
-    if kind == "Choice":
-        allowed = f"one of {', '.join(str(value) for value in entry.values)}"
-    elif kind in ("Int", "Float"):
-        step = f" in steps of {config['step']}" if config.get("step") not in (None, 1) else ""
-        allowed = f"from {config['min_value']} to {config['max_value']}{step}{' (whole)' if kind == 'Int' else ''}"
-    else:
-        allowed = "True or False" if kind == "Boolean" else "as given, never searched"
-    return f"{entry.name} {allowed} (default {entry.default})"
-
-
-def _allowed(entry, value) -> bool:
-    kind = type(entry).__name__
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if kind == "Choice":
-        return value in entry.values and type(value) is type(entry.values[0])
-    if kind == "Boolean":
-        return isinstance(value, bool)
-    if kind in ("Int", "Float"):
-        if not number or (kind == "Int" and not isinstance(value, int)):
-            return False
-        steps = (value - entry.min_value) / entry.step if entry.step and entry.sampling == "linear" else 0
-        return entry.min_value <= value <= entry.max_value and abs(steps - round(steps)) < 1e-6
-    return type(value) is type(entry.default)
+def example_request(pipeline: Pipeline, values: dict) -> dict:
+    """Returns the pipeline's `request` for the first example of its test split."""
+    first = next(iter(splits_of(pipeline, values).test.unbatch()))
+    return pipeline.request(keras.tree.map_structure(keras.ops.convert_to_numpy, first))

@@ -39,8 +39,6 @@ ORDER = [
     {"cli"},
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
-VERBS = ["tune", "worker", "train", "evaluate", "export", "reproduce", "serve", "predict", "ui", "promote", "rollback",
-         "compare", "list", "init"]  # fmt: skip
 
 
 def imported(tree, package):
@@ -234,29 +232,6 @@ def test_importing_the_package_imports_no_tensorflow():
     assert answer.returncode == 0
     assert not heavy_imports(answer)
     assert "keras_dl" in answer.stderr
-
-
-@pytest.mark.parametrize("verb", [None, *VERBS])
-def test_help_imports_no_tensorflow(verb):
-    answer = run_python("-X", "importtime", "-m", "keras_dl.cli", *([verb] if verb else []), "--help")
-    assert answer.returncode == 0
-    assert "usage: keras-dl" in answer.stdout
-    assert not heavy_imports(answer)
-
-
-def test_help_lists_the_verbs():
-    text = run_python("-m", "keras_dl.cli", "--help").stdout
-    shown = [line.split()[0] for line in text.splitlines() if line.startswith("    ") and line[4] != " "]
-    assert shown == VERBS
-
-
-@pytest.mark.parametrize(
-    "arguments", [["tune", "no_such_file.py"], ["tune"], ["nothing"], ["train", "x.py", "--epochs", "0"]]
-)
-def test_errors_in_arguments_import_no_tensorflow(arguments, tmp_path):
-    answer = run_python("-X", "importtime", "-m", "keras_dl.cli", *arguments)
-    assert answer.returncode == 2
-    assert not heavy_imports(answer)
 
 
 def test_the_names_of_the_package_are_imported_on_demand():

@@ -31,8 +31,8 @@ def test_metrics_with_weights_and_directions(text, direction, terms):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("val_gain", "cannot tell whether 'val_gain' should fall or rise: set direction = 'min' or 'max', or write"),
-        ("val_loss,val_gain", "cannot tell whether 'val_gain'"),
+        ("val_gain", "cannot infer the direction of 'val_gain': set direction = 'min' or 'max', or write"),
+        ("val_loss,val_gain", "cannot infer the direction of 'val_gain'"),
         ("val_loss:0", r"expected NAME:WEIGHT \(above 0\), NAME:min or NAME:max. Received: 'val_loss:0'"),
         ("val_loss:-1", "Received: 'val_loss:-1'"),
         ("val_loss:inf", "Received: 'val_loss:inf'"),
@@ -51,7 +51,7 @@ def test_what_is_no_objective_is_told(text, message):
 
 
 def test_a_direction_is_that_of_the_first_metric_only():
-    with pytest.raises(UserError, match="cannot tell whether 'val_gain'"):
+    with pytest.raises(UserError, match="cannot infer the direction of 'val_gain'"):
         parse_objective("val_loss,val_gain", "max")
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from keras_dl import Pipeline
 from keras_dl.errors import UserError
-from keras_dl.pipeline import load_pipeline, space
+from keras_dl.pipeline import load_pipeline
+from keras_dl.space import space
 
 BARE = """
 import keras
@@ -81,7 +82,7 @@ def test_data_and_build_may_come_from_a_base(write):
 def test_a_bare_module_is_a_pipeline(write):
     pipeline = load_pipeline(write(BARE))
     assert (pipeline.name, pipeline.epochs, pipeline.trials) == ("mine", 3, Pipeline.trials)
-    assert pipeline.goal == ("accuracy", "max")
+    assert pipeline.goal.test_metric == ("accuracy", "max")
     assert pipeline.answer((1, 2)) == "one of 2"
     hp = space(pipeline)
     assert hp.values == {"batch_size": 2}
@@ -92,7 +93,7 @@ def test_the_starter_is_a_pipeline():
     with importlib.resources.as_file(importlib.resources.files("keras_dl") / "starter" / "waves.py") as path:
         pipeline = load_pipeline(path)
     hp = space(pipeline)
-    assert pipeline.goal == ("accuracy", "max")
+    assert pipeline.goal.test_metric == ("accuracy", "max")
     assert set(hp.values) == {"batch_size", "units", "dropout", "learning_rate"}
     signal, square = next(iter(pipeline.data(hp).test))
     assert (signal.shape[1:], square.shape[1:]) == ((50, 1), (1,))
@@ -111,7 +112,7 @@ def test_a_missing_file_lists_those_beside_it(write, tmp_path):
 
 @pytest.mark.parametrize("name", ["my-digits.py", "2digits.py", "digits.txt", "my digits.py"])
 def test_the_name_of_the_file_must_serve_everywhere(name, write):
-    with pytest.raises(UserError, match=f"called NAME.py.*Received: {name}"):
+    with pytest.raises(UserError, match=f"expected a pipeline file NAME.py.*Received: {name}"):
         load_pipeline(write(CLASS, name))
 
 
@@ -177,15 +178,15 @@ def test_two_pipelines_in_a_file_are_one_too_many(write):
 def test_the_direction_follows_from_the_name_unless_given(objective, direction, goal):
     pipeline = Pipeline()
     pipeline.objective, pipeline.direction = objective, direction
-    assert pipeline.goal == goal
+    assert pipeline.goal.test_metric == goal
 
 
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        ("objective = 'val_something'", "should fall or rise: set direction = 'min' or 'max'"),
-        ("objective = 'val_loss,val_something'", "whether 'val_something' should fall or rise"),
-        ("objective, direction = 'val_loss', 'down'", "direction must be 'min', 'max' or None. Received: 'down'"),
+        ("objective = 'val_something'", "of 'val_something': set direction = 'min' or 'max'"),
+        ("objective = 'val_loss,val_something'", "cannot infer the direction of 'val_something'"),
+        ("objective, direction = 'val_loss', 'down'", "direction must be one of None, min, max. Received: 'down'"),
         ("objective = 'val_loss:-1'", "expected NAME:WEIGHT"),
     ],
 )
@@ -197,11 +198,11 @@ def test_an_objective_that_makes_no_sense_is_told_before_any_work(extra, message
 def test_several_metrics_are_judged_by_the_first_where_one_is_needed():
     pipeline = Pipeline()
     pipeline.objective = "val_accuracy,val_loss:0.1"
-    assert pipeline.goal == ("accuracy", "max")
-    assert (pipeline.improves.name, pipeline.improves.direction) == ("objective", "min")
-    assert pipeline.improves.directions == {"val_accuracy": "max", "val_loss": "min"}
+    assert pipeline.goal.test_metric == ("accuracy", "max")
+    assert (pipeline.goal.name, pipeline.goal.direction) == ("objective", "min")
+    assert pipeline.goal.directions == {"val_accuracy": "max", "val_loss": "min"}
     pipeline.direction = "min"  # of the first
-    assert pipeline.improves.directions == {"val_accuracy": "min", "val_loss": "min"}
+    assert pipeline.goal.directions == {"val_accuracy": "min", "val_loss": "min"}
 
 
 SETTINGS = {

@@ -100,7 +100,7 @@ def test_the_default_request_has_the_names_of_the_inputs():
     pipeline.name = "mine"
     request = pipeline.request(({"left": tf.constant([1.0]), "right": tf.constant(2)}, 0))
     assert {name: array.tolist() for name, array in request.items()} == {"left": [[1.0]], "right": [2]}
-    with pytest.raises(UserError, match=r"mine has several inputs without names: write request\(example\)"):
+    with pytest.raises(UserError, match=r"mine has several unnamed inputs: implement request\(example\)"):
         pipeline.request(((tf.constant(1), tf.constant(2)), 0))
 
 
@@ -111,6 +111,6 @@ class Subclassed(keras.Model):
 
 @pytest.mark.parametrize("build", [Subclassed, lambda: keras.Sequential([keras.layers.Dense(1)])], ids=["sub", "seq"])
 def test_a_model_that_does_not_know_its_inputs_is_told(build):
-    message = r"begin a Sequential with keras.Input\(...\), or write signatures\(model\)$"
+    message = r"begin a Sequential with keras.Input\(...\), or implement signatures\(model\)$"
     with pytest.raises(UserError, match=message):
         Pipeline().signatures(build())

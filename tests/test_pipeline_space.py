@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras_dl import Pipeline
 from keras_dl.data import Splits
 from keras_dl.errors import UserError
-from keras_dl.pipeline import describe, space
+from keras_dl.space import describe, space
 
 
 class Spaced(Pipeline):
@@ -94,14 +94,14 @@ def test_a_value_in_its_range_is_taken(name, value):
         ("dropout", 0.75, "dropout from 0.0 to 0.5 in steps of 0.25 (default 0.0)"),
         ("bias", 1, "bias True or False (default True)"),
         ("bias", "yes", "bias True or False (default True)"),
-        ("depth", "deep", "depth as given, never searched (default 2)"),
-        ("depth", True, "depth as given, never searched (default 2)"),
+        ("depth", "deep", "depth fixed, not searched (default 2)"),
+        ("depth", True, "depth fixed, not searched (default 2)"),
     ],
 )
 def test_a_value_that_is_not_possible_gets_the_range(name, value, expected):
     with pytest.raises(UserError) as caught:
         space(Spaced(), {name: value})
-    assert str(caught.value) == f"{name}={value!r} is not possible: expected {expected}"
+    assert str(caught.value) == f"{name}={value!r} is invalid: expected {expected}"
 
 
 def test_what_is_fixed_can_be_given_and_is_not_searched():
@@ -113,9 +113,9 @@ def test_what_is_fixed_can_be_given_and_is_not_searched():
 def test_a_condition_opens_and_closes_a_part_of_the_space():
     assert space(Spaced(), {"cell": "gru"}).get("resets") == 1
     assert space(Spaced(), {"cell": "gru", "resets": 3}).get("resets") == 3
-    with pytest.raises(UserError, match="resets=4 is not possible: expected resets from 1 to 3"):
+    with pytest.raises(UserError, match="resets=4 is invalid: expected resets from 1 to 3"):
         space(Spaced(), {"cell": "gru", "resets": 4})
-    with pytest.raises(UserError, match="unknown: resets"):
+    with pytest.raises(UserError, match="unknown hyperparameter: resets"):
         space(Spaced(), {"resets": 3})
 
 
@@ -124,7 +124,7 @@ def test_an_unknown_name_gets_all_that_are_known():
         space(Spaced(), {"unit": 3, "rat": 1})
     message = str(caught.value)
     assert message.startswith(
-        "unknown: rat, unit. This pipeline has: batch_size one of 16, 32 (default 32); cell one of"
+        "unknown hyperparameter: rat, unit. This pipeline has: batch_size one of 16, 32 (default 32); cell one of"
     )
     for name in ("units", "rate", "dropout", "bias", "depth"):
         assert f"; {name} " in message
@@ -134,7 +134,7 @@ def test_a_pipeline_without_hyperparameters_has_none():
     pipeline = Spaced()
     pipeline.data = lambda hp: Spaced.data(pipeline, kt.HyperParameters())
     pipeline.build = lambda hp: Spaced.build(pipeline, kt.HyperParameters())
-    with pytest.raises(UserError, match="unknown: rate. This pipeline has: none"):
+    with pytest.raises(UserError, match="unknown hyperparameter: rate. This pipeline has: none"):
         space(pipeline, {"rate": 1})
 
 

@@ -1,3 +1,3 @@
-"""A trained model's release: evaluated, registered, compared with the champion, exported, and kept or removed."""
+"""Releasing trained models: evaluation, registry, champions, exports and their retention."""
 
 import keras_dl.tracking  # noqa: F401  sets the variables that MLflow reads when it is imported

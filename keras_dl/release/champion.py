@@ -1,4 +1,4 @@
-"""Which version is the champion, by hand: the alias in the registry and the folder that a server reads, together."""
+"""`keras-dl promote` and `rollback`: change the champion in the registry and in the folder that servers read."""
 
 from keras_dl.errors import UserError
 from keras_dl.release import registry
@@ -9,9 +9,9 @@ from keras_dl.tracking.settings import Settings
 
 
 def promote(settings: Settings, name: str, which: str) -> int:
-    """Makes a version the champion, whatever the rule says, and says what a server makes of it.
+    """Makes a version the champion regardless of its metrics, updates the served versions and prints both changes.
 
-    The alias moves first. Stopped before the folder follows, the same call does the rest.
+    The alias moves before the folder is updated; if the call is interrupted, repeating it completes the change.
 
     Args:
         settings: of `mlflow.yaml`.
@@ -19,10 +19,10 @@ def promote(settings: Settings, name: str, which: str) -> int:
         which: a version number or an alias.
 
     Returns:
-        The version.
+        int, the version.
 
     Raises:
-        UserError: if there is no such version.
+        UserError: if the version does not exist.
     """
     connect(settings)
     version = int(registry.get_version(name, which).version)
@@ -34,27 +34,27 @@ def promote(settings: Settings, name: str, which: str) -> int:
 
 
 def rollback(settings: Settings, name: str) -> int:
-    """Makes the champion before the present one the champion again; called again, the one before that.
+    """Makes the previous champion the champion again; each further call goes one champion further back.
 
     Args:
         settings: of `mlflow.yaml`.
         name: str, the registered model.
 
     Returns:
-        The version.
+        int, the version.
 
     Raises:
-        UserError: if there is no such model, or no champion before that is still there.
+        UserError: if the model does not exist, or no earlier champion exists any more.
     """
     connect(settings)
     champion = registry.get_version(name, settings.registry.champion)
     earlier = registry.earlier_champions(name)
     while earlier and registry.find_version(name, earlier[-1]) is None:
-        earlier.pop()  # somebody deleted it
+        earlier.pop()  # deleted
     if not earlier:
-        raise UserError(f"{name} version {champion.version} is the first champion: there is none before it")
+        raise UserError(f"{name} version {champion.version} is the first champion: there is no earlier one")
     version = earlier[-1]
-    # The record is shortened last: a rollback that was stopped finds its own version on top, and is only finished.
+    # The record is shortened last, so that repeating an interrupted rollback completes it instead of going further.
     registry.set_champion(settings, name, version)
     print(f"model  {name} version {version} is the {settings.registry.champion} again{_instead_of(champion, version)}")
     _serve(settings, name, version)
@@ -67,10 +67,10 @@ def _instead_of(before, version):
 
 
 def _serve(settings, name, version):
-    """Makes a server take the champion, if it is exported, and says what became of the folder."""
+    """Makes servers use the champion, if it is exported, and prints the changes of the folder."""
     folder, withdrawn = settings.saved_models, withdrawn_versions(settings.saved_models, name)
     if not show_champion(settings, name, version):
-        print(f"export none yet; to serve it: keras-dl export FILE --model {version}, with the pipeline's FILE")
+        print(f"export missing; to serve it: keras-dl export FILE --model {version}, where FILE is the pipeline")
         return
     print(f"export {folder / name / str(version)}")
     newly = sorted(set(withdrawn_versions(folder, name)) - set(withdrawn))

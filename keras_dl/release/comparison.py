@@ -1,4 +1,4 @@
-"""Two versions of a model beside each other."""
+"""A table that compares two versions of a model."""
 
 import datetime
 
@@ -9,23 +9,23 @@ import rich.table
 
 from keras_dl.errors import UserError
 from keras_dl.release import registry
-from keras_dl.release.rule import verdict
+from keras_dl.release.registry import verdict
 from keras_dl.serving.versions import exported_versions, withdrawn_versions
 from keras_dl.tracking.runs import connect
 from keras_dl.tracking.settings import Settings
 
 
 def compare(settings: Settings, name: str, first: str | None = None, second: str | None = None) -> None:
-    """Prints two versions as a table, what differs marked, and what the champion's rule says of the second.
+    """Prints a table of two versions with differences marked, and whether the second would replace the first.
 
     Args:
         settings: of `mlflow.yaml`.
         name: str, the registered model.
-        first: an alias or a version number, which the rule takes for the champion. None (default): the champion.
-        second: the same. None (default): the challenger or, without one, the champion before.
+        first: an alias or a version number, treated as the champion. None (default): the champion.
+        second: an alias or a version number. None (default): the challenger or, without one, the previous champion.
 
     Raises:
-        UserError: if there is no such version, or none to compare with.
+        UserError: if a version does not exist.
     """
     connect(settings)
     champion = registry.get_version(name, first or settings.registry.champion)
@@ -42,7 +42,7 @@ def compare(settings: Settings, name: str, first: str | None = None, second: str
     console.print(table)
     if all({"metric", "value", "direction", "fingerprint"} <= set(version.tags) for version in versions):
         wins, why = verdict(versions[0].tags, versions[1].tags)
-        console.print(f"by the rule, {versions[1].version} {'replaces' if wins else 'does not replace'} "
+        console.print(f"version {versions[1].version} {'replaces' if wins else 'does not replace'} version "
                       f"{versions[0].version}: {why}", soft_wrap=True, highlight=False)  # fmt: skip
 
 
@@ -54,12 +54,12 @@ def _rival(settings, name):
         return earlier[-1]
     versions = [row["version"] for row in registry.list_models() if row["name"] == name]
     if len(versions) == 1:
-        raise UserError(f"{name} has only one version, {versions[0]}: there is none to compare it with")
+        raise UserError(f"{name} has only one version, {versions[0]}; expected at least two to compare")
     return settings.registry.challenger
 
 
 def _description(settings, version):
-    """What there is to say of a version, in three sections: the version, its hyperparameters, its test metrics."""
+    """Returns three dicts for the sections of the table: the version, its hyperparameters and its test metrics."""
     run, number = mlflow.get_run(version.run_id), int(version.version)
     date = datetime.datetime.fromtimestamp(version.creation_timestamp / 1000)
     shown, withdrawn = (find(settings.saved_models, version.name) for find in (exported_versions, withdrawn_versions))
@@ -76,7 +76,7 @@ def _description(settings, version):
 
 
 def _shown(first, second):
-    """Two cells: numbers with four digits, or with all where four would hide that they differ."""
+    """Formats two cells: numbers with four digits, or with all digits if four do not show the difference."""
     texts = [_text(first, ".4g"), _text(second, ".4g")]
     return texts if first == second or texts[0] != texts[1] else [_text(first, ""), _text(second, "")]
 

@@ -1,4 +1,4 @@
-"""Keras models as MLflow models: for Keras with our layers, and as a graph that needs nothing of ours."""
+"""Storing Keras models as MLflow models: in Keras format, and as a graph that does not require keras_dl."""
 
 import importlib.metadata
 import warnings
@@ -13,23 +13,23 @@ from mlflow.types import Schema, TensorSpec
 from keras_dl.compat.mlflow import keras_flavor
 from keras_dl.errors import UserError, reason_of
 
-# The folder of an MLflow model that holds the graph, an MLflow model in itself, which pyfunc loads.
+# Subfolder with the graph. It is an MLflow model itself, which pyfunc loads.
 GRAPH = "graph"
 
 
 def log_model(model: keras.Model, example) -> str:
-    """Logs a Keras model to the active run, with a signature of free batch and time axes and an input example.
+    """Logs a Keras model to the active run, with a signature of variable batch and time axes and an input example.
 
-    It is stored twice: as `.keras`, for `load_version` and `mlflow.keras.load_model`, and as a graph of TensorFlow, for
-    `mlflow.pyfunc.load_model` where keras_dl is not installed. A model of several outputs, or one that TensorFlow
-    cannot trace, has no graph: the run's tag `pyfunc` says so, and pyfunc then needs keras_dl to be imported.
+    The model is stored twice: as `.keras`, for `load_version` and `mlflow.keras.load_model`, and as a TensorFlow graph,
+    for `mlflow.pyfunc.load_model` without keras_dl. A model with several outputs, or one that TensorFlow cannot trace,
+    has no graph: the run's tag `pyfunc` states the reason, and pyfunc then requires that keras_dl is imported.
 
     Args:
-        model: a functional or built model.
-        example: one batch of inputs, an array or a structure of arrays as the model takes it.
+        model: `keras.Model`, functional or built.
+        example: one batch of inputs, an array or a structure of arrays as the model expects it.
 
     Returns:
-        The model's URI, for `register`, `mlflow.keras.load_model` and `mlflow.pyfunc.load_model`.
+        str, the model's URI, for `register`, `mlflow.keras.load_model` and `mlflow.pyfunc.load_model`.
     """
     inputs = keras.tree.map_structure(_array, example)
     requirements = [f"{name}=={importlib.metadata.version(name)}" for name in ("tensorflow", "keras", "numpy")]
@@ -51,21 +51,22 @@ def log_model(model: keras.Model, example) -> str:
         signature=signature,
         input_example=inputs if isinstance(inputs, np.ndarray | dict) else None,
         pip_requirements=requirements,
-        validate_serving_input=False,  # would load the model again and predict, with Keras' progress bar
+        validate_serving_input=False,  # it would load the model and call predict, which prints a progress bar
     )
     return info.model_uri
 
 
 def _array(tensor):
-    """A NumPy array of a tensor, of texts as str: MLflow writes no bytes."""
+    """Converts a tensor to a NumPy array, with str instead of bytes, which MLflow cannot write."""
     array = keras.ops.convert_to_numpy(tensor)
     return np.array([text.decode() for text in array.flat]).reshape(array.shape) if array.dtype == object else array
 
 
 def _save_graph(model, path, signature):
-    """Writes the graph as mlflow.keras reads it; what is in the way, in words, or None.
+    """Writes the graph in the format that mlflow.keras reads; returns None, or the reason why there is no graph.
 
-    MLflow's own `save_exported_model` passes several inputs as positional arguments, the second one as `training`.
+    MLflow's `save_exported_model` is not used: it passes several inputs as positional arguments, the second one as
+    `training`.
     """
     if len(signature.outputs.inputs) > 1:
         return "it has several outputs"
@@ -76,7 +77,7 @@ def _save_graph(model, path, signature):
     try:
         archive.add_endpoint("serve", lambda x: model(x, training=False), [inputs])
         archive.write_out(str(path / GRAPH / "data" / "model"), verbose=False)
-    except Exception as error:  # tracing raises whatever the layers raise
+    except Exception as error:  # layers may raise anything while they are traced
         return f"TensorFlow cannot trace it ({reason_of(error)})"
     described = Model()
     described.add_flavor("keras", data="data", save_exported_model=True)
@@ -89,7 +90,7 @@ def _free(shape):
 
 
 def _inputs_and_outputs(model, example):
-    """The symbolic inputs and outputs of a model; a subclassed one has none, so an example says what it takes."""
+    """Returns the symbolic inputs and outputs of a model; those of a subclassed model are inferred from an example."""
     if getattr(model, "inputs", None):
         return model.inputs, model.outputs
     inputs = keras.tree.map_structure(
@@ -110,18 +111,19 @@ def _schema(tensors):
 
 
 def load_version(version, custom_objects: dict) -> keras.Model:
-    """The Keras model of a `ModelVersion`, with safe deserialisation: no code is run from the file.
+    """Loads the Keras model of a `ModelVersion` in safe mode, without executing code from the file.
 
     Args:
-        version: from `registry.get_version`.
-        custom_objects: classes and functions that the model was made of and that are not registered with Keras.
+        version: `ModelVersion` from `registry.get_version`.
+        custom_objects: dict of the model's classes and functions that are not registered with Keras.
 
     Raises:
-        UserError: if it holds something that is not given, or that would run code, such as a Lambda layer.
+        UserError: if the model has an unknown class or function, or one that would execute code, such as a Lambda
+            layer.
     """
     try:
         with warnings.catch_warnings():
-            # The optimizer begins anew: nobody trains a version on.
+            # The state of the optimizer is not needed: training never resumes from a version.
             warnings.filterwarnings("ignore", "Skipping variable loading for optimizer", UserWarning)
             return mlflow.keras.load_model(f"models:/{version.name}/{version.version}", custom_objects=custom_objects)
     except (TypeError, ValueError, KeyError) as error:

@@ -1,4 +1,4 @@
-"""Whether the registry would take a model: asked before a search, which may take days to have one."""
+"""Checks before a search that its best model can be registered at the end."""
 
 import mlflow
 import sqlalchemy
@@ -6,51 +6,51 @@ import sqlalchemy
 from keras_dl.errors import UserError, reason_of
 from keras_dl.tracking.settings import Settings
 
-# What registering a version and giving it an alias writes.
+# The tables written when a version is registered and given an alias.
 _TABLES = ("registered_models", "model_versions", "model_version_tags", "registered_model_aliases")
 
 
 def check_registry(settings: Settings, name: str) -> None:
-    """Asks the registry whether it would register a model of this name, and leaves nothing behind in it.
+    """Checks that the registry allows a model of this name to be registered, without changing the registry.
 
     Args:
-        settings: connected to; the registry may be at an address of its own, `MLFLOW_REGISTRY_URI`.
-        name: str, of the model.
+        settings: of `mlflow.yaml`; MLflow must be connected. `MLFLOW_REGISTRY_URI` may set a separate registry.
+        name: str, the name of the model.
 
     Raises:
-        UserError: if it may not be written, does not answer, or has no models of such a name.
+        UserError: if the registry is not writable, does not answer, or rejects the name.
     """
     if not name.strip(". ") or set(name) & set("/:"):
-        raise UserError(f"a registered model has a name without '/' and ':'. Received: {name!r}")
+        raise UserError(f"the name of a registered model must not be empty or contain '/' or ':'. Received: {name!r}")
     uri = mlflow.get_registry_uri()
     try:
         if uri.startswith(("http://", "https://")):
-            _ask_server(settings, name)
+            _check_server(name)
         elif "://" in uri:
-            _ask_database(uri)
+            _check_database(uri)
     except (mlflow.MlflowException, sqlalchemy.exc.SQLAlchemyError) as error:
         reason = reason_of(getattr(error, "orig", None) or error)
         where = sqlalchemy.make_url(uri).render_as_string(hide_password=True)
-        raise UserError(f"the model registry {where} would not take {name}: {reason}") from error
+        raise UserError(f"cannot register {name} in the model registry {where}: {reason}") from error
 
 
-def _ask_database(uri):
+def _check_database(uri):
     engine = sqlalchemy.create_engine(uri)
     try:
         with engine.connect() as connection:
-            for table in _TABLES:  # needs the permission and the lock of an insert, and inserts no row
+            for table in _TABLES:  # requires the permission and lock for an insert, but inserts no row
                 connection.execute(sqlalchemy.text(f"INSERT INTO {table} SELECT * FROM {table} WHERE 1 = 0"))
             connection.rollback()
     finally:
         engine.dispose()
 
 
-def _ask_server(settings, name):
+def _check_server(name):
     client = mlflow.MlflowClient()
     try:
-        client.create_registered_model("/")  # no such name can be: refused for the name, unless for who asks
+        client.create_registered_model("/")  # an invalid name: any other error is about permissions
     except mlflow.MlflowException as error:
         if error.error_code != "INVALID_PARAMETER_VALUE":
             raise
     if any(model.name == name for model in client.search_registered_models(f"name = '{name}'")):
-        client.delete_registered_model_alias(name, "nobody-has-this-alias")  # for who may not write to this model
+        client.delete_registered_model_alias(name, "nonexistent-alias")  # fails without permission for this model

@@ -1,41 +1,40 @@
-"""What is done with every best model: evaluated once, logged, registered, exported."""
+"""Publishing the best model of a search or training: evaluation, registration and export."""
 
 from pathlib import Path
 
 import keras
-import keras_tuner as kt
-import matplotlib.pyplot as plt
 import mlflow
-from matplotlib.ticker import MaxNLocator
 
 from keras_dl.data import fingerprint
 from keras_dl.errors import UserError
-from keras_dl.pipeline import Pipeline
+from keras_dl.pipeline import Pipeline, example_request, splits_of
 from keras_dl.release import registry
 from keras_dl.release.models import log_model
 from keras_dl.release.retention import retire
 from keras_dl.release.served_models import show_champion, write_model_config
 from keras_dl.serving.export.export import export
 from keras_dl.serving.versions import exported_versions
+from keras_dl.tracking.figures import log_picture
 from keras_dl.tracking.settings import Settings
 
 
 def publish(
     pipeline: Pipeline, model: keras.Model, values: dict, settings: Settings, spread: float | None = None
 ) -> registry.Registered:
-    """Evaluates a best model once on the test split, logs it to the active run and registers it.
+    """Evaluates the best model once on the test split, logs it to the active run and registers it.
 
-    An objective that the test split has no metric for, as one that a callback computes, is judged by its best value in
-    validation, which the run holds.
+    If the test split has no metric for the objective, for example because a callback computes it, the model is judged
+    by the best validation value of the run.
 
-    Called again for a run whose model is registered already, as after a kill, it gives that version back.
+    If the model of the run is registered already, for example by a process that was killed afterwards, that version is
+    returned.
 
     Args:
-        pipeline: that made the model.
-        model: with its best weights.
-        values: its hyperparameters.
+        pipeline: `Pipeline` of the model.
+        model: `keras.Model` with its best weights.
+        values: dict, its hyperparameters.
         settings: of `mlflow.yaml`.
-        spread: float, standard deviation of the metric over executions; None (default) if there was one.
+        spread: float, standard deviation of the metric over executions; None (default) if there was only one.
     """
     done = _already_registered(pipeline.name, settings)
     if done:
@@ -52,10 +51,10 @@ def publish(
     batch = next(iter(splits.test))
     inputs = batch[0] if isinstance(batch, tuple) else batch
     uri = log_model(model, keras.tree.map_structure(lambda array: array[:2], inputs))
-    metric, direction = pipeline.goal
+    metric, direction = pipeline.goal.test_metric
     value = results.get(metric)
     if value is None:
-        metric, direction = pipeline.improves.name, pipeline.improves.direction
+        metric, direction = pipeline.goal.name, pipeline.goal.direction
         value = mlflow.get_run(mlflow.active_run().info.run_id).data.metrics[f"best_{metric}"]
     digest = fingerprint(splits.test)
     mlflow.set_tag("test_fingerprint", digest)
@@ -83,28 +82,28 @@ def export_champion(
     settings: Settings,
     keep: int | None = None,
 ) -> None:
-    """Exports a version that has just become the champion, and says what to do next.
+    """Exports a version that has just become the champion and prints the next commands.
 
-    A challenger is not exported: a server takes the newest version of the folder, and would serve the worse model.
+    A challenger is not exported: servers use the newest version in the folder and would serve the worse model.
 
     Args:
-        pipeline: for its `signatures`.
-        model: of that version.
-        values: its hyperparameters.
-        version: from `publish`.
+        pipeline: defines the `signatures`.
+        model: `keras.Model` of that version.
+        values: dict, its hyperparameters.
+        version: `Registered`, from `publish`.
         settings: of `mlflow.yaml`.
-        keep: int, exports to keep beside the champion's; None (default) keeps all.
+        keep: int, the number of newest exports to keep, see `retire`; None (default) keeps all.
     """
     again = f"keras-dl export {_shown(pipeline.file)} --model {version.version}"
     if version.alias != settings.registry.champion:
-        write_model_config(settings)  # the challenger is another one
-        print(f"export no, for the champion stays; to serve this one: {again}")
+        write_model_config(settings)  # the challenger's label moves
+        print(f"export skipped, the champion stays; to serve this version: {again}")
         return
     if version.version not in exported_versions(settings.saved_models, pipeline.name):
         try:
             target = export_registered(pipeline, model, values, version.version, settings)
         except UserError as error:
-            raise UserError(f"{error}. The model is safe in the registry; when that is mended: {again}") from error
+            raise UserError(f"{error}. The model is safe in the registry; to export it later: {again}") from error
         print(f"export {target}")
     show_champion(settings, pipeline.name, version.version)
     if keep is not None and retire(settings, pipeline.name, keep):
@@ -114,14 +113,17 @@ def export_champion(
 
 
 def export_registered(pipeline: Pipeline, model: keras.Model, values: dict, version: int, settings: Settings) -> Path:
-    """Exports a registered version; the export says where it comes from, its run and its version where it lies.
+    """Exports a registered version with its origin, and tags its run and version with the path of the export.
 
     Args:
-        pipeline: for its `signatures`.
-        model: of that version.
-        values: its hyperparameters.
+        pipeline: defines the `signatures`.
+        model: `keras.Model` of that version.
+        values: dict, its hyperparameters.
         version: int.
         settings: of `mlflow.yaml`.
+
+    Returns:
+        Path, the folder of the export.
 
     Raises:
         UserError: as `export`.
@@ -135,45 +137,3 @@ def export_registered(pipeline: Pipeline, model: keras.Model, values: dict, vers
 
 def _shown(path):
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-
-
-def splits_of(pipeline: Pipeline, values: dict):
-    """The pipeline's data for these values."""
-    hp = kt.HyperParameters()
-    hp.values.update(values)
-    return pipeline.data(hp)
-
-
-def example_request(pipeline: Pipeline, values: dict) -> dict:
-    """The pipeline's `request` for the first example of its test split."""
-    first = next(iter(splits_of(pipeline, values).test.unbatch()))
-    return pipeline.request(keras.tree.map_structure(keras.ops.convert_to_numpy, first))
-
-
-def log_picture(name: str, picture) -> None:
-    """Logs a matplotlib figure as `<name>.png`, or a text as `<name>.txt`, to the active run."""
-    if isinstance(picture, str):
-        mlflow.log_text(picture, f"{name}.txt")
-    else:
-        mlflow.log_figure(picture, f"{name}.png")
-        plt.close(picture)
-
-
-def learning_curves(curves: dict[str, list[float]], objective: str):
-    """A figure of the objective over the epochs: one line a training.
-
-    Args:
-        curves: name -> values, one an epoch.
-        objective: str, the label of the axis.
-    """
-    figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
-    for name, values in curves.items():
-        axis.plot(range(1, len(values) + 1), values, marker="o", markersize=3, label=name)
-    axis.set(xlabel="epoch", ylabel=objective)
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if min((min(values) for values in curves.values() if values), default=0) > 0:
-        axis.set_yscale("log")
-    axis.grid(alpha=0.3)
-    if len(curves) > 1:
-        axis.legend(fontsize=8, ncols=2)
-    return figure

@@ -1,4 +1,4 @@
-"""The model registry: versions, their aliases, and where each comes from."""
+"""The model registry: versions, their aliases and their origin."""
 
 import contextlib
 import dataclasses
@@ -10,22 +10,21 @@ import math
 import mlflow
 
 from keras_dl.errors import UserError
-from keras_dl.release.rule import verdict
 from keras_dl.tracking.settings import Settings
 
-# The tag of a registered model with the champions before the present one, oldest first: "1 2 5".
+# Tag of a registered model that lists its earlier champions, oldest first: "1 2 5".
 _EARLIER = "earlier_champions"
 _MOST_EARLIER = 100
 
 
 @dataclasses.dataclass(frozen=True)
 class Registered:
-    """A version in the registry.
+    """A registered version.
 
     Args:
         version: int.
-        alias: str, the alias that it got.
-        why: str, the rule's reason in words.
+        alias: str, the alias of the version.
+        why: str, the reason for the alias.
     """
 
     version: int
@@ -43,38 +42,73 @@ def register(
     fingerprint: str,
     spread: float | None = None,
 ) -> Registered:
-    """Registers a logged model as a new version and gives it an alias.
-
-    It becomes the champion if there is none, or if it beats the present one on the same metric and the same test data
-    by more than noise: by more than the larger of both spreads, or strictly where none is known. Otherwise it is the
-    challenger.
+    """Registers a logged model as a new version, as the champion or the challenger according to `verdict`.
 
     Args:
-        settings: for the names of the aliases.
+        settings: defines the names of the aliases.
         name: str, the registered model.
         model_uri: str, from `log_model`.
-        metric: str, the metric's name, and `value` on the test split.
+        metric: str, the name of the metric.
+        value: float, the metric on the test split.
         direction: `"min"` or `"max"`.
         fingerprint: str, of the test split.
-        spread: float, the standard deviation of the metric over executions. None (default): not known.
+        spread: float, the standard deviation of the metric over executions. None (default) if it is unknown.
     """
     present = find_version(name, settings.registry.champion)
     tags = {"metric": metric, "value": repr(float(value)), "direction": direction, "fingerprint": fingerprint}
     if spread is not None:
         tags["spread"] = repr(float(spread))
     tags["why"] = verdict(None if present is None else present.tags, tags)[1]
-    with contextlib.redirect_stderr(io.StringIO()):  # MLflow announces each step there
+    with contextlib.redirect_stderr(io.StringIO()):  # MLflow prints each step there
         version = int(mlflow.register_model(model_uri, name, tags=tags).version)
     return give_alias(settings, name, version)
 
 
-def give_alias(settings: Settings, name: str, version: int) -> Registered:
-    """Gives a registered version the alias that the rule says, unless a call that was killed has done so already.
+def verdict(present: dict | None, new: dict) -> tuple[bool, str]:
+    """Decides whether a version becomes the champion.
+
+    It does if it is better on the same metric and the same test data by more than noise. Noise is the larger of the two
+    spreads, which are standard deviations over executions, and 0 if neither is known.
 
     Args:
-        settings: for the names of the aliases.
+        present: the champion's tags, as written by `register`; None if there is no champion.
+        new: the version's tags.
+
+    Returns:
+        `(wins, reason)`, a bool and a text.
+    """
+    metric, value = new["metric"], float(new["value"])
+    if not math.isfinite(value):
+        return False, f"{metric} is {value}"
+    if present is None:
+        return True, "the first version"
+    if present.get("metric") != metric:
+        return False, f"the champion was judged by {present.get('metric')}, this one by {metric}"
+    if present.get("fingerprint") != new["fingerprint"]:
+        return False, "the champion was judged on other test data"
+    best, noise = float(present["value"]), max(_spread(present), _spread(new))
+    if not math.isfinite(best):
+        return True, f"{metric} {value:.4g} beats {best}"
+    gain = best - value if new["direction"] == "min" else value - best
+    if gain <= 0:
+        return False, f"{metric} {value:.4g} does not beat the champion's {best:.4g}"
+    if gain <= noise:
+        return False, f"{metric} {value:.4g} beats the champion's {best:.4g} by no more than noise, {noise:.2g}"
+    return True, f"{metric} {value:.4g} beats {best:.4g}" + (f" by more than noise, {noise:.2g}" if noise else "")
+
+
+def _spread(tags):
+    spread = float(tags.get("spread", 0))
+    return spread if math.isfinite(spread) else 0.0
+
+
+def give_alias(settings: Settings, name: str, version: int) -> Registered:
+    """Gives a registered version the alias according to `verdict`, unless an interrupted call has done so already.
+
+    Args:
+        settings: defines the names of the aliases.
         name: str, the registered model.
-        version: int, which is there.
+        version: int, an existing version.
     """
     new = get_version(name, version)
     champion, challenger = (find_version(name, getattr(settings.registry, each)) for each in ("champion", "challenger"))
@@ -91,22 +125,22 @@ def give_alias(settings: Settings, name: str, version: int) -> Registered:
 
 
 def move_champion(settings: Settings, name: str, version: int) -> None:
-    """Gives a version the champion's alias, and remembers the champion before it for a rollback.
+    """Gives a version the champion's alias and records the previous champion for a rollback.
 
     Args:
-        settings: for the names of the aliases.
+        settings: defines the names of the aliases.
         name: str, the registered model.
-        version: int, which is there.
+        version: int, an existing version.
     """
     present, earlier = find_version(name, settings.registry.champion), earlier_champions(name)
     if present is not None and int(present.version) != version and earlier[-1:] != [int(present.version)]:
-        # Before the alias moves: stopped in between, nothing is forgotten.
+        # Recorded before the alias moves, so that an interruption in between loses nothing.
         remember_champions(name, [*earlier, int(present.version)])
     set_champion(settings, name, version)
 
 
 def set_champion(settings: Settings, name: str, version: int) -> None:
-    """Gives a version the champion's alias; if it was the challenger, that alias is free."""
+    """Gives a version the champion's alias and removes the challenger's alias from it."""
     client = mlflow.MlflowClient()
     client.set_registered_model_alias(name, settings.registry.champion, str(version))
     challenger = find_version(name, settings.registry.challenger)
@@ -115,56 +149,56 @@ def set_champion(settings: Settings, name: str, version: int) -> None:
 
 
 def earlier_champions(name: str) -> list[int]:
-    """The versions that were champion before the present one, oldest first; as recorded, whether still there or not."""
+    """Returns the recorded earlier champions, oldest first; some may have been deleted since."""
     recorded = mlflow.MlflowClient().get_registered_model(name).tags.get(_EARLIER, "")
     return [int(version) for version in recorded.split()]
 
 
 def remember_champions(name: str, versions: list[int]) -> None:
-    """Records what `earlier_champions` gives, the latest hundred of it."""
+    """Records the versions that `earlier_champions` returns, at most the latest hundred."""
     text = " ".join(str(version) for version in versions[-_MOST_EARLIER:])
     mlflow.MlflowClient().set_registered_model_tag(name, _EARLIER, text)
 
 
 def find_version(name: str, which: str | int):
-    """The `ModelVersion` of an alias or a number, or None."""
+    """Returns the `ModelVersion` of an alias or a number, or None."""
     client = mlflow.MlflowClient()
     try:
         if str(which).isdigit():
             return client.get_model_version(name, str(which))
         return client.get_model_version_by_alias(name, which)
     except mlflow.MlflowException as error:
-        # An unknown alias of a known model is a wrong value to MLflow. A store that fails is no missing version.
+        # The second code is MLflow's for an unknown alias of an existing model. Other codes are failures of the store.
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise
         return None
 
 
 def get_version(name: str, which: str | int):
-    """The `ModelVersion` of an alias or a number.
+    """Returns the `ModelVersion` of an alias or a number.
 
     Raises:
-        UserError: if there is none, listing what there is.
+        UserError: if it does not exist; the message lists those that do.
     """
     found = find_version(name, which)
     if found is None:
         rows = list_models()
         versions = [f"{row['version']} {'/'.join(row['aliases'])}".strip() for row in rows if row["name"] == name]
         if versions:
-            raise UserError(f"{name} has no version {which!r} in the registry. There is: {', '.join(versions)}")
-        names = ", ".join(dict.fromkeys(row["name"] for row in rows)) or "none yet; keras-dl tune makes one"
-        raise UserError(f"no model {name!r} in the registry. There is: {names}")
+            raise UserError(f"{name} has no version {which!r} in the registry. Available: {', '.join(versions)}")
+        names = ", ".join(dict.fromkeys(row["name"] for row in rows)) or "none yet; keras-dl tune registers one"
+        raise UserError(f"no model {name!r} in the registry. Available: {names}")
     return found
 
 
 def version_of_run(name: str, run_id: str) -> int | None:
-    """The newest version of a model that was registered from a run, or None."""
+    """Returns the newest version of a model that was registered from a run, or None."""
     found = mlflow.search_model_versions(filter_string=f"run_id = '{run_id}'")
     return max((int(version.version) for version in found if version.name == name), default=None)
 
 
 def origin(version) -> tuple[dict, str | None]:
-    """The hyperparameters that a `ModelVersion` was trained with, and its `--data`."""
+    """Returns the hyperparameters that a `ModelVersion` was trained with, and its `--data`."""
     run = mlflow.get_run(version.run_id)
     values = json.loads(mlflow.artifacts.load_text(f"{run.info.artifact_uri}/values.json"))
     source = run.data.tags.get("data", "default")
@@ -172,7 +206,7 @@ def origin(version) -> tuple[dict, str | None]:
 
 
 def lineage(version) -> dict:
-    """Where a `ModelVersion` comes from, for who finds its export: names and figures, no address of a store."""
+    """Returns the origin of a `ModelVersion` for its export, without the address of the store."""
     value = float(version.tags.get("value", math.nan))
     return {
         "name": version.name,
@@ -182,23 +216,26 @@ def lineage(version) -> dict:
             "T", "seconds"
         ),
         "metric": version.tags.get("metric"),
-        "value": value if math.isfinite(value) else None,  # JSON has no other number
+        "value": value if math.isfinite(value) else None,  # JSON cannot represent other values
         "fingerprint": version.tags.get("fingerprint"),
         "values": origin(version)[0],
     }
 
 
 def mark_exported(version, folder: str) -> None:
-    """Notes at a `ModelVersion` and at its run where it was exported to, a folder relative to the project's."""
+    """Tags a `ModelVersion` and its run with the folder of the export, relative to the project."""
     client = mlflow.MlflowClient()
     client.set_model_version_tag(version.name, version.version, "exported", folder)
     client.set_tag(version.run_id, "exported", folder)
 
 
 def list_models() -> list[dict]:
-    """Every version in the registry: name, version, aliases, metric, value, fingerprint, run_id; newest first."""
+    """Returns all registered versions as dicts, sorted by name, newest version first.
+
+    Each has the items name, version, aliases and run_id, and the tags of the version, such as metric and value.
+    """
     rows = []
-    for model in mlflow.search_registered_models():  # the client's gives the first hundred
+    for model in mlflow.search_registered_models():  # the method of the client returns at most a hundred
         aliases = {}
         for alias, version in model.aliases.items():
             aliases.setdefault(int(version), []).append(alias)

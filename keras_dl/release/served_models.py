@@ -1,4 +1,4 @@
-"""What servers read: `saved_models/models.config`, kept up to date with the exports and the registry's aliases.
+"""`saved_models/models.config`, the list of exported models and their labels that servers read.
 
 `promote`, `rollback` and every export rewrite the file. The embedded server follows it, and TensorFlow Serving does
 with `--model_config_file_poll_wait_seconds`.
@@ -16,7 +16,7 @@ from keras_dl.serving.configuration import LIVE, Served, model_config_text, mode
 from keras_dl.serving.versions import bring_back, exported_versions, withdraw_above
 from keras_dl.tracking.settings import Settings
 
-_OURS = "# Written by keras-dl: every export, promote and rollback replaces it. Paths are those inside the container.\n"
+_HEAD = "# Written by keras-dl: every export, promote and rollback replaces it. Paths are those inside the container.\n"
 
 
 def served_models(settings: Settings) -> list[Served]:
@@ -57,11 +57,11 @@ def write_model_config(settings: Settings) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         # The lock covers the registry query too, so that an older answer never overwrites a newer one.
         with FileLock(path.parent / f".{LIVE}.lock"):
-            content = (_OURS + model_config_text(model_configs(served_models(settings)))).encode()
-            there = path.read_bytes() if path.exists() else content[:0]
-            if there and not there.startswith(_OURS.encode()):
+            content = (_HEAD + model_config_text(model_configs(served_models(settings)))).encode()
+            old = path.read_bytes() if path.exists() else b""
+            if old and not old.startswith(_HEAD.encode()):
                 os.replace(path, path.with_name(f"{LIVE}.before"))
-            if there != content:  # servers reload a file that has changed
+            if old != content:  # servers reload a file that has changed
                 write_bytes(path, content)
     except OSError as error:
         problem = f"cannot write {path}: {error.strerror or error}"

@@ -65,7 +65,7 @@ def write_deployment(
     missing = sorted(set(names) - {model.name for model in models})
     if missing or not models:
         what = f"no export of {', '.join(missing)}" if missing else "no exported model"
-        raise UserError(f"{what} in {settings.saved_models}. There is: {there}")
+        raise UserError(f"{what} in {settings.saved_models}. Available: {there}")
     models = [model for model in models if not names or model.name in names]
     # All models are those of the live file, which promote and rollback keep up to date; some are those of a copy.
     config = f"{_FOLDER}/{LIVE}" if names else f"{CONTAINER_MODELS}/{LIVE}"

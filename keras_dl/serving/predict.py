@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ def show_prediction(
     name: str,
     settings: Settings,
     image: str | None = None,
-    example: int | None = None,
+    example: Callable[[], tuple[dict, str | None]] | None = None,
     given: str | None = None,
     url: str | None = None,
     audio: str | None = None,
@@ -37,9 +38,9 @@ def show_prediction(
 
     Args:
         name: model name.
-        settings: settings with the paths of `saved_models/` and `pipelines/`.
+        settings: settings with the path of `saved_models/`.
         image: path of an image, sent as the input `image` `[1, height, width]`, 0 = background.
-        example: index into the test split of `pipelines/<name>.py`.
+        example: function that returns a request and its expected answer or None, see `keras_dl.release.example`.
         given: the inputs as JSON.
         url: URL of a server, http://HOST:PORT or grpc://HOST:PORT.
         audio: path of a WAV file, or "-" for standard input, sent as `waveform` and `length`; see `read_recording`.
@@ -64,7 +65,7 @@ def show_prediction(
     elif given is not None:
         inputs = _parse(given)
     else:
-        inputs, expected = _example(name, settings, example, versions)
+        inputs, expected = example()
     if url is not None:
         with Client(url) as client:
             outputs, where = client.predict(name, inputs), f"the server at {url}"
@@ -197,31 +198,6 @@ def _parse(given):
     if not isinstance(inputs, dict):
         raise UserError(f'--input must be an object, such as {{"prompt": ["def "]}}. Received: {given}')
     return inputs
-
-
-def _example(name, settings, index, versions):
-    """Returns the request of a test example, and the expected answer if the pipeline defines it."""
-    import_tensorflow()
-    import keras_tuner as kt
-
-    from keras_dl.pipeline import load_pipeline
-    from keras_dl.release import registry
-    from keras_dl.tracking.runs import connect
-
-    pipeline = load_pipeline(settings.root / "pipelines" / f"{name}.py")
-    hp = kt.HyperParameters()
-    connect(settings)
-    version = registry.find_version(name, versions[0]) if versions else None
-    if version is not None:  # load the data that the model was tested on
-        values, pipeline.source = registry.origin(version)
-        hp.values.update(values)
-    test = pipeline.data(hp).test.unbatch()
-    if index < 0:
-        raise UserError(f"expected --example >= 0. Received: {index}")
-    found = next(iter(test.skip(index).take(1).as_numpy_iterator()), None)
-    if found is None:
-        raise UserError(f"the test split of {name} has {sum(1 for _ in test)} examples. Received: --example {index}")
-    return pipeline.request(found), pipeline.answer(found)
 
 
 def _run_export(folder, inputs):

@@ -1,4 +1,4 @@
-"""Where a run ran: versions, devices, the state of the git tree, and which process it belongs to."""
+"""The environment of a run: versions, devices, the state of the git tree, and the process that owns it."""
 
 import contextlib
 import importlib.metadata
@@ -17,7 +17,10 @@ DIFF_LIMIT = 200_000  # characters
 
 
 def environment(folder: Path) -> dict:
-    """Versions, devices and the state of the git tree around `folder`; `git_commit` is "none" outside of one."""
+    """Returns versions, devices and the state of the git tree that contains `folder`.
+
+    `git_commit` is "none" outside a git tree.
+    """
     import keras
 
     versions = {}
@@ -41,39 +44,42 @@ def environment(folder: Path) -> dict:
 
 
 def git_commit(folder: Path) -> str | None:
-    """The commit of the git tree around `folder`; None outside of one."""
+    """Returns the current commit of the git tree that contains `folder`; None outside a git tree."""
     return _git(folder, "rev-parse", "HEAD").strip() or None
 
 
 def command_line() -> str:
-    """The command of this process, as a shell would take it again."""
+    """Returns the command line of this process, quoted for a shell."""
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def git_diff(folder: Path) -> str:
-    """What the git tree around `folder` has beyond its commit, untracked files by name; cut at 200 000 characters."""
+    """Returns the uncommitted changes of the git tree that contains `folder`, truncated after 200 000 characters.
+
+    Untracked files are listed by name.
+    """
     untracked = _git(folder, "ls-files", "--others", "--exclude-standard", "--full-name", ":/")
     text = "".join(f"# untracked: {name}\n" for name in untracked.splitlines()) + _git(
         folder, "diff", "--no-ext-diff", "--no-color", "HEAD"
     )
-    return text if len(text) <= DIFF_LIMIT else text[:DIFF_LIMIT] + "\n# cut here\n"
+    return text if len(text) <= DIFF_LIMIT else text[:DIFF_LIMIT] + "\n# truncated\n"
 
 
 def owner() -> str:
-    """This process, as no other one is called: host, process id and the time it began."""
+    """Returns a unique name of this process, made of host, process id and start time."""
     return f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.0f}"
 
 
 def is_gone(name: str) -> bool:
-    """Whether a process that `owner` named is known to be gone; of another host's nothing is known."""
+    """Returns whether the process with this `owner` name has ended; False for a process of another host."""
     host, *numbers = name.rsplit(":", 2)
     if host != socket.gethostname() or len(numbers) != 2 or not all(part.isdigit() for part in numbers):
         return False
-    pid, began = map(int, numbers)
+    pid, started = map(int, numbers)
     try:
         process = psutil.Process(pid)
-        # A clock that was set meanwhile moves the time a little; a process id is not given again so soon.
-        return process.status() == psutil.STATUS_ZOMBIE or abs(process.create_time() - began) > 2
+        # Adjusting the clock shifts the start time slightly; process ids are not reused within two seconds.
+        return process.status() == psutil.STATUS_ZOMBIE or abs(process.create_time() - started) > 2
     except psutil.NoSuchProcess:
         return True
 
@@ -98,14 +104,14 @@ def _devices():
 
 
 def _gpu_memory():
-    """GB of each kind of GPU; {} without nvidia-ml-py or a driver."""
+    """Returns {GPU name: memory in GB}; {} without nvidia-ml-py or a driver."""
     try:
         import pynvml
 
         pynvml.nvmlInit()
         handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
         return {pynvml.nvmlDeviceGetName(each): pynvml.nvmlDeviceGetMemoryInfo(each).total / 1e9 for each in handles}
-    except Exception:  # NVML raises classes of its own for each way of being absent
+    except Exception:  # NVML has its own exception class for each reason to be unavailable
         return {}
 
 

@@ -1,4 +1,4 @@
-"""The metrics of every epoch, as points of a run, with how fast it went and what it waited for."""
+"""A callback that logs the metrics, speed and input waiting time of every epoch."""
 
 import contextlib
 import time
@@ -10,45 +10,46 @@ from keras_dl.tracking.journal import Journal
 
 
 class EpochLogger(keras.callbacks.Callback):
-    """Tells a journal the metrics of each epoch, in one call, with
+    """Writes the metrics of each epoch to a journal, together with
 
-    - `epoch_seconds`, all of the epoch, validation included;
-    - `steps_per_second` and `examples_per_second` of the training part; the first epoch's include compilation;
-    - `input_fraction` of the training part: the share in which no step had its batch, because the input was waited for
-      or just starting, if `watch` was given the data. 0 is a training that always finds its input ready. On a GPU it is
-      the host that waits; under a distribution strategy, or without tf.data's autotuning, there is no such metric.
+    - `epoch_seconds`, the duration of the epoch, including validation;
+    - `steps_per_second` and `examples_per_second` of the training part; in the first epoch they include compilation;
+    - `input_fraction`, the fraction of the training part spent waiting for the input, including its start-up; 0 if
+      every batch was ready in time. It requires `watch`. On a GPU, it is the host's waiting time. The metric is missing
+      under a distribution strategy and without tf.data's autotuning.
 
-    Nothing is measured in the batches but their number, so that accelerators run ahead undisturbed: examples are those
-    that Keras' own loss counts, and the waiting is what tf.data says of it.
+    The callback only counts batches and never reads their results, so accelerators keep running ahead. The number of
+    examples comes from Keras' loss metric, the waiting time from tf.data's own statistics.
 
     Args:
         journal: `Journal` of the run.
     """
 
-    async_safe = True  # else Keras would wait for the logs of every batch
+    async_safe = True  # otherwise Keras waits for the logs of every batch
 
     def __init__(self, journal: Journal):
         super().__init__()
         self.journal, self.watched = journal, None
 
     def watch(self, data: tf.data.Dataset, once: bool = False) -> tf.data.Dataset:
-        """The same data, to be given to `fit` in their place: `input_fraction` is measured on them.
+        """Returns the same dataset, instrumented to measure `input_fraction`; pass it to `fit`.
 
         Args:
-            data: of the training.
-            once: bool, whether an epoch makes one iterator only. Keras makes another one when an epoch is over and
-                never reads it, which moves the order of data that each iterator shuffles anew. Defaults to False.
+            data: `tf.data.Dataset`, the training data.
+            once: bool, whether to create only one iterator per epoch. Keras creates a second one at the end of each
+                epoch and never reads it, which changes the order of data that is reshuffled by each iterator. Defaults
+                to False.
         """
         self.watched = _Watched(data, once)
         return self.watched
 
     def on_train_begin(self, logs=None):
-        self.compiled = None  # when the first step, which compiles, was over
+        self.compiled = None  # the time after the first step, which compiles
 
     def on_epoch_begin(self, epoch, logs=None):
         if self.watched:
-            self.watched.made = False
-        self.began = time.perf_counter()
+            self.watched.created = False
+        self.started = time.perf_counter()
         self.trained = self.steps = self.examples = None
         self.first = self.compiled is None
 
@@ -66,17 +67,17 @@ class EpochLogger(keras.callbacks.Callback):
     def _end_training(self):
         self.trained = time.perf_counter()
         loss = next((metric for metric in self.model.metrics if metric.name == "loss"), None)
-        if isinstance(loss, keras.metrics.Mean):  # now, for an evaluation begins it anew
+        if isinstance(loss, keras.metrics.Mean):  # read it now: validation resets it
             self.examples = float(keras.ops.convert_to_numpy(loss.count))
 
     def on_epoch_end(self, epoch, logs=None):
         if self.trained is None:
             self._end_training()
-        values = {**(logs or {}), "epoch_seconds": time.perf_counter() - self.began}
+        values = {**(logs or {}), "epoch_seconds": time.perf_counter() - self.started}
         if self.steps:
-            values["steps_per_second"] = self.steps / (self.trained - self.began)
+            values["steps_per_second"] = self.steps / (self.trained - self.started)
             if self.examples:
-                values["examples_per_second"] = self.examples / (self.trained - self.began)
+                values["examples_per_second"] = self.examples / (self.trained - self.started)
             fraction = self._input_fraction()
             if fraction is not None:
                 values["input_fraction"] = fraction
@@ -84,22 +85,22 @@ class EpochLogger(keras.callbacks.Callback):
 
     def _input_fraction(self):
         busy = self.watched and self.watched.seconds_between_batches()
-        steps, since = (self.steps - 1, self.compiled) if self.first else (self.steps, self.began)
+        steps, since = (self.steps - 1, self.compiled) if self.first else (self.steps, self.started)
         if not busy or not steps or since is None:
             return None
         return max(0.0, 1 - busy * steps / (self.trained - since))
 
 
 class _Watched(tf.data.Dataset):
-    """The same data set, nothing added to it; it remembers its iterators, which Keras would keep to itself.
+    """A dataset that keeps references to its iterators and is otherwise unchanged.
 
-    The batch is fetched within Keras' compiled step, where no callback sees the waiting. tf.data's model of an iterator
-    holds the times, at most the last hundred, between a batch that was delivered and the next that was asked for.
+    Keras fetches batches inside its compiled step, where no callback can measure the waiting time. tf.data's model of
+    an iterator stores the last hundred intervals between delivering a batch and receiving the next request.
     """
 
     def __init__(self, data, once):
-        self._data, self._unread, self.once, self.made = data, [], once, False
-        super().__init__(data._variant_tensor)
+        self._data, self._unread, self.once, self.created = data, [], once, False
+        super().__init__(tf.data.experimental.to_variant(data))
 
     def _inputs(self):
         return [self._data]
@@ -109,18 +110,18 @@ class _Watched(tf.data.Dataset):
         return self._data.element_spec
 
     def __iter__(self):
-        if self.once and self.made and self._unread:
+        if self.once and self.created and self._unread:
             return self._unread[-1]
-        self.made = True
+        self.created = True
         iterator = super().__iter__()
         self._unread = [*self._unread[-1:], iterator]
         return iterator
 
     def seconds_between_batches(self):
-        """The mean of the last epoch; None if tf.data did not measure it."""
+        """Returns the mean of the last epoch; None if tf.data did not measure it."""
         gaps = []
         with contextlib.suppress(tf.errors.OpError, ValueError):
-            for iterator in list(self._unread):  # Keras may have made the next epoch's already
+            for iterator in list(self._unread):  # may already include the next epoch's
                 gaps = list(tf.data.experimental.get_model_proto(iterator).gap_times)
                 if gaps:
                     self._unread.remove(iterator)

@@ -1,4 +1,4 @@
-"""What a journal holds, brought to its run in MLflow."""
+"""Delivery of one journal to its run in MLflow."""
 
 import contextlib
 import json
@@ -12,42 +12,43 @@ from mlflow import MlflowClient, MlflowException
 from mlflow.entities import Metric, Param, RunTag
 
 from keras_dl.durable import write_json
+from keras_dl.errors import reason_of
 
-# What the store will never take, however often it is asked. Everything else may be different in a moment.
+# Errors for which a retry is pointless; all others may be temporary.
 REFUSED = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE", "MALFORMED_REQUEST"}
 EVENTS, DELIVERED = "events.jsonl", "delivered.json"
-CHUNK = 1000  # metrics in one call; MLflow takes a tenth as many params or tags
+CHUNK = 1000  # metrics per call; MLflow accepts a tenth as many params or tags
 
 
-class _Lost(Exception):
-    """The store lost the run: its database was made anew."""
+class _RunLost(Exception):
+    """The store does not know the run any more: its database was recreated."""
 
 
 class Outbox:
     """The undelivered part of one journal.
 
-    `delivered.json` beside the journal says how far it got. What is delivered twice changes nothing: MLflow knows a
-    point by its timestamp, and a run is looked for before it is created.
+    `delivered.json` beside the journal stores the progress. Delivering an event twice is harmless: MLflow identifies a
+    metric by its timestamp, and an existing run is looked up before one is created.
 
     Args:
-        folder: of the journal.
-        parent: the parent run: its id, or the `Outbox` that makes it.
+        folder: Path of the journal.
+        parent: the id of the parent run, or the `Outbox` that creates it. None if there is no parent.
     """
 
     def __init__(self, folder: Path, parent: "Outbox | str | None"):
         self.folder, self.parent = folder, parent
-        self._refused = set()
+        self._reported = set()
         self._read_progress()
 
     def set_run(self, run_id: str) -> None:
-        """Makes an existing run the journal's."""
+        """Assigns an existing run to the journal."""
         if self.run_id != run_id:
             self.run_id = run_id
             self._save(0)
 
     def _read_progress(self):
         self.run_id, self.offset = None, 0
-        with contextlib.suppress(OSError, ValueError, KeyError):  # absent, or cut off by a power loss
+        with contextlib.suppress(OSError, ValueError, KeyError):  # missing, or truncated by a power failure
             progress = json.loads((self.folder / DELIVERED).read_bytes())
             self.run_id, self.offset = progress["run_id"], progress["offset"]
 
@@ -56,7 +57,7 @@ class Outbox:
         write_json(self.folder / DELIVERED, {"run_id": self.run_id, "offset": offset})
 
     def unread(self) -> tuple[list[dict], int]:
-        """The events that are not delivered yet, and where they end; a line that is still being written is none."""
+        """Returns the undelivered events and the offset of their end; an incomplete last line is not included."""
         with open(self.folder / EVENTS, "rb") as file:
             file.seek(self.offset)
             content = file.read()
@@ -68,23 +69,23 @@ class Outbox:
         return events, self.offset + whole
 
     def deliver(self, client: MlflowClient, experiment_id: str) -> None:
-        """Brings everything to the store.
+        """Sends all undelivered events to the store.
 
         Raises:
-            Exception: of the store, if it does not answer now; what is not delivered stays so.
-            filelock.Timeout: if another process is delivering it.
+            Exception: the store's error if it fails; the events then remain undelivered.
+            filelock.Timeout: if another process is delivering the journal.
         """
         if not (self.folder / EVENTS).is_file():
-            return  # the whole search was thrown away
+            return  # the folder of the search was deleted
         with filelock.FileLock(self.folder / "delivered.lock", timeout=1):  # another process may have adopted it
             self._read_progress()
             events, _ = self.unread()
             begins = any("begin" in event for event in events)
             if self.run_id and (begins and not self._exists(client) or not events and self._is_lost(client)):
-                self.run_id, self.offset = None, 0  # somebody deleted the run; the journal still holds all of it
+                self.run_id, self.offset = None, 0  # the run was deleted; the journal still has all events
             try:
                 self._deliver(client, experiment_id)
-            except _Lost:
+            except _RunLost:
                 self.run_id, self.offset = None, 0
                 self._deliver(client, experiment_id)
 
@@ -92,11 +93,11 @@ class Outbox:
         events, end = self.unread()
         if events:
             created = self.run_id is None and self._find_or_create(client, experiment_id, events[0])
-            self._bring(client, events, created)
+            self._send(client, events, created)
             self._save(end)
 
     def _find_or_create(self, client, experiment_id, begin):
-        """Sets the run's id; whether it is a new one."""
+        """Sets `run_id`; returns whether the run is new."""
         if isinstance(self.parent, Outbox) and (self.parent.run_id is None or self.parent._is_lost(client)):
             self.parent.deliver(client, experiment_id)
         tags = _tags(begin["tags"] | self._parent_tag())
@@ -107,9 +108,10 @@ class Outbox:
         return found is None
 
     def _find(self, client, experiment_id, tags):
-        """The run of the same trial and execution under the same parent, or None.
+        """Returns the run of the same trial and execution under the same parent, or None.
 
-        Who is killed after creating a run could not write its id down; who lost a trial to another machine cannot know.
+        Its id is not stored here if a process was killed right after creating the run or if another machine took over
+        the trial.
         """
         if "trial" not in tags:
             return None
@@ -119,14 +121,14 @@ class Outbox:
         runs = client.search_runs([experiment_id], " and ".join(filters), max_results=1)
         return runs[0] if runs else None
 
-    def _bring(self, client, events, created):
+    def _send(self, client, events, created):
         params, tags, metrics, texts, status = {}, {}, [], [], None
         for event in events:
             time = event["time"]
             if "begin" in event:
                 status = None
-                tags.pop("error", None)  # it goes on
-                if not (created and event is events[0]):  # a new run has them already
+                tags.pop("error", None)  # resumed
+                if not (created and event is events[0]):  # a new run was created with these tags
                     tags |= event["tags"] | self._parent_tag()
             else:
                 tags |= event.get("tags", {})
@@ -140,7 +142,7 @@ class Outbox:
             if "end" in event:
                 status = event["end"], time
         if not created and any("begin" in event for event in events):
-            self._go_on(client, keep_error="error" in tags)
+            self._resume(client, keep_error="error" in tags)
         entities = [Param(_name(name), _text(value, 6000)) for name, value in params.items()]
         entities += [RunTag(name, value) for name, value in _tags(tags).items()]
         for chunk in _chunks(entities + metrics):
@@ -148,13 +150,13 @@ class Outbox:
         for text, name in texts:
             self._attempt(client, lambda: client.log_text(self.run_id, text, name), name)  # noqa: B023
         if status:
-            self._attempt(client, lambda: client.set_terminated(self.run_id, *status), "the end")
+            self._attempt(client, lambda: client.set_terminated(self.run_id, *status), "the status")
 
     def _parent_tag(self):
         parent = self.parent.run_id if isinstance(self.parent, Outbox) else self.parent
         return {"mlflow.parentRunId": parent} if parent else {}
 
-    def _go_on(self, client, keep_error):
+    def _resume(self, client, keep_error):
         run = client.get_run(self.run_id)
         if run.info.status != "RUNNING":
             client.update_run(self.run_id, status="RUNNING")
@@ -162,7 +164,7 @@ class Outbox:
             client.delete_tag(self.run_id, "error")
 
     def _log(self, client, chunk):
-        """One call; if the store refuses it, halves of it, until what is wrong stands alone and is left out."""
+        """Logs entities in one call; if the store rejects it, bisects them until only the invalid ones are left out."""
         by_kind = {kind: [each for each in chunk if isinstance(each, kind)] for kind in (Metric, Param, RunTag)}
         try:
             client.log_batch(self.run_id, by_kind[Metric], by_kind[Param], by_kind[RunTag])
@@ -171,34 +173,34 @@ class Outbox:
                 raise
             self._check_lost(client, error)
             if len(chunk) == 1 or not self._exists(client):
-                self._say(f"{chunk[0].key} and more" if len(chunk) > 1 else chunk[0].key, error)
+                self._report(f"{chunk[0].key} and more" if len(chunk) > 1 else chunk[0].key, error)
                 return
             self._log(client, chunk[: len(chunk) // 2])
             self._log(client, chunk[len(chunk) // 2 :])
 
-    def _attempt(self, client, call, what):
+    def _attempt(self, client, call, name):
         try:
             call()
         except MlflowException as error:
             if error.error_code not in REFUSED:
                 raise
             self._check_lost(client, error)
-            self._say(what, error)
+            self._report(name, error)
         except PermissionError as error:
-            self._say(what, error)
+            self._report(name, error)
 
-    def _say(self, what, error):
-        if what not in self._refused:
-            self._refused.add(what)
-            reason = (str(error).strip().splitlines() or [""])[0][:300]
-            print(f"MLflow does not take {what} of the run in {self.folder}: {reason}", file=sys.stderr, flush=True)
+    def _report(self, name, error):
+        if name not in self._reported:
+            self._reported.add(name)
+            reason = reason_of(error)[:300]
+            print(f"MLflow rejects {name} of the run in {self.folder}: {reason}", file=sys.stderr, flush=True)
 
     def _check_lost(self, client, error):
         if error.error_code == "RESOURCE_DOES_NOT_EXIST" and self._is_lost(client):
-            raise _Lost
+            raise _RunLost
 
     def _is_lost(self, client):
-        """Whether the store knows nothing of a run that the journal began, not even that somebody deleted it."""
+        """Returns whether the store has no record of a run that the journal created, not even as deleted."""
         with open(self.folder / EVENTS, "rb") as file:
             if b'"begin"' not in file.readline():
                 return False
@@ -236,7 +238,7 @@ def _tags(tags):
 
 
 def _name(name):
-    """A name as MLflow takes it: of letters, digits, space and `_-.:/`, and no path that leads elsewhere."""
+    """Returns a valid MLflow name: letters, digits, spaces and `_-.:/`, without relative path components."""
     name = re.sub(r"[^/\w.\- :]", "_", name)[:250] or "_"
     if posixpath.normpath(name) != name or name.startswith(("/", "..")) or name == ".":
         name = name.replace("/", "_").replace("..", "__").strip(".") or "_"
@@ -244,5 +246,5 @@ def _name(name):
 
 
 def _text(value, limit):
-    # PostgreSQL takes no zero, and no store half of a surrogate pair.
+    # PostgreSQL rejects null characters; all stores reject unpaired surrogates.
     return str(value).replace("\0", "").encode("utf-8", "replace").decode()[:limit]

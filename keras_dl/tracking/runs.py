@@ -1,7 +1,6 @@
-"""MLflow runs: connecting, opening, ending, and what each one holds."""
+"""MLflow runs: connecting to a store, opening and ending runs, and logging their origin."""
 
 import contextlib
-import logging
 import os
 import re
 import sqlite3
@@ -13,41 +12,46 @@ import filelock
 import mlflow
 import requests
 import sqlalchemy
-from mlflow.utils.file_utils import local_file_uri_to_path
-from mlflow.utils.uri import is_local_uri
 
+from keras_dl.compat.mlflow import is_local_uri, local_file_uri_to_path, quiet_loggers
 from keras_dl.errors import UserError, reason_of
 from keras_dl.tracking.environment import environment, git_diff, is_gone, owner
 from keras_dl.tracking.patience import BRIEF, last_words
-from keras_dl.tracking.settings import Settings
+from keras_dl.tracking.settings import Settings, hide_password
 from keras_dl.tracking.system_metrics import measure
 
 SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql", "databricks")
+# What an unusable store raises. OSError includes requests.RequestException and filelock.Timeout; ImportError is raised
+# for a missing database driver.
+STORE_ERRORS = (mlflow.MlflowException, sqlalchemy.exc.SQLAlchemyError, sqlite3.Error, OSError, ImportError)
 
 
 def connect(settings: Settings, experiment: str | None = None) -> None:
-    """Points MLflow at the store of the settings and, if named, at an experiment, made if it is new.
+    """Connects MLflow to the store of the settings and optionally to an experiment, which is created if missing.
 
-    An outer active run wins: then nothing is changed, and our runs are nested in it.
+    If a run is already active, nothing is changed and new runs are nested in it.
+
+    Args:
+        settings: of `mlflow.yaml`.
+        experiment: str, the name of the experiment. None (default) sets none.
 
     Raises:
-        UserError: if the store cannot be reached; told within seconds, before any work.
+        UserError: if the store cannot be used; raised within seconds.
     """
     if mlflow.active_run():
         return
-    for noisy in ("mlflow", "alembic"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    quiet_loggers()
     for name, value in BRIEF.items():
         os.environ.setdefault(name, value)
     uri, given = settings.tracking_uri, os.environ.get("MLFLOW_TRACKING_URI")
     mlflow.set_tracking_uri(uri)
     if given is None:
-        # MLflow wrote it there; the file of another project, read later by this process, would be shadowed.
+        # Set by MLflow. It would override the mlflow.yaml of other projects that this process reads later.
         os.environ.pop("MLFLOW_TRACKING_URI", None)
     _check_uri(uri)
     lock = contextlib.nullcontext()
     if uri.startswith("sqlite:///"):
-        # Several processes that create one SQLite store at once break it.
+        # Creating one SQLite store from several processes at the same time corrupts it.
         lock = filelock.FileLock(uri.removeprefix("sqlite:///") + ".lock")
     try:
         with lock:
@@ -57,7 +61,7 @@ def connect(settings: Settings, experiment: str | None = None) -> None:
                 _set_experiment(experiment, settings.artifact_location)
     except UserError:
         raise
-    except Exception as error:
+    except STORE_ERRORS as error:
         raise UserError(f"the MLflow store {hide_password(uri)} cannot be used: {_reason(error)}") from error
 
 
@@ -65,7 +69,7 @@ def _check_uri(uri):
     scheme = uri.partition(":")[0].partition("+")[0]
     if scheme not in SCHEMES:
         raise UserError(
-            f"tracking.uri (or MLFLOW_TRACKING_URI) must begin with one of {', '.join(SCHEMES)}, as in "
+            f"tracking.uri (or MLFLOW_TRACKING_URI) must start with one of {', '.join(SCHEMES)}, for example "
             f"sqlite:///mlflow.db. Received: {hide_password(uri)!r}"
         )
     if scheme in ("http", "https"):
@@ -79,30 +83,26 @@ def _check_uri(uri):
 
 
 def _check_database(uri):
-    """Raises whatever is wrong with a database at once: MLflow would try for minutes to open what cannot be opened."""
+    """Raises the database's error if it cannot be opened: MLflow itself would retry for minutes."""
     if uri.startswith("sqlite:///"):
         with contextlib.closing(sqlite3.connect(uri.removeprefix("sqlite:///"))) as store:
             store.execute("PRAGMA user_version")
     elif not uri.startswith(("http", "databricks")):
-        waiting = {"connect_timeout": 5} if uri.startswith(("postgresql", "mysql")) else {}
-        engine = sqlalchemy.create_engine(uri, connect_args=waiting, poolclass=sqlalchemy.pool.NullPool)
+        options = {"connect_timeout": 5} if uri.startswith(("postgresql", "mysql")) else {}
+        engine = sqlalchemy.create_engine(uri, connect_args=options, poolclass=sqlalchemy.pool.NullPool)
         engine.connect().close()
 
 
 def _reason(error):
     text = hide_password(reason_of(error))
     if isinstance(error, ModuleNotFoundError):
-        return f"{text}: install the driver of that database"
+        return f"{text}: install the driver of this database"
     if re.search(r"error code (401|403)|PERMISSION_DENIED|UNAUTHENTICATED", text):
         return (
-            f"it refuses: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN ({text})"
+            "access denied: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN "
+            f"({text})"
         )
     return text
-
-
-def hide_password(text: str) -> str:
-    """A text without the passwords of the URIs in it."""
-    return re.sub(r"(://[^:/@\s]*):[^@/\s]*@", r"\1:***@", text)
 
 
 def _set_experiment(name, artifact_location):
@@ -125,31 +125,31 @@ def _check_artifacts(location):
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise UserError(
-            f"the files of the runs cannot be written to {folder} ({error.strerror}): make it writable, or change "
-            "tracking.artifacts in mlflow.yaml and give the experiment a new name"
+            f"cannot write the artifacts of runs to {folder} ({error.strerror}): make it writable, or change "
+            "tracking.artifacts in mlflow.yaml and the name of the experiment"
         ) from error
 
 
 @contextlib.contextmanager
 def open_run(settings: Settings, name: str, tags: dict | None = None, run_id: str | None = None):
-    """An MLflow run, nested if one is active: FINISHED at the end, KILLED by Ctrl-C, FAILED by an error.
+    """Opens an MLflow run, nested if one is active, and ends it as FINISHED, KILLED by Ctrl-C, or FAILED by an error.
 
-    An error or Ctrl-C passes whether or not the store takes their record, within seconds.
+    An error or Ctrl-C is raised within seconds even if the store fails to record it.
 
     Args:
         settings: for the tags of every run and the system metrics.
-        name: str, what the UI calls it.
-        tags: further tags.
-        run_id: of a run to go on in. None (default) starts one.
+        name: str, the name shown in the UI.
+        tags: dict, additional tags. Defaults to none.
+        run_id: str, the run to resume, unless it was deleted. None (default) starts a new run.
 
     Yields:
         `mlflow.ActiveRun`.
 
     Raises:
-        UserError: if all went well but for the store, which does not take the end.
+        UserError: if the store fails when a successful run ends.
     """
     if run_id and not _exists(run_id):
-        run_id = None  # somebody deleted it in the UI
+        run_id = None  # deleted in the UI
     run = mlflow.start_run(
         run_id=run_id,
         run_name=None if run_id else name,
@@ -158,13 +158,13 @@ def open_run(settings: Settings, name: str, tags: dict | None = None, run_id: st
         log_system_metrics=False,
     )
     if run_id and "error" in run.data.tags:
-        mlflow.delete_tag("error")  # it goes on
+        mlflow.delete_tag("error")
     try:
         with measure(run.info.run_id, settings):
             yield run
     except BaseException as error:
         stopped = isinstance(error, KeyboardInterrupt)
-        # The error itself matters more than its record; a run that could not be ended is closed by `reap`.
+        # Nothing may hide the error itself. A run that could not be ended is closed by `reap` later.
         with last_words(), contextlib.suppress(Exception):
             mlflow.end_run("KILLED" if stopped else "FAILED")
             if not stopped:
@@ -172,22 +172,22 @@ def open_run(settings: Settings, name: str, tags: dict | None = None, run_id: st
         raise
     try:
         mlflow.end_run()
-    except Exception as error:
+    except STORE_ERRORS as error:
         raise UserError(
-            f"the MLflow store {hide_password(mlflow.get_tracking_uri())} fails ({_reason(error)}): run "
-            f"{run.info.run_id} is done, and still counts as running there"
+            f"the MLflow store {hide_password(mlflow.get_tracking_uri())} failed ({_reason(error)}): run "
+            f"{run.info.run_id} is complete, but the store still lists it as running"
         ) from error
 
 
 def reap(experiment_id: str, but: set[str] = frozenset()) -> int:
-    """Marks the runs KILLED that still count as running, though the process of this machine that owned them is gone.
+    """Marks runs as KILLED whose status is RUNNING although their process, one of this machine, has ended.
 
     Args:
         experiment_id: str.
-        but: ids of runs to leave as they are.
+        but: set of ids of runs to skip. Defaults to none.
 
     Returns:
-        How many there were.
+        int, the number of runs marked.
     """
     client, killed = mlflow.MlflowClient(), 0
     for run in mlflow.search_runs([experiment_id], "attributes.status = 'RUNNING'", output_format="list"):
@@ -198,7 +198,7 @@ def reap(experiment_id: str, but: set[str] = frozenset()) -> int:
 
 
 def close_abandoned(run_id: str) -> None:
-    """Marks a run and its descendants KILLED where they still count as running: nothing will go on in them."""
+    """Marks a run and its descendants as KILLED where their status is RUNNING: they will not be resumed."""
     if not _exists(run_id):
         return
     client, experiments = mlflow.MlflowClient(), [mlflow.get_run(run_id).info.experiment_id]
@@ -212,7 +212,7 @@ def close_abandoned(run_id: str) -> None:
 
 
 def mark_error(run_id: str, message: str, details: str) -> None:
-    """Puts an error where the UI shows it: a tag with the message, and the traceback as `error.txt`."""
+    """Records an error where the UI shows it: the message as a tag, the traceback as `error.txt`."""
     client = mlflow.MlflowClient()
     client.set_tag(run_id, "error", message[:4000])
     client.log_text(run_id, details, "error.txt")
@@ -226,7 +226,7 @@ def _exists(run_id):
 
 
 def log_origin(pipeline) -> None:
-    """Logs to the active run what it takes to do it again: source, versions, devices, commit, seed, command."""
+    """Logs what is needed to reproduce the active run: source, versions, devices, commit, seed, command."""
     mlflow.log_artifact(str(pipeline.file), "pipeline")
     described = environment(pipeline.file.parent)
     mlflow.log_dict(described, "environment.json")
@@ -237,11 +237,7 @@ def log_origin(pipeline) -> None:
             "pipeline": pipeline.name,
             "pipeline_digest": pipeline.digest,
             "data": pipeline.source or "default",
-            "seed": pipeline.seed,
-            "precision": getattr(pipeline, "precision", "float32"),
-            "strategy": getattr(pipeline, "strategy", "none"),
-            "jit": getattr(pipeline, "jit", "auto"),
-            "deterministic": getattr(pipeline, "deterministic", False),
+            **{name: getattr(pipeline, name) for name in ("seed", "precision", "strategy", "jit", "deterministic")},
             "devices": ", ".join(described["devices"]),
             **{name: described[name] for name in ("command", "git_commit", "git_dirty", "cpu")},
         }

@@ -1,4 +1,4 @@
-"""`mlflow.yaml`: where runs go, and nothing about models."""
+"""Settings of `mlflow.yaml`: where runs are stored, and nothing about models."""
 
 import os
 import re
@@ -41,7 +41,7 @@ class Registry(_Section):
     @classmethod
     def _not_reserved(cls, alias):
         if alias == "latest" or not re.fullmatch(r"(?!v\d+$)[A-Za-z0-9_-]+", alias):
-            raise ValueError("an alias is made of letters, digits, _ and -, and is neither latest nor v1, v2, ...")
+            raise ValueError("an alias consists of letters, digits, _ and -, and must not be latest or v1, v2, ...")
         return alias
 
     @model_validator(mode="after")
@@ -57,14 +57,15 @@ class UI(_Section):
 
 
 class Settings(_Section):
-    """The content of `mlflow.yaml`, and the folder that holds it.
+    """The contents of `mlflow.yaml` and the folder that contains it.
 
     Args:
-        tracking: where runs go.
-        system_metrics: whether and how often the machine is measured.
+        tracking: where runs are stored.
+        system_metrics: whether and how often system metrics are logged.
         registry: the names of the aliases.
-        ui: where `keras-dl ui` listens.
-        root: the project folder: `saved_models/`, `searches/`, `pipelines/` and relative paths lie in it.
+        ui: the address of `keras-dl ui`.
+        root: the project folder. It contains `saved_models/`, `searches/` and `pipelines/`, and relative paths start
+            there.
     """
 
     tracking: Tracking = Tracking()
@@ -79,7 +80,7 @@ class Settings(_Section):
 
     @property
     def tracking_uri(self) -> str:
-        """The store with an absolute path. `MLFLOW_TRACKING_URI` wins over the file."""
+        """The URI of the store, with an absolute path. `MLFLOW_TRACKING_URI` overrides the file."""
         uri = os.environ.get("MLFLOW_TRACKING_URI") or self.tracking.uri
         if uri.startswith("sqlite:///") and not uri.startswith("sqlite:////") and uri != "sqlite:///:memory:":
             return f"sqlite:///{self.root / uri.removeprefix('sqlite:///')}"
@@ -87,7 +88,7 @@ class Settings(_Section):
 
     @property
     def artifact_location(self) -> str | None:
-        """Where a new experiment keeps its files; None lets a server decide."""
+        """Where a new experiment stores its artifacts; None lets a server decide."""
         if self.tracking_uri.startswith(("http://", "https://", "databricks")):
             return None
         artifacts = self.tracking.artifacts
@@ -95,16 +96,20 @@ class Settings(_Section):
 
 
 def find_root(start: Path | None = None) -> Path:
-    """The nearest folder at or above `start` (default: the current one) with an `mlflow.yaml`; else `start` itself."""
+    """Returns the nearest folder at or above `start` that contains an `mlflow.yaml`, otherwise `start` itself.
+
+    Args:
+        start: defaults to the current folder.
+    """
     start = (start or Path.cwd()).resolve()
     return next((folder for folder in (start, *start.parents) if (folder / FILE).is_file()), start)
 
 
 def read_settings(root: Path | None = None) -> Settings:
-    """The settings of a project folder; the defaults where it has no `mlflow.yaml`.
+    """Returns the settings of a project folder; the defaults if it has no `mlflow.yaml`.
 
     Raises:
-        UserError: for a file that is no YAML, an unknown key (the known ones are listed) or a wrong value.
+        UserError: if the file is not valid YAML or has an unknown key or an invalid value.
     """
     root = find_root(root)
     path = root / FILE
@@ -113,13 +118,18 @@ def read_settings(root: Path | None = None) -> Settings:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict) or "root" in content:
         raise UserError(f"{path}: expected sections {', '.join(_sections())}. Received: {content!r}")
     try:
         return Settings.model_validate({**content, "root": root})
     except ValidationError as error:
         raise UserError(f"{path}: {'; '.join(_explain(problem) for problem in error.errors())}") from error
+
+
+def hide_password(text: str) -> str:
+    """Returns the text with the passwords of all URIs replaced by `***`."""
+    return re.sub(r"(://[^:/@\s]*):[^@/\s]*@", r"\1:***@", text)
 
 
 def _sections() -> list[str]:
@@ -132,11 +142,11 @@ def _explain(problem: dict) -> str:
     if problem["type"] != "extra_forbidden":
         return f"{where}: {problem['msg']}. Received: {problem['input']!r}"
     known = list(Settings.model_fields[section[0]].annotation.model_fields) if section else _sections()
-    return f"unknown key {where!r}; known here: {', '.join(known)}"
+    return f"unknown key {where!r}; known keys: {', '.join(known)}"
 
 
 def default_file() -> str:
-    """The text of an `mlflow.yaml` with every default and what it means, as `keras-dl init` writes it."""
+    """Returns the text of an `mlflow.yaml` with all defaults and their descriptions, as `keras-dl init` writes it."""
     lines = ["# Where runs go, and nothing about models. MLFLOW_* variables win over this file."]
     for section in _sections():
         lines += ["", f"{section}:"]

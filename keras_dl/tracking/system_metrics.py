@@ -1,39 +1,48 @@
 """CPU, memory, disk, network and GPUs as metrics of a run."""
 
 import contextlib
+import logging
 import os
 import threading
 
 from keras_dl.compat.mlflow import SystemMetricsMonitor
+from keras_dl.errors import reason_of
 from keras_dl.tracking.patience import last_words
-from keras_dl.tracking.settings import Settings
+from keras_dl.tracking.settings import Settings, hide_password
+
+logger = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
 def measure(run_id: str, settings: Settings, node: str | None = None):
-    """Measures this machine into a run while it is open: CPU, memory, disk, network, and GPUs with nvidia-ml-py.
+    """Logs system metrics to a run while the context is open: CPU, memory, disk, network, and GPUs with nvidia-ml-py.
 
-    Every process that takes part in a search may measure into the one run of the search, each as a node of its own.
-    A store that is away costs samples, and nothing else.
+    The processes of a distributed search can log to the same run, each as a different node. If the store is unreachable
+    or a measurement fails, samples are lost and the first failure is logged as a warning.
 
     Args:
         run_id: str.
-        settings: say whether, and how often; `MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING` wins over them.
-        node: str, makes the metrics `system/<node>/...`. None (default) for the only process of a run.
+        settings: whether and how often to measure; `MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING` takes precedence.
+        node: str, names the metrics `system/<node>/...`. None (default) for the only process of a run.
     """
-    wanted = os.environ.get("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING")
-    if not (settings.system_metrics.enabled if wanted is None else wanted.lower() in ("true", "1")):
+    override = os.environ.get("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING")
+    if not (settings.system_metrics.enabled if override is None else override.lower() in ("true", "1")):
         yield
         return
     monitor = SystemMetricsMonitor(run_id, settings.system_metrics.interval, resume_logging=True, node_id=node)
     ended = threading.Event()
 
     def sample():
-        # Not the monitor's own loop, which ends for good when the store fails once.
+        # The monitor's own loop stops at the first failure of the store.
+        failed = False
         while not ended.wait(monitor.sampling_interval):
-            with contextlib.suppress(Exception):
+            try:
                 monitor.collect_metrics()
                 monitor.publish_metrics(monitor.aggregate_metrics())
+            except Exception as error:
+                if not failed:
+                    failed = True
+                    logger.warning("system metrics could not be logged: %s", hide_password(reason_of(error)))
 
     thread = threading.Thread(target=sample, name="system-metrics", daemon=True)
     thread.start()
@@ -42,6 +51,6 @@ def measure(run_id: str, settings: Settings, node: str | None = None):
     finally:
         ended.set()
         thread.join(timeout=2)
-        if not thread.is_alive():  # else it waits for the store already
+        if not thread.is_alive():  # otherwise it is still waiting for the store
             with last_words(), contextlib.suppress(Exception):
                 monitor.mlflow_logger.flush()

@@ -25,30 +25,32 @@ def ui(
     name: str | None = None,
     open_browser: bool = False,
 ) -> int:
-    """Runs MLflow's server on the store of the settings until it is stopped; the exit status is the server's.
+    """Prints the URLs of the experiments and runs MLflow's server on the store until it is stopped.
 
-    Each experiment's page is printed, with the columns of its search and the best run first. Where the store is a
-    server, which has a UI of its own, that is all.
+    No server is started if the store is a tracking server, which already has a UI.
 
     Args:
-        settings: with the store, and host and port unless given.
-        host: address to listen on. Defaults to that of `mlflow.yaml`, 127.0.0.1.
+        settings: of `mlflow.yaml`.
+        host: str, the address to listen on. Defaults to that of `mlflow.yaml`, 127.0.0.1.
         port: int. Defaults to that of `mlflow.yaml`, 5000.
-        name: of the only experiment to print. None (default): all, those with the newest runs first.
-        open_browser: open the first page in a browser. Defaults to False.
+        name: str, the only experiment to print. None (default) prints all, the most recently updated first.
+        open_browser: bool, whether to open the first URL in a browser. Defaults to False.
+
+    Returns:
+        int, the exit status of the server.
 
     Raises:
-        UserError: if the port is in use, or there is no such experiment.
+        UserError: if the port is in use or the experiment does not exist.
     """
     host, port = host or settings.ui.host, port or settings.ui.port
     uri = settings.tracking_uri
     is_server = uri.startswith(("http://", "https://"))
     if not is_server:
         _check_port(host, port)
-    connect(settings)  # makes a new store, so that the page opens on an empty list and not on an error
+    connect(settings)  # creates a missing store: the page then shows an empty list instead of an error
     address = uri.rstrip("/") if is_server else f"http://{host}:{port}"
     experiments = _experiments(name)
-    print(f"the runs are on a server which shows them itself: {uri}" if is_server else f"MLflow UI of {uri}")
+    print(f"the MLflow UI is part of the tracking server: {uri}" if is_server else f"MLflow UI of {uri}")
     pages = [f"{address}/{page(experiment)}" for experiment in experiments]
     for experiment, shown in zip(experiments, pages, strict=True):
         print(f"  {experiment.name:20} {shown}")
@@ -66,7 +68,7 @@ def _experiments(name):
     experiments = [each for each in there if (each.name == name if name else each.name != "Default")]
     if name and not experiments:
         names = ", ".join(each.name for each in there if each.name != "Default")
-        raise UserError(f"no experiment {name!r} in the store. There is: {names or 'none'}")
+        raise UserError(f"no experiment {name!r} in the store. Available: {names or 'none'}")
     return experiments
 
 
@@ -76,14 +78,14 @@ def _check_port(host, port):
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise UserError(f"cannot listen on {host}:{port} ({error.strerror}): give another --port") from error
+            raise UserError(f"cannot listen on {host}:{port} ({error.strerror}): choose another --port") from error
 
 
 def _serve(settings, host, port, opened):
     command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", settings.tracking_uri]
     command += ["--default-artifact-root", settings.artifact_location or ""]
-    # Job workers are for MLflow's language model features: eight processes and 2 GB more.
+    # MLflow's job workers, needed only for its language model features, take eight processes and 2 GB.
     quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     server = subprocess.Popen(command, env={**os.environ, **quiet})
     if opened:
@@ -97,7 +99,7 @@ def _serve(settings, host, port, opened):
 
 
 def _open(server, address):
-    """Opens a page as soon as the server answers."""
+    """Opens a page as soon as the server responds."""
     while server.poll() is None:
         try:
             requests.get(urljoin(address, "/health"), timeout=5)

@@ -1,6 +1,6 @@
-"""How MLflow's page shows the runs of a pipeline: columns and order, as a saved view of the experiment.
+"""Saved views of MLflow's runs page: the columns and sort order for the runs of a pipeline.
 
-MLflow 3 keeps saved views as tags of the experiment, and opens one when the address of the page names it.
+MLflow 3 stores saved views as tags of the experiment and opens the view named in the URL of the page.
 """
 
 import contextlib
@@ -17,36 +17,37 @@ _LONGEST_TAG = 5000
 
 
 def page(experiment: Experiment) -> str:
-    """The address of the experiment's runs, relative to the server: values, objective, test metrics, best run first.
+    """Saves a view of the experiment's runs and returns its URL, relative to the server.
 
-    The view is saved with the experiment; where that is not possible, the page opens as MLflow shows it.
+    The view shows the objective, hyperparameters and test metrics, best run first. If it cannot be saved, the URL opens
+    MLflow's default view.
 
     Args:
-        experiment: with runs of searches and trainings.
+        experiment: an experiment with runs of searches and trainings.
     """
-    # Without the workflow the UI opens its pages for traces of language models.
+    # Without workflowType, the UI opens its pages for traces of language models.
     query = {"workflowType": "machine_learning"}
     runs = mlflow.search_runs([experiment.experiment_id], max_results=500, output_format="list")
     if runs:
-        with contextlib.suppress(mlflow.MlflowException):  # a store that may only be read
+        with contextlib.suppress(mlflow.MlflowException):  # a read-only store
             _save(experiment, view(runs))
             query["viewStateShareKey"] = _VIEW
     return f"#/experiments/{experiment.experiment_id}/runs?{urlencode(query)}"
 
 
 def view(runs: list) -> dict:
-    """The state of MLflow's page of runs for the columns that these runs have.
+    """Returns the state of MLflow's runs page: columns, their widths, sort order and filter.
 
     Args:
-        runs: MLflow runs, newest first. The newest that names its objective says what is sorted by.
+        runs: list of MLflow runs, newest first. The page is sorted by the objective of the newest run that has one.
     """
     tags = next((run.data.tags for run in runs if "objective" in run.data.tags), {})
     kinds = [run.data.tags.get("kind") for run in runs]
-    tried = [run for run, kind in zip(runs, kinds, strict=True) if kind == ("trial" if "trial" in kinds else "train")]
+    leaves = [run for run, kind in zip(runs, kinds, strict=True) if kind == ("trial" if "trial" in kinds else "train")]
     metrics = {name for run in runs for name in run.data.metrics}
     best = [f"{what}_{tags.get('objective')}" for what in ("best", "spread")]
-    # Of Keras Tuner's own, such as tuner/bracket, there are five with Hyperband.
-    params = sorted({name for run in tried for name in run.data.params if "/" not in name})
+    # Without Keras Tuner's own values, such as tuner/bracket; Hyperband has five of them.
+    params = sorted({name for run in leaves for name in run.data.params if "/" not in name})
     columns = [f"metrics.`{name}`" for name in best if name in metrics]
     columns += [f"params.`{name}`" for name in params]
     columns += [f"metrics.`{name}`" for name in sorted(metrics) if name.startswith("test_")]
@@ -58,13 +59,13 @@ def view(runs: list) -> dict:
     }
     if best[0] in metrics:
         state |= {"orderByKey": f"metrics.`{best[0]}`", "orderByAsc": tags.get("direction") != "max"}
-    if "execution" in kinds:  # their means are the trials'
+    if "execution" in kinds:  # trials have the means of their executions
         state["searchFilter"] = "tags.kind != 'execution'"
     return state
 
 
 def _width(column):
-    """In pixels, so that the name of a column and eight digits can be read."""
+    """Returns the width in pixels that fits the name of a column and eight digits."""
     return max(95, 7 * len(column.partition("`")[2]) + 30)
 
 

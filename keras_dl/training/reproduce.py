@@ -14,7 +14,8 @@ import rich.table
 
 from keras_dl.data import fingerprint
 from keras_dl.errors import UserError
-from keras_dl.pipeline import Pipeline, space
+from keras_dl.pipeline import Pipeline
+from keras_dl.space import space
 from keras_dl.tracking.environment import environment
 from keras_dl.tracking.runs import connect, log_origin, open_run
 from keras_dl.tracking.settings import Settings
@@ -53,14 +54,16 @@ def reproduce(pipeline: Pipeline, run_id: str, settings: Settings) -> bool:
         raise UserError(f"run {run_id} trained the pipeline {tags.get('pipeline')!r}. Received: {pipeline.name!r}")
     for note in _differences(pipeline, run, origin):
         print(f"differs: {note}")
-    pipeline.source = None if tags["data"] == "default" else tags["data"]
-    pipeline.seed, pipeline.epochs = int(tags["seed"]), int(origin.data.params["epochs"])
-    pipeline.objective = origin.data.params.get("objective", pipeline.objective)
-    if pipeline.improves.missing(run.data.metrics):
+    pipeline.set_training_options(
+        objective=origin.data.params.get("objective", pipeline.objective),
+        epochs=int(origin.data.params["epochs"]),
+        seed=int(tags["seed"]),
+        source=None if tags["data"] == "default" else tags["data"],
+        deterministic=tags.get("deterministic") == "True",
+        **{name: tags[name] for name in ("precision", "strategy", "jit") if name in tags},
+    )
+    if pipeline.goal.missing(run.data.metrics):
         raise UserError(f"run {run_id} has no finished epoch to compare with")
-    for name in ("precision", "strategy", "jit"):
-        setattr(pipeline, name, tags.get(name, getattr(pipeline, name)))
-    pipeline.deterministic = tags.get("deterministic") == "True"
     recorded = {name: _value(text) for name, text in run.data.params.items()}
     with hardware(pipeline):
         values = space(pipeline, {name: recorded[name] for name in _known(pipeline, recorded)})

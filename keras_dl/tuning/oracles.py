@@ -4,18 +4,11 @@ import math
 import time
 
 import keras_tuner as kt
-import keras_tuner.src.utils as kt_utils
 import numpy as np
-from keras_tuner.src.engine.metrics_tracking import MetricObservation
-from keras_tuner.src.engine.oracle import synchronized
-from keras_tuner.src.engine.stateful import Stateful
-from keras_tuner.src.engine.trial import Trial
 
-from keras_dl.durable import write_json
+from keras_dl.compat.keras_tuner import MetricObservation, Stateful, Trial, ids_in_order, synchronized
 from keras_dl.errors import UserError
 from keras_dl.tuning.early_stopping import should_stop
-
-kt_utils.save_json = write_json  # Keras Tuner writes its state in place, and one torn file loses a search
 
 NAMES = ("random", "bayesian", "hyperband", "grid")
 
@@ -201,11 +194,7 @@ class GridOracle(_Durable, kt.oracles.GridSearchOracle):
         self._populate_next.append(trial.trial_id)
 
     def get_state(self):
-        order, ids = [], self._ordered_ids
-        index = ids._next_index[None]
-        while index is not None:
-            order.append(ids._memory[index])
-            index = ids._next_index[index]
+        order = ids_in_order(self._ordered_ids)
         return {**super().get_state(), "ordered_ids": order, "populate_next": list(self._populate_next)}
 
     def set_state(self, state):

@@ -1,14 +1,21 @@
-"""What a search is asked to do, and what of it may change when an unfinished one goes on."""
+"""The options of a search, and which of them may change when an unfinished search is resumed."""
 
+import contextlib
 import dataclasses
+import json
 import re
+import sys
+from pathlib import Path
 
+from keras_dl.durable import remove_folder
 from keras_dl.errors import UserError
-from keras_dl.pipeline import Pipeline, describe
+from keras_dl.pipeline import Pipeline
+from keras_dl.space import describe
+from keras_dl.tracking.runs import close_abandoned
 from keras_dl.tuning import early_stopping, oracles
 from keras_dl.tuning.distributed.address import parse_address
 
-# A search may go on with these changed: its finished trials stay comparable.
+# A search can be resumed although these have changed: its finished trials stay comparable.
 CHANGEABLE = ("trials", "early_stop", "max_time", "space", "pipeline")
 
 
@@ -18,16 +25,18 @@ class Plan:
 
     Args:
         tuner: `"random"` (default), `"bayesian"`, `"hyperband"` or `"grid"`.
-        trials: int, how many at most; None (default) takes the pipeline's, of a grid no more than it has combinations.
+        trials: int, the maximum number of trials; None (default) takes the pipeline's, or the number of combinations of
+            a grid if that is smaller.
         pins: hyperparameters that are not searched, with their values.
-        executions: int, trainings a trial, each from other initial weights; the score is their mean. Defaults to 1.
+        executions: int, trainings per trial, each from other initial weights; the score is their mean. Defaults to 1.
         early_stop: `"median"` or `"halving"`, see `should_stop`; None (default) trains every trial to its end.
-        max_time: float, seconds after which no trial begins and running ones end with their epoch; None: no limit.
-        resume: go on with an unfinished search although `CHANGEABLE` arguments differ. Defaults to False.
-        fresh: throw an unfinished search away. Defaults to False.
-        keep: int, exports of this model to keep beside the champion's; None (default) keeps all.
+        max_time: float, seconds after which no trial starts and running trials end with their epoch; None (default) for
+            no limit.
+        resume: bool, resume an unfinished search although `CHANGEABLE` arguments differ. Defaults to False.
+        fresh: bool, discard an unfinished search. Defaults to False.
+        keep: int, exports of this model to keep besides the champion's; None (default) keeps all.
         workers: int, worker processes on this machine; 0 (default) runs the trials in this process.
-        chief: `"HOST:PORT"` to serve workers of other machines at; None (default) serves none.
+        chief: `"HOST:PORT"`, the address at which workers of other machines are served; None (default) for none.
     """
 
     tuner: str = "random"
@@ -52,39 +61,44 @@ class Plan:
             if getattr(self, name) is not None and getattr(self, name) < least:
                 raise UserError(f"{name} must be at least {least}. Received: {getattr(self, name)}")
         if self.tuner == "hyperband" and self.executions > 1:
-            raise UserError("hyperband goes on with single trainings: expected executions 1, or another tuner")
+            raise UserError("hyperband resumes single trainings: expected executions 1, or another tuner")
         if self.chief:
-            parse_address(self.chief)  # for its errors
+            parse_address(self.chief)  # raises UserError
 
     def arguments(self, pipeline: Pipeline, trials: int, space: list) -> dict:
-        """What makes this search the one it is, JSON-able."""
-        own = {name: getattr(self, name) for name in ("tuner", "pins", "executions", "early_stop", "max_time")}
-        theirs = ("epochs", "seed", "objective", "precision", "strategy", "jit", "deterministic")
+        """Returns the arguments that identify this search, as JSON values.
+
+        Args:
+            pipeline: `Pipeline`, for its training options and its file.
+            trials: int, the resolved number of trials.
+            space: list of hyperparameters, without the pinned ones.
+        """
+        options = dataclasses.asdict(pipeline.training_options)
         return {
-            **own,
+            **{name: getattr(self, name) for name in ("tuner", "pins", "executions", "early_stop", "max_time")},
             "trials": trials,
-            **{name: getattr(pipeline, name) for name in theirs},
-            "data": pipeline.source,
+            "data": options.pop("source"),  # the name of the option, in messages and in the run
+            **options,
             "space": [describe(entry) for entry in space],
             "pipeline": pipeline.digest,
         }
 
     def check_trials(self, found) -> int | None:
-        """The trials of a grid over this space, if it can be told how many it has.
+        """Returns the number of trials of a grid over this space; None for other tuners or if it is not known.
 
         Raises:
-            UserError: if more were asked for than there are, or there is nothing to search.
+            UserError: if `trials` is larger than that, or there is nothing to search.
         """
         count = oracles.combinations(found)
         if self.tuner == "grid" and count is not None and self.trials and self.trials > count:
             raise UserError(
-                f"the grid has {count} combinations; expected --trials of at most that. Received: {self.trials}"
+                f"the grid has {count} combinations; expected --trials of at most that number. Received: {self.trials}"
             )
         return count if self.tuner == "grid" else None
 
 
 def seconds(text: str) -> float:
-    """`"90"`, `"90s"`, `"15m"`, `"1.5h"` -> seconds.
+    """Parses a time such as `"90"`, `"90s"`, `"15m"` or `"1.5h"` to seconds.
 
     Raises:
         UserError: for anything else.
@@ -96,7 +110,7 @@ def seconds(text: str) -> float:
 
 
 def changes(earlier: dict, now: dict) -> dict[str, str]:
-    """`{argument: what it was and what it is}` of all that differ."""
+    """Returns `{argument: its earlier and its present value, as text}` for those that differ."""
     found = {}
     for name, value in now.items():
         was = earlier.get(name)
@@ -110,3 +124,45 @@ def changes(earlier: dict, now: dict) -> dict[str, str]:
         else:
             found[name] = f"{name} was {was!r} and is {value!r}"
     return found
+
+
+def unfinished(folder: Path, arguments: dict, resume: bool) -> tuple[dict, dict]:
+    """Reads the record of an unfinished search to resume.
+
+    Args:
+        folder: of the search's state.
+        arguments: of this call, see `Plan.arguments`.
+        resume: whether to resume although `CHANGEABLE` arguments differ.
+
+    Returns:
+        `(record, changes)`, see `changes`; two empty dictionaries if there is no unfinished search.
+
+    Raises:
+        UserError: if other arguments differ, or the record cannot be read.
+    """
+    record = folder / "search.json"
+    if not record.is_file():
+        remove_folder(folder)
+        if resume:
+            print("there is no unfinished search to resume: starting a new one", file=sys.stderr)
+        return {}, {}
+    try:
+        earlier = json.loads(record.read_text(encoding="utf-8"))
+        changed = changes(earlier["arguments"], json.loads(json.dumps(arguments)))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{record} cannot be read ({error}): give --fresh to start over") from error
+    refused = [text for name, text in changed.items() if name not in CHANGEABLE]
+    if refused or (changed and not resume):
+        way = "Repeat the earlier arguments to resume it" if refused else "Give --resume to resume with the new ones"
+        raise UserError(
+            f"{folder} holds an unfinished search with other arguments: {'; '.join(changed.values())}. {way}, or "
+            "--fresh to discard it"
+        )
+    return earlier, changed
+
+
+def discard(folder: Path) -> None:
+    """Removes an unfinished search and ends its runs as KILLED."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        close_abandoned(json.loads((folder / "search.json").read_text(encoding="utf-8"))["run_id"])
+    remove_folder(folder)

@@ -6,7 +6,6 @@ import math
 import numpy as np
 
 from keras_dl.errors import UserError
-from keras_dl.tuning.wording import number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,3 +145,32 @@ def _sign(direction):
     if direction not in ("min", "max"):
         raise UserError(f"a direction is 'min' or 'max'. Received: {direction!r}")
     return 1 if direction == "min" else -1
+
+
+def number(value) -> str:
+    """Formats a score or a hyperparameter: four significant digits of a float, `-` for None.
+
+    >>> number(0.123456), number(64), number("lstm"), number(None)
+    ('0.1235', '64', 'lstm', '-')
+    """
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def clock(seconds: float | None) -> str:
+    """Formats seconds as `minutes:seconds` or `hours:minutes:seconds`.
+
+    >>> clock(61), clock(3600), clock(None)
+    ('1:01', '1:00:00', '-')
+    """
+    if seconds is None:
+        return "-"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
+def last_line(message: str | None) -> str:
+    """Returns the last line of a traceback, which is the error itself."""
+    return (message or "").strip().rpartition("\n")[2].strip()

@@ -9,9 +9,8 @@ import traceback
 from pathlib import Path
 
 import keras_tuner as kt
-import keras_tuner.src.config as kt_config
-from keras_tuner.src.engine.base_tuner import BaseTuner
 
+from keras_dl.compat.keras_tuner import BaseTuner
 from keras_dl.durable import exhausted
 from keras_dl.errors import UserError
 from keras_dl.pipeline import Pipeline
@@ -21,8 +20,6 @@ from keras_dl.training.configuration import best_model, train_configuration
 from keras_dl.training.fit import BEST, STATE, Progress, finished_training
 from keras_dl.training.reuse import CompiledModels
 from keras_dl.training.shared_data import SharedData
-
-kt_config.DEBUG = False  # it would print every failed trial's traceback, which the trial's run holds, into the table
 
 # What ends a search: every other trial would meet the same.
 _FATAL = (UserError, kt.errors.FatalError)
@@ -154,7 +151,7 @@ class TrialTuner(BaseTuner):
 
     def _execute(self, trial, folder, journal, number) -> Progress:
         """One training of a trial; the oracle hears of every epoch, and of the objective in those of the first."""
-        values, objective = trial.hyperparameters.values, self.pipeline.improves
+        values, objective = trial.hyperparameters.values, self.pipeline.goal
         single = self.executions == 1
         if not single:
             folder = folder / f"execution_{number}"
@@ -193,7 +190,7 @@ class TrialTuner(BaseTuner):
 
     def _report(self, trial, trainings, journal):
         """Tells oracle and run what a trial came to."""
-        objective, scores = self.pipeline.improves, [training.best for training in trainings]
+        objective, scores = self.pipeline.goal, [training.best for training in trainings]
         best = _best(objective, trainings)
         result = {"score": statistics.fmean(scores), "seconds": sum(training.seconds for training in trainings)}
         if self.told_to_stop:
@@ -221,7 +218,7 @@ class TrialTuner(BaseTuner):
             return folder, 0
         trainings = [finished_training(folder / f"execution_{number}") for number in range(self.executions)]
         # A trial that was told to stop has fewer.
-        number = trainings.index(_best(self.pipeline.improves, [one for one in trainings if one]))
+        number = trainings.index(_best(self.pipeline.goal, [one for one in trainings if one]))
         return folder / f"execution_{number}", number
 
     def load_model(self, trial):

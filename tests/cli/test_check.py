@@ -20,6 +20,6 @@ def test_a_folder_alone(halves, run, error, capfd):
 
 
 def test_what_must_be_given(halves, error):
-    assert error("export") == "export takes a pipeline FILE, or --check DIR"
-    assert error("export", "--check", "nowhere").startswith("no folder nowhere: --check takes the folder of a version")
+    assert error("export") == "export requires a pipeline FILE, or --check DIR"
+    assert error("export", "--check", "nowhere").startswith("no folder nowhere: --check requires")
     assert error("export", "pipelines/halves.py", "--check", "mlflow.db").startswith("no folder mlflow.db")

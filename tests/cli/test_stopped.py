@@ -13,7 +13,7 @@ from ..tuning.halves import client_of, curve, fits, runs, stop
 
 def test_a_stop_before_the_search(halves, capsys):
     (halves.root / "pipelines" / "stop.py").write_text("raise KeyboardInterrupt")
-    for verb, message in (("tune", "the same command goes on from here, --fresh begins anew"), ("train", "stopped")):
+    for verb, message in (("tune", "the same command resumes, --fresh starts over"), ("train", "stopped")):
         assert main([verb, "pipelines/stop.py"]) == 130
         assert capsys.readouterr().err.strip().endswith(message)
 
@@ -47,7 +47,7 @@ def test_a_search_that_is_stopped_goes_on(halves, run, environment, number):
     clean = number != signal.SIGKILL
     if clean:
         assert process.stderr.splitlines()[-1] == (
-            "stopped. Every finished trial is kept: the same command goes on from here, --fresh begins anew"
+            "stopped. Every finished trial is kept: the same command resumes, --fresh starts over"
         )
     assert "1/3" in process.stdout and "2/3" not in process.stdout
     (parent,) = runs(halves)
@@ -69,7 +69,7 @@ def test_a_training_that_is_stopped_goes_on(halves, run):
     assert main(arguments) == 130
     (begun,) = runs(halves)
     assert begun.info.status == "KILLED"
-    assert "goes on with a training that was stopped; --fresh begins anew" in run(*arguments)
+    assert "resuming an interrupted training; --fresh starts over" in run(*arguments)
     (again,) = runs(halves)
     assert again.info.run_id == begun.info.run_id and again.info.status == "FINISHED"
     assert list(curve(halves, again)) == [0, 1, 2, 3]

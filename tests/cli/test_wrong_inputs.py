@@ -67,13 +67,13 @@ def test_a_file_without_data_or_build(halves, error):
         ("unit=3", "unknown: unit. This pipeline has: batch_size one of 32, 64 (default 64); units from 2 to 4 (whole) "
                    "(default 3); rate from 0.001 to 0.1 (default 0.01); cell one of max, mean (default max); "
                    "bias True or False (default True)"),
-        ("units=5", "units=5 is not possible: expected units from 2 to 4 (whole) (default 3)"),
-        ("units=2.5", "units=2.5 is not possible: expected units from 2 to 4 (whole)"),
-        ("units=many", "units='many' is not possible: expected units from 2 to 4 (whole)"),
-        ("rate=0.5", "rate=0.5 is not possible: expected rate from 0.001 to 0.1"),
-        ("batch_size=48", "batch_size=48 is not possible: expected batch_size one of 32, 64"),
-        ("cell=lstm", "cell='lstm' is not possible: expected cell one of max, mean"),
-        ("bias=1", "bias=1 is not possible: expected bias True or False"),
+        ("units=5", "units=5 is invalid: expected units from 2 to 4 (whole) (default 3)"),
+        ("units=2.5", "units=2.5 is invalid: expected units from 2 to 4 (whole)"),
+        ("units=many", "units='many' is invalid: expected units from 2 to 4 (whole)"),
+        ("rate=0.5", "rate=0.5 is invalid: expected rate from 0.001 to 0.1"),
+        ("batch_size=48", "batch_size=48 is invalid: expected batch_size one of 32, 64"),
+        ("cell=lstm", "cell='lstm' is invalid: expected cell one of max, mean"),
+        ("bias=1", "bias=1 is invalid: expected bias True or False"),
         ("units", "expected name=value, such as learning_rate=0.001. Received: 'units'"),
         ("=3", "expected name=value, such as learning_rate=0.001. Received: '=3'"),
     ],
@@ -137,7 +137,7 @@ def test_a_port_in_use(halves, error):
 def test_a_loss_that_is_no_number(halves, error):
     file = halves.root / "pipelines" / "halves.py"
     file.write_text(PIPELINE.replace('"binary_crossentropy"', "lambda target, output: keras.ops.log(-output)"))
-    assert error("train", "pipelines/halves.py") == "the training came to nothing: loss is nan in epoch 1"
+    assert error("train", "pipelines/halves.py") == "training failed: loss is nan in epoch 1"
     client = mlflow.MlflowClient(halves.tracking_uri)
     (run,) = client.search_runs([client.get_experiment_by_name("halves").experiment_id])
     assert run.info.status == "FAILED" and client.search_registered_models() == []
@@ -147,9 +147,9 @@ def test_a_loss_that_is_no_number(halves, error):
     "arguments, message",
     [
         (["--max-time", "soon"], "expected a time such as 90s, 15m or 1.5h. Received: 'soon'"),
-        (["--objective", "val_gain"], "cannot tell whether 'val_gain' should fall or rise"),
+        (["--objective", "val_gain"], "cannot infer the direction of 'val_gain'"),
         (["--objective", "val_loss,val_loss"], "expected metrics separated by commas, each once"),
-        (["--tuner", "hyperband", "--executions-per-trial", "2"], "hyperband goes on with single trainings"),
+        (["--tuner", "hyperband", "--executions-per-trial", "2"], "hyperband resumes single trainings"),
         (["--tuner", "grid", "--trials", "7", "rate=0.01", "cell=max", "bias=True"], "the grid has 6 combinations"),
         (["units=3", "rate=0.01", "cell=max", "bias=True", "batch_size=64"], "there is nothing to search"),
         (["--chief", "nowhere"], "expected HOST:PORT"),
@@ -162,9 +162,9 @@ def test_options_of_a_search_that_make_no_sense(halves, error, arguments, messag
 
 def test_runs_and_versions_that_are_not_there(halves, error):
     assert "0123" in error("reproduce", "0123", "pipelines/halves.py")
-    assert error("promote", "halves", "1").startswith("no model 'halves' in the registry. There is: none yet")
-    assert error("rollback", "halves").startswith("no model 'halves' in the registry. There is: none yet")
-    assert error("compare", "halves", "1", "2").startswith("no model 'halves' in the registry. There is: none yet")
+    assert error("promote", "halves", "1").startswith("no model 'halves' in the registry. Available: none yet")
+    assert error("rollback", "halves").startswith("no model 'halves' in the registry. Available: none yet")
+    assert error("compare", "halves", "1", "2").startswith("no model 'halves' in the registry. Available: none yet")
     assert nothing_was_done(halves)
 
 
@@ -174,15 +174,15 @@ def test_a_worker_without_a_chief(halves, error):
 
 
 def test_models_that_are_not_there(halves, error):
-    assert error("serve", "digits") == f"no model 'digits' in {halves.saved_models}. There is: none"
-    assert error("serve").startswith("expected a model to serve and found none")
+    assert error("serve", "digits") == f"no model 'digits' in {halves.saved_models}. Available: none"
+    assert error("serve").startswith("no model to serve in ")
     (halves.saved_models / "halves").mkdir(parents=True)
-    assert error("serve", "halves", "digits").endswith(". There is: halves")
+    assert error("serve", "halves", "digits").endswith(". Available: halves")
     for what in (["--example", "0"], ["--image", "a.png"], ["--input", "{}"]):
-        assert error("predict", "digits", *what).startswith(f"no model 'digits' in {halves.saved_models}: make it with")
+        assert error("predict", "digits", *what).startswith(f"no model 'digits' in {halves.saved_models}: train it wi")
     for verb in ("evaluate", "export"):
-        assert error(verb, "pipelines/halves.py").startswith("no model 'halves' in the registry. There is: none yet")
-    assert error("evaluate", "pipelines/halves.py", "--model", "my.keras") == "no model file my.keras"
+        assert error(verb, "pipelines/halves.py").startswith("no model 'halves' in the registry. Available: none yet")
+    assert error("evaluate", "pipelines/halves.py", "--model", "my.keras") == "model file my.keras does not exist"
 
 
 def test_a_place_for_a_project_that_cannot_be_written(halves, error):

@@ -1,4 +1,4 @@
-"""promote and rollback: alias and folder together, however they are stopped."""
+"""promote and rollback change alias and folder together, also if they are interrupted and repeated."""
 
 import mlflow
 import pytest
@@ -13,7 +13,7 @@ from keras_dl.tracking.runs import connect
 
 @pytest.fixture
 def digits(project):
-    """Versions 1 to 4 of digits, all exported; each was champion in turn, 4 is it now."""
+    """Versions 1 to 4 of digits, all exported; each became the champion in turn."""
     connect(project)
     client = mlflow.MlflowClient()
     client.create_registered_model("digits")
@@ -29,7 +29,7 @@ def state(settings):
     return int(champion.version), exported_versions(folder, "digits"), withdrawn_versions(folder, "digits")
 
 
-def test_promote_makes_a_version_the_one_that_is_served(digits, capsys):
+def test_promote_makes_a_version_the_served_one(digits, capsys):
     assert promote(digits, "digits", "2") == 2
     assert state(digits) == (2, [2, 1], [4, 3])
     assert capsys.readouterr().out == (
@@ -42,13 +42,13 @@ def test_promote_makes_a_version_the_one_that_is_served(digits, capsys):
     assert "back in serving: version 3\n" in capsys.readouterr().out
 
 
-def test_promote_takes_an_alias(digits):
+def test_promote_accepts_an_alias(digits):
     mlflow.MlflowClient().set_registered_model_alias("digits", "challenger", "1")
     assert promote(digits, "digits", "challenger") == 1
     assert registry.find_version("digits", "challenger") is None
 
 
-def test_promote_again_changes_nothing(digits, capsys):
+def test_repeating_promote_changes_nothing(digits, capsys):
     promote(digits, "digits", "2")
     capsys.readouterr()
     assert promote(digits, "digits", "2") == 2
@@ -57,26 +57,26 @@ def test_promote_again_changes_nothing(digits, capsys):
     assert registry.earlier_champions("digits") == [1, 2, 3, 4]
 
 
-def test_a_version_that_is_not_exported_tells_the_command(digits, capsys):
+def test_promoting_a_version_without_an_export_prints_the_command(digits, capsys):
     (digits.saved_models / "digits" / "2").rmdir()
     assert promote(digits, "digits", "2") == 2
-    assert state(digits) == (2, [4, 3, 1], [])  # a server has what it had
+    assert state(digits) == (2, [4, 3, 1], [])  # the served versions are unchanged
     assert "keras-dl export FILE --model 2" in capsys.readouterr().out
 
 
-def test_what_is_not_there_is_told(digits):
-    with pytest.raises(UserError, match="digits has no version '7' in the registry. There is: 4 champion, 3"):
+def test_a_missing_version_or_model_is_rejected(digits):
+    with pytest.raises(UserError, match="digits has no version '7' in the registry. Available: 4 champion, 3"):
         promote(digits, "digits", "7")
-    with pytest.raises(UserError, match="no model 'speech' in the registry. There is: digits"):
+    with pytest.raises(UserError, match="no model 'speech' in the registry. Available: digits"):
         rollback(digits, "speech")
     assert state(digits) == (4, [4, 3, 2, 1], [])
 
 
-def test_rollback_goes_back_step_by_step(digits, capsys):
+def test_repeated_rollback_restores_earlier_champions(digits, capsys):
     assert [rollback(digits, "digits") for _ in range(3)] == [3, 2, 1]
     assert state(digits) == (1, [1], [4, 3, 2])
     assert "model  digits version 1 is the champion again, instead of version 2\n" in capsys.readouterr().out
-    with pytest.raises(UserError, match="digits version 1 is the first champion: there is none before it"):
+    with pytest.raises(UserError, match="digits version 1 is the first champion: there is no earlier one"):
         rollback(digits, "digits")
     assert state(digits) == (1, [1], [4, 3, 2])
 
@@ -88,13 +88,13 @@ def test_rollback_undoes_a_promotion(digits):
     assert rollback(digits, "digits") == 3
 
 
-def test_rollback_passes_over_deleted_versions(digits):
+def test_rollback_skips_deleted_versions(digits):
     for version in ("2", "3"):
         mlflow.MlflowClient().delete_model_version("digits", version)
     assert rollback(digits, "digits") == 1
 
 
-def test_after_a_rollback_a_new_champion_is_served(digits):
+def test_a_new_champion_after_a_rollback_can_be_rolled_back(digits):
     rollback(digits, "digits")
     mlflow.MlflowClient().create_model_version("digits", "nowhere")
     registry.move_champion(digits, "digits", 5)
@@ -106,7 +106,7 @@ def test_after_a_rollback_a_new_champion_is_served(digits):
 @pytest.mark.parametrize("step", ["remember_champions", "set_champion", "show_champion"])
 @pytest.mark.parametrize("before", [True, False])
 @pytest.mark.parametrize("command, expected", [("promote", 2), ("rollback", 3)])
-def test_stopped_at_any_step_the_same_command_does_the_rest(digits, monkeypatch, command, expected, step, before):
+def test_repeating_an_interrupted_command_completes_it(digits, monkeypatch, command, expected, step, before):
     module = champion_module if step == "show_champion" else registry
     real = getattr(module, step)
 
@@ -125,5 +125,5 @@ def test_stopped_at_any_step_the_same_command_does_the_rest(digits, monkeypatch,
     done = command == "rollback" and step == "remember_champions" and not before
     assert done or run() == expected
     assert state(digits)[0] == expected and state(digits)[1][0] == expected
-    # The chain is whole: nothing forgotten, nothing twice.
+    # No earlier champion is lost or recorded twice.
     assert registry.earlier_champions("digits") == ([1, 2, 3, 4] if command == "promote" else [1, 2])

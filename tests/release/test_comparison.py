@@ -1,4 +1,4 @@
-"""Two versions beside each other, as a person reads them."""
+"""The table that compares two versions."""
 
 import re
 
@@ -13,7 +13,7 @@ from keras_dl.tracking.runs import connect, open_run
 
 @pytest.fixture
 def register(project, monkeypatch):
-    """register(values, test metrics, ...): a version of digits."""
+    """register(values, error, ...): registers a version of digits."""
     monkeypatch.setenv("COLUMNS", "120")
     connect(project, "digits")
 
@@ -30,7 +30,7 @@ def register(project, monkeypatch):
 
 
 def rows(output):
-    """{first cell: the other cells}."""
+    """Returns {first cell: list of the other cells}."""
     cells = [re.split(r"  +", line.strip()) for line in output.splitlines() if line.strip()]
     return {first: rest for first, *rest in cells}
 
@@ -53,10 +53,10 @@ def test_champion_and_challenger(project, register, capsys):
     assert "best_val_error" not in found
     assert found["run"][:2] == [registry.get_version("digits", number).run_id for number in (1, 2)]
     reason = "error 0.2 beats the champion's 0.25 by no more than noise, 0.12"
-    assert output.endswith(f"\nby the rule, 2 does not replace 1: {reason}\n")
+    assert output.endswith(f"\nversion 2 does not replace version 1: {reason}\n")
 
 
-def test_a_small_difference_shows(project, register, capsys):
+def test_a_small_difference_is_shown_with_all_digits(project, register, capsys):
     register({"rate": 0.1}, 0.25)
     register({"rate": 0.1000001}, 0.25, fingerprint="e" * 64)
     compare(project, "digits", "2", "1")
@@ -67,30 +67,30 @@ def test_a_small_difference_shows(project, register, capsys):
     assert found["test data"] == ["eeeeeeeeeeee", "ffffffffffff", "*"]
 
 
-def test_versions_registered_by_others_have_what_they_have(project, register, capsys):
+def test_a_version_without_our_tags_is_shown_without_a_verdict(project, register, capsys):
     register({"rate": 0.1}, 0.25)
     register({"rate": 0.2}, 0.125)
     for tag in ("metric", "value", "direction", "fingerprint", "why"):
         mlflow.MlflowClient().delete_model_version_tag("digits", "1", tag)
     compare(project, "digits", "1", "2")
     output = capsys.readouterr().out
-    assert rows(output)["error"] == ["-", "0.125", "*"] and "by the rule" not in output
+    assert rows(output)["error"] == ["-", "0.125", "*"] and "replace" not in output
 
 
-def test_what_is_not_there_is_told(project, register):
+def test_missing_versions_are_rejected(project, register):
     register({"rate": 0.1}, 0.25)
-    with pytest.raises(UserError, match="^digits has only one version, 1: there is none to compare it with$"):
+    with pytest.raises(UserError, match="^digits has only one version, 1; expected at least two to compare$"):
         compare(project, "digits")
-    with pytest.raises(UserError, match="^digits has no version '2' in the registry. There is: 1 champion$"):
+    with pytest.raises(UserError, match="^digits has no version '2' in the registry. Available: 1 champion$"):
         compare(project, "digits", "1", "2")
-    with pytest.raises(UserError, match="^no model 'nosuch' in the registry. There is: digits$"):
+    with pytest.raises(UserError, match="^no model 'nosuch' in the registry. Available: digits$"):
         compare(project, "nosuch")
 
 
-def test_without_a_challenger_the_champion_before_is_shown(project, register, capsys):
+def test_without_a_challenger_the_previous_champion_is_shown(project, register, capsys):
     register({"rate": 0.1}, 0.25)
     register({"rate": 0.2}, 0.125)
     compare(project, "digits")
     output = capsys.readouterr().out
     assert rows(output)["digits"] == ["2 champion", "1"]
-    assert output.endswith("by the rule, 1 does not replace 2: error 0.25 does not beat the champion's 0.125\n")
+    assert output.endswith("version 1 does not replace version 2: error 0.25 does not beat the champion's 0.125\n")

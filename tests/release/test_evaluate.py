@@ -1,4 +1,4 @@
-"""A version of the registry, or a file, evaluated and exported on demand."""
+"""Evaluation and export of registered versions and model files."""
 
 import shutil
 
@@ -14,7 +14,7 @@ from keras_dl.training.train import train
 
 
 @pytest.mark.parametrize(
-    "which, split, what, loss",
+    "which, split, description, loss",
     [
         ("champion", "test", "line version 3", 4 * 0.125**2),
         ("champion", "validation", "line version 3", 0.125**2),
@@ -22,11 +22,11 @@ from keras_dl.training.train import train
         ("1", "test", "line version 1", 4 * 1.4**2),
     ],
 )
-def test_evaluate_a_version_on_a_split(trained, capsys, which, split, what, loss):
+def test_evaluate_a_version_on_a_split(trained, capsys, which, split, description, loss):
     settings, pipeline = trained
     results = evaluate(pipeline, which, split, {}, settings)
     assert results["loss"] == pytest.approx(loss, rel=1e-4)
-    assert capsys.readouterr().out.strip() == f"{what} on {split}: loss {loss:.4g}"
+    assert capsys.readouterr().out.strip() == f"{description} on {split}: loss {loss:.4g}"
 
 
 def test_evaluate_a_file(trained, tmp_path):
@@ -34,7 +34,7 @@ def test_evaluate_a_file(trained, tmp_path):
     file = tmp_path / "mine.keras"
     mlflow.keras.load_model("models:/line/1").save(file)
     assert evaluate(pipeline, str(file), "validation", {}, settings)["loss"] == pytest.approx(1.4**2)
-    # A file knows no data of its own: those of the pipeline count.
+    # A file does not record its data, so those of the pipeline are used.
     pipeline.source = "3"
     assert evaluate(pipeline, str(file), "test", {"batch_size": 16}, settings)["loss"] == pytest.approx(9 * 1.4**2)
     with pytest.raises(UserError, match="unknown: size"):
@@ -42,7 +42,7 @@ def test_evaluate_a_file(trained, tmp_path):
 
 
 @pytest.mark.parametrize("value, message", [({"size": 16}, "unknown: size"), ({"batch_size": 3}, "one of 8, 16")])
-def test_evaluate_and_export_refuse_wrong_values(trained, value, message):
+def test_evaluate_and_export_reject_invalid_values(trained, value, message):
     settings, pipeline = trained
     for act in (
         lambda: evaluate(pipeline, "1", "test", value, settings),
@@ -53,7 +53,7 @@ def test_evaluate_and_export_refuse_wrong_values(trained, value, message):
     assert evaluate(pipeline, "1", "validation", {"batch_size": 16}, settings)["loss"] == pytest.approx(1.4**2)
 
 
-def test_evaluate_takes_the_data_of_the_training_unless_others_are_given(project, line):
+def test_evaluate_uses_the_data_of_the_training_by_default(project, line):
     line.source = "3"
     train(line, {}, project)
     again = load_pipeline(line.file)
@@ -66,26 +66,26 @@ def test_evaluate_takes_the_data_of_the_training_unless_others_are_given(project
 @pytest.mark.parametrize(
     "which, message",
     [
-        ("7", r"line has no version '7' in the registry\. There is: 3 champion, 2 challenger, 1"),
+        ("7", r"line has no version '7' in the registry\. Available: 3 champion, 2 challenger, 1"),
         ("winner", r"line has no version 'winner' in the registry"),
-        ("nowhere.keras", r"no model file nowhere\.keras"),
+        ("nowhere.keras", r"model file nowhere\.keras does not exist"),
     ],
 )
-def test_a_missing_model_is_told(trained, which, message):
+def test_a_missing_model_is_rejected(trained, which, message):
     settings, pipeline = trained
     with pytest.raises(UserError, match=message):
         evaluate(pipeline, which, "test", {}, settings)
 
 
-def test_a_file_that_is_no_model_is_told(trained, tmp_path):
+def test_a_file_that_is_not_a_model_is_rejected(trained, tmp_path):
     settings, pipeline = trained
     file = tmp_path / "text.keras"
-    file.write_text("no archive")
-    with pytest.raises(UserError, match=r"text\.keras is no \.keras model that can be loaded: "):
+    file.write_text("not an archive")
+    with pytest.raises(UserError, match=r"text\.keras cannot be loaded as a \.keras model: "):
         evaluate(pipeline, str(file), "test", {}, settings)
 
 
-def test_before_any_training_there_is_nothing(project, line):
+def test_a_model_that_was_never_trained_is_rejected(project, line):
     for act in (
         lambda: evaluate(line, "champion", "test", {}, project),
         lambda: export_version(line, "1", {}, project),
@@ -94,7 +94,7 @@ def test_before_any_training_there_is_nothing(project, line):
             act()
 
 
-def test_export_of_a_challenger_and_never_over_a_version(trained, capsys):
+def test_export_of_a_challenger_never_overwrites_a_version(trained, capsys):
     settings, pipeline = trained
     target = settings.saved_models / "line" / "2"
     try:
@@ -110,7 +110,7 @@ def test_export_of_a_challenger_and_never_over_a_version(trained, capsys):
         shutil.rmtree(target, ignore_errors=True)
 
 
-def test_a_deleted_export_comes_back(trained):
+def test_a_deleted_export_can_be_exported_again(trained):
     settings, pipeline = trained
     target = settings.saved_models / "line" / "3"
     shutil.rmtree(target)

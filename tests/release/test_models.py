@@ -1,4 +1,4 @@
-"""Keras models as MLflow models: what is stored answers as the model does, at any length."""
+"""Keras models stored as MLflow models give the same outputs, for any length."""
 
 import json
 import warnings
@@ -71,7 +71,7 @@ def test_the_input_example_is_stored(project):
     np.testing.assert_allclose(mlflow.pyfunc.load_model(uri).input_example, x)
     assert json.loads(file_of(uri, "serving_input_example.json")).keys() == {"inputs"}
     (output,) = mlflow.get_run(run.info.run_id).outputs.model_outputs
-    assert uri.endswith(output.model_id)  # the run knows its model
+    assert uri.endswith(output.model_id)  # the run lists its model
 
 
 def test_the_requirements_are_versions_of_three_packages(project):
@@ -121,7 +121,7 @@ def test_an_example_in_a_tuple_is_left_out(project):
 def test_the_model_of_a_version(project):
     keras.utils.set_random_seed(1)
     model = sequence_model()
-    model.compile("adam", "mse")  # its slots are not made yet, as of a model that got its weights from a file
+    model.compile("adam", "mse")  # the optimizer has no variables yet, as after loading weights from a file
     connect(project, "speech")
     with open_run(project, "one"):
         uri = log_model(model, signals(2, 5))

@@ -1,4 +1,4 @@
-"""A logged model loads with mlflow.pyfunc in a process that has no keras_dl, and answers as the model does."""
+"""A logged model can be loaded with mlflow.pyfunc without keras_dl and gives the same outputs."""
 
 import subprocess
 import sys
@@ -13,13 +13,13 @@ from keras_dl.release.models import load_version, log_model
 from keras_dl.release.registry import find_version
 from keras_dl.tracking.runs import connect, open_run
 
-# Loads each model and predicts; whoever asks for keras_dl gets an ImportError.
+# Loads each model and predicts. Importing keras_dl raises an ImportError.
 ELSEWHERE = """
 import os, sys
 class Refuse:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] == "keras_dl":
-            raise ImportError("there is no keras_dl here")
+            raise ImportError("keras_dl is not installed")
 sys.meta_path.insert(0, Refuse())
 import numpy as np, mlflow
 mlflow.set_tracking_uri(sys.argv[1])
@@ -34,16 +34,16 @@ assert not any(name.startswith("keras_dl") for name in sys.modules)
 """
 
 
-def ask_elsewhere(project, folder, questions):
-    """The answers of logged models, `[(uri, input)]`, from another process."""
+def predict_elsewhere(project, folder, requests):
+    """Returns the predictions of logged models, `[(uri, input)]`, from another process."""
     lines = []
-    for index, (uri, x) in enumerate(questions):
+    for index, (uri, x) in enumerate(requests):
         np.savez(folder / f"{index}.npz", **(x if isinstance(x, dict) else {"x": x}))
         lines.append(f"{uri} {folder / f'{index}.npz'} {folder / f'{index}.npy'}\n")
     command = [sys.executable, "-c", ELSEWHERE, project.tracking_uri]
     done = subprocess.run(command, input="".join(lines), capture_output=True, text=True, cwd=folder, timeout=120)
     assert done.returncode == 0, done.stderr[-3000:]
-    return [np.load(folder / f"{index}.npy") for index in range(len(questions))]
+    return [np.load(folder / f"{index}.npy") for index in range(len(requests))]
 
 
 def echo_state():
@@ -89,9 +89,9 @@ MODELS = {
 }
 
 
-def test_models_of_our_layers_need_nothing_of_ours(project, tmp_path):
+def test_models_with_our_layers_do_not_require_keras_dl(project, tmp_path):
     connect(project, "speech")
-    questions, expected = [], []
+    requests, expected = [], []
     for build, make in MODELS.items():
         keras.utils.set_random_seed(1)
         model = build()
@@ -99,14 +99,14 @@ def test_models_of_our_layers_need_nothing_of_ours(project, tmp_path):
             uri = log_model(model, make(2, 6))
         assert "pyfunc" not in mlflow.get_run(run.info.run_id).data.tags, build.__name__
         x = make(3, 9)
-        questions.append((uri, x))
+        requests.append((uri, x))
         expected.append(model.predict(x, verbose=0))
-    for (uri, _), got, wanted in zip(questions, ask_elsewhere(project, tmp_path, questions), expected, strict=True):
+    for (uri, _), got, wanted in zip(requests, predict_elsewhere(project, tmp_path, requests), expected, strict=True):
         assert got.shape == wanted.shape
         np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5, err_msg=uri)
 
 
-def test_what_has_no_graph_says_so(project):
+def test_a_model_with_several_outputs_has_no_graph(project):
     signal = keras.Input((None, 2), name="signal")
     x = keras.layers.GRU(3)(signal)
     model = keras.Model(signal, [keras.layers.Dense(1, name="pitch")(x), keras.layers.Dense(2, name="mood")(x)])
@@ -119,13 +119,13 @@ def test_what_has_no_graph_says_so(project):
 
 class Untraceable(keras.layers.Layer):
     def call(self, x):
-        return x * float(keras.ops.max(x))  # a tensor of a graph is no number
+        return x * float(keras.ops.max(x))  # fails for symbolic tensors
 
     def compute_output_spec(self, x):
         return keras.KerasTensor(x.shape, x.dtype)
 
 
-def test_what_cannot_be_traced_is_logged_all_the_same(project):
+def test_a_model_that_cannot_be_traced_is_logged_without_a_graph(project):
     signal = keras.Input((None, 2), name="signal")
     model = keras.Model(signal, Untraceable()(signal))
     connect(project, "speech")
@@ -136,7 +136,7 @@ def test_what_cannot_be_traced_is_logged_all_the_same(project):
     np.testing.assert_array_equal(loaded(signals(2, 5)), model(signals(2, 5)))
 
 
-def test_a_version_is_still_a_keras_model_here(project):
+def test_a_version_loads_as_a_keras_model(project):
     connect(project, "speech")
     model = recogniser()
     before = model.predict(padded(2, 6), verbose=0)

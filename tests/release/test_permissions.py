@@ -1,4 +1,4 @@
-"""A registry that would not take a model says so before there is one, and one that would is left as it was."""
+"""`check_registry` reports a registry that would reject a model and changes nothing in one that would not."""
 
 import contextlib
 import http.server
@@ -25,7 +25,7 @@ def content(settings):
 
 
 @pytest.mark.parametrize("known", [False, True])
-def test_a_registry_that_takes_it_is_left_as_it_was(project, known):
+def test_a_writable_registry_is_not_changed(project, known):
     connect(project, "digits")
     if known:
         mlflow.MlflowClient().create_registered_model("digits")
@@ -36,16 +36,16 @@ def test_a_registry_that_takes_it_is_left_as_it_was(project, known):
 
 
 @pytest.mark.parametrize("name", ["", " ", ".", "..", "a/b", "a:b"])
-def test_a_name_that_no_registry_has_is_refused(project, name):
+def test_an_invalid_name_is_rejected(project, name):
     connect(project)
-    with pytest.raises(UserError, match="a name without '/' and ':'. Received: '"):
+    with pytest.raises(UserError, match="must not be empty or contain '/' or ':'. Received: '"):
         check_registry(project, name)
 
 
 @pytest.fixture
 def read_only(project):
-    """Settings of a project whose store may be read only: by its rights, and by us being nobody in particular."""
-    with tempfile.TemporaryDirectory() as folder:  # pytest's own folders are for its user alone
+    """Settings of a project whose store is read-only, by its permissions and by not being root."""
+    with tempfile.TemporaryDirectory() as folder:  # pytest's folders are accessible only to its user
         os.chmod(folder, 0o755)
         shutil.copy(project.root / "mlflow.db", folder)
         os.chmod(Path(folder, "mlflow.db"), 0o444)
@@ -61,20 +61,20 @@ def read_only(project):
                 os.seteuid(0)
 
 
-def test_a_store_that_may_only_be_read_is_told(read_only):
-    with pytest.raises(UserError, match=r"mlflow\.db would not take digits: attempt to write a readonly database"):
+def test_a_read_only_store_is_reported(read_only):
+    with pytest.raises(UserError, match=r"register digits in .*mlflow\.db: attempt to write a readonly database"):
         check_registry(read_only, "digits")
 
 
-def test_a_store_without_a_registry_is_told(project):
+def test_a_store_without_registry_tables_is_reported(project):
     connect(project)
     with contextlib.closing(sqlite3.connect(project.root / "mlflow.db")) as store:
         store.execute("DROP TABLE model_versions")
-    with pytest.raises(UserError, match="would not take digits: no such table: model_versions"):
+    with pytest.raises(UserError, match="cannot register digits in .*: no such table: model_versions"):
         check_registry(project, "digits")
 
 
-def test_a_password_is_not_repeated(project, monkeypatch):
+def test_the_password_is_hidden(project, monkeypatch):
     monkeypatch.setattr(mlflow, "get_registry_uri", lambda: "mysql+nothing://me:secret@tracker/db")
     with pytest.raises(UserError) as caught:
         check_registry(project, "digits")
@@ -86,7 +86,7 @@ def test_a_password_is_not_repeated(project, monkeypatch):
 
 @contextlib.contextmanager
 def server(answers):
-    """A tracking server of fixed answers, `{end of a path: (status, content)}`; gives its URL and what it was asked."""
+    """A tracking server with fixed answers, `{end of path: (status, content)}`; yields its URL and the requests."""
     asked = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -135,32 +135,32 @@ def ask(answers):
         return asked
 
 
-def test_a_server_that_takes_it_is_asked_for_nothing_that_stays(project):
+def test_a_writable_server_is_not_changed(project):
     assert ask({"registered-models/create": BAD_NAME, "registered-models/search": NO_MODELS}) == [
         "POST registered-models/create", "GET registered-models/search"
     ]  # fmt: skip
 
 
-def test_a_server_that_refuses_to_make_models_is_told(project):
-    with pytest.raises(UserError, match=r"registry http://127\.0\.0\.1:\d+ would not take digits: .*[Pp]ermission"):
+def test_a_server_that_denies_creating_models_is_reported(project):
+    with pytest.raises(UserError, match=r"digits in the model registry http://127\.0\.0\.1:\d+: .*[Pp]ermission"):
         ask({"registered-models/create": DENIED})
 
 
-def test_a_proxy_in_front_that_refuses_is_told(project):
-    with pytest.raises(UserError, match="would not take digits: .*403"):
+def test_a_proxy_that_denies_access_is_reported(project):
+    with pytest.raises(UserError, match="cannot register digits in .*: .*403"):
         ask({"registered-models/create": (403, b"<html>Forbidden</html>")})
 
 
-def test_a_server_that_lets_others_alone_write_to_this_model_is_told(project):
-    refused = {"registered-models/create": BAD_NAME, "registered-models/search": DIGITS}
-    refused["registered-models/get"] = 200, {"registered_model": {"name": "digits"}}
-    with pytest.raises(UserError, match="would not take digits: .*[Pp]ermission"):
-        ask({**refused, "registered-models/alias": DENIED})
-    assert ask({**refused, "registered-models/alias": (200, {})})[-1] == "DELETE registered-models/alias"
+def test_a_server_that_denies_writing_to_this_model_is_reported(project):
+    answers = {"registered-models/create": BAD_NAME, "registered-models/search": DIGITS}
+    answers["registered-models/get"] = 200, {"registered_model": {"name": "digits"}}
+    with pytest.raises(UserError, match="cannot register digits in .*: .*[Pp]ermission"):
+        ask({**answers, "registered-models/alias": DENIED})
+    assert ask({**answers, "registered-models/alias": (200, {})})[-1] == "DELETE registered-models/alias"
 
 
 @pytest.mark.slow
-def test_a_real_server_takes_it(project, start_ui):
+def test_a_real_server_is_not_changed(project, start_ui):
     with start_ui(project) as (url, _, _):
         mlflow.set_tracking_uri(url)
         mlflow.MlflowClient().create_registered_model("digits")

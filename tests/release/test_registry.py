@@ -1,4 +1,4 @@
-"""The registry: aliases by the champion rule, versions by name, and where a version comes from."""
+"""The registry: aliases, versions by name, and the origin of a version."""
 
 import datetime
 import json
@@ -15,7 +15,7 @@ from keras_dl.tracking.settings import Settings
 
 @pytest.fixture
 def register(project):
-    """register(value, ...): a version with that value on the test split, of a run without a real model."""
+    """register(value, ...): registers a version with this test value, from a run without a real model."""
     connect(project, "digits")
 
     def run(value, spread=None, metric="error", direction="min", fingerprint="same", name="digits", settings=project):
@@ -45,7 +45,7 @@ def test_the_first_version_is_the_champion(register, direction):
 
 
 @pytest.mark.parametrize("direction, better, worse", [("min", 0.1, 0.9), ("max", 0.9, 0.1)])
-def test_only_a_better_one_becomes_champion(register, direction, better, worse):
+def test_only_a_better_version_becomes_champion(register, direction, better, worse):
     register(0.5, direction=direction)
     second = register(worse, direction=direction)
     assert (second.version, second.alias) == (2, "challenger")
@@ -53,12 +53,12 @@ def test_only_a_better_one_becomes_champion(register, direction, better, worse):
     third = register(better, direction=direction)
     assert (third.version, third.alias, third.why) == (3, "champion", f"error {better:.4g} beats 0.5")
     assert aliases() == {1: [], 2: ["challenger"], 3: ["champion"]}
-    # The rule looks at the champion, not at the newest version.
+    # Versions are compared with the champion, not with the newest version.
     assert register(0.5, direction=direction).alias == "challenger"
     assert aliases() == {1: [], 2: [], 3: ["champion"], 4: ["challenger"]}
 
 
-def test_the_spread_and_the_reason_are_kept_with_the_version(register):
+def test_spread_and_reason_are_stored_with_the_version(register):
     register(0.5)
     second = register(0.4, spread=0.2)
     assert second.alias == "challenger"
@@ -69,26 +69,26 @@ def test_the_spread_and_the_reason_are_kept_with_the_version(register):
     assert registry.get_version("digits", "champion").tags["why"] == "error 0.1 beats 0.5"
 
 
-def test_a_value_that_is_no_number_is_never_the_champion(register):
+def test_a_version_with_a_nan_value_does_not_become_champion(register):
     first = register(math.nan)
     assert (first.alias, first.why) == ("challenger", "error is nan")
     assert register(0.5).alias == "champion"
     assert aliases() == {1: ["challenger"], 2: ["champion"]}
 
 
-def test_the_champions_before_are_remembered(register):
+def test_earlier_champions_are_recorded(register):
     for value in (0.5, 0.9, 0.3, 0.2):
         register(value)
     assert registry.earlier_champions("digits") == [1, 3]
     assert register(0.8, name="speech").alias == "champion" and registry.earlier_champions("speech") == []
 
 
-def test_a_challenger_that_is_made_champion_is_no_longer_the_challenger(project, register):
+def test_a_promoted_challenger_loses_the_challenger_alias(project, register):
     register(0.5)
     register(0.9)
     registry.move_champion(project, "digits", 2)
     assert aliases() == {1: [], 2: ["champion"]} and registry.earlier_champions("digits") == [1]
-    # Stopped before the alias moved and done again: the champion before is remembered once.
+    # Repeated after an interruption before the alias moved: the previous champion is recorded once.
     registry.remember_champions("digits", [1, 2])
     registry.move_champion(project, "digits", 1)
     assert registry.earlier_champions("digits") == [1, 2]
@@ -96,7 +96,7 @@ def test_a_challenger_that_is_made_champion_is_no_longer_the_challenger(project,
     assert registry.earlier_champions("digits") == list(range(900, 1000))
 
 
-def test_a_champion_set_by_hand_without_tags_is_not_replaced(register):
+def test_a_champion_without_our_tags_is_not_replaced(register):
     register(0.5)
     client = mlflow.MlflowClient()
     for tag in ("metric", "value", "fingerprint"):
@@ -104,13 +104,13 @@ def test_a_champion_set_by_hand_without_tags_is_not_replaced(register):
     assert register(0.1).alias == "challenger"
 
 
-def test_a_deleted_champion_leaves_its_place(register):
+def test_a_deleted_champion_is_replaced(register):
     register(0.1)
     mlflow.MlflowClient().delete_model_version("digits", "1")
     assert register(0.5).why == "the first version"
 
 
-def test_the_names_of_the_aliases_are_those_of_the_settings(project, register):
+def test_the_settings_define_the_names_of_the_aliases(project, register):
     settings = Settings(
         registry={"champion": "best", "challenger": "rest"}, system_metrics={"enabled": False}, root=project.root
     )
@@ -118,7 +118,7 @@ def test_the_names_of_the_aliases_are_those_of_the_settings(project, register):
     assert register(0.9, settings=settings).alias == "rest"
 
 
-def test_a_version_by_alias_and_by_number(register):
+def test_get_version_by_alias_and_number(register):
     register(0.5)
     register(0.9)
     assert int(registry.get_version("digits", "champion").version) == 1
@@ -128,22 +128,22 @@ def test_a_version_by_alias_and_by_number(register):
 
 
 @pytest.mark.parametrize("which", ["3", "best"])
-def test_a_missing_version_tells_which_there_are(register, which):
+def test_a_missing_version_is_reported_with_the_existing_ones(register, which):
     register(0.5)
     register(0.9)
     register(0.9, name="speech")
     with pytest.raises(UserError) as caught:
         registry.get_version("digits", which)
-    message = f"digits has no version {which!r} in the registry. There is: 2 challenger, 1 champion"
+    message = f"digits has no version {which!r} in the registry. Available: 2 challenger, 1 champion"
     assert str(caught.value) == message
 
 
-def test_a_missing_model_tells_which_there_are(project, register):
-    with pytest.raises(UserError, match="^no model 'nosuch' in the registry. There is: none yet; keras-dl tune makes"):
+def test_a_missing_model_is_reported_with_the_existing_ones(project, register):
+    with pytest.raises(UserError, match="^no model 'nosuch' in the registry. Available: none yet; keras-dl tune reg"):
         registry.get_version("nosuch", "champion")
     for name in ("speech", "digits", "digits"):
         register(0.5, name=name)
-    with pytest.raises(UserError, match="^no model 'nosuch' in the registry. There is: digits, speech$"):
+    with pytest.raises(UserError, match="^no model 'nosuch' in the registry. Available: digits, speech$"):
         registry.get_version("nosuch", 1)
 
 
@@ -155,7 +155,7 @@ def test_the_origin_of_a_version(register):
     assert registry.origin(version) == ({"rate": 0.1, "units": 3}, "tfds:mnist")
 
 
-def test_a_store_that_fails_is_no_missing_version(register, monkeypatch):
+def test_a_failure_of_the_store_is_not_a_missing_version(register, monkeypatch):
     register(0.5)
     monkeypatch.setattr(mlflow.MlflowClient, "get_model_version_by_alias", fail)
     with pytest.raises(mlflow.MlflowException, match="disk I/O error"):
@@ -180,7 +180,7 @@ def test_the_lineage_of_a_version_is_json_without_addresses(project, register):
     assert registry.lineage(registry.get_version("digits", 2))["value"] is None
 
 
-def test_run_and_version_name_the_export(register):
+def test_mark_exported_tags_run_and_version(register):
     register(0.5)
     registry.mark_exported(registry.get_version("digits", 1), "saved_models/digits/1")
     version = registry.get_version("digits", 1)
@@ -188,7 +188,7 @@ def test_run_and_version_name_the_export(register):
     assert version.tags["exported"] == run.data.tags["exported"] == "saved_models/digits/1"
 
 
-def test_the_list_of_all_versions(register):
+def test_list_models_returns_all_versions(register):
     assert registry.list_models() == []
     register(0.5, name="speech", metric="wer")
     register(0.5)
@@ -205,7 +205,7 @@ def test_the_list_of_all_versions(register):
     assert registry.list_models()[2]["aliases"] == ["champion", "spoken"]
 
 
-def test_more_models_than_a_page_holds(project, register):
+def test_list_models_reads_all_pages(project, register):
     client = mlflow.MlflowClient()
     for number in range(101):
         client.create_registered_model(f"a{number:03}")
@@ -213,7 +213,7 @@ def test_more_models_than_a_page_holds(project, register):
     assert [(row["name"], row["version"]) for row in registry.list_models()] == [("digits", 1)]
 
 
-def test_the_version_of_a_run(register):
+def test_version_of_run_returns_the_version_of_this_model(register):
     register(0.5, name="speech")
     register(0.5)
     register(0.5)

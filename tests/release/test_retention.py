@@ -1,4 +1,4 @@
-"""The newest exports stay, the champion's always."""
+"""`retire` keeps the newest exports and the champion's."""
 
 import mlflow
 import pytest
@@ -11,7 +11,7 @@ from keras_dl.tracking.runs import connect
 
 @pytest.fixture
 def exported(project):
-    """Versions 1 to 5 of digits: 3 is the champion, so that 4 and 5 are withdrawn."""
+    """Versions 1 to 5 of digits: 3 is the champion, 4 and 5 are withdrawn."""
     connect(project)
     client = mlflow.MlflowClient()
     client.create_registered_model("digits")
@@ -24,7 +24,7 @@ def exported(project):
     return project
 
 
-def left(settings):
+def remaining(settings):
     folder = settings.saved_models
     assert not list((folder / "digits").glob(".tmp-*"))
     return exported_versions(folder, "digits"), withdrawn_versions(folder, "digits")
@@ -40,37 +40,37 @@ def left(settings):
         (9, [], [3, 2, 1], [5, 4]),
     ],
 )
-def test_the_newest_stay_and_the_champion(exported, capsys, keep, removed, shown, withdrawn):
+def test_the_newest_exports_and_the_champion_are_kept(exported, capsys, keep, removed, shown, withdrawn):
     assert retire(exported, "digits", keep) == removed
-    assert left(exported) == (shown, withdrawn)
+    assert remaining(exported) == (shown, withdrawn)
     text = ", ".join(map(str, removed))
-    said = f"removed the exports of digits {text}; they are still in the registry\n" if removed else ""
-    assert capsys.readouterr().out == said
+    message = f"removed the exports of digits {text}; they remain in the registry\n" if removed else ""
+    assert capsys.readouterr().out == message
     assert retire(exported, "digits", keep) == []
 
 
-def test_without_a_champion_the_newest_stay(exported):
+def test_without_a_champion_the_newest_exports_are_kept(exported):
     mlflow.MlflowClient().delete_registered_model_alias("digits", "champion")
     assert retire(exported, "digits", 2) == [3, 2, 1]
 
 
-def test_a_removal_that_was_stopped_is_in_nobodys_way(exported):
+def test_an_interrupted_removal_does_not_prevent_later_ones(exported):
     (exported.saved_models / "digits" / ".tmp-retired-1" / "variables").mkdir(parents=True)
     assert retire(exported, "digits", 4) == [1]
-    assert left(exported) == ([3, 2], [5, 4])
+    assert remaining(exported) == ([3, 2], [5, 4])
 
 
-def test_a_store_that_fails_costs_no_export(exported, monkeypatch):
+def test_nothing_is_removed_if_the_store_fails(exported, monkeypatch):
     def fail(*_):
         raise mlflow.MlflowException("disk I/O error")
 
     monkeypatch.setattr(mlflow.MlflowClient, "get_model_version_by_alias", fail)
     with pytest.raises(mlflow.MlflowException):
         retire(exported, "digits", 1)
-    assert left(exported) == ([3, 2, 1], [5, 4])
+    assert remaining(exported) == ([3, 2, 1], [5, 4])
 
 
-def test_none_to_keep_is_refused(exported):
+def test_keeping_no_export_is_rejected(exported):
     with pytest.raises(UserError, match="at least 1 export of digits. Received: 0"):
         retire(exported, "digits", 0)
     assert retire(exported, "speech", 1) == []

@@ -79,7 +79,7 @@ def test_some_models_on_other_ports(exported):
     serving = yaml.safe_load((exported.root / "deploy" / "compose.yaml").read_text())["services"]["serving"]
     assert serving["ports"] == ["127.0.0.1:9000:8500", "127.0.0.1:9001:8501"]
     assert serving["command"][0] == "--model_config_file=/configuration/models.config"
-    with pytest.raises(UserError, match="no export of other in .*. There is: digits, speech"):
+    with pytest.raises(UserError, match="no export of other in .*. Available: digits, speech"):
         write_deployment(served_models(exported), exported, exported.root / "deploy", ["digits", "other"])
 
 

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import sys
+from functools import partial
 
 import mlflow
 import numpy as np
@@ -15,6 +16,7 @@ from scipy.io import wavfile
 
 from keras_dl.errors import UserError
 from keras_dl.pipeline import load_pipeline
+from keras_dl.release.example import example_of
 from keras_dl.serving import predict
 from keras_dl.serving.predict import ascii_image, read_image, read_recording, show_prediction, table
 from keras_dl.serving.server.config import ModelConfig
@@ -278,7 +280,7 @@ def test_wrong_json(ink, given, message):
 
 @pytest.mark.parametrize("index", [0, 1, 2])  # the last one is in a second batch
 def test_an_example_with_its_expected_answer(ink, capsys, index):
-    outputs = show_prediction("ink", ink, example=index)
+    outputs = show_prediction("ink", ink, example=partial(example_of, "ink", ink, index))
     assert outputs["ink"].tolist() == [index]
     assert lines(capsys)[-1] == f"  expected: {index}.0"
 
@@ -289,13 +291,13 @@ def test_an_example_with_its_expected_answer(ink, capsys, index):
 )
 def test_an_example_out_of_range(ink, index, message):
     with pytest.raises(UserError, match=message):
-        show_prediction("ink", ink, example=index)
+        show_prediction("ink", ink, example=partial(example_of, "ink", ink, index))
 
 
 def test_an_example_without_its_pipeline(ink):
     (ink.root / "pipelines" / "ink.py").unlink()
     with pytest.raises(UserError, match=r"no pipeline file .*ink\.py"):
-        show_prediction("ink", ink, example=0)
+        show_prediction("ink", ink, example=partial(example_of, "ink", ink, 0))
 
 
 def test_an_example_is_loaded_with_the_hyperparameters_of_the_version(ink, capsys):
@@ -306,7 +308,7 @@ def test_an_example_is_loaded_with_the_hyperparameters_of_the_version(ink, capsy
     client.create_registered_model("ink")
     assert int(client.create_model_version("ink", run.info.artifact_uri, run.info.run_id).version) == 1
     capsys.readouterr()
-    assert show_prediction("ink", ink, example=2)["ink"].tolist() == [200]
+    assert show_prediction("ink", ink, example=partial(example_of, "ink", ink, 2))["ink"].tolist() == [200]
     assert lines(capsys)[-1] == "  expected: 200.0"
 
 
@@ -349,7 +351,7 @@ def test_a_server_of_other_models_is_not_used(ink, url, monkeypatch, capsys):
 def test_an_example_is_sent_to_a_server(ink, served, capsys):
     """The default `request` does not use the name of the input."""
     assert load_pipeline(ink.root / "pipelines" / "ink.py").request((np.ones((2, 4)),)).keys() == {""}
-    assert show_prediction("ink", ink, example=1, url=served)["ink"].tolist() == [2]
+    assert show_prediction("ink", ink, example=partial(example_of, "ink", ink, 1), url=served)["ink"].tolist() == [2]
     assert lines(capsys)[-1] == "  expected: 1.0"
 
 

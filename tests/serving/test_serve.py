@@ -147,10 +147,10 @@ def test_invalid_batching_parameters(model_folders):
 @pytest.mark.parametrize(
     "arguments, problem",
     [
-        (["a", "--config", "c"], "expected --config alone, .* Received: a; --config c"),
-        (["--config", "c", "--write-config", "d"], "expected --config alone, .* --write-config d"),
+        (["a", "--config", "c"], "expected --config without .* Received: a; --config c"),
+        (["--config", "c", "--write-config", "d"], "expected --config without .* --write-config d"),
         (["--batching", "none.txt"], "cannot read none.txt: No such file"),
-        (["nothing"], "no model 'nothing' in .*saved_models. There is: none"),
+        (["nothing"], "no model 'nothing' in .*saved_models. Available: none"),
     ],
 )
 def test_invalid_options(tmp_path, monkeypatch, capsys, arguments, problem):

@@ -10,7 +10,7 @@ import time
 import pytest
 import requests
 
-# Where this process was started in the background, its children would ignore Ctrl-C.
+# If pytest runs in the background, its child processes would ignore Ctrl-C.
 START = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -21,7 +21,7 @@ sys.exit(main())
 
 @pytest.fixture
 def start_ui():
-    """start_ui(project, *arguments): a context with `keras-dl ui` in another process: (url, printed lines, process)."""
+    """start_ui(project, *arguments): runs `keras-dl ui` in a context; yields its URL, printed lines and process."""
 
     @contextlib.contextmanager
     def start(project, *arguments):
@@ -48,7 +48,7 @@ def start_ui():
 def _wait(process, url):
     deadline = time.monotonic() + 90
     while time.monotonic() < deadline:
-        assert process.poll() is None, "the server ended"
+        assert process.poll() is None, "the server has ended"
         with contextlib.suppress(requests.ConnectionError):
             assert requests.get(f"{url}/health", timeout=5).text == "OK"
             return
@@ -57,7 +57,7 @@ def _wait(process, url):
 
 
 def _stop(process):
-    process.terminate()  # and with it the server that it started
+    process.terminate()  # also ends the server that it started
     try:
         process.wait(30)
     finally:

@@ -1,8 +1,9 @@
-"""Connecting to a store: what is wrong is told before any work, and several processes may come first at once."""
+"""Connecting to a store: errors are reported quickly, and several processes can create a store at once."""
 
 import contextlib
 import http.server
 import os
+import re
 import socket
 import sqlite3
 import subprocess
@@ -14,16 +15,16 @@ import mlflow
 import pytest
 
 from keras_dl.errors import UserError
-from keras_dl.tracking.runs import connect, hide_password, open_run
-from keras_dl.tracking.settings import Settings
+from keras_dl.tracking.runs import connect, open_run
+from keras_dl.tracking.settings import Settings, hide_password
 
 
 def refusal(project, uri, **tracking):
-    """What `connect` says of a store, and that it says so soon and in one line."""
-    began = time.monotonic()
+    """Returns the message of `connect`: one line, raised within seconds where MLflow alone retries for minutes."""
+    started = time.monotonic()
     with pytest.raises(UserError) as caught:
         connect(Settings(tracking={"uri": uri, **tracking}, root=project.root), "digits")
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - started < 60
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -31,36 +32,36 @@ def refusal(project, uri, **tracking):
 @pytest.mark.parametrize(
     "uri", ["sqllite:///mlflow.db", "htp://127.0.0.1:5000", "mlflow.db", "127.0.0.1:5000", "file:x"]
 )
-def test_a_scheme_that_does_not_exist(project, uri):
-    said = refusal(project, uri)
-    assert said.startswith(
-        "tracking.uri (or MLFLOW_TRACKING_URI) must begin with one of sqlite, http, https, postgresql"
+def test_an_unknown_scheme_is_rejected(project, uri):
+    message = refusal(project, uri)
+    assert message.startswith(
+        "tracking.uri (or MLFLOW_TRACKING_URI) must start with one of sqlite, http, https, postgresql"
     )
-    assert said.endswith(f"Received: {uri!r}")
+    assert message.endswith(f"Received: {uri!r}")
 
 
 @pytest.mark.parametrize(
     "uri", ["sqlite://mlflow.db", "sqlite:/mlflow.db", "http://", "http://no host", "postgresql:/x"]
 )
-def test_a_uri_that_is_none(project, uri):
+def test_an_invalid_uri_is_rejected(project, uri):
     assert uri in refusal(project, uri)
     assert mlflow.active_run() is None
 
 
-def test_a_database_without_its_driver(project, monkeypatch):
+def test_a_missing_database_driver_is_reported(project, monkeypatch):
     monkeypatch.setitem(sys.modules, "psycopg2", None)
-    said = refusal(project, "postgresql+psycopg2://me:secret@127.0.0.1/runs")
-    assert "psycopg2" in said and said.endswith("install the driver of that database")
-    assert "postgresql+psycopg2://me:***@127.0.0.1/runs" in said and "secret" not in said
+    message = refusal(project, "postgresql+psycopg2://me:secret@127.0.0.1/runs")
+    assert "psycopg2" in message and message.endswith("install the driver of this database")
+    assert "postgresql+psycopg2://me:***@127.0.0.1/runs" in message and "secret" not in message
 
 
 @contextlib.contextmanager
 def answering(status):
-    """A server whose /health is fine and that answers everything else with a status."""
+    """A server that answers /health with 200 and all other requests with the given status."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
-            content = b"OK" if self.path == "/health" else b"not for you"
+            content = b"OK" if self.path == "/health" else b"denied"
             self.send_response(200 if self.path == "/health" else status)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
@@ -78,112 +79,104 @@ def answering(status):
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_server_that_refuses(project, status):
+def test_a_server_that_denies_access_is_reported(project, status):
     with answering(status) as uri:
-        said = refusal(project, uri)
-    assert f"the MLflow store {uri} cannot be used: it refuses" in said
-    assert "MLFLOW_TRACKING_USERNAME" in said and "MLFLOW_TRACKING_TOKEN" in said
+        message = refusal(project, uri)
+    assert f"the MLflow store {uri} cannot be used: access denied" in message
+    assert "MLFLOW_TRACKING_USERNAME" in message and "MLFLOW_TRACKING_TOKEN" in message
 
 
-def test_a_server_of_something_else(project):
+def test_a_server_that_is_not_mlflow_is_reported(project):
     with answering(404) as uri:
         assert "404" in refusal(project, uri)
 
 
-def test_files_that_cannot_be_written(project):
+def test_artifacts_that_cannot_be_written_are_reported(project):
     (project.root / "file").touch()
-    said = refusal(project, "sqlite:///mlflow.db", artifacts="file/below")
-    assert f"the files of the runs cannot be written to {project.root}/file/below" in said
-    assert "tracking.artifacts" in said
+    message = refusal(project, "sqlite:///mlflow.db", artifacts="file/below")
+    assert f"cannot write the artifacts of runs to {project.root}/file/below" in message
+    assert "tracking.artifacts" in message
 
 
-def test_passwords_are_not_shown():
+def test_a_bug_is_not_reported_as_an_unusable_store(project, monkeypatch):
+    monkeypatch.setattr(mlflow, "search_experiments", lambda max_results: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        connect(project, "digits")
+
+
+def test_passwords_are_hidden():
     assert hide_password("at http://me:secret@host:5000/x, postgresql://a:b@c") == (
         "at http://me:***@host:5000/x, postgresql://a:***@c"
     )
     assert hide_password("http://host:5000/x?y=z@w") == "http://host:5000/x?y=z@w"
 
 
-def test_a_server_that_is_not_there_is_told_at_once(project):
+def test_an_unreachable_server_is_reported(project):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    settings = Settings(tracking={"uri": f"http://127.0.0.1:{port}"}, root=project.root)
-    began = time.monotonic()
-    with pytest.raises(UserError, match=rf"no MLflow server answers at http://127\.0\.0\.1:{port} .*mlflow\.yaml"):
-        connect(settings, "digits")
-    assert time.monotonic() - began < 3
+    message = refusal(project, f"http://127.0.0.1:{port}")
+    assert message.startswith(f"no MLflow server answers at http://127.0.0.1:{port} ") and "mlflow.yaml" in message
 
 
-def test_a_server_that_never_answers_is_told_within_seconds(project):
-    with socket.create_server(("127.0.0.1", 0)) as listener:  # takes the connection and says nothing
-        settings = Settings(tracking={"uri": f"http://127.0.0.1:{listener.getsockname()[1]}"}, root=project.root)
-        began = time.monotonic()
-        with pytest.raises(UserError, match="no MLflow server answers"):
-            connect(settings, "digits")
-    assert time.monotonic() - began < 10
+def test_a_server_that_never_answers_is_reported(project):
+    with socket.create_server(("127.0.0.1", 0)) as listener:  # accepts the connection and sends nothing
+        message = refusal(project, f"http://127.0.0.1:{listener.getsockname()[1]}")
+    assert message.startswith("no MLflow server answers")
 
 
 @pytest.mark.parametrize("uri", ["sqlite:///file/below/mlflow.db", "sqlite:///folder", "sqlite:///text"])
-def test_a_store_that_cannot_be_made_is_told_within_seconds(project, uri):
+def test_a_store_that_cannot_be_created_is_reported(project, uri):
     (project.root / "file").touch()
     (project.root / "folder").mkdir()
-    (project.root / "text").write_text("no database, but long enough to be looked at\n" * 50)
-    began = time.monotonic()
-    with pytest.raises(UserError, match="the MLflow store sqlite:///.* cannot be used: .+") as caught:
-        connect(Settings(tracking={"uri": uri}, root=project.root), "digits")
-    assert time.monotonic() - began < 5
-    assert "\n" not in str(caught.value)
-
-
-def test_a_new_store_may_lie_in_a_new_folder(project):
-    connect(Settings(tracking={"uri": "sqlite:///deep/down/runs.db"}, root=project.root), "digits")
-    assert (project.root / "deep/down/runs.db").is_file()
-    assert mlflow.get_experiment_by_name("digits") is not None
+    (project.root / "text").write_text("not a database, but long enough to be read\n" * 50)
+    assert re.match("the MLflow store sqlite:///.* cannot be used: .+", refusal(project, uri))
 
 
 CONNECT = """
-import sys, time
+import os, sys
 from pathlib import Path
 import mlflow
 from keras_dl.tracking.runs import connect, open_run
 from keras_dl.tracking.settings import Settings
-settings = Settings(system_metrics={"enabled": False}, root=Path(sys.argv[1]))
-print("ready", flush=True)
-sys.stdin.readline()
-connect(settings, "digits")
-with open_run(settings, f"of process {sys.argv[2]}"):
-    mlflow.log_param("process", sys.argv[2])
+
+def use(number):
+    connect(settings, "digits")
+    with open_run(settings, f"of process {number}"):
+        mlflow.log_param("process", number)
+
+settings = Settings(tracking={"uri": sys.argv[2]}, system_metrics={"enabled": False}, root=Path(sys.argv[1]))
+read, write = os.pipe()
+children = []
+for number in range(4):
+    child = os.fork()
+    if child == 0:
+        os.close(write)
+        os.read(read, 1)  # until the parent closes its end
+        use(number)
+        sys.exit()
+    children.append(child)
+os.close(write)
+sys.exit(sum(os.waitpid(child, 0)[1] != 0 for child in children))
 """
 
 
-def test_first_use_of_a_new_store_by_four_processes_at_once(tmp_path):
+def test_four_processes_create_a_store_in_a_new_folder_at_once(tmp_path):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_TRACKING")}
     environment["PYTHONPATH"] = os.pathsep.join(sys.path)
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", CONNECT, str(tmp_path), str(number)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
-        )
-        for number in range(4)
-    ]  # fmt: skip
-    for process in processes:
-        assert process.stdout.readline() == "ready\n"
-    for process in processes:  # all at once, after the slow imports
-        process.stdin.write("\n")
-        process.stdin.flush()
-    for process in processes:
-        _, error = process.communicate(timeout=120)
-        assert process.returncode == 0, error
-    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
+    command = [sys.executable, "-c", CONNECT, str(tmp_path), "sqlite:///deep/down/runs.db"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
+    assert done.returncode == 0, done.stderr
+    file = tmp_path / "deep" / "down" / "runs.db"
+    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{file}")
     assert sorted(experiment.name for experiment in client.search_experiments()) == ["Default", "digits"]
     experiment = client.get_experiment_by_name("digits")
     runs = client.search_runs([experiment.experiment_id])
     assert sorted(run.data.params["process"] for run in runs) == ["0", "1", "2", "3"]
-    with sqlite3.connect(tmp_path / "mlflow.db") as store:
+    with sqlite3.connect(file) as store:
         assert store.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
-def test_a_deleted_experiment_comes_back(project):
+def test_a_deleted_experiment_is_restored(project):
     connect(project, "digits")
     old = mlflow.get_experiment_by_name("digits")
     mlflow.delete_experiment(old.experiment_id)
@@ -195,14 +188,14 @@ def test_a_deleted_experiment_comes_back(project):
     assert run.info.experiment_id == old.experiment_id
 
 
-def test_the_store_does_not_leak_into_the_environment(project):
+def test_connecting_does_not_set_environment_variables(project):
     connect(project, "digits")
     assert "MLFLOW_TRACKING_URI" not in os.environ
     other = Settings(tracking={"uri": "sqlite:///other.db"}, root=project.root)
     assert other.tracking_uri == f"sqlite:///{project.root}/other.db"
 
 
-def test_a_variable_of_the_user_stays(project, monkeypatch):
+def test_a_variable_set_by_the_user_is_kept(project, monkeypatch):
     given = f"sqlite:///{project.root}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", given)
     connect(Settings(tracking={"uri": "sqlite:///other.db"}, root=project.root), "digits")

@@ -1,4 +1,4 @@
-"""Where a run ran: commit and differences, versions, devices; and whether the process that owned it is gone."""
+"""The environment of a run: commit and changes, versions, devices, and whether its process has ended."""
 
 import hashlib
 import json
@@ -16,14 +16,14 @@ from keras_dl.tracking.environment import command_line, environment, git_diff, i
 from keras_dl.tracking.runs import connect, log_origin, open_run
 
 PIPELINE = '''
-"""Nothing to learn."""
+"""A pipeline that is never built."""
 def data(hp): ...
 def build(hp): ...
 '''
 
 
 def ended(run):
-    """The run as the store has it now."""
+    """Returns the run as stored now."""
     return mlflow.MlflowClient().get_run(run.info.run_id)
 
 
@@ -47,7 +47,7 @@ def git(folder, *arguments):
     return answer.stdout.strip()
 
 
-def test_the_origin_of_a_run(project, pipeline):
+def test_log_origin_records_source_commit_and_environment(project, pipeline):
     connect(project, "nothing")
     git(project.root, "init", "--quiet")
     git(project.root, "add", "pipelines")
@@ -70,7 +70,7 @@ def test_the_origin_of_a_run(project, pipeline):
     assert tags["command"] == described["command"] == command_line()
 
 
-def test_how_a_training_uses_the_machine(project, pipeline):
+def test_log_origin_records_the_options_of_the_pipeline(project, pipeline):
     connect(project, "nothing")
     with open_run(project, "one") as run:
         log_origin(pipeline)
@@ -89,12 +89,12 @@ def test_how_a_training_uses_the_machine(project, pipeline):
     assert [tags[name] for name in names] == ["mixed_float16", "mirrored", "on", "True"]
 
 
-def test_a_command_can_be_given_to_a_shell_again(monkeypatch):
+def test_the_command_line_is_quoted_for_a_shell(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["/somewhere/bin/keras-dl", "train", "my file.py", "cell=lstm"])
     assert command_line() == "keras-dl train 'my file.py' cell=lstm"
 
 
-def test_without_git_and_without_data(project, pipeline, monkeypatch):
+def test_log_origin_without_a_git_tree_and_data(project, pipeline, monkeypatch):
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(project.root.parent))
     pipeline.source = None
     connect(project, "nothing")
@@ -106,7 +106,7 @@ def test_without_git_and_without_data(project, pipeline, monkeypatch):
     assert environment(project.root)["git_commit"] == "none"
 
 
-def test_a_clean_tree_is_not_dirty(tmp_path):
+def test_uncommitted_changes_make_a_tree_dirty(tmp_path):
     git(tmp_path, "init", "--quiet")
     (tmp_path / "file").touch()
     git(tmp_path, "add", ".")
@@ -116,7 +116,7 @@ def test_a_clean_tree_is_not_dirty(tmp_path):
     assert environment(tmp_path)["git_dirty"] is True
 
 
-def test_the_difference_to_the_commit(tmp_path, monkeypatch):
+def test_git_diff_lists_uncommitted_changes(tmp_path, monkeypatch):
     git(tmp_path, "init", "--quiet")
     (tmp_path / "file").write_text("one\n")
     git(tmp_path, "add", ".")
@@ -128,15 +128,15 @@ def test_the_difference_to_the_commit(tmp_path, monkeypatch):
     text = git_diff(tmp_path / "below")
     assert text.startswith("# untracked: new\n") and "\n-one\n+two\n" in text
     (tmp_path / "file").write_bytes(b"\xff\xfe" + b"line\n" * 100_000)
-    assert 200_000 < len(git_diff(tmp_path)) < 200_100 and git_diff(tmp_path).endswith("# cut here\n")
+    assert 200_000 < len(git_diff(tmp_path)) < 200_100 and git_diff(tmp_path).endswith("# truncated\n")
     monkeypatch.setenv("PATH", "")
     assert git_diff(tmp_path) == ""
 
 
-def test_a_process_that_is_gone(tmp_path):
+def test_is_gone_recognises_processes_that_have_ended():
     host = socket.gethostname()
     assert not is_gone(owner())
-    assert is_gone(f"{host}:{os.getpid()}:1000000000")  # the same id, another process
+    assert is_gone(f"{host}:{os.getpid()}:1000000000")  # same id, different start time
     code = "from keras_dl.tracking.environment import owner; print(owner(), flush=True); input()"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     process = subprocess.Popen(
@@ -145,7 +145,7 @@ def test_a_process_that_is_gone(tmp_path):
     name = process.stdout.readline().strip()
     assert name.startswith(f"{host}:{process.pid}:") and not is_gone(name)
     process.kill()
-    while not is_gone(name):  # dead, though nobody has asked for its status yet
+    while not is_gone(name):  # also before the parent has waited for it
         time.sleep(0.01)
     process.communicate()
     assert is_gone(name)

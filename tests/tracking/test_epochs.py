@@ -1,4 +1,4 @@
-"""Metrics of each epoch, its speed and its waiting, read back from the store."""
+"""The metrics, speed and input waiting time of each epoch, read from the store."""
 
 import time
 
@@ -35,7 +35,7 @@ def small_model(**options):
 
 
 def rows(count, seconds=0.0):
-    """A data set of `count` batches of 4, each of which takes a while to make."""
+    """Returns a dataset of `count` batches of 4, each of which takes `seconds` to produce."""
 
     def wait(x):
         time.sleep(seconds)
@@ -48,7 +48,7 @@ def rows(count, seconds=0.0):
     return (data.map(make) if seconds else data).map(lambda x: (x, x[:, :1])).prefetch(1)
 
 
-def test_every_metric_of_every_epoch_is_a_point(logger):
+def test_every_metric_is_logged_in_every_epoch(logger):
     model = small_model(metrics=["mae"])
     x = np.ones((8, 2), "float32")
     fitted = model.fit(
@@ -63,7 +63,7 @@ def test_every_metric_of_every_epoch_is_a_point(logger):
     assert mlflow.get_run(logger.journal.run_id(0)).data.metrics.keys() == names
 
 
-def test_a_training_that_goes_on_keeps_its_steps(logger):
+def test_a_resumed_training_continues_its_steps(logger):
     x = np.ones((4, 2), "float32")
     small_model().fit(x, x[:, :1], initial_epoch=3, epochs=5, verbose=0, callbacks=[logger])
     assert list(history(logger, "loss")) == [3, 4]
@@ -71,27 +71,27 @@ def test_a_training_that_goes_on_keeps_its_steps(logger):
 
 @pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize("validate", [True, False])
-def test_steps_and_examples_of_the_training_part(logger, known, validate):
+def test_speed_counts_only_the_training_part(logger, known, validate):
     data = tf.data.Dataset.from_tensor_slices(np.ones((50, 2), "float32")).map(lambda x: (x, x[:1])).batch(8)
     data = data if known else data.filter(lambda x, y: True)
-    slow = rows(10, 0.05) if validate else None  # not to be counted, and not to slow it
+    slow = rows(10, 0.05) if validate else None  # must not affect the speed
     small_model().fit(logger.watch(data), validation_data=slow, epochs=3, verbose=0, callbacks=[logger])
     steps, examples = history(logger, "steps_per_second"), history(logger, "examples_per_second")
     assert list(steps) == [0, 1, 2]
     for epoch in steps:
         assert examples[epoch] / steps[epoch] == pytest.approx(50 / 7)
-    if validate:  # 10 x 0.05 s, which no load can make less of
+    if validate:  # 10 x 0.05 s: load can only increase it
         assert history(logger, "epoch_seconds")[2] - 7 / steps[2] > 0.49
 
 
-def test_waiting_for_the_input_is_seen(logger):
+def test_a_slow_input_gives_a_high_input_fraction(logger):
     model = small_model()
     model.fit(logger.watch(rows(20, 0.05)), epochs=2, verbose=0, shuffle=False, callbacks=[logger])
     waiting = history(logger, "input_fraction")
     assert list(waiting) == [0, 1] and all(0.5 < value <= 1 for value in waiting.values())
 
 
-def test_a_training_that_does_not_wait_is_seen(logger):
+def test_a_fast_input_gives_a_low_input_fraction(logger):
     class Slow(keras.layers.Layer):
         def call(self, x):
             return tf.ensure_shape(tf.numpy_function(lambda x: time.sleep(0.05) or x, [x], tf.float32), x.shape)
@@ -104,7 +104,7 @@ def test_a_training_that_does_not_wait_is_seen(logger):
     assert list(waiting) == [0, 1] and all(0 <= value < 0.5 for value in waiting.values())
 
 
-def test_watching_changes_nothing(logger):
+def test_watch_does_not_change_the_training(logger):
     def train(watch):
         keras.utils.set_random_seed(3)
         data = tf.data.Dataset.from_tensor_slices(np.random.default_rng(0).normal(size=(64, 2)).astype("float32"))
@@ -117,11 +117,11 @@ def test_watching_changes_nothing(logger):
     assert train(True) == train(False)
 
 
-def test_what_it_costs_a_batch(logger):
+def test_the_cost_per_batch_is_small(logger):
     logger.on_train_begin()
     logger.on_epoch_begin(0)
-    began = time.thread_time()  # of this thread, however busy the machine
+    started = time.thread_time()  # independent of the load of the machine
     for batch in range(10_000):
         logger.on_train_batch_begin(batch)
         logger.on_train_batch_end(batch)
-    assert time.thread_time() - began < 10_000 * 20e-6
+    assert time.thread_time() - started < 10_000 * 20e-6

@@ -1,4 +1,4 @@
-"""What is told of a run arrives in a real store, in order, once, and whoever is killed meanwhile."""
+"""Events of a journal arrive in a real store, in order and once, even if processes are killed."""
 
 import json
 import math
@@ -29,7 +29,7 @@ def parent(experiment):
 
 @pytest.fixture
 def deliver(project, experiment):
-    """Starts deliveries and ends them."""
+    """deliver(settings): a started `Delivery`, stopped after the test."""
     started = []
 
     def start(settings=project):
@@ -56,7 +56,7 @@ def children(parent):
     return mlflow.search_runs([run.info.experiment_id], f"tags.mlflow.parentRunId = '{parent}'", output_format="list")
 
 
-def test_all_that_is_told_arrives(project, parent, deliver):
+def test_all_events_are_delivered(project, parent, deliver):
     settings = Settings(tracking={"tags": {"team": "speech"}}, root=project.root)
     delivery = deliver(settings)
     journal = trial(delivery, project, parent)
@@ -77,11 +77,11 @@ def test_all_that_is_told_arrives(project, parent, deliver):
     assert points(journal.run_id(0), "loss") == [(0, 1.0), (1, 0.5), (2, 1 / 3)]
     assert math.isnan(run.data.metrics["val_loss"])
     stamp = mlflow.MlflowClient().get_metric_history(journal.run_id(0), "loss")[0].timestamp
-    assert before - 1 <= stamp <= run.info.end_time <= time.time() * 1000  # when it happened, not when it was delivered
+    assert before - 1 <= stamp <= run.info.end_time <= time.time() * 1000  # the time of the event, not of the delivery
     assert mlflow.artifacts.load_text(f"{run.info.artifact_uri}/notes.txt") == "a\nb\n"
 
 
-def test_an_error_shows_until_the_run_goes_on(project, parent, deliver):
+def test_an_error_is_removed_when_the_run_is_resumed(project, parent, deliver):
     delivery = deliver()
     journal = trial(delivery, project, parent)
     journal.error("ValueError: no", "Traceback\nValueError: no")
@@ -97,7 +97,7 @@ def test_an_error_shows_until_the_run_goes_on(project, parent, deliver):
     assert run.info.status == "RUNNING" and "error" not in run.data.tags
 
 
-def test_telling_costs_next_to_nothing_and_few_calls(project, parent, deliver):
+def test_recording_is_fast_and_delivered_in_few_calls(project, parent, deliver):
     delivery = deliver()
     calls, log_batch = [], delivery._client.log_batch
     delivery._client.log_batch = lambda *arguments: calls.append(1) or log_batch(*arguments)
@@ -114,7 +114,7 @@ def test_telling_costs_next_to_nothing_and_few_calls(project, parent, deliver):
     assert len(points(journal.run_id(0), "loss")) == 200
 
 
-def test_more_than_one_call_can_hold(project, parent, deliver):
+def test_events_that_exceed_the_limits_of_one_call_are_split(project, parent, deliver):
     delivery = deliver()
     journal = trial(delivery, project, parent)
     for epoch in range(30):
@@ -125,7 +125,7 @@ def test_more_than_one_call_can_hold(project, parent, deliver):
     assert len(run.data.params) == 250 and len(points(run.info.run_id, "m49")) == 30
 
 
-def test_an_execution_hangs_below_its_trial(project, parent, deliver):
+def test_executions_are_children_of_their_trial(project, parent, deliver):
     delivery = deliver()
     above = trial(delivery, project, parent)
     runs = [
@@ -140,7 +140,7 @@ def test_an_execution_hangs_below_its_trial(project, parent, deliver):
     assert [run.info.run_id for run in children(parent)] == [above.run_id(0)]
 
 
-def test_names_and_values_that_mlflow_does_not_take_are_changed(project, parent, deliver, capsys):
+def test_invalid_names_and_values_are_sanitised(project, parent, deliver, capsys):
     delivery = deliver()
     journal = trial(delivery, project, parent)
     journal.metrics({"top(5)": 1.0, "a//b": 2.0, "../c": 3.0, "m" * 300: 4.0}, 0)
@@ -157,7 +157,7 @@ def test_names_and_values_that_mlflow_does_not_take_are_changed(project, parent,
     assert capsys.readouterr().err == ""
 
 
-def test_what_is_refused_does_not_block_what_follows(project, parent, deliver, capsys):
+def test_a_rejected_event_does_not_block_later_ones(project, parent, deliver, capsys):
     delivery = deliver()
     journal = trial(delivery, project, parent)
     journal.params({"rate": 0.1})
@@ -171,10 +171,10 @@ def test_what_is_refused_does_not_block_what_follows(project, parent, deliver, c
     run = mlflow.get_run(journal.run_id(0))
     assert run.info.status == "FINISHED"
     assert run.data.params == {"rate": "0.1", "size": "3"} and run.data.metrics == {"loss": 1.0}
-    assert capsys.readouterr().err.count("MLflow does not take rate") == 1
+    assert capsys.readouterr().err.count("MLflow rejects rate") == 1
 
 
-def test_a_journal_that_goes_on_drops_the_torn_line_and_tells_no_point_twice(project, parent, deliver):
+def test_a_resumed_journal_drops_an_incomplete_line_and_repeats_no_metric(project, parent, deliver):
     first = deliver()
     journal = trial(first, project, parent)
     for epoch in range(3):
@@ -184,7 +184,7 @@ def test_a_journal_that_goes_on_drops_the_torn_line_and_tells_no_point_twice(pro
         file.write(b'{"time": 1, "metrics": {"lo')
     second = deliver()
     again = trial(second, project, parent)
-    for epoch in range(2, 5):  # epoch 2 was told, though it was not kept
+    for epoch in range(2, 5):  # epoch 2 is already recorded
         again.metrics({"loss": epoch}, epoch)
     assert second.flush(10)
     assert again.run_id(0) == journal.run_id(0)
@@ -192,12 +192,12 @@ def test_a_journal_that_goes_on_drops_the_torn_line_and_tells_no_point_twice(pro
     assert all(json.loads(line) for line in journal._path.read_text().splitlines())
 
 
-def test_no_second_run_when_the_first_ones_id_was_not_written_down(project, parent, deliver):
+def test_a_run_whose_id_was_not_saved_is_found_again(project, parent, deliver):
     first = deliver()
     journal = trial(first, project, parent)
     journal.metrics({"loss": 1.0, "nothing": math.nan, "all": math.inf}, 0)
     assert first.stop(10)
-    (journal._path.parent / "delivered.json").unlink()  # as if killed between the two
+    (journal._path.parent / "delivered.json").unlink()  # as if killed after creating the run
     second = deliver()
     second.adopt(project.root / "searches/digits", parent)
     assert second.flush(10)
@@ -206,16 +206,16 @@ def test_no_second_run_when_the_first_ones_id_was_not_written_down(project, pare
         assert len(points(journal.run_id(0), name)) == 1
 
 
-def test_a_run_that_was_deleted_is_told_again(project, parent, deliver, capsys):
+def test_a_deleted_run_is_delivered_again_when_resumed(project, parent, deliver, capsys):
     delivery = deliver()
     journal = trial(delivery, project, parent)
     journal.metrics({"loss": 1.0}, 0)
     old = journal.run_id(10)
     assert delivery.flush(10)
     mlflow.delete_run(old)
-    journal.metrics({"loss": 2.0}, 1)  # nobody asked for it any more
+    journal.metrics({"loss": 2.0}, 1)  # not resumed: the run stays deleted
     assert delivery.flush(10)
-    assert capsys.readouterr().err.count("MLflow does not take loss") == 1
+    assert capsys.readouterr().err.count("MLflow rejects loss") == 1
     again = trial(delivery, project, parent)
     again.metrics({"loss": 3.0}, 2)
     assert delivery.flush(10)
@@ -223,7 +223,7 @@ def test_a_run_that_was_deleted_is_told_again(project, parent, deliver, capsys):
     assert points(again.run_id(0), "loss") == [(0, 1.0), (1, 2.0), (2, 3.0)]
 
 
-def test_the_journal_of_a_run_that_exists(project, parent, deliver):
+def test_a_journal_of_an_existing_run(project, parent, deliver):
     delivery = deliver()
     journal = Journal.of_run(delivery, project.root / "scratch", parent)
     journal.metrics({"loss": 1.0}, 0)
@@ -252,17 +252,17 @@ for epoch in range(10**9):
     trial.metrics({"loss": epoch}, epoch)
     execution.metrics({"loss": epoch}, epoch)
     if epoch == 300:
-        print("told", flush=True)
+        print("recorded", flush=True)
 """
 
 
 @pytest.mark.parametrize("how", ["deliver", "keep"])
-def test_what_a_killed_process_told_is_delivered_by_the_next(project, parent, deliver, how):
+def test_the_events_of_a_killed_process_are_delivered_by_the_next(project, parent, deliver, how):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     process = subprocess.Popen(
         [sys.executable, "-c", KILLED, str(project.root), parent, how], stdout=subprocess.PIPE, env=environment
     )
-    assert process.stdout.readline() == b"told\n"
+    assert process.stdout.readline() == b"recorded\n"
     process.send_signal(signal.SIGKILL)
     process.wait()
     delivery = deliver()
@@ -276,7 +276,7 @@ def test_what_a_killed_process_told_is_delivered_by_the_next(project, parent, de
         assert len(found) >= 300 and found == [(epoch, float(epoch)) for epoch in range(len(found))]
 
 
-def test_a_full_disk_leaves_whole_lines(project, parent):
+def test_a_full_disk_leaves_complete_lines(project, parent):
     code = """
 import resource, signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""A store that is away for a while: an MLflow server that is killed and started again; two who deliver at once."""
+"""Delivery to a store that is temporarily unreachable or has lost its runs, and by several processes at once."""
 
 import os
 import shutil
@@ -13,6 +13,7 @@ import mlflow
 import pytest
 import requests
 
+from keras_dl.tracking import journal as journal_module
 from keras_dl.tracking.journal import Delivery, Journal
 from keras_dl.tracking.outbox import Outbox
 from keras_dl.tracking.runs import connect
@@ -20,7 +21,7 @@ from keras_dl.tracking.settings import Settings
 
 
 class Server:
-    """A lean MLflow server on the store of a project."""
+    """An MLflow server on the store of a project, with one worker."""
 
     def __init__(self, project):
         self.project = project
@@ -49,7 +50,7 @@ class Server:
 
 
 @pytest.mark.slow
-def test_a_server_that_is_killed_for_seconds_costs_nothing_but_patience(project, capsys):
+def test_events_recorded_while_a_server_is_down_are_delivered_later(project, capsys):
     server = Server(project)
     server.start()
     try:
@@ -64,25 +65,23 @@ def test_a_server_that_is_killed_for_seconds_costs_nothing_but_patience(project,
         assert delivery.flush(20)
 
         server.kill()
-        began = time.monotonic()
+        started = time.monotonic()
         for epoch in range(1, 50):
             first.metrics({"loss": float(epoch)}, epoch)
         first.text("kept", "notes.txt")
         first.end("FINISHED")
         second = Journal(delivery, folder / "trial_01", "trial-2", {"trial": "01"}, parent)
         second.metrics({"loss": 1.0}, 0)
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - started < 2
         assert not delivery.flush(1)
-        assert time.monotonic() - began < 5
-        while "does not answer" not in (said := capsys.readouterr().err):
-            assert time.monotonic() - began < 30
-            time.sleep(0.1)
-        assert f"{server.uri} does not answer" in said and f"kept in {folder}" in said
+        assert time.monotonic() - started < 5
+        printed = wait_for_failure(capsys)
+        assert f"{server.uri} does not answer" in printed and f"stored in {folder}" in printed
 
         server.start()
         assert delivery.flush(30)
         assert delivery.stop(5)
-        assert capsys.readouterr().err == f"the MLflow store {server.uri} is back; what was kept is delivered\n"
+        assert capsys.readouterr().err == f"the MLflow store {server.uri} is back; delivering the stored runs\n"
         run = mlflow.get_run(first.run_id(0))
         assert run.info.status == "FINISHED" and mlflow.get_run(second.run_id(0)).info.status == "RUNNING"
         history = mlflow.MlflowClient().get_metric_history(run.info.run_id, "loss")
@@ -93,49 +92,56 @@ def test_a_server_that_is_killed_for_seconds_costs_nothing_but_patience(project,
         server.kill()
 
 
-def test_a_server_that_comes_late_gets_all_of_it(project, monkeypatch, capsys):
+def test_a_store_that_is_unreachable_at_first_receives_all_events(project, monkeypatch, capsys):
     connect(project, "digits")
-    experiment = mlflow.get_experiment_by_name("digits").experiment_id
-    parent = mlflow.MlflowClient().create_run(experiment).info.run_id
+    client = mlflow.MlflowClient()
+    experiment = client.get_experiment_by_name("digits").experiment_id
+    parent = client.create_run(experiment).info.run_id
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    server = Server(project)
-    mlflow.set_tracking_uri(server.uri)
+    monkeypatch.setattr(journal_module, "RETRY", 0.01)
+    store = project.tracking_uri
+    mlflow.set_tracking_uri("http://127.0.0.1:9")  # no server
     delivery = Delivery(project, experiment).start()
+    mlflow.set_tracking_uri(store)
     journal = Journal(delivery, project.root / "searches/digits/trial_00", "trial-1", {"trial": "00"}, parent)
     for epoch in range(20):
         journal.metrics({"loss": float(epoch)}, epoch)
     journal.end("FINISHED")
-    assert not delivery.flush(0.5)
-    server.start()
-    try:
-        assert delivery.stop(30)
-        run = mlflow.get_run(journal.run_id(0))
-        assert run.info.status == "FINISHED" and run.data.tags["mlflow.parentRunId"] == parent
-        assert len(mlflow.MlflowClient().get_metric_history(run.info.run_id, "loss")) == 20
-    finally:
-        server.kill()
-    told = capsys.readouterr().err.splitlines()
-    assert len(told) == 2 and "does not answer" in told[0] and told[1].endswith("is back; what was kept is delivered")
+    printed = wait_for_failure(capsys)
+    delivery._client = client
+    assert delivery.stop(30)
+    run = mlflow.get_run(journal.run_id(0))
+    assert run.info.status == "FINISHED" and run.data.tags["mlflow.parentRunId"] == parent
+    assert len(client.get_metric_history(run.info.run_id, "loss")) == 20
+    printed = (printed + capsys.readouterr().err).splitlines()
+    assert len(printed) == 2 and printed[1].endswith("is back; delivering the stored runs")
 
 
-def test_a_store_that_stays_away_ends_nothing(project, monkeypatch, capsys):
+def wait_for_failure(capsys):
+    """Waits until a failure of the store is reported and returns what was printed."""
+    printed, deadline = "", time.monotonic() + 60
+    while "does not answer" not in (printed := printed + capsys.readouterr().err):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return printed
+
+
+def test_a_store_that_stays_unreachable_stops_nothing(project, monkeypatch, capsys):
     connect(project, "digits")
     client = mlflow.MlflowClient()
     experiment = client.get_experiment_by_name("digits").experiment_id
     parent = client.create_run(experiment).info.run_id
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     store = project.tracking_uri
-    mlflow.set_tracking_uri("http://user:secret@127.0.0.1:9")  # nobody listens there
+    mlflow.set_tracking_uri("http://user:secret@127.0.0.1:9")  # no server
     delivery = Delivery(project, experiment).start()
     journal = Journal(delivery, project.root / "searches/digits/trial_00", "trial-1", {"trial": "00"}, parent)
     journal.end("FINISHED")
-    began = time.monotonic()
+    started = time.monotonic()
     assert not delivery.stop(1)
-    assert time.monotonic() - began < 3
-    while "does not answer" not in (said := capsys.readouterr().err):
-        assert time.monotonic() - began < 30
-        time.sleep(0.1)
-    assert "http://user:***@127.0.0.1:9" in said and "secret" not in said and said.count("\n") == 1
+    assert time.monotonic() - started < 30
+    printed = wait_for_failure(capsys)
+    assert "http://user:***@127.0.0.1:9" in printed and "secret" not in printed and printed.count("\n") == 1
     mlflow.set_tracking_uri(store)
     later = Delivery(project, experiment).start()
     later.adopt(project.root / "searches/digits", parent)
@@ -144,7 +150,7 @@ def test_a_store_that_stays_away_ends_nothing(project, monkeypatch, capsys):
     assert run.info.status == "FINISHED"
 
 
-def test_two_that_deliver_one_journal_make_one_run(project):
+def test_concurrent_deliveries_of_one_journal_create_one_run(project):
     connect(project, "digits")
     client = mlflow.MlflowClient()
     experiment = client.get_experiment_by_name("digits").experiment_id
@@ -171,8 +177,8 @@ def test_two_that_deliver_one_journal_make_one_run(project):
         assert len(client.get_metric_history(run.info.run_id, "loss")) == 20
 
 
-def make_anew(project, empty_store):
-    """Makes the project's store one that knows nothing of any run; gives a new parent run in it."""
+def replace_store(project, empty_store):
+    """Replaces the project's store by an empty one and returns a new parent run in it."""
     mlflow.tracking._tracking_service.utils._get_store().engine.dispose()
     for file in project.root.glob("mlflow.db*"):
         file.unlink()
@@ -182,7 +188,7 @@ def make_anew(project, empty_store):
 
 
 @pytest.mark.parametrize("adopted", [False, True])
-def test_runs_that_the_store_lost_are_told_again(project, empty_store, adopted):
+def test_runs_that_the_store_has_lost_are_delivered_again(project, empty_store, adopted):
     connect(project, "digits")
     client = mlflow.MlflowClient()
     experiment = client.get_experiment_by_name("digits").experiment_id
@@ -195,8 +201,8 @@ def test_runs_that_the_store_lost_are_told_again(project, empty_store, adopted):
     execution.metrics({"loss": 0.5}, 0)
     assert delivery.flush(10)
     lost = {trial.run_id(0), execution.run_id(0)}
-    new = make_anew(project, empty_store)
-    if adopted:  # by a later process; nothing new is told
+    new = replace_store(project, empty_store)
+    if adopted:  # by a later process, without new events
         delivery.stop(5)
         delivery = Delivery(project, experiment).start()
         delivery.adopt(folder, new)
@@ -212,7 +218,7 @@ def test_runs_that_the_store_lost_are_told_again(project, empty_store, adopted):
     assert runs["execution-2"].data.metrics["loss"] == (0.5 if adopted else 0.25)
 
 
-def test_a_journal_that_was_thrown_away_stays_away(project):
+def test_a_deleted_journal_is_not_recreated(project):
     connect(project, "digits")
     Outbox(project.root / "searches/digits/trial_00", "0" * 32).deliver(mlflow.MlflowClient(), "0")
     assert not (project.root / "searches").exists()

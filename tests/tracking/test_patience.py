@@ -1,4 +1,4 @@
-"""A store that fails while a run ends: the error passes, soon, and no run stays active."""
+"""A store that fails while a run ends: the error is raised within seconds, and no run stays active."""
 
 import contextlib
 import os
@@ -18,7 +18,7 @@ from keras_dl.tracking.settings import Settings
 
 @contextlib.contextmanager
 def hung():
-    """The address of a server that takes every call and answers none."""
+    """Yields the URL of a server that accepts requests and never answers."""
     end = Event()
 
     class Silent(BaseHTTPRequestHandler):
@@ -36,20 +36,19 @@ def hung():
 
 
 @contextlib.contextmanager
-def away():
-    """The address of a server that is not there."""
+def unreachable():
+    """Yields a URL without a server."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     yield f"http://127.0.0.1:{port}"
 
 
-def fail(project):
-    """Makes the SQLite store of a project one of which every table is gone."""
+def delete_store(project):
     for file in project.root.glob("mlflow.db*"):
         file.unlink()
 
 
-@pytest.mark.parametrize("state", [away, hung])
+@pytest.mark.parametrize("state", [unreachable, hung])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
 def test_a_server_that_does_not_answer_delays_the_end_by_seconds(project, state, error):
     connect(project, "digits")
@@ -57,31 +56,31 @@ def test_a_server_that_does_not_answer_delays_the_end_by_seconds(project, state,
     with state() as address:
         with pytest.raises(error), open_run(measured, "one"):
             mlflow.set_tracking_uri(address)
-            time.sleep(0.5)  # a sample of the system metrics is on its way
-            began = time.monotonic()
+            time.sleep(0.5)  # until a sample of the system metrics is being sent
+            started = time.monotonic()
             raise error
-        assert time.monotonic() - began < 8
+        assert time.monotonic() - started < 25  # MLflow's calls are otherwise limited to 30 seconds each
     assert mlflow.active_run() is None
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError, UserError])
-def test_the_error_passes_though_the_store_is_deleted(project, error):
+def test_an_error_is_raised_although_the_store_is_deleted(project, error):
     connect(project, "digits")
     with pytest.raises(error), open_run(project, "one"):
-        fail(project)
+        delete_store(project)
         raise error
     assert mlflow.active_run() is None
 
 
-def test_a_run_that_cannot_be_finished_is_told_in_a_line(project):
+def test_a_store_that_fails_at_the_end_of_a_run_is_reported(project):
     connect(project, "digits")
-    with pytest.raises(UserError, match="mlflow.db fails .*: run .* is done, and still counts as running"):
+    with pytest.raises(UserError, match="mlflow.db failed .*: run .* is complete, but the store still lists it as"):
         with open_run(project, "one") as run:
-            fail(project)
+            delete_store(project)
     assert mlflow.active_run() is None and run
 
 
-def test_the_variables_are_as_they_were(monkeypatch):
+def test_last_words_restores_the_variables(monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "70")
     monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", raising=False)
     with last_words():

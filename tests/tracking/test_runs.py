@@ -1,26 +1,28 @@
-"""Runs in a real store: how they end, where they go, what they hold."""
+"""Runs in a real store: their status, experiment, tags and artifacts."""
 
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import mlflow
 import pytest
 
+from keras_dl.compat.mlflow import SystemMetricsMonitor
 from keras_dl.tracking.environment import owner
 from keras_dl.tracking.runs import close_abandoned, connect, mark_error, open_run, reap
 from keras_dl.tracking.settings import Settings
 
 
 def ended(run):
-    """The run as the store has it now."""
+    """Returns the run as stored now."""
     return mlflow.MlflowClient().get_run(run.info.run_id)
 
 
-def test_a_run_that_ends_well_is_finished(project):
+def test_a_successful_run_is_finished(project):
     connect(project, "digits")
     with open_run(project, "one", {"kind": "train"}) as run:
         assert mlflow.active_run().info.run_id == run.info.run_id
@@ -32,7 +34,7 @@ def test_a_run_that_ends_well_is_finished(project):
     assert run.info.artifact_uri.startswith((project.root / "mlartifacts").as_uri())
 
 
-def test_a_run_with_an_error_is_failed_and_shows_it(project):
+def test_a_run_with_an_error_is_failed_and_records_it(project):
     connect(project, "digits")
     with pytest.raises(ZeroDivisionError), open_run(project, "one") as run:
         1 / 0  # noqa: B018
@@ -43,7 +45,7 @@ def test_a_run_with_an_error_is_failed_and_shows_it(project):
     assert text.startswith("Traceback") and "1 / 0" in text
 
 
-def test_a_run_that_is_stopped_is_killed(project):
+def test_an_interrupted_run_is_killed(project):
     connect(project, "digits")
     with pytest.raises(KeyboardInterrupt), open_run(project, "one") as run:
         raise KeyboardInterrupt
@@ -52,14 +54,14 @@ def test_a_run_that_is_stopped_is_killed(project):
     assert "error" not in ended(run).data.tags
 
 
-def test_exit_is_no_finish(project):
+def test_a_run_that_exits_is_failed(project):
     connect(project, "digits")
     with pytest.raises(SystemExit), open_run(project, "one") as run:
         sys.exit(3)
     assert ended(run).info.status == "FAILED"
 
 
-def test_inner_and_outer_run_end_each_in_its_own_way(project):
+def test_nested_runs_end_with_their_own_status(project):
     connect(project, "digits")
     with open_run(project, "outer") as outer:
         with pytest.raises(ValueError), open_run(project, "inner") as inner:
@@ -69,7 +71,7 @@ def test_inner_and_outer_run_end_each_in_its_own_way(project):
     assert ended(inner).data.tags["mlflow.parentRunId"] == outer.info.run_id
 
 
-def test_a_run_goes_on_and_a_deleted_one_is_replaced(project):
+def test_a_run_is_resumed_and_a_deleted_one_is_replaced(project):
     connect(project, "digits")
     with pytest.raises(KeyboardInterrupt), open_run(project, "one") as first:
         raise KeyboardInterrupt
@@ -86,7 +88,7 @@ def test_a_run_goes_on_and_a_deleted_one_is_replaced(project):
     assert fourth.info.run_name == "three"
 
 
-def test_the_tags_of_the_settings_are_on_every_run(project):
+def test_the_tags_of_the_settings_are_set_on_every_run(project):
     tags = {"team": "speech", "kind": "other"}
     settings = Settings(tracking={"tags": tags}, system_metrics={"enabled": False}, root=project.root)
     connect(settings, "digits")
@@ -108,7 +110,24 @@ def test_system_metrics_follow_the_settings(project):
     assert not any(name.startswith("system/") for name in ended(run).data.metrics)
 
 
-def test_an_outer_run_wins(project, empty_store):
+def test_failing_system_metrics_are_reported_once(project, monkeypatch, caplog):
+    samples = threading.Semaphore(0)
+
+    def fail(monitor):
+        samples.release()
+        raise OSError("no such device")
+
+    monkeypatch.setattr(SystemMetricsMonitor, "collect_metrics", fail)
+    settings = Settings(system_metrics={"enabled": True, "interval": 0.01}, root=project.root)
+    connect(settings, "digits")
+    with open_run(settings, "one"):
+        for _ in range(3):
+            assert samples.acquire(timeout=60)
+    messages = [record.getMessage() for record in caplog.records if record.name == "keras_dl.tracking.system_metrics"]
+    assert messages == ["system metrics could not be logged: no such device"]
+
+
+def test_an_active_run_is_kept(project, empty_store):
     other = project.root / "other"
     other.mkdir()
     shutil.copy(empty_store, other / "mlflow.db")
@@ -126,7 +145,7 @@ def test_an_outer_run_wins(project, empty_store):
     assert (project.root / "mlflow.db").read_bytes() == before
 
 
-def test_mark_error_cuts_what_a_tag_cannot_hold(project):
+def test_mark_error_truncates_long_messages(project):
     connect(project, "digits")
     with open_run(project, "one") as run:
         mark_error(run.info.run_id, "x" * 10_000, "all of it")
@@ -134,7 +153,7 @@ def test_mark_error_cuts_what_a_tag_cannot_hold(project):
     assert mlflow.artifacts.load_text(f"{run.info.artifact_uri}/error.txt") == "all of it"
 
 
-def test_a_run_says_whose_it_is(project):
+def test_a_run_records_its_owner(project):
     connect(project, "digits")
     with open_run(project, "one") as run:
         assert ended(run).data.tags["owner"] == owner()
@@ -153,7 +172,7 @@ with open_run(settings, "outer") as outer, open_run(settings, "inner") as inner:
 """
 
 
-def test_runs_of_a_process_that_is_gone_are_reaped(project):
+def test_reap_closes_the_runs_of_processes_that_have_ended(project):
     connect(project, "digits")
     client = mlflow.MlflowClient()
     experiment = client.get_experiment_by_name("digits").experiment_id
@@ -166,28 +185,28 @@ def test_runs_of_a_process_that_is_gone_are_reaped(project):
     host = socket.gethostname()
     others = {
         "alive": owner(),
-        "of another host": "elsewhere.example.org:1:1",
-        "of the same id, earlier": f"{host}:{os.getpid()}:1000000000",
-        "of nobody": None,
-        "of no process": f"{host}:x:y",
+        "another host": "elsewhere.example.org:1:1",
+        "reused process id": f"{host}:{os.getpid()}:1000000000",
+        "no owner": None,
+        "invalid owner": f"{host}:x:y",
     }
     others = {
-        client.create_run(experiment, tags=who and {"owner": who}).info.run_id: name for name, who in others.items()
+        client.create_run(experiment, tags=name and {"owner": name}).info.run_id: case for case, name in others.items()
     }
     assert reap(experiment, but=set(others)) == 0
     process.kill()
     process.communicate()
     assert reap(experiment, but={theirs[0]}) == 2
     assert {others[run_id]: client.get_run(run_id).info.status for run_id in others} == {
-        "alive": "RUNNING", "of another host": "RUNNING", "of the same id, earlier": "KILLED",
-        "of nobody": "RUNNING", "of no process": "RUNNING",
+        "alive": "RUNNING", "another host": "RUNNING", "reused process id": "KILLED",
+        "no owner": "RUNNING", "invalid owner": "RUNNING",
     }  # fmt: skip
     assert [client.get_run(run_id).info.status for run_id in theirs] == ["RUNNING", "KILLED"]
     assert reap(experiment) == 1
     assert reap(experiment) == 0
 
 
-def test_closing_a_run_closes_what_hangs_below_it(project):
+def test_close_abandoned_closes_a_run_and_its_descendants(project):
     connect(project, "digits")
     client = mlflow.MlflowClient()
     experiment = client.get_experiment_by_name("digits").experiment_id

@@ -1,4 +1,4 @@
-"""mlflow.yaml: the shipped file, what is refused, who wins, and where relative paths begin."""
+"""`mlflow.yaml`: defaults, validation, environment variables and relative paths."""
 
 from pathlib import Path
 
@@ -16,7 +16,8 @@ def no_variable(monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
-def refused(folder, text):
+def rejection(folder, text):
+    """Returns the error message for a file with this text."""
     (folder / "mlflow.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(UserError) as caught:
         read_settings(folder)
@@ -28,7 +29,7 @@ def test_the_shipped_file_has_the_defaults_of_the_code():
     assert (ROOT / "mlflow.yaml").read_text(encoding="utf-8") == default_file()
 
 
-def test_the_default_file_says_what_the_code_does_without_one(tmp_path):
+def test_the_default_file_is_equivalent_to_no_file(tmp_path):
     without = read_settings(tmp_path)
     (tmp_path / "mlflow.yaml").write_text(default_file(), encoding="utf-8")
     assert read_settings(tmp_path) == without == Settings(root=tmp_path)
@@ -58,14 +59,14 @@ def test_an_empty_file_means_the_defaults(tmp_path):
     assert read_settings(tmp_path) == Settings(root=tmp_path)
 
 
-def test_an_unknown_key_is_refused_and_the_known_are_listed(tmp_path):
-    message = refused(tmp_path, "tracking: {url: sqlite:///runs.db}")
-    assert "unknown key 'tracking.url'; known here: uri, artifacts, tags" in message
+def test_an_unknown_key_is_rejected_with_the_known_keys(tmp_path):
+    message = rejection(tmp_path, "tracking: {url: sqlite:///runs.db}")
+    assert "unknown key 'tracking.url'; known keys: uri, artifacts, tags" in message
 
 
-def test_an_unknown_section_is_refused_and_the_known_are_listed(tmp_path):
-    message = refused(tmp_path, "model: {units: 3}")
-    assert "unknown key 'model'; known here: tracking, system_metrics, registry, ui" in message
+def test_an_unknown_section_is_rejected_with_the_known_sections(tmp_path):
+    message = rejection(tmp_path, "model: {units: 3}")
+    assert "unknown key 'model'; known keys: tracking, system_metrics, registry, ui" in message
 
 
 @pytest.mark.parametrize(
@@ -80,43 +81,43 @@ def test_an_unknown_section_is_refused_and_the_known_are_listed(tmp_path):
         ("tracking: sqlite:///runs.db", "tracking: ", "'sqlite:///runs.db'"),
     ],
 )
-def test_a_wrong_value_is_refused_and_shown(tmp_path, text, where, received):
-    message = refused(tmp_path, text)
+def test_an_invalid_value_is_rejected_and_shown(tmp_path, text, where, received):
+    message = rejection(tmp_path, text)
     assert where in message and message.endswith(f"Received: {received}")
 
 
-def test_every_problem_is_told_at_once(tmp_path):
-    message = refused(tmp_path, "ui: {port: 0, colour: red}\nregister: {}")
+def test_all_problems_are_reported_at_once(tmp_path):
+    message = rejection(tmp_path, "ui: {port: 0, colour: red}\nregister: {}")
     assert "ui.port" in message and "'ui.colour'" in message and "'register'" in message
 
 
 @pytest.mark.parametrize("text", ["tracking: [", "ui: {port: 1}}", "a: b: c"])
-def test_what_is_no_yaml_is_refused_in_one_line_with_its_place(tmp_path, text):
-    message = refused(tmp_path, text)
-    assert "is no YAML" in message and "line 1" in message and "\n" not in message
+def test_invalid_yaml_is_rejected_with_its_line(tmp_path, text):
+    message = rejection(tmp_path, text)
+    assert "is not valid YAML" in message and "line 1" in message and "\n" not in message
 
 
-def test_what_is_no_text_is_refused(tmp_path):
+def test_a_binary_file_is_rejected(tmp_path):
     (tmp_path / "mlflow.yaml").write_bytes(b"ui: \xff\xfe")
-    with pytest.raises(UserError, match="is no YAML"):
+    with pytest.raises(UserError, match="is not valid YAML"):
         read_settings(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["- tracking", "just words", "root: /tmp"])
-def test_what_has_no_sections_is_refused(tmp_path, text):
-    assert "expected sections tracking, system_metrics, registry, ui" in refused(tmp_path, text)
+def test_a_file_without_sections_is_rejected(tmp_path, text):
+    assert "expected sections tracking, system_metrics, registry, ui" in rejection(tmp_path, text)
 
 
-def test_the_environment_wins_over_the_file(tmp_path, monkeypatch):
-    (tmp_path / "mlflow.yaml").write_text("tracking: {uri: sqlite:///of_the_file.db}", encoding="utf-8")
+def test_the_environment_overrides_the_file(tmp_path, monkeypatch):
+    (tmp_path / "mlflow.yaml").write_text("tracking: {uri: sqlite:///runs.db}", encoding="utf-8")
     settings = read_settings(tmp_path)
-    assert settings.tracking_uri == f"sqlite:///{tmp_path}/of_the_file.db"
+    assert settings.tracking_uri == f"sqlite:///{tmp_path}/runs.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracker:5000")
     assert settings.tracking_uri == "http://tracker:5000"
     assert settings.artifact_location is None
 
 
-def test_relative_paths_begin_at_the_file_and_not_at_the_current_folder(tmp_path, monkeypatch):
+def test_relative_paths_start_at_the_folder_of_the_file(tmp_path, monkeypatch):
     (tmp_path / "mlflow.yaml").write_text("tracking: {uri: 'sqlite:///store/runs.db', artifacts: files}", "utf-8")
     deep = tmp_path / "pipelines" / "speech"
     deep.mkdir(parents=True)
@@ -129,16 +130,16 @@ def test_relative_paths_begin_at_the_file_and_not_at_the_current_folder(tmp_path
 
 
 @pytest.mark.parametrize("uri", ["sqlite:////data/runs.db", "sqlite:///:memory:", "postgresql://host/runs"])
-def test_a_uri_with_nothing_relative_stays_as_it_is(tmp_path, uri):
+def test_an_absolute_uri_is_not_changed(tmp_path, uri):
     assert Settings(tracking={"uri": uri}, root=tmp_path).tracking_uri == uri
 
 
-def test_artifacts_may_lie_elsewhere(tmp_path):
+def test_artifacts_can_be_stored_outside_the_project(tmp_path):
     assert Settings(tracking={"artifacts": "s3://bucket/runs"}, root=tmp_path).artifact_location == "s3://bucket/runs"
     assert Settings(tracking={"artifacts": "/data/runs"}, root=tmp_path).artifact_location == "file:///data/runs"
 
 
-def test_the_root_is_the_nearest_folder_upward_with_the_file(tmp_path):
+def test_the_root_is_the_nearest_parent_folder_with_the_file(tmp_path):
     inner = tmp_path / "inner"
     deep = inner / "a" / "b"
     deep.mkdir(parents=True)
@@ -147,7 +148,7 @@ def test_the_root_is_the_nearest_folder_upward_with_the_file(tmp_path):
     assert find_root(deep) == tmp_path
     (inner / "mlflow.yaml").touch()
     assert find_root(deep) == inner
-    # A folder of that name is no file.
+    # A folder named mlflow.yaml does not count.
     (deep / "mlflow.yaml").mkdir()
     assert find_root(deep) == inner
 
@@ -158,19 +159,19 @@ def test_settings_cannot_be_changed(tmp_path):
 
 
 @pytest.mark.parametrize("aliases", [{"champion": "latest"}, {"challenger": "v2"}, {"champion": "a b"}])
-def test_aliases_that_mlflow_keeps_for_itself_are_refused(tmp_path, aliases):
+def test_invalid_and_reserved_aliases_are_rejected(tmp_path, aliases):
     (tmp_path / "mlflow.yaml").write_text(yaml.safe_dump({"registry": aliases}))
-    with pytest.raises(UserError, match="an alias is made of letters"):
+    with pytest.raises(UserError, match="an alias consists of letters"):
         read_settings(tmp_path)
 
 
-def test_the_two_aliases_differ(tmp_path):
+def test_equal_aliases_are_rejected(tmp_path):
     (tmp_path / "mlflow.yaml").write_text("registry: {champion: best, challenger: best}")
     with pytest.raises(UserError, match="must have different aliases"):
         read_settings(tmp_path)
 
 
-def test_keys_that_are_no_text_are_refused(tmp_path):
+def test_keys_that_are_not_strings_are_rejected(tmp_path):
     (tmp_path / "mlflow.yaml").write_text("1: 2")
     with pytest.raises(UserError, match="mlflow.yaml: "):
         read_settings(tmp_path)

@@ -1,4 +1,4 @@
-"""The UI: refusals before a start, and one real start."""
+"""`keras-dl ui`: errors before the start, and real servers."""
 
 import signal
 import socket
@@ -14,7 +14,7 @@ from keras_dl.tracking.settings import Settings
 from keras_dl.tracking.ui import ui
 
 
-def test_a_port_in_use_is_told(project):
+def test_a_port_in_use_is_rejected(project):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         with pytest.raises(UserError, match=rf"cannot listen on 127\.0\.0\.1:{port} \(Address.* in use\).*--port"):
@@ -23,18 +23,18 @@ def test_a_port_in_use_is_told(project):
             ui(Settings(ui={"port": port}, root=project.root))
 
 
-def test_an_address_of_another_machine_is_told(project):
+def test_an_address_of_another_machine_is_rejected(project):
     with pytest.raises(UserError, match=r"cannot listen on 192\.0\.2\.1:5999"):
         ui(project, host="192.0.2.1", port=5999)
 
 
-def test_an_unknown_experiment_is_told(project):
+def test_an_unknown_experiment_is_rejected(project):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    with pytest.raises(UserError, match="no experiment 'digits' in the store. There is: none"):
+    with pytest.raises(UserError, match="no experiment 'digits' in the store. Available: none"):
         ui(project, port=port, name="digits")
     connect(project, "speech")
-    with pytest.raises(UserError, match="no experiment 'digits' in the store. There is: speech"):
+    with pytest.raises(UserError, match="no experiment 'digits' in the store. Available: speech"):
         ui(project, port=port, name="digits")
 
 
@@ -42,8 +42,9 @@ def test_an_unknown_experiment_is_told(project):
     "number, experiments",
     [(signal.SIGTERM, ["digits"]), pytest.param(signal.SIGINT, [], marks=pytest.mark.slow)],
 )
-def test_a_real_start_answers_and_ends_with_all_its_processes(project, start_ui, number, experiments):
-    (project.root / "mlflow.db").unlink()
+def test_the_server_answers_and_ends_with_all_its_processes(project, start_ui, number, experiments):
+    if not experiments:
+        (project.root / "mlflow.db").unlink()  # a missing store is created
     for name in experiments:
         connect(project, name)
     with start_ui(project) as (url, lines, process):
@@ -59,7 +60,7 @@ def test_a_real_start_answers_and_ends_with_all_its_processes(project, start_ui,
 
 
 @pytest.mark.slow
-def test_a_server_shows_its_pages_itself(project, start_ui, capsys, monkeypatch):
+def test_no_second_server_is_started_for_a_tracking_server(project, start_ui, capsys, monkeypatch):
     connect(project, "digits")
     with open_run(project, "train", {"kind": "train"}):
         mlflow.log_metric("test_error", 0.5)
@@ -69,16 +70,16 @@ def test_a_server_shows_its_pages_itself(project, start_ui, capsys, monkeypatch)
         mlflow.set_tracking_uri(None)
         settings = Settings(tracking={"uri": url + "/"}, root=project.root)
         capsys.readouterr()
-        assert ui(settings, name="digits", open_browser=True) == 0  # no second server
+        assert ui(settings, name="digits", open_browser=True) == 0
         first, page, _ = capsys.readouterr().out.splitlines()
-        assert first == f"the runs are on a server which shows them itself: {url}/"
+        assert first == f"the MLflow UI is part of the tracking server: {url}/"
         assert page.split() == ["digits", f"{url}/#/experiments/1/runs?workflowType=machine_learning"
                                 "&viewStateShareKey=keras-dl"]  # fmt: skip
         assert opened == [page.split()[1]]
 
 
 @pytest.mark.slow
-def test_a_browser_is_opened_when_the_server_answers(project, start_ui, monkeypatch):
+def test_the_browser_opens_when_the_server_answers(project, start_ui, monkeypatch):
     connect(project, "digits")
     note = project.root / "opened"
     monkeypatch.setenv("BROWSER", f"sh -c 'echo %s > {note}'")

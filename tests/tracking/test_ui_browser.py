@@ -1,4 +1,4 @@
-"""What a person sees: MLflow's pages on a store of ours, in a real browser."""
+"""MLflow's pages for a search, in a real browser."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ MAGENTA = (255, 0, 255)
 
 @pytest.fixture
 def search(project):
-    """A search of three trials, the second the best, the third failed; its run."""
+    """The run of a search with three trials, of which the second is the best and the third failed."""
     connect(project, "digits")
     tags = {"kind": "search", "objective": "val_error", "direction": "min"}
     with open_run(project, "search-random", tags) as search:
@@ -39,7 +39,7 @@ def search(project):
 
 
 def look(folder, url):
-    """The text of a page once it has loaded, and its pixels `[height, width, 3]`."""
+    """Returns the HTML of a loaded page and its pixels `[height, width, 3]`."""
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=2100,900", "--timeout=40000"]
     options += ["--virtual-time-budget=90000", f"--user-data-dir={folder / 'profile'}"]
     picture = folder / "page.png"
@@ -53,12 +53,12 @@ def look(folder, url):
 def test_the_pages_of_a_search(project, search, start_ui, tmp_path):
     with start_ui(project, "digits") as (url, lines, _):
         text, _ = look(tmp_path, lines[1].split()[1])
-        # The rows in the order of the page, best first; the columns of values, objective and test metrics.
+        # Rows are sorted best first; columns are the hyperparameters, objective and test metrics.
         places = [text.index(f">{name}<") for name in ("trial-2", "trial-1", "trial-3")]
-        assert places == sorted(places), "the best trial is not on top"
+        assert places == sorted(places), "the best trial is not first"
         for word in ("best_val_error", "units", "rate", "test_error", "0.0625", "0.3125", "0.09375"):
             assert word in text, word
-        assert "does not exist" not in text  # the view is there
+        assert "does not exist" not in text  # the view exists
 
         runs = mlflow.search_runs([search.experiment_id], "tags.kind = 'trial'", output_format="list")
         ids = [run.info.run_id for run in runs if run.info.status == "FINISHED"]
@@ -68,4 +68,4 @@ def test_the_pages_of_a_search(project, search, start_ui, tmp_path):
 
         where = f"#/experiments/{search.experiment_id}/runs/{search.run_id}/artifacts/search.png"
         _, pixels = look(tmp_path, f"{url}/{where}")
-        assert (pixels == MAGENTA).all(axis=-1).sum() > 50_000, "the picture does not show"
+        assert (pixels == MAGENTA).all(axis=-1).sum() > 50_000, "the picture is not visible"

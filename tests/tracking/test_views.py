@@ -1,4 +1,4 @@
-"""The view of MLflow's page of runs: which columns, in which order, saved where the page looks for it."""
+"""The saved view of MLflow's runs page: columns, sort order and the tag it is stored in."""
 
 import json
 
@@ -13,7 +13,7 @@ TAG = "mlflow.sharedViewState.keras-dl"
 
 @pytest.fixture
 def search(project):
-    """search(values, direction, executions): a finished search of trials with these values in a store; its runs."""
+    """search(values, direction, executions): stores a search with these trials and returns its runs."""
     connect(project, "digits")
 
     def run(values, direction="min", executions=1):
@@ -34,7 +34,7 @@ def search(project):
     return run
 
 
-def test_objective_values_test_metrics_and_time_best_first(search):
+def test_columns_and_sort_order_of_a_search(search):
     found = view(search([{"units": 3, "rate": 0.1}, {"units": 4, "depth": 2, "tuner/bracket": 1}]))
     assert found["selectedColumns"] == found["columnOrder"] == [
         "metrics.`best_val_error`", "params.`depth`", "params.`rate`", "params.`units`", "metrics.`test_error`",
@@ -44,11 +44,11 @@ def test_objective_values_test_metrics_and_time_best_first(search):
     assert set(found["columnWidths"]) == set(found["columnOrder"]) and "searchFilter" not in found
 
 
-def test_what_is_to_rise_is_sorted_downwards(search):
+def test_an_objective_to_maximise_is_sorted_in_descending_order(search):
     assert view(search([{"units": 3}], direction="max"))["orderByAsc"] is False
 
 
-def test_executions_are_left_to_their_trials(search):
+def test_executions_are_hidden(search):
     found = view(search([{"units": 3}], executions=2))
     assert found["searchFilter"] == "tags.kind != 'execution'"
     assert found["selectedColumns"][:2] == ["metrics.`best_val_error`", "metrics.`spread_val_error`"]
@@ -56,7 +56,7 @@ def test_executions_are_left_to_their_trials(search):
     assert {run.data.tags["kind"] for run in kept} == {"search", "trial"}
 
 
-def test_trainings_alone_show_their_values(project):
+def test_columns_of_trainings_without_a_search(project):
     connect(project, "digits")
     with open_run(project, "train", {"kind": "train"}):
         mlflow.log_params({"units": 3, "epochs": 2})
@@ -68,7 +68,7 @@ def test_trainings_alone_show_their_values(project):
     assert "orderByKey" not in found
 
 
-def test_the_page_names_the_view_that_is_saved(search):
+def test_the_url_names_the_saved_view(search):
     runs = search([{"units": 3}])
     experiment = mlflow.get_experiment_by_name("digits")
     assert page(experiment) == (
@@ -79,7 +79,7 @@ def test_the_page_names_the_view_that_is_saved(search):
     assert json.loads(saved["state"]) == view(runs)
 
 
-def test_more_columns_than_a_tag_can_hold_are_left_out_from_behind(search):
+def test_the_last_columns_are_dropped_if_a_tag_cannot_hold_them(search):
     search([{f"a_hyperparameter_of_a_long_name_{number}": number for number in range(60)}])
     page(mlflow.get_experiment_by_name("digits"))
     text = mlflow.get_experiment_by_name("digits").tags[TAG]
@@ -88,7 +88,7 @@ def test_more_columns_than_a_tag_can_hold_are_left_out_from_behind(search):
     assert state["columnOrder"] == state["selectedColumns"] == [*state["columnWidths"]]
 
 
-def test_an_experiment_without_runs_and_a_store_to_read_only_open_as_they_are(project, search, monkeypatch):
+def test_no_view_is_named_without_runs_or_in_a_read_only_store(project, search, monkeypatch):
     connect(project, "empty")
     empty = mlflow.get_experiment_by_name("empty")
     assert page(empty) == f"#/experiments/{empty.experiment_id}/runs?workflowType=machine_learning"

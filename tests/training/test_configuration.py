@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from keras_dl import Pipeline
-from keras_dl.pipeline import space
+from keras_dl.space import space
 from keras_dl.training.configuration import best_model, give_variables, train_configuration
 from keras_dl.training.reuse import CompiledModels
 from keras_dl.training.shared_data import SharedData

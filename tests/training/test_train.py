@@ -56,7 +56,7 @@ def test_a_missing_objective_ends_the_training(project, line):
 
 
 def test_wrong_values_are_told_before_any_run(project, line):
-    with pytest.raises(UserError, match="rate=3 is not possible: expected rate from 0.1 to 2.0"):
+    with pytest.raises(UserError, match="rate=3 is invalid: expected rate from 0.1 to 2.0"):
         train(line, {"rate": 3}, project)
     assert mlflow.search_runs(experiment_names=["line"], output_format="list") == []
 
@@ -128,6 +128,6 @@ def test_a_signature_that_cannot_answer_is_told_before_the_training(project, lin
     with pytest.raises(UserError, match="the signature of line cannot answer its own request"):
         train(line, {}, project)
     line.request = lambda example: {"y": np.ones((1, 1), "float32")}
-    with pytest.raises(UserError, match=r"request\(example\) must give x. Received: y"):
+    with pytest.raises(UserError, match=r"request\(example\) must return x. Received: y"):
         train(line, {}, project)
     assert registry.list_models() == []

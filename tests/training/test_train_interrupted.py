@@ -70,7 +70,7 @@ def test_it_goes_on_in_the_same_run_and_registers_its_model_once(project, line, 
     capsys.readouterr()
     version = train(line, {"rate": 1.2}, project)
     output = capsys.readouterr().out
-    assert "goes on with a training that was stopped; --fresh begins anew" in output
+    assert "resuming an interrupted training; --fresh starts over" in output
     assert "model  line version 1, champion: registered before the interruption" in output
     assert (version.version, version.alias, version.why) == (1, "champion", "the first version")
     assert [row["version"] for row in registry.list_models()] == [1]
@@ -139,10 +139,10 @@ def fresh(line):
 
 
 CHANGES = {
-    other_values: "begins anew: a training that was stopped had rate=1.2\n",
-    other_seed: "begins anew: a training that was stopped had seed=0\n",
-    other_precision: "begins anew: a training that was stopped had precision=float32\n",
-    a_changed_file: "begins anew: a training that was stopped had another pipeline file\n",
+    other_values: "starting over: the interrupted training had rate=1.2\n",
+    other_seed: "starting over: the interrupted training had seed=0\n",
+    other_precision: "starting over: the interrupted training had precision=float32\n",
+    a_changed_file: "starting over: the interrupted training had another pipeline file\n",
     fresh: "",  # it was asked for
 }
 
@@ -157,7 +157,7 @@ def test_with_anything_changed_it_begins_anew_and_closes_the_old_run(change, pro
     with pytest.raises(KeyboardInterrupt):
         train(line, **{"values": {"rate": 1.2}, "settings": project, **change(line)})
     output = capsys.readouterr().out
-    assert CHANGES[change] in output and ("begins anew" in output) == bool(CHANGES[change])
+    assert CHANGES[change] in output and ("starting over" in output) == bool(CHANGES[change])
     assert [run.info.status for run in runs()] == ["KILLED", "KILLED"]
     new = next(run for run in runs() if run.info.run_id != old.info.run_id)
     assert [step for step, _ in curve(new)] == [0]
@@ -174,7 +174,7 @@ def test_a_full_disk_is_told_and_what_was_finished_is_kept(project, line, stop, 
                 raise OSError(errno.ENOSPC, "No space left on device")
         fsync(descriptor)
 
-    message = r"the disk is full: .*Every finished epoch is kept in .*line\.training: the same command goes on from"
+    message = r"the disk is full: .*Every finished epoch is kept in .*line\.training: the same command resumes"
     with monkeypatch.context() as patch, pytest.raises(UserError, match=message):
         patch.setattr(os, "fsync", full)
         train(line, {"rate": 1.2}, project)

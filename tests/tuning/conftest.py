@@ -47,7 +47,7 @@ def tune(project):
         hp = kt.HyperParameters()
         for pin, value in (pins or {}).items():
             hp.Fixed(pin, value)
-        oracle = make_oracle(name, pipeline.improves, trials, pipeline.epochs, pipeline.seed, hp)
+        oracle = make_oracle(name, pipeline.goal, trials, pipeline.epochs, pipeline.seed, hp)
         for option, value in options.items():
             setattr(oracle, option, value)
         with open_run(project, "search", {}, run_id) as parent:

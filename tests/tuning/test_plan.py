@@ -20,7 +20,7 @@ from .scored import space
         ({"keep": 0}, "keep must be at least 1. Received: 0"),
         ({"workers": -1}, "workers must be at least 0. Received: -1"),
         ({"chief": "nowhere"}, "HOST:PORT"),
-        ({"tuner": "hyperband", "executions": 2}, "hyperband goes on with single trainings"),
+        ({"tuner": "hyperband", "executions": 2}, "hyperband resumes single trainings"),
     ],
 )
 def test_options_that_make_no_sense(options, message):
@@ -44,7 +44,7 @@ def test_what_is_no_time(text):
 
 def test_a_grid_of_more_trials_than_combinations():
     found = space(kt.HyperParameters(), continuous=False)
-    with pytest.raises(UserError, match="the grid has 6 combinations; expected --trials of at most that. Received: 7"):
+    with pytest.raises(UserError, match="the grid has 6 combinations; expected --trials of .* Received: 7"):
         Plan(tuner="grid", trials=7).check_trials(found)
     assert Plan(tuner="grid", trials=6).check_trials(found) == Plan(tuner="grid").check_trials(found) == 6
     assert Plan(trials=7).check_trials(found) is None  # the others may repeat themselves
@@ -58,20 +58,20 @@ def test_a_space_with_nothing_to_search(tuner):
         Plan(tuner=tuner).check_trials(hp)
 
 
-def test_what_makes_a_search_the_one_it_is(tmp_path):
+def test_the_arguments_identify_a_search(tmp_path):
     pipeline = write_pipeline(tmp_path)
     hp = kt.HyperParameters()
     pipeline.data(hp)
     plan = Plan(tuner="grid", pins={"units": 3}, trials=2, workers=2, fresh=True, resume=True, keep=3, chief="a:1")
-    told = plan.arguments(pipeline, 2, hp.space)
-    # Where the trials run, and what is done with the model, is no part of it.
-    assert set(told) == {
-        "tuner", "pins", "executions", "early_stop", "max_time", "trials", "epochs", "seed", "objective", "precision",
-        "strategy", "jit", "deterministic", "data", "space", "pipeline",
+    arguments = plan.arguments(pipeline, 2, hp.space)
+    # Where the trials run and what is done with the model is not part of it.
+    assert set(arguments) == {
+        "tuner", "pins", "executions", "early_stop", "max_time", "trials", "epochs", "seed", "objective", "direction",
+        "precision", "strategy", "jit", "deterministic", "data", "space", "pipeline",
     }  # fmt: skip
-    assert set(CHANGEABLE) < set(told)
-    assert told["space"] == ["batch_size one of 32, 64 (default 64)"]
-    assert told["pipeline"] == pipeline.digest and (told["tuner"], told["trials"]) == ("grid", 2)
+    assert set(CHANGEABLE) < set(arguments)
+    assert arguments["space"] == ["batch_size one of 32, 64 (default 64)"]
+    assert arguments["pipeline"] == pipeline.digest and (arguments["tuner"], arguments["trials"]) == ("grid", 2)
 
 
 def test_changes_are_named():

@@ -6,8 +6,7 @@ from keras_tuner.src.engine.trial import Trial
 
 from keras_dl.errors import UserError
 from keras_dl.tuning.oracles import make_oracle
-from keras_dl.tuning.results import TrialResult, leaderboard, pareto, results, searched
-from keras_dl.tuning.wording import clock, last_line, number
+from keras_dl.tuning.results import TrialResult, clock, last_line, leaderboard, number, pareto, results, searched
 
 
 @pytest.fixture

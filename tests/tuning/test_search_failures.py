@@ -37,9 +37,9 @@ def test_an_unwritable_folder(project):
 @pytest.mark.parametrize(
     "plan, message",
     [
-        (Plan(pins={"unit": 3}), r"unknown: unit\. This pipeline has: batch_size .*; units from 2 to 4"),
-        (Plan(pins={"units": 5}), r"units=5 is not possible: expected units from 2 to 4"),
-        (Plan(pins={"rate": "fast"}), r"rate='fast' is not possible: expected rate from 0\.001 to 0\.1"),
+        (Plan(pins={"unit": 3}), r"unknown hyperparameter: unit\. This pipeline has: batch_size .*; units from 2 to 4"),
+        (Plan(pins={"units": 5}), r"units=5 is invalid: expected units from 2 to 4"),
+        (Plan(pins={"rate": "fast"}), r"rate='fast' is invalid: expected rate from 0\.001 to 0\.1"),
         (Plan(pins={**GRID, "units": 2}), "there is nothing to search: every value of the space is given"),
         (Plan(tuner="grid", trials=4, pins=GRID), "the grid has 3 combinations; expected --trials of at most that"),
     ],

@@ -9,14 +9,18 @@ import keras_tuner as kt
 import mlflow
 
 from keras_dl.errors import UserError
+from keras_dl.options import TrainingOptions
 from keras_dl.pipeline import Pipeline
+from keras_dl.tracking.journal import Delivery
+from keras_dl.tracking.runs import connect
 from keras_dl.tracking.settings import Settings
+from keras_dl.tracking.system_metrics import measure
 from keras_dl.tuning.distributed.client import ChiefClient
+from keras_dl.tuning.distributed.exchange import Exchange
 from keras_dl.tuning.distributed.lifeline import tell_begun
 from keras_dl.tuning.distributed.protocol import identity
 from keras_dl.tuning.distributed.workers import folder_of
-
-SETTINGS = ("objective", "epochs", "trials", "seed", "precision", "strategy", "jit", "deterministic")
+from keras_dl.tuning.tuner import TrialTuner
 
 
 def work(pipeline: Pipeline, address: str, settings: Settings, name: str, source: str | None = None) -> None:
@@ -38,8 +42,6 @@ def work(pipeline: Pipeline, address: str, settings: Settings, name: str, source
         adopt(pipeline, facts["arguments"], source)
         folder = state_folder(pipeline, address, settings, facts["search"])
         check_store(settings, facts["run_id"])
-        from keras_dl.tuning.search import run_worker
-
         try:
             run_worker(pipeline, settings, client, folder, facts)
         except kt.errors.FatalError as error:
@@ -47,12 +49,31 @@ def work(pipeline: Pipeline, address: str, settings: Settings, name: str, source
             raise cause if isinstance(cause, UserError) else UserError(str(error)) from error
 
 
+def run_worker(pipeline: Pipeline, settings: Settings, client: ChiefClient, folder: Path, facts: dict) -> None:
+    """Runs trials of a chief until there are none left.
+
+    Args:
+        pipeline: the same as the chief's, with its options.
+        settings: of this machine.
+        client: `ChiefClient`.
+        folder: of the search's state: the chief's, or a folder of this machine.
+        facts: the chief's description of the search.
+    """
+    connect(settings, pipeline.name)
+    run_id, experiment_id = facts["run_id"], mlflow.get_run(facts["run_id"]).info.experiment_id
+    exchange = None if is_shared(folder, facts["search"]) else Exchange(experiment_id, run_id)
+    with Delivery(settings, experiment_id) as delivery, measure(run_id, settings, client.name):
+        if exchange:
+            delivery.adopt(folder, run_id)  # of an earlier worker with this folder; a chief does so itself
+        executions = facts["arguments"]["executions"]
+        TrialTuner(pipeline, client, folder, delivery, run_id, executions, client.name, True, exchange).search()
+
+
 def adopt(pipeline: Pipeline, arguments: dict, source: str | None = None) -> None:
     """Gives a pipeline the options that the chief's has."""
-    for name in SETTINGS:
-        if name in arguments:
-            setattr(pipeline, name, arguments[name])
-    pipeline.source = source or arguments["data"]
+    options = {name: arguments[name] for name in TrainingOptions.names() if name != "source"}
+    pipeline.set_training_options(**options, source=source or arguments["data"])
+    pipeline.trials = arguments["trials"]
 
 
 def state_folder(pipeline: Pipeline, address: str, settings: Settings, search: str) -> Path:

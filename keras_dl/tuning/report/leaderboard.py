@@ -5,8 +5,7 @@ import rich.console
 import rich.table
 from rich.text import Text
 
-from keras_dl.tuning.results import TrialResult, leaderboard, searched
-from keras_dl.tuning.wording import clock, number
+from keras_dl.tuning.results import TrialResult, clock, leaderboard, number, searched
 
 
 def print_leaderboard(results: list[TrialResult], objective: str, direction: str, rows: int = 10, console=None) -> None:

@@ -11,8 +11,7 @@ import rich.live
 import rich.table
 from rich.text import Text
 
-from keras_dl.tuning.results import last_value, shown_values
-from keras_dl.tuning.wording import clock, last_line, number
+from keras_dl.tuning.results import clock, last_line, last_value, number, shown_values
 
 REDRAW = 0.25  # seconds between two drawings, or more: drawing takes less than 1 % of a core
 

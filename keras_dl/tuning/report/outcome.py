@@ -6,7 +6,7 @@ import mlflow
 from keras_dl.durable import write_bytes
 from keras_dl.pipeline import Pipeline
 from keras_dl.release import registry
-from keras_dl.release.publish import learning_curves, log_picture
+from keras_dl.tracking.figures import learning_curves, log_picture
 from keras_dl.tracking.runs import mark_error
 from keras_dl.tracking.settings import Settings
 from keras_dl.tuning.report.leaderboard import print_leaderboard
@@ -79,7 +79,7 @@ def write_report(
         before: the `ModelVersion` that was the champion; None if there was none.
     """
     run = mlflow.get_run(mlflow.active_run().info.run_id)
-    every, objective = results(oracle, trial_runs(run.info.run_id)), pipeline.improves
+    every, objective = results(oracle, trial_runs(run.info.run_id)), pipeline.goal
     tags = run.data.tags
     facts = {
         "run": run.info.run_id,

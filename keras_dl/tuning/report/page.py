@@ -13,8 +13,7 @@ from markupsafe import Markup
 
 from keras_dl.tuning.report import pictures
 from keras_dl.tuning.report.importance import importance
-from keras_dl.tuning.results import TrialResult, leaderboard, pareto, searched
-from keras_dl.tuning.wording import clock, last_line, number
+from keras_dl.tuning.results import TrialResult, clock, last_line, leaderboard, number, pareto, searched
 
 
 @dataclasses.dataclass(frozen=True)

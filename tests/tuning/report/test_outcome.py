@@ -71,4 +71,4 @@ def test_a_second_search_is_compared_with_the_champion(project, capsys):
     output = capsys.readouterr().out
     assert "trial-" in output or "1/2" in output
     assert f"report {project.root / 'searches' / 'halves.html'}" in output
-    assert "export no, for the champion stays" in output
+    assert "export skipped, the champion stays" in output

@@ -2,8 +2,8 @@
 
 import pytest
 
+from keras_dl.arguments import parse_values
 from keras_dl.errors import UserError
-from keras_dl.values import parse_values
 
 
 def test_values_are_read_as_python_or_text():

@@ -1,0 +1,34 @@
+"""Figures of a run: logging them, and the learning curves."""
+
+import matplotlib.pyplot as plt
+import mlflow
+from matplotlib.ticker import MaxNLocator
+
+
+def log_picture(name: str, picture) -> None:
+    """Logs a matplotlib figure as `<name>.png`, or a text as `<name>.txt`, to the active run."""
+    if isinstance(picture, str):
+        mlflow.log_text(picture, f"{name}.txt")
+    else:
+        mlflow.log_figure(picture, f"{name}.png")
+        plt.close(picture)
+
+
+def learning_curves(curves: dict[str, list[float]], objective: str):
+    """Returns a figure of the objective over the epochs, one line per training.
+
+    Args:
+        curves: `{name: values}`, one value per epoch.
+        objective: str, the label of the vertical axis.
+    """
+    figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
+    for name, values in curves.items():
+        axis.plot(range(1, len(values) + 1), values, marker="o", markersize=3, label=name)
+    axis.set(xlabel="epoch", ylabel=objective)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if min((min(values) for values in curves.values() if values), default=0) > 0:
+        axis.set_yscale("log")
+    axis.grid(alpha=0.3)
+    if len(curves) > 1:
+        axis.legend(fontsize=8, ncols=2)
+    return figure

@@ -1,0 +1,120 @@
+"""The parts that a training and a search share: checks, the lock, and the release of the best model."""
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+
+import filelock
+import keras
+import keras_tuner as kt
+
+from keras_dl.durable import exhausted, remove_folder
+from keras_dl.errors import UserError
+from keras_dl.pipeline import Pipeline, example_request
+from keras_dl.release.permissions import check_registry
+from keras_dl.release.publish import export_champion, publish
+from keras_dl.release.registry import Registered
+from keras_dl.serving.export.expected import answer
+from keras_dl.serving.export.staging import check_writable
+from keras_dl.space import space
+from keras_dl.tracking.journal import Delivery
+from keras_dl.tracking.runs import connect
+from keras_dl.tracking.settings import Settings
+from keras_dl.training.hardware import build, hardware
+
+
+@contextlib.contextmanager
+def exclusive_job(pipeline: Pipeline, settings: Settings, folder: Path, kind: str, unit: str):
+    """Checks that all results can be written, connects to the store and holds the lock of the job.
+
+    Args:
+        pipeline: `Pipeline`.
+        settings: of `mlflow.yaml`.
+        folder: of the job's state.
+        kind: `"training"` or `"search"`, for messages.
+        unit: `"epoch"` or `"trial"`, the part of the job that is never lost.
+
+    Raises:
+        UserError: for a folder, store or registry that cannot be written, another job in the same folder, and later for
+            a full disk.
+    """
+    check_writable(settings.saved_models)
+    check_writable(folder.parent)
+    connect(settings, pipeline.name)
+    check_registry(settings, pipeline.name)
+    try:
+        with filelock.FileLock(f"{folder}.lock", timeout=0):
+            yield
+    except filelock.Timeout:
+        raise UserError(f"another {kind} of {pipeline.name} is running in {folder}: wait for it, or stop it") from None
+    except OSError as error:
+        if exhausted(error) is None:
+            raise
+        raise UserError(
+            f"{exhausted(error)}: {error.filename or folder}. Every finished {unit} is kept in {folder}: the same "
+            "command resumes"
+        ) from error
+
+
+def check_space(pipeline: Pipeline, values: dict) -> kt.HyperParameters:
+    """Finds the search space and tries the serving signature on an untrained model, before any training.
+
+    Args:
+        pipeline: `Pipeline`.
+        values: hyperparameters that replace their defaults.
+
+    Raises:
+        UserError: see `space` and `answer`.
+    """
+    with hardware(pipeline):
+        found = space(pipeline, values)
+        answer(pipeline, build(pipeline, found, pipeline.seed), example_request(pipeline, found.values))
+    return found
+
+
+def check_delivered(delivery: Delivery, settings: Settings, done: str) -> None:
+    """Raises UserError if the store has not received every record, so that the model cannot be registered yet.
+
+    Args:
+        delivery: `Delivery`, closed.
+        settings: of `mlflow.yaml`.
+        done: str, the subject of the message, such as `"The training is"`.
+    """
+    if not delivery.delivered:
+        raise UserError(
+            f"the store {settings.tracking_uri} does not answer, so the model cannot be registered yet. {done} done "
+            "and kept: the same command resumes when the store is available"
+        )
+
+
+def release(
+    pipeline: Pipeline,
+    model: keras.Model,
+    values: dict,
+    settings: Settings,
+    folder: Path,
+    keep: int | None = None,
+    spread: float | None = None,
+    report: Callable[[Registered], None] = lambda version: None,
+) -> Registered:
+    """Publishes and exports the best model, then removes the state of the job.
+
+    Args:
+        pipeline: that made the model.
+        model: with its best weights.
+        values: its hyperparameters.
+        settings: of `mlflow.yaml`.
+        folder: of the job's state. It is removed even if the export fails: the model is registered by then.
+        keep: int, exports to keep besides the champion's; None (default) keeps all.
+        spread: float, standard deviation of the metric over executions; None (default) if there was one execution.
+        report: called between registration and export.
+    """
+    version = publish(pipeline, model, values, settings, spread)
+    report(version)
+    try:
+        export_champion(pipeline, model, values, version, settings, keep)
+    except UserError:
+        remove_folder(folder)
+        raise
+    remove_folder(folder)
+    return version
