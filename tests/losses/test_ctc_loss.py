@@ -26,18 +26,18 @@ def masked(values, mask):
     return tensor
 
 
-def test_is_the_mean_over_the_batch():
+def test_the_loss_is_the_mean_over_the_batch():
     np.testing.assert_allclose(CTCLoss()(LABELS, logits()), np.mean(ctc_loss(LABELS, logits())), rtol=1e-6)
 
 
-def test_two_frames_of_equal_chances():
+def test_two_uniform_frames():
     loss = CTCLoss(reduction=None)(np.array([[1], [-1]]), np.zeros((2, 2, 3), "float32"))
-    np.testing.assert_allclose(loss, [np.log(3), np.log(9)], rtol=1e-5)  # 11 1- -1 of nine paths; -- alone
+    np.testing.assert_allclose(loss, [np.log(3), np.log(9)], rtol=1e-5)  # 11, 1- and -1 of nine paths; only --
 
 
-@pytest.mark.parametrize("frames", [3, 4, 7])  # Keras' own loss is wrong without a word when B == T
+@pytest.mark.parametrize("frames", [3, 4, 7])  # Keras' own loss is silently wrong if B == T
 @pytest.mark.parametrize("blank_index", [0, 2])
-def test_masked_frames_do_not_count(frames, blank_index):
+def test_masked_frames_are_ignored(frames, blank_index):
     labels = np.array([[1], [1], [-1]]) if blank_index else np.array([[1], [2], [0]])
     values = logits(frames=frames)
     lengths = np.array([frames, frames - 1, 1])
@@ -53,7 +53,7 @@ def test_masked_frames_do_not_count(frames, blank_index):
 
 
 @pytest.mark.parametrize("frames", [3, 6])
-def test_sample_weights_weigh_whole_sequences(frames):
+def test_sample_weights_apply_to_sequences(frames):
     values, weights = logits(frames=frames), np.array([0.5, 0.0, 2.0], "float32")
     each = ctc_loss(LABELS, values).numpy()
     expected = np.sum(weights * each) / 3
@@ -64,7 +64,7 @@ def test_sample_weights_weigh_whole_sequences(frames):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "mixed_float16"])
-def test_labels_keep_their_value_in_half_precision(dtype):
+def test_large_labels_are_exact_in_half_precision(dtype):
     values = np.zeros((1, 2, 2100), "float32")
     values[0, :, 2049] = 20
     loss = CTCLoss(dtype=dtype)
@@ -73,12 +73,15 @@ def test_labels_keep_their_value_in_half_precision(dtype):
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
-def test_rows_that_only_their_padding_makes_long_enough_are_impossible(policy):
+def test_padding_does_not_make_short_rows_possible(policy):
     frames = keras.Input((None, 2))
     x = keras.layers.Masking()(frames)
-    for output in (CTCOutput(3, dtype=policy), keras.layers.Dense(4, dtype=policy)):  # of the second a mask goes on
+    for output in (
+        CTCOutput(3, dtype=policy),
+        keras.layers.Dense(4, dtype=policy),
+    ):  # the second one passes the mask on
         model = keras.Model(frames, output(x))
-        model.compile(keras.optimizers.SGD(0.1), CTCLoss())
+        model.compile(keras.optimizers.SGD(0.1), CTCLoss(), run_eagerly=True)
         values = np.random.default_rng(0).normal(size=(2, 8, 2)).astype("float32")
         values[0, 2:] = 0  # two frames for four labels
         labels = np.array([[1, 2, 3, 1]] * 2)
@@ -108,14 +111,14 @@ def entropies(values):
     return -(probability * np.log(probability)).sum(axis=(1, 2))
 
 
-def test_label_smoothing_is_a_reward_for_entropy():
+def test_label_smoothing_rewards_entropy():
     values = logits().astype("float64")
     expected = 0.9 * ctc_loss(LABELS, values).numpy() - 0.1 * entropies(values)
     found = CTCLoss(label_smoothing=0.1, reduction=None)(LABELS, values.astype("float32"))
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
-def test_label_smoothing_leaves_padding_alone():
+def test_label_smoothing_ignores_padding():
     values = logits(frames=5)
     longer = np.concatenate([values, np.full((3, 4, 3), np.nan, "float32")], axis=1)
     loss = CTCLoss(label_smoothing=0.3, reduction=None)
@@ -152,11 +155,11 @@ def test_impossible_rows(label_smoothing):
     ("arguments", "message"),
     [
         ({"impossible": "skip"}, "one of zero, inf, raise. Received: 'skip'"),
-        ({"label_smoothing": 1.0}, "from 0 to below 1. Received: 1.0"),
+        ({"label_smoothing": 1.0}, r"must be in \[0, 1\). Received: 1.0"),
         ({"label_smoothing": -0.1}, "Received: -0.1"),
     ],
 )
-def test_what_cannot_be_is_refused(arguments, message):
+def test_invalid_arguments_raise(arguments, message):
     with pytest.raises(ValueError, match=message):
         CTCLoss(**arguments)
 
@@ -181,32 +184,32 @@ def masked_model(mask_value):
     return model
 
 
-@pytest.mark.parametrize(("length", "padding"), [(6, 1), (5, 4), (3, 1)])  # the last: as many frames as rows
-def test_training_on_padded_data_is_training_on_the_data(length, padding):
-    generator = np.random.default_rng(3)
-    frames, labels = generator.normal(size=(4, length, 2)).astype("float32"), np.array([[1], [2], [1], [2]])
-    padded = np.pad(frames, [[0, 0], [0, padding], [0, 0]], constant_values=-5)
-    plain, longer = masked_model(-5), masked_model(-5)
-    losses = [
-        model.fit(values, labels, batch_size=4, epochs=3, verbose=0, shuffle=False).history["loss"]
-        for model, values in ((plain, frames), (longer, padded))
-    ]
-    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
-    assert losses[0][2] < losses[0][0]
-    for a, b in zip(plain.get_weights(), longer.get_weights(), strict=True):
-        np.testing.assert_allclose(b, a, atol=1e-5)
+def test_padding_does_not_change_training():
+    generator, model = np.random.default_rng(3), masked_model(-5)
+    initial, labels = model.get_weights(), np.array([[1], [2], [1], [2]])
+    for length, padding in ((6, 1), (5, 4), (3, 1)):  # the last: as many frames as rows
+        frames = generator.normal(size=(4, length, 2)).astype("float32")
+        losses, weights = [], []
+        for values in (frames, np.pad(frames, [[0, 0], [0, padding], [0, 0]], constant_values=-5)):
+            model.set_weights(initial)
+            history = model.fit(values, labels, batch_size=4, epochs=3, verbose=0, shuffle=False).history
+            losses.append(history["loss"])
+            weights.append(model.get_weights())
+        np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
+        assert losses[0][2] < losses[0][0]
+        for a, b in zip(*weights, strict=True):
+            np.testing.assert_allclose(b, a, atol=1e-5)
 
 
-def test_rows_of_different_lengths_train_as_each_of_them_alone():
+def test_rows_of_different_lengths_have_the_loss_of_single_rows():
     generator = np.random.default_rng(4)
     frames, labels = generator.normal(size=(4, 4, 2)).astype("float32"), np.array([[1], [2], [1], [2]])
-    lengths = [4, 3, 2, 1]  # and B == T
+    lengths, model = [4, 3, 2, 1], masked_model(-5)  # B == T
     expected = []
     for row, length in enumerate(lengths):
         frames[row, length:] = -5
-        alone = masked_model(-5)
-        expected.append(alone.evaluate(frames[row : row + 1, :length], labels[row : row + 1], verbose=0))
-    loss = masked_model(-5).evaluate(frames, labels, batch_size=4, verbose=0)
+        expected.append(model.evaluate(frames[row : row + 1, :length], labels[row : row + 1], verbose=0))
+    loss = model.evaluate(frames, labels, batch_size=4, verbose=0)
     np.testing.assert_allclose(loss, np.mean(expected), rtol=1e-4)
 
 

@@ -17,7 +17,7 @@ def masked(values, mask):
 
 
 def textbook(labels, scores, weights):
-    """The loss of one row in plain float64, over the steps whose label is not negative."""
+    """Returns the loss of one row in float64, over the steps whose label is not negative."""
     steps = [t for t, label in enumerate(labels) if label >= 0]
     share = {"all": [1] * len(steps), "last": [0] * (len(steps) - 1) + [1], "ramp": range(1, len(steps) + 1)}[weights]
     total = 0.0
@@ -28,7 +28,7 @@ def textbook(labels, scores, weights):
 
 
 def batch(generator, rows=6, frames=7, classes=4):
-    """Logits, labels and lengths, with junk where there is padding."""
+    """Draws logits, labels and lengths, with invalid values in padding."""
     logits = generator.normal(0, 3, (rows, frames, classes)).astype("float32")
     labels = generator.integers(0, classes, (rows, frames))
     lengths = np.array([frames, 0, 1, *generator.integers(0, frames + 1, rows - 3)])
@@ -38,7 +38,7 @@ def batch(generator, rows=6, frames=7, classes=4):
 
 
 @pytest.mark.parametrize("weights", WEIGHTS)
-def test_is_the_weighted_mean_of_every_row(weights):
+def test_the_loss_is_the_weighted_mean_of_each_row(weights):
     generator = np.random.default_rng(0)
     for _ in range(5):
         logits, labels, inside = batch(generator)
@@ -63,7 +63,7 @@ def test_one_class_is_the_target_of_every_step(weights):
         np.testing.assert_allclose(loss(given, masked(logits, inside)), expected, rtol=1e-5)
 
 
-def test_steps_without_a_label_do_not_count():
+def test_steps_without_a_label_are_ignored():
     logits = np.random.default_rng(2).normal(size=(1, 5, 3)).astype("float32")
     labels = np.array([[-1, 2, -1, 0, -1]])
     for weights in WEIGHTS:
@@ -83,7 +83,7 @@ def test_probabilities_and_logits_agree():
 
 @pytest.mark.parametrize("jit", [False, True])
 @pytest.mark.parametrize("weights", WEIGHTS)
-def test_the_gradient_is_that_of_the_definition_and_zero_in_padding(weights, jit):
+def test_the_gradient_matches_the_definition_and_is_zero_in_padding(weights, jit):
     logits, labels, inside = batch(np.random.default_rng(4))
 
     @tf.function(jit_compile=jit)
@@ -106,14 +106,14 @@ def test_the_gradient_is_that_of_the_definition_and_zero_in_padding(weights, jit
     np.testing.assert_allclose(found[inside], expected[inside], atol=1e-6)
 
 
-def test_sample_weights_weigh_whole_rows():
+def test_sample_weights_apply_to_rows():
     logits, labels, inside = batch(np.random.default_rng(5))
     each = FramewiseCrossEntropy(reduction=None)(labels, masked(logits, inside)).numpy()
     weights = np.array([0.5, 1, 0, 2, 1, 3], "float32")
     for given in (weights, weights[:, None]):
         loss = FramewiseCrossEntropy()(labels, masked(logits, inside), given)
         np.testing.assert_allclose(loss, np.sum(each * weights) / 6, rtol=1e-6)
-    with pytest.raises(ValueError, match="must weigh rows"):
+    with pytest.raises(ValueError, match="must have shape"):
         FramewiseCrossEntropy()(labels, logits, np.ones((6, 7)))
 
 
@@ -126,7 +126,7 @@ def test_half_precision_is_computed_in_float32(dtype):
     np.testing.assert_allclose(loss, [textbook(*row, "all") for row in zip(labels, wide, strict=True)], rtol=1e-5)
 
 
-def test_what_does_not_fit_is_refused():
+def test_invalid_arguments_raise():
     with pytest.raises(ValueError, match="all, last, ramp. Received: 'first'"):
         FramewiseCrossEntropy("first")
     for shapes in [
@@ -158,7 +158,7 @@ def test_configuration_round_trip():
     assert (again.weights, again.from_logits, again.name) == ("ramp", False, "steps")
 
 
-def test_trains_through_a_mask_from_one_class_a_sequence():
+def test_trains_with_a_mask_and_one_class_per_sequence():
     generator = np.random.default_rng(8)
     classes = generator.integers(0, 2, 64)
     inputs = np.where(np.arange(6)[:, None] < 4, generator.normal(0, 0.3, (64, 6, 3)) + classes[:, None, None] + 1, 0)
@@ -166,7 +166,7 @@ def test_trains_through_a_mask_from_one_class_a_sequence():
         [
             keras.Input((None, 3)),
             keras.layers.Masking(),
-            keras.layers.LSTM(8, return_sequences=True),
+            keras.layers.Dense(8, "tanh"),
             keras.layers.Dense(2),
         ]
     )

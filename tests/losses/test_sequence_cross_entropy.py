@@ -15,7 +15,7 @@ def masked(values, mask):
 
 
 def batch(generator, lengths=(5, 0, 1, 3), classes=4):
-    """Labels and logits, with junk where there is padding, and where there is none."""
+    """Draws labels and logits, with invalid values in padding, and the mask of valid steps."""
     steps = max(lengths)
     inside = np.arange(steps) < np.array(lengths)[:, None]
     labels = np.where(inside, generator.integers(1, classes, inside.shape), 0)
@@ -25,7 +25,7 @@ def batch(generator, lengths=(5, 0, 1, 3), classes=4):
 
 
 def textbook(labels, logits, smoothing=0.0):
-    """The loss of every label `[B, T]` in plain float64, 0 at padding."""
+    """Returns the loss of every label, `[B, T]`, in float64, 0 at padding."""
     losses = np.zeros(labels.shape)
     for place, label in np.ndenumerate(labels):
         if label:
@@ -36,7 +36,7 @@ def textbook(labels, logits, smoothing=0.0):
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.7])
-def test_is_the_mean_over_the_labels_of_the_batch(smoothing):
+def test_the_loss_is_the_mean_over_the_labels_of_the_batch(smoothing):
     labels, logits, inside = batch(np.random.default_rng(0))
     expected = textbook(labels, logits, smoothing)
     loss = SequenceCrossEntropy(smoothing)
@@ -54,7 +54,7 @@ def test_more_padding_changes_nothing(reduction):
     np.testing.assert_allclose(found if reduction else found[:4, :5], expected, rtol=1e-6)
 
 
-def test_a_mask_of_the_logits_is_padding_too():
+def test_masked_logits_are_padding():
     labels, logits, inside = batch(np.random.default_rng(2))
     junk = np.where(inside, labels, 3)
     for reduction in ("sum_over_batch_size", "sum", None):
@@ -62,13 +62,13 @@ def test_a_mask_of_the_logits_is_padding_too():
         np.testing.assert_allclose(loss(junk, masked(logits, inside)), loss(labels, logits), rtol=1e-6)
 
 
-def test_a_batch_of_padding_alone_costs_nothing():
+def test_a_batch_of_only_padding_has_loss_zero():
     assert SequenceCrossEntropy(0.1)(np.zeros((2, 3), int), np.full((2, 3, 4), np.nan, "float32")) == 0
 
 
 @pytest.mark.parametrize("jit", [False, True])
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
-def test_the_gradient_is_that_of_the_definition_and_zero_in_padding(smoothing, jit):
+def test_the_gradient_matches_the_definition_and_is_zero_in_padding(smoothing, jit):
     labels, logits, inside = batch(np.random.default_rng(3))
 
     @tf.function(jit_compile=jit)
@@ -104,9 +104,9 @@ def test_half_precision_is_computed_in_float32(dtype):
     np.testing.assert_allclose(SequenceCrossEntropy(0.1)(labels, logits), expected, rtol=1e-5)
 
 
-def test_what_does_not_fit_is_refused():
+def test_invalid_arguments_raise():
     for smoothing in (-0.1, 1.0):
-        with pytest.raises(ValueError, match=f"from 0 to below 1. Received: {smoothing}"):
+        with pytest.raises(ValueError, match=rf"must be in \[0, 1\). Received: {smoothing}"):
             SequenceCrossEntropy(smoothing)
     for shapes in [
         ((2,), (2, 3, 4)),
@@ -130,7 +130,7 @@ def test_configuration_round_trip():
     assert (again.label_smoothing, again.reduction, again.name) == (0.1, "sum", "labels")
 
 
-def test_trains_on_rows_of_every_length():
+def test_trains_on_rows_of_different_lengths():
     generator = np.random.default_rng(7)
     lengths = generator.integers(1, 7, (64, 1))
     labels = np.where(np.arange(6) < lengths, generator.integers(1, 5, (64, 6)), 0)

@@ -15,14 +15,14 @@ def test_bits_by_hand():
     # 1/2 and 1/4: 1 and 2 bits.
     metric.update_state([[0, 1]], logits([[[0.5, 0.5], [0.75, 0.25]]]))
     assert float(metric.result()) == pytest.approx(1.5)
-    # One more of 3 bits: 6 bits of three characters, not the mean 2.25 of two means.
+    # One more character of 3 bits: 6 bits for three characters, not the mean 2.25 of two means.
     metric.update_state([[1]], logits([[[0.875, 0.125]]]))
     assert float(metric.result()) == pytest.approx(2.0)
     metric.reset_state()
     assert float(metric.result()) == 0.0
 
 
-def test_weights_count_as_often_as_they_say():
+def test_weights_equal_repetitions():
     metric = BitsPerCharacter()
     wrong = logits([[[0.5, 0.5], [0.75, 0.25], [0.5, 0.5]]])
     wrong[0, 2] = np.nan
@@ -36,7 +36,7 @@ def test_weights_of_whole_rows():
     assert float(metric.result()) == pytest.approx(2.0)
 
 
-def test_masked_positions_do_not_count():
+def test_masked_positions_are_ignored():
     metric, prediction = BitsPerCharacter(), tf.constant(logits([[[0.5, 0.5], [0.75, 0.25]]]))
     prediction._keras_mask = tf.constant([[True, False]])
     metric.update_state([[0, 1]], prediction)

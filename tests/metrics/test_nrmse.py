@@ -32,7 +32,7 @@ def test_nrmse_by_hand():
 
 
 @pytest.mark.parametrize("parts", [2, 4, 6])
-def test_batches_make_no_difference(parts):
+def test_the_batch_size_does_not_matter(parts):
     assert score(parts=parts) == pytest.approx(score(), rel=1e-5)
 
 
@@ -42,18 +42,18 @@ def test_the_mean_of_the_targets_scores_one():
 
 @pytest.mark.parametrize("scale", [1e-3, 10.0, [7.0, 0.01]])
 @pytest.mark.parametrize("shift", [0.0, 5.0])
-def test_the_unit_makes_no_difference(scale, shift):
+def test_units_do_not_matter(scale, shift):
     assert score(TRUTH * scale + shift, PREDICTED * scale + shift) == pytest.approx(score(), rel=1e-3)
 
 
-def test_far_from_zero_nothing_is_lost():
-    """The sum of squares minus the square of the sum would be no number here."""
+def test_large_means_keep_precision():
+    """The difference of the sum of squares and the square of the sum would be NaN here."""
     assert score(TRUTH[..., :1] + 10_000, PREDICTED[..., :1] + 10_000, parts=6) == pytest.approx(
         score(TRUTH[..., :1], PREDICTED[..., :1]), rel=1e-2
     )
 
 
-def test_weights_count_as_often_as_they_say():
+def test_weights_equal_repetitions():
     weights = np.array([1, 2, 0, 1, 0, 3])
     predicted = PREDICTED.copy()
     predicted[weights == 0] = np.nan
@@ -63,19 +63,19 @@ def test_weights_count_as_often_as_they_say():
     assert score(predicted=predicted, weights=each) == pytest.approx(expected, rel=1e-5)
 
 
-def test_masked_positions_do_not_count():
+def test_masked_positions_are_ignored():
     metric, predicted = NRMSE(), tf.where(tf.range(5)[:, None] < 3, PREDICTED, np.nan)
     predicted._keras_mask = tf.broadcast_to(tf.range(5) < 3, (6, 5))
     metric.update_state(TRUTH, predicted)
     assert float(metric.result()) == pytest.approx(by_hand(TRUTH[:, :3], PREDICTED[:, :3]), rel=1e-5)
 
 
-def test_constant_targets_forgive_no_error():
+def test_any_error_is_infinite_for_constant_targets():
     assert score(np.ones((3, 2)), np.ones((3, 2))) == 0
     assert score(np.ones((3, 2)), np.zeros((3, 2))) == np.inf
 
 
-def test_it_begins_anew():
+def test_reset_state():
     metric = NRMSE()
     assert float(metric.result()) == 0
     metric.update_state(TRUTH, PREDICTED + 100)

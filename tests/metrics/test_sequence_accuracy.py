@@ -9,7 +9,7 @@ def path_logits(*paths):
 
 
 @pytest.mark.parametrize("blank", [0, 2])
-def test_rows_without_any_edit_over_rows(blank):
+def test_counts_rows_without_edits(blank):
     one, two = 1, 3
     logits = path_logits([one, one, two], [one, blank, one], [one, one, one], [blank] * 3, [two, one, blank])
     labels = [[one, two, blank], [one, one, -1], [one, one, -1], [blank, blank, -1], [two, -1, -1]]
@@ -20,7 +20,7 @@ def test_rows_without_any_edit_over_rows(blank):
     assert float(metric.result()) == pytest.approx(5 / 7)
 
 
-def test_a_row_of_other_length_is_wrong_and_padding_is_not():
+def test_a_row_of_a_different_length_is_wrong_but_padding_is_not():
     metric = SequenceAccuracy()
     metric.update_state(np.array([[1, 2, 3, -1, -1, -1]]), path_logits([1, 2]))
     assert metric.result() == 0

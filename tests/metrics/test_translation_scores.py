@@ -1,4 +1,4 @@
-"""translation_scores: BLEU and chrF against the formulas, over a corpus."""
+"""translation_scores: BLEU and chrF, compared to the formulas over a corpus."""
 
 import collections
 import math
@@ -18,7 +18,7 @@ def grams(items, n):
 
 
 def textbook_bleu(hypotheses, references):
-    """Papineni et al. 2002, of texts whose tokens stand between blanks."""
+    """Computes BLEU by Papineni et al. 2002 for texts with tokens separated by spaces."""
     logs = []
     for n in range(1, 5):
         matches = total = 0
@@ -32,7 +32,7 @@ def textbook_bleu(hypotheses, references):
 
 
 def textbook_chrf(hypotheses, references):
-    """Popovic 2015: the F-score, recall twice as important, of the mean precision and recall of character n-grams."""
+    """Computes chrF by Popovic 2015: F2 of the mean precision and recall of character n-grams."""
     precisions, recalls = [], []
     for n in range(1, 7):
         matches = said_total = right_total = 0
@@ -46,7 +46,7 @@ def textbook_chrf(hypotheses, references):
     return 100 * 5 * precision * recall / (4 * precision + recall)
 
 
-def test_scores_are_those_of_the_formulas_over_the_corpus():
+def test_scores_match_the_formulas_over_the_corpus():
     found = translation_scores(HYPOTHESES, REFERENCES)
     assert found == {
         "bleu": pytest.approx(textbook_bleu(HYPOTHESES, REFERENCES)),
@@ -56,7 +56,7 @@ def test_scores_are_those_of_the_formulas_over_the_corpus():
     assert abs(np.mean(single) - found["bleu"]) > 1
 
 
-def test_perfect_and_hopeless():
+def test_perfect_and_worst_scores():
     assert translation_scores(REFERENCES, REFERENCES) == pytest.approx({"bleu": 100, "chrf": 100})
     found = translation_scores(["xyz"] * 3, REFERENCES)
     assert found["bleu"] < 1 and found["chrf"] < 5
@@ -69,7 +69,7 @@ def test_texts_may_be_bytes_and_tensors():
 
 
 @pytest.mark.parametrize(("hypotheses", "references"), [([], []), (["a"], ["a", "b"]), (["a"], [])])
-def test_what_does_not_fit_is_refused(hypotheses, references):
+def test_mismatched_texts_raise(hypotheses, references):
     message = f"Received: {len(hypotheses)} hypotheses, {len(references)} references"
     with pytest.raises(ValueError, match=message):
         translation_scores(hypotheses, references)
@@ -78,13 +78,13 @@ def test_what_does_not_fit_is_refused(hypotheses, references):
 @pytest.mark.parametrize(
     ("hypotheses", "references", "message"),
     [
-        (["a b"], [["a b"]], r"`references` to be a sequence of texts. Received in it: \['a b'\]"),
-        ([None], ["a"], "`hypotheses` to be a sequence of texts. Received in it: None"),
+        (["a b"], [["a b"]], r"`references` to be a sequence of texts. Received an item: \['a b'\]"),
+        ([None], ["a"], "`hypotheses` to be a sequence of texts. Received an item: None"),
         ("a b", "a b", "`hypotheses` to be a sequence of texts. Received: 'a b'"),
         (None, ["a"], "`hypotheses` to be a sequence of texts. Received: None"),
         (["a"], b"a", "`references` to be a sequence of texts. Received: b'a'"),
     ],
 )
-def test_what_are_no_texts_is_refused(hypotheses, references, message):
+def test_arguments_that_are_not_texts_raise(hypotheses, references, message):
     with pytest.raises(ValueError, match=message):
         translation_scores(hypotheses, references)

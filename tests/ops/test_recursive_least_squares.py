@@ -1,4 +1,4 @@
-"""Recursive least squares: after any number of rows that of ridge regression, or of weighted least squares."""
+"""Recursive least squares, compared to ridge regression and weighted least squares."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def learnt(features, targets, at_once, alpha, forgetting=1.0):
 
 
 @pytest.mark.parametrize("at_once", [1, 4, 40])
-def test_is_ridge_regression(at_once):
+def test_matches_ridge_regression(at_once):
     kernel, covariance = learnt(FEATURES, TARGETS, at_once, 0.3)
     inverse = np.linalg.inv(FEATURES.T @ FEATURES + 0.3 * np.eye(5))
     np.testing.assert_allclose(covariance, inverse, atol=1e-12)
@@ -27,7 +27,7 @@ def test_is_ridge_regression(at_once):
 
 
 @pytest.mark.parametrize("at_once", [1, 4])
-def test_what_is_old_is_forgotten(at_once):
+def test_old_rows_are_forgotten(at_once):
     kernel, _ = learnt(FEATURES, TARGETS, at_once, 0.3, forgetting=0.9)
     ages = np.repeat(np.arange(40 // at_once)[::-1], at_once)
     weighted = FEATURES.T * 0.9**ages
@@ -36,14 +36,14 @@ def test_what_is_old_is_forgotten(at_once):
 
 
 @pytest.mark.parametrize("rows", [1, 3])
-def test_zeros_teach_nothing(rows):
+def test_rows_of_zeros_have_no_effect(rows):
     kernel, covariance = learnt(FEATURES, TARGETS, 4, 0.3)
     same = recursive_least_squares(kernel, covariance, np.zeros((rows, 5)), np.ones((rows, 2)))
     np.testing.assert_allclose(same[0], kernel, atol=1e-15)
     np.testing.assert_allclose(same[1], covariance, atol=1e-15)
 
 
-def test_several_rows_by_xla():
+def test_several_rows_under_xla():
     compiled = tf.function(recursive_least_squares, jit_compile=True)
     start = tf.zeros((5, 2), tf.float64), tf.eye(5, dtype=tf.float64)
     found = compiled(*start, tf.constant(FEATURES[:3]), tf.constant(TARGETS[:3]))

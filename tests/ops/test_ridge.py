@@ -1,4 +1,4 @@
-"""RidgeStatistics: against lstsq and scikit-learn, in any parts, however far from zero."""
+"""RidgeStatistics, compared to lstsq and scikit-learn, for any parts and large means."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def seen(*parts):
 
 
 @pytest.mark.parametrize("features", [1, 2, 7])
-def test_every_alpha_is_ridge_regression(features):
+def test_every_alpha_matches_ridge_regression(features):
     alphas = [0.0, 1e-3, 1.0, 100.0]
     kernels, biases = seen((FEATURES[:, :features], TARGETS)).solve(alphas)
     for kernel, bias, alpha in zip(kernels, biases, alphas, strict=True):
@@ -49,7 +49,7 @@ def test_agrees_with_lstsq_and_scikit_learn():
 
 
 @pytest.mark.parametrize("weights", [None, WEIGHTS])
-def test_parts_merge_to_the_whole(weights):
+def test_merged_parts_equal_the_whole(weights):
     whole = seen((FEATURES, TARGETS, weights))
     parts = RidgeStatistics(7, 2)
     for rows in np.split(np.arange(200), [1, 1, 40, 150]):
@@ -60,14 +60,14 @@ def test_parts_merge_to_the_whole(weights):
         np.testing.assert_allclose(getattr(parts, name), getattr(whole, name), rtol=1e-12, atol=1e-11)
 
 
-def test_a_weight_is_a_number_of_copies():
+def test_a_weight_equals_repetitions():
     weighted = seen((FEATURES, TARGETS, WEIGHTS)).solve([0.5])
     copied = seen((np.repeat(FEATURES, WEIGHTS, 0), np.repeat(TARGETS, WEIGHTS, 0))).solve([0.5])
     for found, expected in zip(weighted, copied, strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-11)
 
 
-def test_how_far_the_data_lie_from_zero_does_not_matter():
+def test_large_means_do_not_matter():
     (near,), _ = seen((FEATURES, TARGETS)).solve([1e-6])
     parts = [(FEATURES[rows] + 1e6, TARGETS[rows] - 1e6) for rows in np.split(np.arange(200), 8)]
     (far,), _ = seen(*parts).solve([1e-6])
@@ -80,26 +80,26 @@ def test_float32_rows_are_summed_in_float64():
     np.testing.assert_array_equal(found.gram, expected.gram)
 
 
-def test_the_error_is_that_of_the_rows():
+def test_the_error_matches_the_rows():
     statistics = seen((FEATURES, TARGETS, WEIGHTS))
     (kernel,), (bias,) = statistics.solve([3.0])
     errors = np.square(FEATURES @ kernel + bias - TARGETS).mean(1)
     assert statistics.mean_squared_error(kernel) == pytest.approx(np.average(errors, weights=WEIGHTS), rel=1e-10)
 
 
-def test_a_singular_gram_needs_a_ridge():
+def test_a_singular_gram_matrix_requires_a_ridge():
     double = np.column_stack([FEATURES, FEATURES[:, 0]])
     for features in (double, FEATURES[:5], np.ones((5, 1))):
         statistics = seen((features, TARGETS[: len(features)]))
         with pytest.raises(ValueError, match="singular"):
             statistics.solve([1.0, 0.0])
-        kernels, _ = statistics.solve([1e-14, 1.0])  # below the rounding errors too
+        kernels, _ = statistics.solve([1e-14, 1.0])  # also below the rounding errors
         assert np.isfinite(kernels).all()
     (kernel,), _ = seen((double, TARGETS)).solve([1e-6])
     np.testing.assert_allclose(kernel[0], kernel[7], atol=1e-6)
 
 
-def test_nothing_seen_is_nothing_to_solve():
+def test_solving_without_rows_raises():
     statistics = RidgeStatistics(2, 1)
     statistics.add(np.zeros((0, 2)), np.zeros((0, 1)))
     statistics.add(np.ones((1, 2)), np.ones((1, 1)), [0.0])

@@ -1,4 +1,4 @@
-"""scan: against a Python loop, eagerly, in graphs and by XLA, with gradients."""
+"""scan, compared to a Python loop: eager, in graphs and under XLA, with gradients."""
 
 import numpy as np
 import pytest
@@ -28,8 +28,8 @@ def in_python():
 
 
 @pytest.mark.parametrize("jit", [None, False, True])
-def test_is_a_loop(jit):
-    function = run if jit is None else tf.function(run, jit_compile=jit)
+def test_matches_a_loop(jit):
+    function = run if jit is None else tf.function(run, jit_compile=jit, autograph=False)
     (total, count), history = function(tf.constant(X))
     np.testing.assert_allclose(history, in_python(), atol=1e-12)
     np.testing.assert_array_equal(total, history[-1])
@@ -39,7 +39,7 @@ def test_is_a_loop(jit):
 @pytest.mark.parametrize("keep", [True, False])
 @pytest.mark.parametrize("jit", [None, False, True])
 def test_gradients(jit, keep):
-    def slope(x):
+    def gradient(x):
         with tf.GradientTape() as tape:
             tape.watch(x)
             (total, _), history = run(x, keep)
@@ -47,7 +47,7 @@ def test_gradients(jit, keep):
             value = tf.reduce_sum(total)
         return tape.gradient(value, x)
 
-    function = slope if jit is None else tf.function(slope, jit_compile=jit)
+    function = gradient if jit is None else tf.function(gradient, jit_compile=jit, autograph=False)
     expected = 2 * np.cos(X) * 0.5 ** np.arange(6)[::-1, None, None]
     np.testing.assert_allclose(function(tf.constant(X)), expected, atol=1e-12)
 
@@ -63,7 +63,7 @@ def test_any_number_of_steps_in_one_graph():
         np.testing.assert_array_equal(history, np.outer(2.0 ** np.arange(1, length + 1), [1, 3]).reshape(length, 2))
 
 
-def test_a_length_not_known_when_traced():
+def test_an_unknown_length():
     function = tf.function(run, input_signature=[tf.TensorSpec([None, 2, 3], tf.float64)])
     np.testing.assert_allclose(function(X)[1], in_python(), atol=1e-12)
     assert function.get_concrete_function(tf.TensorSpec([None, 2, 3], tf.float64)).structured_outputs[1].shape[1:] == (

@@ -1,4 +1,4 @@
-"""What both kernels of attention are tested with."""
+"""Test cases shared by both attention kernels."""
 
 import numpy as np
 import tensorflow as tf
@@ -13,7 +13,7 @@ SEED = np.array([3, 4])
 
 
 def shapes(kind, batch, queries, keys, features=4, values=6, heads=3):
-    """Of query, key, value, scale and the slope of the context."""
+    """Returns the shapes of query, key, value, scale and the gradient of the context."""
     if kind == "additive":
         sizes = [(queries, features), (keys, features), (keys, values)]
         return [(batch, *size) for size in sizes] + [(features,), (batch, queries, values)]
@@ -27,14 +27,14 @@ def case(kind, batch, queries, keys, seed=0, dtype="float64", **sizes):
 
 
 def padding(batch, keys, seed=0):
-    """A mask, whose first row is all padding if there are more rows."""
+    """Returns a mask; if there are several rows, the first is only padding."""
     mask = np.random.default_rng(seed).random((batch, keys)) < 0.6
     mask[: batch > 1] = False
     return mask
 
 
-def slopes(kind, tensors, **options):
-    """The context, and the slopes of query, key, value and scale, by the function under test."""
+def with_gradients(kind, tensors, **options):
+    """Returns the context and the gradients of query, key, value and scale of the function under test."""
     *tensors, upstream = tensors
     with tf.GradientTape() as tape:
         tape.watch(tensors)

@@ -1,4 +1,4 @@
-"""Attention in blocks: what it holds, what it drops, and where it can go."""
+"""Attention in blocks: memory, dropout, exports and other backends."""
 
 import os
 import subprocess
@@ -12,14 +12,14 @@ from tensorflow.python.saved_model import loader_impl
 
 from keras_dl.ops.attention import blocks
 
-from .cases import FUNCTIONS, SEED, case, compare, expected, padding, slopes
+from .cases import FUNCTIONS, SEED, case, compare, expected, padding, with_gradients
 
 KINDS = sorted(FUNCTIONS)
 both = pytest.mark.parametrize("kind", KINDS)
 
 
 def largest(function, tensors):
-    """How many numbers the largest tensor of a graph has, in its loops too."""
+    """Returns the size of the largest tensor of a graph, including its loops."""
     graph = tf.function(function, autograph=False).get_concrete_function(*tensors).graph.as_graph_def(add_shapes=True)
     nodes = [*graph.node, *(node for inner in graph.library.function for node in inner.node_def)]
     assert any(node.op.endswith("While") for node in nodes) or function is by_keras
@@ -36,61 +36,61 @@ def by_keras(query, key, value, scale, upstream):
 
 @both
 @pytest.mark.parametrize("causal", [False, True])
-def test_nothing_of_queries_times_keys_is_held(kind, causal, monkeypatch):
+def test_no_tensor_of_queries_times_keys_is_stored(kind, causal, monkeypatch):
     monkeypatch.setattr(blocks, "_BYTES", 4096)
     tensors = case(kind, 2, 80, 60, dtype="float32", heads=2)
-    held = largest(lambda *x: slopes(kind, x, mask=padding(2, 60), causal=causal), tensors)
-    assert held < 80 * 60  # of one row of the batch, not of two
+    held = largest(lambda *x: with_gradients(kind, x, mask=padding(2, 60), causal=causal), tensors)
+    assert held < 80 * 60  # for one row of the batch, not for two
     if kind == "additive":
         assert largest(by_keras, tensors) == 2 * 80 * 60 * 4
 
 
 @both
-def test_blocks_are_as_large_as_they_may_be(kind, monkeypatch):
+def test_blocks_use_the_allowed_size(kind, monkeypatch):
     tensors = case(kind, 2, 80, 60, dtype="float32", heads=2)
     for affordable in (2**12, 2**14, 2**16):
         monkeypatch.setattr(blocks, "_BYTES", affordable)
         query, key = tensors[:2] if kind == "additive" else (tf.reshape(x, [4, x.shape[1], 4]) for x in tensors[:2])
         width = 4 if kind == "additive" else 1
         made = blocks._Blocks(query, key, width, None, False)
-        one = 4 * width * made.rows * 60  # bytes of a query
+        one = 4 * width * made.rows * 60  # bytes per query
         assert made.size == 1 or made.size * one <= affordable
         assert made.size * made.count >= 80 > made.size * made.count - made.count
 
 
 @both
 @pytest.mark.parametrize("causal", [False, True])
-def test_dropout_is_that_of_the_seed_in_whatever_blocks(kind, causal, monkeypatch):
+def test_dropout_depends_on_the_seed_but_not_on_the_blocks(kind, causal, monkeypatch):
     tensors = case(kind, 2, 9, 7)
     options = {"mask": padding(2, 7), "causal": causal, "dropout": 0.4}
-    whole = slopes(kind, tensors, seed=SEED, **options)
-    for affordable in (1, 1000):  # one query a block, and two or three
+    whole = with_gradients(kind, tensors, seed=SEED, **options)
+    for affordable in (1, 1000):  # one query per block, and two or three
         monkeypatch.setattr(blocks, "_BYTES", affordable)
-        compare(slopes(kind, tensors, seed=SEED, **options), whole, 1e-12)
-    other = slopes(kind, tensors, seed=SEED + 1, **options)
+        compare(with_gradients(kind, tensors, seed=SEED, **options), whole, 1e-12)
+    other = with_gradients(kind, tensors, seed=SEED + 1, **options)
     assert np.max(abs(other[0] - whole[0])) > 0.1
 
 
 @pytest.mark.parametrize(("kind", "jit"), [("additive", False), ("dot_product", False), ("dot_product", True)])
-def test_dropout_drops_the_same_on_the_way_back(kind, jit, monkeypatch):
-    """The context is linear in the values: its slope is what it would be of the weights that were kept."""
+def test_the_backward_pass_drops_the_same_weights(kind, jit, monkeypatch):
+    """The context is linear in the values, so its gradient shows which weights were kept."""
     monkeypatch.setattr(blocks, "_BYTES", 512)
     query, key, value, scale, upstream = case(kind, 1, 5, 6)
     traced = tf.function(
-        lambda *x: slopes(kind, x, dropout=0.5, seed=SEED, causal=True), jit_compile=jit, autograph=False
+        lambda *x: with_gradients(kind, x, dropout=0.5, seed=SEED, causal=True), jit_compile=jit, autograph=False
     )
     context, of_query, _, of_value, _ = traced(query, key, value, scale, upstream)
     np.testing.assert_allclose(tf.reduce_sum(of_value * value), tf.reduce_sum(context * upstream), atol=1e-12)
     step = 1e-6 * case(kind, 1, 5, 6, seed=1)[0]
-    ahead, behind = (traced(query + sign * step, key, value, scale, upstream)[0] for sign in (1, -1))
-    slope = tf.reduce_sum((ahead - behind) * upstream) / 2
+    above, below = (traced(query + sign * step, key, value, scale, upstream)[0] for sign in (1, -1))
+    slope = tf.reduce_sum((above - below) * upstream) / 2
     np.testing.assert_allclose(slope, tf.reduce_sum(of_query * step), rtol=1e-6)
 
 
 @both
 @pytest.mark.parametrize("rate", [0.1, 0.7])
-def test_a_share_of_the_weights_is_dropped(kind, rate):
-    """Of equal weights, with a value of its own for each key the context shows which are left."""
+def test_a_fraction_of_the_weights_is_dropped(kind, rate):
+    """With equal weights and one-hot values, the context shows which weights are kept."""
     query, key, value, scale, _ = case(kind, 4, 64, 64, dtype="float32", features=2, values=64, heads=1)
     eye = tf.reshape(tf.eye(64, batch_shape=[4]), value.shape)
     context = FUNCTIONS[kind](query * 0, key * 0, eye, scale, dropout=rate, seed=SEED).numpy().reshape(4, 64, 64)
@@ -98,7 +98,7 @@ def test_a_share_of_the_weights_is_dropped(kind, rate):
     np.testing.assert_allclose(context[left], 1 / 64 / (1 - rate), rtol=1e-5)
     deviation = np.sqrt(rate * (1 - rate))
     assert abs(left.mean() - (1 - rate)) < 4 * deviation / np.sqrt(left.size)
-    # Of each query, each key and each row of the batch too, and no two alike.
+    # Also for each query, key and row of the batch, and no two are equal.
     for axes in [(0, 1), (0, 2), (1, 2)]:
         means = left.mean(axes)
         assert np.all(abs(means - (1 - rate)) < 5 * deviation / np.sqrt(left.size / len(means)))
@@ -117,7 +117,7 @@ def test_seeds_of_keras(kind):
 
 @both
 @pytest.mark.parametrize("traced", [False, True])
-def test_a_second_gradient_is_refused_in_words(kind, traced):
+def test_second_order_gradients_raise(kind, traced):
     *tensors, _ = case(kind, 1, 2, 3)
 
     def second():
@@ -129,25 +129,25 @@ def test_a_second_gradient_is_refused_in_words(kind, traced):
             slope = tf.reduce_sum(inner.gradient(total, tensors[0]) ** 2)
         return outer.gradient(slope, tensors)
 
-    with pytest.raises(ValueError, match="gradients of first order .* Received: a request"):
+    with pytest.raises(ValueError, match="first-order gradients .* Received: a request"):
         (tf.function(second, autograph=False) if traced else second)()
 
 
 @both
-def test_within_a_loop_of_a_saved_model(kind, tmp_path):
-    """Step by step, as a decoder asks; nothing in it needs XLA, and it has gradients when it is loaded."""
+def test_a_saved_model_with_a_loop(kind, tmp_path):
+    """A step-by-step loop like in a decoder; it does not require XLA and is differentiable when loaded."""
     query, key, value, scale, _ = case(kind, 2, 3, 5, dtype="float32")
     module = tf.Module()
     signature = [tf.TensorSpec([None, None, *x.shape[2:]]) for x in (query, key, value)]
 
     @tf.function(input_signature=[*signature, tf.TensorSpec([None, None], tf.bool)], autograph=False)
     def steps(query, key, value, mask):
-        def turn(step, contexts):
+        def body(step, contexts):
             context = FUNCTIONS[kind](query[:, step][:, None], key, value, scale, mask=mask)
             return step + 1, contexts.write(step, context[:, 0])
 
         contexts = tf.TensorArray(tf.float32, tf.shape(query)[1], element_shape=[None, *value.shape[2:]])
-        _, contexts = tf.while_loop(lambda step, _: step < tf.shape(query)[1], turn, (0, contexts))
+        _, contexts = tf.while_loop(lambda step, _: step < tf.shape(query)[1], body, (0, contexts))
         return tf.experimental.numpy.swapaxes(contexts.stack(), 0, 1)
 
     module.whole = tf.function(
@@ -189,8 +189,7 @@ for mode in ("parallel", "recursive", "hard"):
 """
 
 
-def test_the_same_on_another_backend():
-
+def test_another_backend_agrees():
     pytest.importorskip("torch")
     environment = {**os.environ, "KERAS_BACKEND": "torch"}
     answer = subprocess.run([sys.executable, "-c", ELSEWHERE], env=environment, capture_output=True, text=True)

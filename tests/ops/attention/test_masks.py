@@ -1,4 +1,4 @@
-"""causal_mask and masked_softmax: rows without keys, padding of any content, half precision."""
+"""causal_mask and masked_softmax: rows without keys, arbitrary padding, half precision."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from .textbook import seen, softmax
 
 
 @pytest.mark.parametrize(("queries", "keys"), [(3, 3), (2, 5), (5, 2), (1, 4), (0, 3), (3, 0)])
-def test_the_last_query_sees_all(queries, keys):
+def test_the_last_query_attends_to_all_keys(queries, keys):
     mask = causal_mask(queries, keys).numpy()
     assert mask.shape == (queries, keys)
     np.testing.assert_array_equal(mask, seen(None, True, queries, keys)[0])
@@ -27,7 +27,7 @@ def test_the_last_query_sees_all(queries, keys):
     keys=st.integers(0, 5),
     content=st.sampled_from([np.nan, np.inf, -np.inf, 1e38]),
 )
-def test_is_the_softmax_of_the_places_allowed(seed, rows, keys, content):
+def test_matches_the_softmax_of_the_unmasked_entries(seed, rows, keys, content):
     generator = np.random.default_rng(seed)
     scores, mask = generator.normal(0, 9, (2, rows, keys)), generator.random((2, rows, keys)) < 0.6
     wanted = softmax(scores, mask)
@@ -41,7 +41,7 @@ def test_is_the_softmax_of_the_places_allowed(seed, rows, keys, content):
     np.testing.assert_allclose(tape.gradient(weights, given, upstream), slope, atol=1e-12)
 
 
-def test_a_mask_broadcasts_and_may_be_of_numbers():
+def test_the_mask_broadcasts_and_may_be_numeric():
     scores = np.random.default_rng(0).normal(size=(2, 3, 4))
     mask = np.array([[1, 1, 0, 1], [0, 0, 0, 0]])
     weights = masked_softmax(scores, mask[:, None])
@@ -56,7 +56,7 @@ def test_half_precision(dtype, atol):
     weights = masked_softmax(scores, mask)
     assert weights.dtype == dtype
     np.testing.assert_allclose(np.asarray(weights, float), softmax(np.asarray(scores, float), mask), atol=atol)
-    # As large and as small as they can be.
+    # The largest and smallest values.
     extreme = tf.constant([[np.finfo(np.float16).max, -np.finfo(np.float16).max, 0.0]], dtype)
     np.testing.assert_array_equal(np.asarray(masked_softmax(extreme), float), [[1, 0, 0]])
     np.testing.assert_array_equal(np.asarray(masked_softmax(extreme, [[False, True, False]]), float), [[0, 1, 0]])

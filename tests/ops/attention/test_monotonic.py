@@ -1,4 +1,4 @@
-"""monotonic_alignment: against the recursion as it is written down, and TensorFlow Addons."""
+"""monotonic_alignment, compared to the textbook recursion and TensorFlow Addons."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ MODES = ["parallel", "recursive"]
 
 
 def textbook(probability, previous):
-    """What `monotonic_alignment` is to give, one number at a time."""
+    """Computes the recursion one number at a time."""
     alignments = np.zeros_like(probability)
     for row in range(len(probability)):
         before = previous[row]
@@ -38,7 +38,7 @@ def case(seed, batch=2, queries=4, keys=9):
 @pytest.mark.parametrize("mode", MODES)
 @settings(max_examples=15, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 999), queries=st.integers(0, 4), keys=st.integers(1, 17))
-def test_is_the_recursion(mode, seed, queries, keys):
+def test_matches_the_recursion(mode, seed, queries, keys):
     probability, previous = case(seed, queries=queries, keys=keys)
     found = monotonic_alignment(probability, previous, mode)
     np.testing.assert_allclose(found, textbook(probability, previous), atol=1e-12)
@@ -47,7 +47,7 @@ def test_is_the_recursion(mode, seed, queries, keys):
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("jit", [False, True])
-def test_slopes(mode, jit):
+def test_gradients(mode, jit):
     probability, previous = case(1)
     direction = np.random.default_rng(2).normal(size=probability.shape)
 
@@ -59,13 +59,13 @@ def test_slopes(mode, jit):
 
     found = tf.function(slope, jit_compile=jit)(tf.constant(probability), tf.constant(previous))
     step = np.random.default_rng(3).normal(size=probability.shape) * 1e-6
-    ahead, behind = (textbook(probability + sign * step, previous) for sign in (1, -1))
-    np.testing.assert_allclose(np.sum(found * step), np.sum((ahead - behind) * direction) / 2, rtol=1e-6)
+    above, below = (textbook(probability + sign * step, previous) for sign in (1, -1))
+    np.testing.assert_allclose(np.sum(found * step), np.sum((above - below) * direction) / 2, rtol=1e-6)
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_what_is_far_away_is_not_lost(mode):
-    """Nor what comes behind many keys that were passed: the quotient of products, as it is usual, has none of it."""
+def test_distant_keys_keep_their_precision(mode):
+    """The usual quotient of products underflows after many keys."""
     probability, previous = np.full((1, 1, 300), 0.5, "float32"), np.zeros((1, 300), "float32")
     previous[0, 200] = 1
     found = monotonic_alignment(probability, previous, mode)
@@ -83,7 +83,7 @@ def test_one_graph_for_all_shapes(mode):
         np.testing.assert_allclose(traced(probability, previous), textbook(probability, previous), atol=1e-12)
 
 
-def test_hard_stops_at_the_first_key_from_the_last_one_on():
+def test_hard_stops_at_the_first_key_after_the_previous_one():
     probability = np.array(
         [[[0, 0, 1, 1, 0], [1, 0, 0, 1, 0], [0, 0, 0, 1, 0], [1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]], float
     )
@@ -91,7 +91,7 @@ def test_hard_stops_at_the_first_key_from_the_last_one_on():
     np.testing.assert_array_equal(found[0], [*np.eye(5)[[2, 3, 3]], np.zeros(5), np.zeros(5)])
 
 
-def test_another_mode_is_refused():
+def test_an_invalid_mode_raises():
     with pytest.raises(ValueError, match="`mode` must be one of parallel, recursive, hard. Received: 'soft'"):
         monotonic_alignment(*case(0), mode="soft")
 
@@ -109,9 +109,9 @@ print(json.dumps(found))
 """
 
 
-def test_is_that_of_tensorflow_addons():
+def test_matches_tensorflow_addons():
     cases = {mode: [x.tolist() for x in case(seed)] for seed, mode in enumerate([*MODES, "hard"])}
-    # With a key at which nobody goes on, its parallel mode loses all that comes behind.
+    # Its parallel mode loses everything after a key with stopping probability 1.
     cases["parallel"][0] = np.clip(cases["parallel"][0], 0.0, 0.9).tolist()
     cases["hard"] = [np.round(cases["hard"][0]).tolist(), np.eye(9)[[0, 0]].tolist()]
     found = run_beside_addons(ADDONS, cases)

@@ -1,10 +1,10 @@
-"""Attention and its gradients as they are written down, in float64."""
+"""Reference implementation of attention and its gradients in float64."""
 
 import numpy as np
 
 
 def seen(mask, causal, queries, keys):
-    """bool `[B or 1, T, S]`."""
+    """Returns the combined mask, bool `[B or 1, T, S]`."""
     allowed = (
         np.ones((1, queries, keys), bool) if mask is None else np.repeat(np.asarray(mask, bool)[:, None], queries, 1)
     )
@@ -14,7 +14,7 @@ def seen(mask, causal, queries, keys):
 
 
 def softmax(scores, allowed):
-    """Row by row, over the places allowed."""
+    """Computes the softmax row by row over the allowed entries."""
     weights = np.zeros(np.broadcast_shapes(scores.shape, allowed.shape))
     allowed = np.broadcast_to(allowed, weights.shape)
     for row in np.ndindex(weights.shape[:-1]):
@@ -26,14 +26,14 @@ def softmax(scores, allowed):
 
 
 def slope_of_scores(weights, value, upstream):
-    """Through the softmax and the sum over values: `[B, T, S]`, and that of the values."""
+    """Returns the gradients of the scores, `[B, T, S]`, and of the values."""
     of_weights = upstream @ value.swapaxes(-1, -2)
     of_scores = weights * (of_weights - np.sum(weights * of_weights, axis=-1, keepdims=True))
     return of_scores, weights.swapaxes(-1, -2) @ upstream
 
 
 def additive(query, key, value, scale, upstream, mask=None, causal=False):
-    """The context, and the slopes of query, key, value and scale."""
+    """Returns the context and the gradients of query, key, value and scale."""
     query, key, value, scale, upstream = (np.asarray(x, np.float64) for x in (query, key, value, scale, upstream))
     key, value = cleaned(key, value, mask)
     activation = np.tanh(query[:, :, None] + key[:, None])
@@ -44,7 +44,7 @@ def additive(query, key, value, scale, upstream, mask=None, causal=False):
 
 
 def dot_product(query, key, value, scale, upstream, mask=None, causal=False):
-    """The context, and the slopes of query, key, value and scale."""
+    """Returns the context and the gradients of query, key, value and scale."""
     query, key, value, upstream = (np.asarray(x, np.float64) for x in (query, key, value, upstream))
     key, value = cleaned(key, value, mask)
     query, key, value, upstream = (x.transpose(0, 2, 1, 3) for x in (query, key, value, upstream))

@@ -1,4 +1,4 @@
-"""Beam search against all answers there are, and against a plain one."""
+"""Beam search, compared to all possible sequences and to a plain implementation."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ PENALTIES = [(0.0, 0.0), (1.0, 0.0), (-0.7, 0.0), (0.0, 0.5), (0.6, 0.3)]
 
 
 def compared(toy, reference, width, paths, min_length=0, steps=STEPS, end=END, penalties=(0.0, 0.0), graph=False):
-    """Asserts that every row is what the reference says, and returns it."""
+    """Asserts that every row matches the reference, and returns the latter."""
     names = dict(zip(("length_penalty", "coverage_penalty"), penalties, strict=True))
     search = tf.function(beam_search, autograph=False) if graph else beam_search
     decoded = search(
@@ -39,42 +39,42 @@ def compared(toy, reference, width, paths, min_length=0, steps=STEPS, end=END, p
 
 @pytest.mark.parametrize("penalties", PENALTIES)
 @pytest.mark.parametrize(("seed", "holes", "min_length"), [(0, 0.0, 0), (1, 0.3, 2)])
-def test_at_full_width_it_is_exhaustive(seed, holes, min_length, penalties):
+def test_full_width_is_exhaustive(seed, holes, min_length, penalties):
     toy = Toy(seed, holes=holes)
     compared(toy, all_answers, CLASSES**STEPS, 6, min_length, penalties=penalties, graph=seed == 0)
 
 
-def test_all_answers_in_order():
+def test_all_sequences_are_sorted():
     toy = Toy(3, rows=2, classes=3)
     expected = compared(toy, all_answers, 40, 40, steps=3)
-    assert [len(answers) for answers in expected] == [1 + 2 + 4 + 8] * 2  # the eight are not finished
+    assert [len(answers) for answers in expected] == [1 + 2 + 4 + 8] * 2  # the eight are unfinished
 
 
 @pytest.mark.parametrize("penalties", PENALTIES)
 @pytest.mark.parametrize(("width", "paths"), [(1, 1), (2, 2), (3, 1), (5, 4)])
-def test_narrow_beams_are_those_of_the_plain_search(width, paths, penalties):
+def test_narrow_beams_match_the_plain_search(width, paths, penalties):
     for seed in range(2):
         toy = Toy(10 + seed, sharpness=1 + seed, holes=0.2 * seed)
         compared(toy, plain_beam_search, width, paths, seed, penalties=penalties)
 
 
-def test_more_beams_than_ids_and_more_steps():
+def test_more_beams_than_ids_and_many_steps():
     compared(Toy(5, rows=2, classes=3, sharpness=1.0), plain_beam_search, 7, 7, steps=7, graph=True)
 
 
-def test_an_end_that_is_impossible():
+def test_an_impossible_end():
     toy = Toy(6)
     toy.out = tf.concat([toy.out[:, :END], tf.fill([5, 1], np.nan), toy.out[:, END + 1 :]], axis=1)
     expected = compared(toy, plain_beam_search, 3, 3, penalties=(0.5, 0.2))
     assert not any(finished for answers in expected for *_, finished in answers)
 
 
-def test_nothing_possible_is_no_answer():
+def test_impossible_sequences_are_empty():
     toy = Toy(7, holes=1.0)
     assert compared(toy, all_answers, 3, 2) == [[], [], []]
 
 
-def test_a_dead_end_is_no_answer():
+def test_dead_ends_are_empty():
     def step(tokens, time, state, memory):  # after 2, the more probable, nothing is possible
         table = tf.math.log([[0.0, 0.4, 0.6], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
         return tf.gather(table, tokens), state, None
@@ -87,7 +87,7 @@ def test_a_dead_end_is_no_answer():
     assert greedy.lengths.numpy() == 0 and not greedy.finished.numpy()
 
 
-def test_a_state_that_grows():
+def test_a_growing_state():
     for graph in (False, True):
         compared(Growing(8), plain_beam_search, 3, 3, penalties=(0.5, 0.0), graph=graph)
 
@@ -115,8 +115,8 @@ def test_a_row_does_not_depend_on_the_others():
             np.testing.assert_allclose(one[0], all_[row], rtol=1e-5, atol=1e-5)
 
 
-def test_places_of_padding_are_not_left_out():
-    """Two places more that nobody attends to, masked, change nothing; not masked they cost what they are."""
+def test_coverage_ignores_masked_positions():
+    """Two additional positions without attention change nothing if masked, and are penalised otherwise."""
 
     def padded(tokens, time, state, memory):
         logits, state, alignment = toy.step(tokens, time, state, memory)
@@ -133,11 +133,11 @@ def test_places_of_padding_are_not_left_out():
     np.testing.assert_allclose(open_.score, plain.score + 0.5 * 2 * np.log(1e-6), rtol=1e-5)
 
 
-def test_what_the_impossible_attend_to():
-    """NaN in the alignment of hypotheses that are impossible does not win."""
+def test_nan_alignments_of_impossible_hypotheses_are_ignored():
+    """They must not affect the score."""
 
     def step(tokens, time, state, memory):
-        nan = tf.where(tokens == 2, np.nan, 0.5)  # what has said 2, which cannot be
+        nan = tf.where(tokens == 2, np.nan, 0.5)  # after 2, which is impossible
         return tf.math.log([[0.3, 0.7, 0.0]] * len(tokens)), state, tf.repeat(nan[:, None], 2, axis=1)
 
     decoded = beam_search(
@@ -147,7 +147,7 @@ def test_what_the_impossible_attend_to():
 
 
 def tfa_step(logits, others):
-    """First three hypotheses 2, 3 and 4, equally probable, then the logits of TFA's tests."""
+    """Starts with the equally probable hypotheses 2, 3 and 4, followed by the logits of TFA's tests."""
 
     def step(tokens, time, state, memory):
         table = np.full([2, 3, 5], 0.0001, "float32")
@@ -174,7 +174,7 @@ def test_tfa_beam_step():
 
 
 def test_tfa_beam_step_with_an_end():
-    """Hypothesis 1 of the first row and 2 of the second have ended: there it is held, here it says the end for sure."""
+    """Hypotheses 1 of the first row and 2 of the second end with certainty."""
     logits = {(0, 0, 2): 1.1, (0, 0, 3): 2.1, (1, 0, 1): 0.5, (1, 1, 2): 5.7}
     ended = {(row, beam): [50.0, 0.0, 0.0, 0.0, 0.0] for row, beam in ((0, 1), (1, 2))}
     decoded = tfa_step(logits, ended)

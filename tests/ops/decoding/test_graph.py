@@ -1,4 +1,4 @@
-"""The searches in every way to call them: eagerly, in a graph, under XLA, with shapes known late, from a SavedModel."""
+"""The searches in all execution modes: eager, in a graph, under XLA, with unknown shapes, from a SavedModel."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def assert_same(one, other):
 
 
 def whole(search, toy, values, offset, max_length, **arguments):
-    """A search from the two tensors of the memory of a toy, whatever their number of rows."""
+    """Runs a search from the two memory tensors of a toy, with any number of rows."""
     shapes = [tf.concat([tf.shape(offset)[:1], tf.shape(x)[1:]], 0) for x in tf.nest.flatten(toy.state)]
     state = [tf.zeros(shape, x.dtype) for shape, x in zip(shapes, tf.nest.flatten(toy.state), strict=True)]
     memory = {"values": values, "none": None, "offset": offset}
@@ -31,9 +31,9 @@ def whole(search, toy, values, offset, max_length, **arguments):
 
 @pytest.mark.parametrize("name", SEARCHES)
 @pytest.mark.parametrize("jit", [False, pytest.param(True, marks=pytest.mark.slow)])  # XLA takes seconds to compile
-def test_in_a_graph_as_eagerly(name, jit):
+def test_graph_and_eager_agree(name, jit):
     search, arguments = SEARCHES[name]
-    arguments = arguments | (dict(temperature=0.0) if jit and name == "sample" else {})  # XLA draws other numbers
+    arguments = arguments | (dict(temperature=0.0) if jit and name == "sample" else {})  # XLA draws different numbers
     toy = Toy(1, holes=0.1)
 
     @tf.function(autograph=False, jit_compile=jit)
@@ -46,7 +46,7 @@ def test_in_a_graph_as_eagerly(name, jit):
 
 
 @pytest.mark.parametrize("name", SEARCHES)
-def test_shapes_and_length_known_only_when_called(name, tmp_path):
+def test_unknown_shapes_and_length(name, tmp_path):
     search, arguments = SEARCHES[name]
     toy, module = Toy(2), tf.Module()
     specs = tf.TensorSpec([None, None, 5]), tf.TensorSpec([None]), tf.TensorSpec([], tf.int32)

@@ -10,17 +10,17 @@ from .toy_decoders import Growing, Toy, answer, check, tables
 def plain_greedy(table, end, steps, min_length=0):
     labels = ()
     while len(labels) < steps:
-        said = np.array(table[labels][0])
-        said[end] = said[end] if len(labels) >= min_length else -np.inf
-        if said.argmax() == end:
+        scores = np.array(table[labels][0])
+        scores[end] = scores[end] if len(labels) >= min_length else -np.inf
+        if scores.argmax() == end:
             return answer(table, labels, end)
-        labels += (int(said.argmax()),)
+        labels += (int(scores.argmax()),)
     return answer(table, labels, end, finished=False)
 
 
 @pytest.mark.parametrize("min_length", [0, 3])
 @pytest.mark.parametrize("kind", [Toy, Growing])
-def test_the_most_probable_token_in_every_step(kind, min_length):
+def test_takes_the_most_probable_token(kind, min_length):
     lengths = set()
     for seed in range(5):
         toy = kind(seed, rows=4)
@@ -43,7 +43,7 @@ def test_it_stops_when_all_rows_have_ended():
     assert decoded.tokens[0, 0].numpy().tolist() == [2] + [-1] * 19
 
 
-def test_nan_is_never_said():
+def test_nan_is_never_chosen():
     def step(tokens, time, state, memory):
         return tf.constant([[np.nan, 0.0, 1.0], [np.nan] * 3, [0.0, -np.inf, np.nan]]), state, None
 
@@ -53,13 +53,12 @@ def test_nan_is_never_said():
     np.testing.assert_allclose(decoded.score[:, 0], [2 * np.log(np.e / (1 + np.e)), -np.inf, 0.0], rtol=1e-6)
 
 
-def test_what_follows_the_end_does_not_count():
-    """After its end a row goes on with NaN in its logits, state and alignment, while another is not done."""
+def test_steps_after_the_end_are_ignored():
+    """After its end, a row has NaN in its logits, state and alignment, while another row continues."""
 
     def step(tokens, time, state, memory):
-        gone = tf.cast(time > memory, tf.float32) / 0.0  # 0 / 0 is NaN, and so is what is added to it
-        gone = tf.where(time > memory, np.nan, 0.0)[:, None]
-        return tf.one_hot(tf.where(time < memory, 2, 0), 3) + gone, state + gone, tf.ones([2, 4]) / 4 + gone
+        ended = tf.where(time > memory, np.nan, 0.0)[:, None]
+        return tf.one_hot(tf.where(time < memory, 2, 0), 3) + ended, state + ended, tf.ones([2, 4]) / 4 + ended
 
     decoded = greedy_search(step, tf.zeros([2, 1]), tf.constant([1, 5]), start=1, end=0, max_length=9)
     assert decoded.lengths.numpy().tolist() == [[1], [5]] and np.isfinite(decoded.score).all()

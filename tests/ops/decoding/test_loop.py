@@ -5,20 +5,20 @@ import tensorflow as tf
 from keras_dl.ops.decoding.loop import batch_size, log_probabilities, of_length, run
 
 
-def test_log_probabilities_of_what_is_possible():
+def test_log_probabilities_of_infinite_logits():
     inf, nan = np.inf, np.nan
     logits = np.array(
         [[0.0, 1.0, 2.0], [nan, 0.0, 0.0], [-inf, nan, 3.0], [-inf, -inf, nan], [inf, 0.0, inf]], "float32"
     )
     expected = np.log([[0.09003057, 0.24472847, 0.66524096], [1e-99, 0.5, 0.5], [1e-99, 1e-99, 1.0]])
-    said = log_probabilities(logits).numpy()
-    assert not np.isnan(said).any() and said.dtype == np.float32
-    np.testing.assert_allclose(said[:3], np.where(expected < -100, -inf, expected), atol=1e-6)
-    np.testing.assert_array_equal(said[3], -inf)
-    np.testing.assert_allclose(np.exp(said[4]), [0.5, 0, 0.5], atol=1e-6)
+    found = log_probabilities(logits).numpy()
+    assert not np.isnan(found).any() and found.dtype == np.float32
+    np.testing.assert_allclose(found[:3], np.where(expected < -100, -inf, expected), atol=1e-6)
+    np.testing.assert_array_equal(found[3], -inf)
+    np.testing.assert_allclose(np.exp(found[4]), [0.5, 0, 0.5], atol=1e-6)
 
 
-def test_log_probabilities_never_rise_above_zero():
+def test_log_probabilities_are_never_positive():
     generator = np.random.default_rng(0)
     for scale in (1e-3, 1.0, 1e3, 1e30):
         assert log_probabilities(generator.normal(size=[100, 5]) * scale).numpy().max() <= 0
@@ -30,7 +30,7 @@ def test_batch_size():
         batch_size((), {"a": None})
 
 
-def test_a_bound_that_is_not_reached_costs_nothing():
+def test_a_high_bound_costs_nothing():
     def step(tokens, time, state, memory):
         return tf.one_hot(tokens + 1, 9), state, tf.ones([1, 2])
 
@@ -51,8 +51,8 @@ def test_of_length():
     assert of_length(tensor, tf.constant(3), -1, axis=0).numpy().tolist() == [[0, 1, 2], [3, 4, 5], [-1, -1, -1]]
 
 
-def test_every_hypothesis_takes_its_state_along():
-    """Two hypotheses a row that change places in every step: each sees what it saw itself, the memory stays."""
+def test_states_follow_their_hypotheses():
+    """Two hypotheses per row swap places in every step; their states move along, the memory stays."""
     seen = []
 
     def step(tokens, time, state, memory):

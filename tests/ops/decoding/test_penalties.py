@@ -17,7 +17,7 @@ def test_coverage_penalty():
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
-def test_no_attention_at_all_is_finite(dtype):
+def test_missing_attention_has_a_finite_penalty(dtype):
     penalty = coverage_penalty(np.array([0.0, 1.0], dtype), 1.0)
     assert penalty.dtype == "float32" and np.isclose(penalty, np.log(1e-6))
 

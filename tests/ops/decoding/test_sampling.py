@@ -15,12 +15,12 @@ def sampled(toy, state=None, memory=None, **arguments):
 
 
 def many(toy, count):
-    """State and memory of the first row, so many times."""
+    """Returns state and memory of the first row, repeated `count` times."""
     return tf.nest.map_structure(lambda x: x if x is None else tf.repeat(x[:1], count, axis=0), (toy.state, toy.memory))
 
 
 @pytest.mark.parametrize("arguments", [dict(temperature=0.0), dict(top_k=1), dict(top_p=1e-6), dict(temperature=1e-20)])
-def test_greedy_as_a_limit(arguments):
+def test_the_limit_is_greedy(arguments):
     toy = Toy(1, rows=6, classes=6)
     greedy = greedy_search(toy.step, toy.state, toy.memory, start=START, end=END, max_length=8)
     for one, other in zip(greedy, sampled(toy, seed=3, max_length=8, **arguments), strict=True):
@@ -30,7 +30,7 @@ def test_greedy_as_a_limit(arguments):
 @pytest.mark.parametrize(
     ("temperature", "top_k", "top_p"), [(1.0, 0, 1.0), (0.5, 3, 1.0), (1.5, 3, 0.7), (2.0, 0, 0.6)]
 )
-def test_answers_come_as_often_as_they_are_probable(temperature, top_k, top_p):
+def test_frequencies_match_the_probabilities(temperature, top_k, top_p):
     toy, count = Toy(2, sharpness=1.0), 4000
     state, memory = many(toy, count)
     search = tf.function(sampled, autograph=False)
@@ -38,14 +38,14 @@ def test_answers_come_as_often_as_they_are_probable(temperature, top_k, top_p):
     table = tables(toy, START, END, STEPS)[0]
 
     def chances(labels):
-        """The probabilities of the next token, from the definition."""
-        said = np.exp(table[labels][0] / temperature)
-        order = np.argsort(-said)[: top_k or None]
-        said = np.where(np.isin(np.arange(len(said)), order), said, 0)
-        said /= said.sum()
-        fewest = next(n for n in range(1, len(order) + 1) if said[order[:n]].sum() >= top_p - 1e-9)
-        said = np.where(np.isin(np.arange(len(said)), order[:fewest]), said, 0)
-        return said / said.sum()
+        """Returns the probabilities of the next token, from the definition."""
+        probability = np.exp(table[labels][0] / temperature)
+        order = np.argsort(-probability)[: top_k or None]
+        probability = np.where(np.isin(np.arange(len(probability)), order), probability, 0)
+        probability /= probability.sum()
+        fewest = next(n for n in range(1, len(order) + 1) if probability[order[:n]].sum() >= top_p - 1e-9)
+        probability = np.where(np.isin(np.arange(len(probability)), order[:fewest]), probability, 0)
+        return probability / probability.sum()
 
     found = {}
     rows = (x.numpy()[:, 0].tolist() for x in (decoded.tokens, decoded.lengths, decoded.finished, decoded.score))
@@ -53,7 +53,7 @@ def test_answers_come_as_often_as_they_are_probable(temperature, top_k, top_p):
         labels = tuple(tokens[:length])
         found[labels, finished] = found.get((labels, finished), 0) + 1
         if found[labels, finished] == 1:
-            total = answer(table, labels, END, finished=finished)[1]  # of the model, at temperature 1
+            total = answer(table, labels, END, finished=finished)[1]  # at temperature 1
             np.testing.assert_allclose(score, total, rtol=1e-4)
     expected = 0
     for (labels, finished), number in found.items():
@@ -61,10 +61,10 @@ def test_answers_come_as_often_as_they_are_probable(temperature, top_k, top_p):
         chance = np.prod([chances(labels[:time])[token] for time, token in enumerate(chain)])
         assert chance > 0 and abs(number / count - chance) < 4.5 * np.sqrt(chance / count)
         expected += chance
-    assert expected > 0.95 and len(found) > 3  # what was never drawn is improbable
+    assert expected > 0.95 and len(found) > 3  # the sequences that were never drawn are improbable
 
 
-def test_a_row_depends_on_its_own_seed_and_inputs_alone():
+def test_a_row_depends_only_on_its_seed_and_inputs():
     toy = Toy(3, rows=4, classes=6, sharpness=1.0)
     arguments = dict(
         seed=[5, 6, 7, 5], temperature=[1.0, 0.7, 2.0, 0.0], top_k=[0, 3, 0, 0], top_p=[1.0, 1.0, 0.8, 1.0]
@@ -96,11 +96,11 @@ def test_min_length():
     assert decoded.lengths.numpy().min() == 2 and decoded.finished.numpy().any()
 
 
-def test_nothing_possible():
+def test_impossible_tokens():
     assert sampled(Toy(6, holes=1.0), seed=1).score.numpy().tolist() == [[-np.inf]] * 3
 
 
-def test_nucleus_is_the_smallest_set():
+def test_the_nucleus_is_the_smallest_set():
     generator = np.random.default_rng(0)
     logits = generator.normal(size=[200, 7]).astype("float32") * 2
     logits[generator.random([200, 7]) < 0.2] = -np.inf
@@ -116,14 +116,14 @@ def test_nucleus_is_the_smallest_set():
         assert sizes[row] == 1 or masses[sizes[row] - 2] < top_p[row] + 1e-6
 
 
-def test_all_of_the_mass_is_all():
-    """Rounded, the first alone has it; with `top_p` 1 what is hardly possible stays possible."""
+def test_top_p_of_one_allows_all():
+    """The first id has probability 1 after rounding; improbable ids must stay possible."""
     assert nucleus_size([[0.0, -40.0, -np.inf, -80.0]], [1.0], [0], [1.0]).numpy() == 3
     assert nucleus_size([[0.0, -40.0, -np.inf, -80.0]], [1.0], [0], [0.999]).numpy() == 1
 
 
 @pytest.mark.parametrize("top_p", [0, -0.5, 1.5, float("nan")])
-def test_wrong_top_p(top_p):
+def test_invalid_top_p_raises(top_p):
     for given in (top_p, [top_p, 0.5, 0.5], tf.constant(float(top_p))):
         with pytest.raises(ValueError, match="`top_p` must be above 0 and at most 1. Received: "):
             sampled(Toy(0), seed=1, top_p=given)
@@ -135,11 +135,11 @@ def test_wrong_top_p(top_p):
         ({"seed": None}, "`seed` must be an integer of 32 bits. Received: None"),
         ({"seed": 2**40}, "`seed` must be an integer of 32 bits. Received: 1099511627776"),
         ({"seed": "one"}, "`seed` must be an integer of 32 bits. Received: 'one'"),
-        ({"seed": [1, 2]}, r"`seed` must be one, or one for each row, of which there are 3. Received: \[1, 2\]"),
+        ({"seed": [1, 2]}, r"`seed` must be a scalar or have one value per row, 3. Received: \[1, 2\]"),
         ({"top_k": 1.5}, "`top_k` must be an integer of 32 bits. Received: 1.5"),
         ({"temperature": float("nan")}, "`temperature` must be a number. Received: nan"),
     ],
 )
-def test_wrong_arguments(arguments, message):
+def test_invalid_arguments_raise(arguments, message):
     with pytest.raises(ValueError, match=message):
         sampled(Toy(0), **({"seed": 1} | arguments))

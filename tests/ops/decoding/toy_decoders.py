@@ -1,4 +1,4 @@
-"""Small decoders whose every answer can be looked up, and the searches over them in plain Python."""
+"""Small decoders whose sequences can be enumerated, and searches over them in plain Python."""
 
 import itertools
 
@@ -7,13 +7,14 @@ import tensorflow as tf
 
 
 class Toy:
-    """A random decoder: what it says depends on all tokens so far, through each part of a nested state, and the memory.
+    """A random decoder whose outputs depend on all previous tokens, through each part of a nested state, and on the
+    memory.
 
     Args:
         seed: int.
         rows, classes, places: int, B, V and S.
-        sharpness: float, the deviation of the logits, about.
-        holes: float, the part of the logits that are -inf.
+        sharpness: float, the approximate deviation of the logits.
+        holes: float, the fraction of logits that are -inf.
     """
 
     def __init__(self, seed, rows=3, classes=4, places=3, sharpness=2.0, holes=0.0):
@@ -47,7 +48,7 @@ class Toy:
 
 
 class Growing(Toy):
-    """One whose state is all that was read, longer by one in each step."""
+    """A toy whose state contains all inputs and grows by one in each step."""
 
     def __init__(self, seed, **arguments):
         super().__init__(seed, **arguments)
@@ -56,13 +57,13 @@ class Growing(Toy):
     def step(self, tokens, time, state, memory):
         new = tf.gather(self.into, tokens) + memory["offset"][:, None]
         read = tf.concat([state["read"], new[:, None]], axis=1)
-        weights = tf.range(1.0, tf.cast(time, tf.float32) + 1.5)  # what was read at each place counts otherwise
+        weights = tf.range(1.0, tf.cast(time, tf.float32) + 1.5)  # each position has its own weight
         hidden = tf.einsum("t,btd->bd", weights, read) + tf.reduce_sum(memory["values"], axis=1)
         return tf.sin(hidden) @ self.out, {"read": read}, tf.nn.softmax(tf.cos(hidden) @ self.attend)
 
 
 def tables(toy, start, end, steps):
-    """For each row `{labels said: (log probabilities of the next token [V], alignment [S])}`, for all labels."""
+    """Returns for each row `{labels: (log probabilities of the next token [V], alignment [S])}`, for all labels."""
     labels = [label for label in range(toy.classes) if label != end]
     rows = len(toy.memory["offset"])
     found = [{} for _ in range(rows)]
@@ -75,18 +76,18 @@ def tables(toy, start, end, steps):
         with np.errstate(all="ignore"):
             logits = np.where(np.isnan(logits), -np.inf, logits)
             logits -= logits.max(axis=1, keepdims=True)
-            said = np.nan_to_num(
+            log_probability = np.nan_to_num(
                 logits - np.log(np.exp(logits).sum(axis=1, keepdims=True)), nan=-np.inf, neginf=-np.inf
             )
         for number, prefix in enumerate(prefixes * rows):
-            found[number // len(prefixes)][prefix] = said[number], alignment.numpy()[number]
+            found[number // len(prefixes)][prefix] = log_probability[number], alignment.numpy()[number]
         state = tf.nest.map_structure(lambda x: tf.repeat(x, len(labels), axis=0), state)
         tokens = np.tile(np.array(labels, "int32"), len(prefixes) * rows)
     return found
 
 
 def answer(table, labels, end, length_penalty=0.0, coverage_penalty=0.0, finished=True):
-    """`(score, log probability, labels, alignment [T, S], finished)` of one answer, from the definitions."""
+    """Returns `(score, log probability, labels, alignment [T, S], finished)` of a sequence, from the definitions."""
     chain = [*labels, end] if finished else labels
     total = sum(table[labels[:time]][0][token] for time, token in enumerate(chain))
     alignment = np.array([table[labels[:time]][1] for time in range(len(labels))])
@@ -98,7 +99,7 @@ def answer(table, labels, end, length_penalty=0.0, coverage_penalty=0.0, finishe
 
 
 def best(finished, unfinished, paths):
-    """The rule for what was cut off: it takes the places that the finished leave."""
+    """Selects the best sequences; unfinished ones fill the places that finished ones leave."""
     finished, unfinished = (
         sorted((one for one in found if one[0] > -np.inf), key=lambda one: -one[0]) for found in (finished, unfinished)
     )
@@ -107,16 +108,18 @@ def best(finished, unfinished, paths):
 
 
 def all_answers(table, classes, end, steps, min_length, paths, **penalties):
-    """The best among all that there are."""
+    """Returns the best of all possible sequences."""
     labels = [label for label in range(classes) if label != end]
-    said = [found for time in range(steps) for found in itertools.product(labels, repeat=time) if time >= min_length]
-    finished = [answer(table, found, end, **penalties) for found in said]
+    sequences = [
+        found for time in range(steps) for found in itertools.product(labels, repeat=time) if time >= min_length
+    ]
+    finished = [answer(table, found, end, **penalties) for found in sequences]
     unfinished = itertools.product(labels, repeat=steps)
     return best(finished, [answer(table, found, end, **penalties, finished=False) for found in unfinished], paths)
 
 
 def plain_beam_search(table, classes, end, steps, min_length, width, paths, **penalties):
-    """Beam search of one row as its definition says, without stopping early."""
+    """Runs the beam search of one row by its definition, without early stopping."""
     beams, ended = [(0.0, ())], []
     for time in range(steps):
         candidates = [
@@ -134,17 +137,17 @@ def plain_beam_search(table, classes, end, steps, min_length, width, paths, **pe
 
 
 def check(decoded, row, expected):
-    """Asserts that a row of what was decoded is what is expected, all of it."""
+    """Asserts that all fields of a decoded row are as expected."""
     paths, steps = decoded.tokens.shape[1:]
     for path in range(paths):
-        said = decoded.tokens[row, path].numpy().tolist()
+        tokens = decoded.tokens[row, path].numpy().tolist()
         if path >= len(expected):
-            assert said == [-1] * steps and decoded.lengths[row, path] == 0 and not decoded.finished[row, path]
+            assert tokens == [-1] * steps and decoded.lengths[row, path] == 0 and not decoded.finished[row, path]
             assert decoded.score[row, path] == decoded.log_probability[row, path] == -np.inf
             np.testing.assert_array_equal(decoded.alignment[row, path], 0)
             continue
         score, total, labels, alignment, finished = expected[path]
-        assert said == [*labels, *[-1] * (steps - len(labels))]
+        assert tokens == [*labels, *[-1] * (steps - len(labels))]
         assert decoded.lengths[row, path] == len(labels) and bool(decoded.finished[row, path]) == finished
         np.testing.assert_allclose(decoded.score[row, path], score, rtol=1e-5, atol=1e-5)
         np.testing.assert_allclose(decoded.log_probability[row, path], total, rtol=1e-5, atol=1e-5)

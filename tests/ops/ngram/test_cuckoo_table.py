@@ -18,7 +18,7 @@ from keras_dl.ops.ngram.cuckoo_table import CuckooTable
     ],
     ids=["none", "zero", "dense", "powers of two", "multiples", "random", "rows"],
 )
-def test_it_finds_what_it_holds_and_nothing_else(keys):
+def test_it_finds_only_its_keys(keys):
     keys = np.array(keys, np.int64)
     values = np.random.default_rng(1).integers(0, 2**31 - 1, len(keys))
     table = CuckooTable(keys, values)

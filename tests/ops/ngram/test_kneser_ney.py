@@ -7,7 +7,7 @@ from .textbook import KneserNey
 
 
 def after(model, *history):
-    """The probability of each word after these, by name; the first is `<s>` if it stands there."""
+    """Returns the probability of each word after the history, by name."""
     states = np.array([0])
     for word in history:
         _, states = model.step(states, model.ids([word]))
@@ -35,10 +35,10 @@ def test_one_word_by_hand():
 
 def test_two_words_by_hand():
     model = kneser_ney([["a", "b"], ["a", "c"]], order=2)
-    # Nothing was seen three times: 0.5, 1 and 1.5 are taken off. Different words before a, b, c: 1; before </s>: 2.
+    # Nothing occurs three times: the discounts are 0.5, 1 and 1.5. Distinct words before a, b, c: 1; before </s>: 2.
     # One word: (1 - 0.5) / 5 + 2.5 / 5 / 5 = 0.2, </s> 1 / 5 + 0.1, <unk> 0.1.
     np.testing.assert_allclose([after(model)[w] for w in ("a", "</s>", "<unk>")], [0.2, 0.3, 0.1], rtol=1e-5)
-    # <s> a was seen twice: (2 - 1) / 2 + 1 / 2 0.2; after a: b and c once each.
+    # <s> a occurs twice: (2 - 1) / 2 + 1 / 2 0.2; after a: b and c once each.
     assert after(model, "<s>")["a"] == pytest.approx(0.6, rel=1e-5)
     assert after(model, "a")["b"] == pytest.approx(0.5 / 2 + 1 / 2 * 0.2, rel=1e-5)
     assert after(model, "b")["c"] == pytest.approx(0.5 * 0.2, rel=1e-5)
@@ -47,7 +47,7 @@ def test_two_words_by_hand():
 
 
 @pytest.mark.parametrize("order", [1, 2, 3, 4])
-def test_it_is_that_of_the_paper(order):
+def test_matches_the_paper(order):
     generator = np.random.default_rng(order)
     text, estimated = random_text(generator), 0
     for vocabulary in (None, ["a", "c", "never"]):
@@ -56,7 +56,7 @@ def test_it_is_that_of_the_paper(order):
         estimated += sum(discount != [0.5, 1.0, 1.5] for discount in reference.discounts)
         sentences = [*random_text(generator, 6, "abcdxyz"), [], ["never", "a"]]
         np.testing.assert_allclose(model.score(sentences), [reference.score(s) for s in sentences], rtol=1e-5)
-    assert estimated or order == 1  # not only what is taken where nothing can be told
+    assert estimated or order == 1  # not only the fallback discounts
 
 
 @pytest.mark.parametrize("order", [1, 2, 3])
@@ -75,7 +75,9 @@ def test_rare_words_and_words_outside_the_vocabulary_are_unknown():
     text = [["a", "a", "b", "c"], ["c", "a"]]
     rare = kneser_ney(text, order=2, minimum_count=2)
     assert rare.vocabulary == ["<unk>", "<s>", "</s>", "a", "c"]
-    chosen = kneser_ney(text, order=2, vocabulary=["a", "c", "a", "<unk>"], minimum_count=9)  # which then says nothing
+    chosen = kneser_ney(
+        text, order=2, vocabulary=["a", "c", "a", "<unk>"], minimum_count=9
+    )  # then `minimum_count` is ignored
     assert chosen.vocabulary == rare.vocabulary
     spelled = kneser_ney([["a", "a", "<unk>", "c"], ["c", "a"]], order=2)
     sentences = [["a", "b", "c"], ["z"]]
@@ -83,7 +85,7 @@ def test_rare_words_and_words_outside_the_vocabulary_are_unknown():
     np.testing.assert_allclose(rare.score(sentences), spelled.score(sentences), rtol=1e-6)
 
 
-def test_more_text_of_the_kind_is_less_surprising():
+def test_more_training_text_reduces_the_perplexity():
     generator = np.random.default_rng(8)
     text = [list("abcabcabc"[: generator.integers(3, 9)]) for _ in range(50)]
     perplexities = [kneser_ney(text[:40], order).perplexity(text[40:]) for order in (1, 2, 3)]
@@ -95,12 +97,12 @@ def test_more_text_of_the_kind_is_less_surprising():
     ("arguments", "message"),
     [
         (([],), "at least one sentence"),
-        ((["the cat"],), "sentence 1 is a str"),
-        (([["a"], ["b", "</s>"]],), "sentence 2 holds"),
-        (([["a"], ["b", 7, None]],), "expected words that are str. Received: 7 in sentence 2"),
-        (([["a"]], 0), "order of at least 1. Received: 0"),
+        ((["the cat"],), "a str as sentence 1"),
+        (([["a"], ["b", "</s>"]],), "must not contain <s> or </s>.*as sentence 2"),
+        (([["a"], ["b", 7, None]],), "Words must be str. Received: 7 in sentence 2"),
+        (([["a"]], 0), "`order` must be at least 1. Received: 0"),
     ],
 )
-def test_what_cannot_be_counted(arguments, message):
+def test_invalid_arguments_raise(arguments, message):
     with pytest.raises(ValueError, match=message):
         kneser_ney(*arguments)

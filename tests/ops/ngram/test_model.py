@@ -10,14 +10,14 @@ from .textbook import backed_off, random_model
 
 @pytest.fixture(params=["dense", "sparse"])
 def tables(request, monkeypatch):
-    """Either way that a model keeps its steps; few words and states are dense by themselves."""
+    """Uses dense and sparse tables; small models are dense by default."""
     if request.param == "sparse":
         monkeypatch.setattr(module, "DENSE_PAIRS", 0)
     return request.param
 
 
 @pytest.mark.parametrize("order", [1, 2, 3, 5])
-def test_steps_are_those_of_the_textbook(order, tables):
+def test_steps_match_the_textbook(order, tables):
     for seed in range(3):
         generator = np.random.default_rng([order, seed])
         words, entries, listed, backoff = random_model(generator, order)
@@ -74,7 +74,7 @@ def test_score_adds_up_the_steps_of_each_sentence():
     assert model.perplexity(sentences) == pytest.approx(np.exp(-np.sum(expected) / (3 + 0 + 1 + 5 + 4)), rel=1e-5)
     assert model.score([]).shape == (0,)
     for measure in (model.score, model.perplexity):
-        with pytest.raises(ValueError, match="sentence 2 is a str: split it into words"):
+        with pytest.raises(ValueError, match="must be lists of words. Received: a str as sentence 2"):
             measure([["a"], "a b"])
     with pytest.raises(ValueError, match="at least one sentence. Received: none"):
         model.perplexity([])
@@ -87,7 +87,7 @@ def test_unknown_words_have_the_index_of_unk():
 
 
 def test_ten_thousand_words():
-    """No table of every state and word; and as fast to build as the tests are patient."""
+    """Large models have no table of all states and words."""
     generator = np.random.default_rng(5)
     words = [f"w{i}" for i in range(10_000)]
     sentences = [[words[i] for i in generator.zipf(1.3, 12) % 10_000] for _ in range(5000)]
@@ -106,13 +106,13 @@ WORDS = ["<unk>", "<s>", "</s>", "a"]
     ("words", "entries", "message"),
     [
         (["<unk>", "<s>", "a", "b"], [ONE], r"without \['</s>'\]"),
-        ([*WORDS[:3], "<s>"], [ONE], "no word twice"),
+        ([*WORDS[:3], "<s>"], [ONE], "no duplicates"),
         ([*WORDS, "b"], [ONE], "each of the 5 words once"),
-        (WORDS, [ONE, Entries([[1, 3], [1, 3]], [-1, -2], [0, 0])], "'<s> a' is listed twice"),
-        (WORDS, [ONE, Entries([[1, 3]], [-1], [0]), Entries([[3, 3, 2]], [-1], [0])], "'a a </s>' is listed and its"),
+        (WORDS, [ONE, Entries([[1, 3], [1, 3]], [-1, -2], [0, 0])], "listed once. Received: '<s> a' twice"),
+        (WORDS, [ONE, Entries([[1, 3]], [-1], [0]), Entries([[3, 3, 2]], [-1], [0])], "the context of 'a a </s>'"),
     ],
 )
-def test_models_that_make_no_sense(words, entries, message):
+def test_invalid_models_raise(words, entries, message):
     entries = [Entries(*(np.array(v) for v in (e.grams, e.log_probability, e.backoff))) for e in entries]
     with pytest.raises(ValueError, match=message):
         NGram(words, entries)

@@ -1,4 +1,4 @@
-"""N-gram models in plain Python, word by word as in the papers: what the tests compare with."""
+"""Reference implementations of n-gram models in plain Python."""
 
 import collections
 import math
@@ -11,14 +11,14 @@ MARKS = ["<unk>", "<s>", "</s>"]
 
 
 def backed_off(listed, backoff, history, word):
-    """log p(word | history) of a backoff model; `listed` and `backoff` are dictionaries of tuples."""
+    """Returns log p(word | history) of a backoff model; `listed` and `backoff` are dictionaries of tuples."""
     if (*history, word) in listed:
         return listed[*history, word]
     return backoff.get(history, 0.0) + backed_off(listed, backoff, history[1:], word)
 
 
 def random_model(generator, order, letters="abcd", density=0.3):
-    """Words, entries, and the same as dictionaries. Suffixes of what is listed need not be listed."""
+    """Returns words, entries, and the entries as dictionaries. Suffixes of listed grams need not be listed."""
     words = [*MARKS, *letters]
     listed, backoff, contexts = {}, {}, [()]
     for length in range(1, order + 1):
@@ -40,7 +40,7 @@ def random_model(generator, order, letters="abcd", density=0.3):
 
 
 class KneserNey:
-    """Interpolated modified Kneser-Ney, Chen and Goodman 1999, equations by the letter."""
+    """Interpolated modified Kneser-Ney smoothing, directly from the equations of Chen and Goodman 1999."""
 
     def __init__(self, sentences, order, words):
         self.order, self.words = order, words
