@@ -4,6 +4,7 @@ import ast
 import os
 import sys
 import threading
+import types
 from pathlib import Path
 
 import numpy as np
@@ -139,12 +140,30 @@ def test_a_forked_child_does_not_use_the_process(process):
     assert process.answer("serving_default", {"x": np.float32(1)})["y"] == 2
 
 
-def test_a_process_that_died_is_replaced(tmp_path, monkeypatch):
-    """With a worker that does not spend seconds on importing TensorFlow."""
+@pytest.fixture
+def fast_worker(tmp_path, monkeypatch):
+    """Replaces the worker by one that does not spend seconds on importing TensorFlow."""
     worker = tmp_path / "worker.py"
     worker.write_text("import sys\nfor line in sys.stdin:\n    print('{\"outputs\": {}}', flush=True)\n")
     monkeypatch.setattr(clean_worker, "__file__", str(worker))
     monkeypatch.setattr(clean, "_running", None)
+
+
+def test_ctrl_c_during_a_request_ends_the_process(fast_worker):
+    """Otherwise the next request would read the answer to this one."""
+
+    def readline():
+        raise KeyboardInterrupt
+
+    with clean_process() as process:
+        stdout = process._process.stdout
+        process._process.stdout = types.SimpleNamespace(readline=readline, close=stdout.close)
+        with pytest.raises(KeyboardInterrupt):
+            process.answer("serving_default", {})
+        assert not process.is_running()
+
+
+def test_a_process_that_died_is_replaced(fast_worker):
     with clean_process() as process:
         assert process.answer("serving_default", {}) == {}
         process._process.kill()

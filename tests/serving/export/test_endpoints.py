@@ -167,8 +167,8 @@ def test_cudnn_is_not_used(tmp_path):
         return {"y": model(x)}
 
     before = lstm.use_cudnn
-    spec = [tf.TensorSpec([None, None, 2], name="x")]
-    saved(model, tmp_path / "1", serving_default=(answer, spec))
+    pipeline = pipeline_of(serving_default=(answer, [tf.TensorSpec([None, None, 2], name="x")]))
+    write_archive(model, endpoints_of(pipeline, model), str(tmp_path / "1"))
     assert before == lstm.use_cudnn == "auto"
     assert set(seen) == {False}
 

@@ -1,5 +1,6 @@
 """Atomic creation of version folders: failures, kills, concurrent exports, and leftover folders."""
 
+import errno
 import fcntl
 import os
 import signal
@@ -9,9 +10,10 @@ import threading
 import pytest
 
 from keras_dl.errors import UserError
+from keras_dl.serving.export import staging
 from keras_dl.serving.export.staging import check_free, check_writable, staged
 
-FILES = 5
+FILES = 3
 
 
 def write(folder, text):
@@ -98,7 +100,6 @@ def test_the_first_of_two_exports_of_a_version_wins(tmp_path):
 
 def test_a_version_created_between_the_check_and_the_rename(tmp_path, monkeypatch):
     """The operating system refuses to replace a folder that is not empty."""
-    from keras_dl.serving.export import staging
 
     def rename(source, target):
         target.mkdir()
@@ -145,6 +146,32 @@ def test_leftovers_are_removed_unless_they_are_still_written(tmp_path):
         assert living.is_dir()
         assert not (tmp_path / "m" / ".tmp-export-1-dead").exists()
     assert names(tmp_path / "m") == [".tmp-export-file", ".tmp-retired-1", "3", "4"]
+
+
+def test_an_error_of_the_rename_leaves_no_files(tmp_path, monkeypatch):
+    def rename(source, target):
+        raise OSError(errno.EIO, "input/output error")
+
+    monkeypatch.setattr(staging, "rename", rename)
+    with pytest.raises(OSError, match="input/output error"), staged(tmp_path, "m", 3) as folder:
+        write(folder, "x")
+    assert names(tmp_path / "m") == []
+
+
+def test_a_folder_removed_before_it_is_opened(tmp_path, monkeypatch):
+    real, removed = os.open, []
+
+    def open_(path, *arguments, **keywords):
+        if not removed and ".tmp-export-" in str(path):
+            removed.append(str(path))
+            os.rmdir(path)
+        return real(path, *arguments, **keywords)
+
+    monkeypatch.setattr(os, "open", open_)
+    with staged(tmp_path, "m", 3) as folder:
+        assert str(folder) != removed[0]
+        write(folder, "x")
+    assert names(tmp_path / "m") == ["3"]
 
 
 def test_a_folder_removed_before_it_is_locked(tmp_path, monkeypatch):
