@@ -1,4 +1,4 @@
-"""One set of values of a pipeline, trained; and the model of its best epoch."""
+"""Trains a pipeline with one set of hyperparameters, and loads the model of the best epoch."""
 
 import copy
 import dataclasses
@@ -28,18 +28,21 @@ def train_configuration(
     logger: EpochLogger | None = None,
     **options,
 ) -> Progress:
-    """Trains the pipeline's model with one set of values, or goes on where the folder says that it was interrupted.
+    """Trains the pipeline's model with one set of hyperparameters, or resumes an interrupted training.
 
     Args:
-        pipeline: `Pipeline`; its `seed`, `objective` and `epochs` count.
+        pipeline: `Pipeline`, for its training options.
         values: `keras_tuner.HyperParameters`.
         folder: of this training's state.
         models: `CompiledModels` of this process.
         data: `SharedData` of this process.
-        execution: int, added to the seed of the model. The data, and with them what is validation and test, stay those
-            of the pipeline's seed. Defaults to 0.
-        logger: `EpochLogger`, told of every epoch. Defaults to none.
-        **options: of `fit`.
+        execution: int, added to the seed of the model. The data, and so the validation and test splits, keep the
+            pipeline's seed. Defaults to 0.
+        logger: `EpochLogger`, which logs every epoch. Defaults to none.
+        **options: passed to `fit`.
+
+    Returns:
+        `Progress`.
     """
     with hardware(pipeline):
         model = build(_executed(pipeline, execution), values, pipeline.seed + execution)
@@ -62,13 +65,13 @@ def train_configuration(
 
 
 def best_model(pipeline: Pipeline, values: kt.HyperParameters, folder: Path, execution: int = 0) -> keras.Model:
-    """The model of the best epoch of a training, compiled.
+    """Returns the compiled model of the best epoch of a training.
 
     Args:
-        pipeline: that trained it.
+        pipeline: `Pipeline` that was trained.
         values: its hyperparameters.
-        folder: of its state.
-        execution: int, as for `train_configuration`.
+        folder: of the training's state.
+        execution: int, see `train_configuration`.
     """
     with hardware(pipeline):
         model = build(_executed(pipeline, execution), values, pipeline.seed + execution)
@@ -79,17 +82,17 @@ def best_model(pipeline: Pipeline, values: kt.HyperParameters, folder: Path, exe
 
 
 def give_variables(model: keras.Model, data: tf.data.Dataset) -> None:
-    """Gives a model that is built by its data, such as a subclass, its variables now and not in its first step.
+    """Creates the variables of a model that is built by its data, such as a subclass, before its first step.
 
-    Until then there is nothing that a state could be restored to. Nothing is read of the data but shapes and types.
+    A state cannot be restored to a model without variables. Only the shapes and types of the data are read.
 
     Args:
-        model: any; nothing happens if it has its variables.
-        data: batches that it will be trained on.
+        model: `keras.Model`; unchanged if it has its variables.
+        data: `tf.data.Dataset`, the batches of the training.
     """
     if not _has_variables(model):
         inputs, _, _ = keras.utils.unpack_x_y_sample_weight(data.element_spec)
-        # Traced as the first step would be, and never run.
+        # Traced as in the first step, and not run.
         tf.function(lambda inputs: model(inputs, training=False)).get_concrete_function(inputs)
 
 

@@ -1,4 +1,4 @@
-"""One training, which can be interrupted after any epoch and goes on from there with the same results."""
+"""One training, which can be interrupted at any time and resumes with the same results."""
 
 import dataclasses
 import json
@@ -17,21 +17,21 @@ from keras_dl.errors import UserError
 from keras_dl.objective import Objective
 from keras_dl.training.state import read_state, restore_callbacks, restore_model, write_state, write_variables
 
-# In the folder of a training.
+# Files in the folder of a training.
 STATE, BEST, DONE = "state.npz", "best.npz", "done.json"
 
 
 @dataclasses.dataclass
 class Progress:
-    """How far a training has come.
+    """The progress of a training.
 
     Args:
-        rows: the metrics of each epoch, from the one it began with.
-        begin: int, the epoch it began with; above 0 where it goes on from another training.
-        best: float, the best objective; None before the first.
-        best_epoch: int, from 0, of the whole training.
-        seconds: float, spent in `fit`, in all processes.
-        stopped: bool, whether it ended before its last epoch.
+        rows: list of dictionaries, the metrics of each epoch.
+        begin: int, the first epoch; above 0 for a training that continues another one.
+        best: float, the best objective; None before the first epoch.
+        best_epoch: int, the epoch of the best objective, from 0.
+        seconds: float, the time spent in `fit`, in all processes.
+        stopped: bool, whether the training ended before its last epoch.
     """
 
     rows: list[dict] = dataclasses.field(default_factory=list)
@@ -47,13 +47,13 @@ class Progress:
 
 
 class ObjectiveGuard(keras.callbacks.Callback):
-    """Ends a training that cannot come to anything: its objective is missing, or its loss is no number.
+    """Stops a training that cannot succeed: the objective is missing, or the loss is NaN or infinite.
 
-    It comes after the pipeline's own callbacks, which may add metrics to an epoch's.
+    It runs after the pipeline's callbacks, which may add metrics.
 
     Args:
         objective: `Objective`, whose metrics every epoch must report.
-        patience: int, epochs in a row that may be no number. Defaults to 0.
+        patience: int, the number of consecutive epochs that may be NaN or infinite. Defaults to 0.
     """
 
     def __init__(self, objective: Objective, patience: int = 0):
@@ -64,41 +64,40 @@ class ObjectiveGuard(keras.callbacks.Callback):
         vectors = [name for name, value in logs.items() if np.ndim(value)]
         if vectors:
             raise UserError(
-                f"the metric {vectors[0]!r} is a vector of shape {np.shape(logs[vectors[0]])}; expected one number, as "
-                "with average='macro'"
+                f"expected metrics that are single numbers, as with average='macro'. Received: {vectors[0]!r} of shape "
+                f"{np.shape(logs[vectors[0]])}"
             )
         missing = self.objective.missing(logs)
         if missing:
             raise UserError(f"the objective {missing[0]!r} is not among the metrics: {', '.join(sorted(logs))}")
-        watched = [
-            name for name in ("loss", *self.objective.directions) if name in logs
-        ]  # a train_step may tell no loss
+        # A custom train_step may report no loss.
+        watched = [name for name in ("loss", *self.objective.directions) if name in logs]
         bad = [name for name in watched if not math.isfinite(logs[name])]
         self.bad = self.bad + 1 if bad else 0
         if self.bad > self.patience:
             raise kt.errors.FailedTrialError(f"{bad[0]} is {logs[bad[0]]} in epoch {epoch + 1}")
 
 
-class Keeper(keras.callbacks.Callback):
-    """After each epoch keeps where the training stands, and the best epoch's variables; the last of the callbacks.
+class StateSaver(keras.callbacks.Callback):
+    """Saves the state of the training after each epoch, and the variables of the best one; the last of the callbacks.
 
     Args:
         folder: of the training.
-        objective: `Objective`, by which an epoch is the best.
-        callbacks: those whose state belongs to that of the training.
-        progress: `Progress`, brought up to date.
-        epochs: int, of the whole training.
-        saved: what `read_state` found of the callbacks, `(arrays, scalars)`; None if it begins anew.
-        tell: called after every epoch with its number (from 0) and its metrics; returns whether to end the training.
-        last: keep the state of the last epoch too, for a training that goes on from it.
-        order: `Splits.epoch`, set before each epoch.
+        objective: `Objective` by which epochs are compared.
+        callbacks: list of callbacks whose state is saved too.
+        progress: `Progress`, which is updated.
+        epochs: int, the epochs of the whole training.
+        saved: the state of the callbacks from `read_state`, `(arrays, scalars)`; None for a new training.
+        report: called after every epoch with its number (from 0) and its metrics; returns whether to stop.
+        last: bool, whether the state of the last epoch is saved too.
+        order: `Splits.epoch`, set before each epoch; None if the order of the data does not depend on it.
     """
 
-    def __init__(self, folder, objective, callbacks, progress, epochs, saved, tell, last, order):
+    def __init__(self, folder, objective, callbacks, progress, epochs, saved, report, last, order):
         super().__init__()
         self.order = order
         self.folder, self.objective, self.kept, self.progress = folder, objective, callbacks, progress
-        self.epochs, self.saved, self.tell, self.last = epochs, saved, tell, last
+        self.epochs, self.saved, self.report, self.last = epochs, saved, report, last
         self.spent = progress.seconds
 
     def on_train_begin(self, logs=None):
@@ -119,7 +118,7 @@ class Keeper(keras.callbacks.Callback):
             progress.best, progress.best_epoch = value, epoch
             write_variables(self.folder / BEST, self.model)
         progress.seconds = self.spent + time.perf_counter() - self.began
-        if self.tell(epoch, logs):
+        if self.report(epoch, logs):
             self.model.stop_training = True
         progress.stopped = self.model.stop_training and epoch + 1 < self.epochs
         if self.last or not (self.model.stop_training or epoch + 1 == self.epochs):
@@ -134,66 +133,71 @@ def fit(
     epochs: int,
     callbacks: list = (),
     watchers: list = (),
-    tell: Callable[[int, dict], bool] = lambda epoch, logs: False,
+    report: Callable[[int, dict], bool] = lambda epoch, logs: False,
     begin: int = 0,
     origin: Path | None = None,
     last: bool = False,
     nan_patience: int = 0,
     verbose: int = 0,
 ) -> Progress:
-    """Trains a model, going on from the last finished epoch that the folder knows of.
+    """Trains a model, resuming after the last finished epoch whose state is in the folder.
 
-    Each epoch's state is written whole or not at all, so that a training which was killed gives the same numbers as one
-    which was not: variables, optimizer, seeds, callbacks, and the order of the data if that depends on `Splits.epoch`,
-    as with `batches`. Data shuffled otherwise begin again with the order of their first epoch. A state that is damaged
-    or of another model counts as none.
+    The state of each epoch is written atomically: variables, optimizer, seeds, callbacks, and the order of the data if
+    it depends on `Splits.epoch`, as with `batches`. A training that was killed therefore gives the same numbers as one
+    that was not. Data that are shuffled in another way restart with the order of their first epoch. A damaged state, or
+    the state of another model, is ignored.
 
     Args:
-        model: compiled and untrained.
-        splits: batched.
-        folder: of this training; made if missing.
-        objective: by which the best epoch's variables are kept, in `best.npz`.
+        model: `keras.Model`, compiled and untrained.
+        splits: `Splits` of batches.
+        folder: of this training; created if it does not exist.
+        objective: `Objective`; the variables of the best epoch are saved in `best.npz`.
         epochs: int, the number of the last epoch.
-        callbacks: Keras callbacks whose state is part of the training's, such as early stopping.
-        watchers: further ones, which have none.
-        tell: called with each finished epoch and its metrics, those of an earlier process too; True ends the training.
-        begin: int, the epoch to begin with. Defaults to 0.
-        origin: the folder of a training to go on from where this one has no state yet. Defaults to none.
-        last: keep the last state, for another training to go on from. Defaults to False.
+        callbacks: Keras callbacks whose state is saved with the training's, such as early stopping.
+        watchers: further Keras callbacks, without state.
+        report: called with the number and the metrics of each finished epoch, including those of an earlier process; a
+            return value of True stops the training.
+        begin: int, the first epoch. Defaults to 0.
+        origin: the folder of a training to continue, if this one has no state yet. Defaults to none.
+        last: bool, keep the last state, so that another training can continue this one. Defaults to False.
         nan_patience: int, see `ObjectiveGuard`. Defaults to 0.
-        verbose: of Keras' `fit`. Defaults to 0.
+        verbose: verbosity of Keras' `fit`. Defaults to 0.
+
+    Returns:
+        `Progress`.
 
     Raises:
         UserError: if the objective is missing, or a metric is a vector.
-        keras_tuner.errors.FailedTrialError: if loss or objective are no number for longer than `nan_patience`.
+        keras_tuner.errors.FailedTrialError: if the loss or the objective is NaN or infinite for more than
+            `nan_patience` epochs.
         OSError: if the state cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     finished = finished_training(folder)
     if finished:
         for number, row in enumerate(finished.rows):
-            tell(finished.begin + number, row)
+            report(finished.begin + number, row)
         return finished
     kept = [*callbacks, ObjectiveGuard(objective, nan_patience)]
     own = _resume(folder / STATE, model, kept)
     found = own or (_resume(origin / STATE, model, kept) if origin else None)
     saved = found[0] if found else None
-    # Without the state that it should go on from it does those epochs too.
+    # If the state of `origin` is missing, its epochs are trained here.
     progress = Progress(**own[1]) if own else Progress(begin=0 if origin and not found else begin)
     for number, row in enumerate(progress.rows):
-        tell(progress.begin + number, row)
-    keeper = Keeper(folder, objective, kept, progress, epochs, saved, tell, last, splits.epoch)
+        report(progress.begin + number, row)
+    saver = StateSaver(folder, objective, kept, progress, epochs, saved, report, last, splits.epoch)
     model.fit(
         splits.train,
         validation_data=splits.validation,
         epochs=progress.next_epoch if progress.stopped else epochs,
         initial_epoch=progress.next_epoch,
-        callbacks=[*kept, *watchers, keeper],
-        shuffle=False,  # the data are shuffled already
+        callbacks=[*kept, *watchers, saver],
+        shuffle=False,  # `batches` has shuffled the data
         verbose=verbose,
     )
     if progress.best is None:
-        raise kt.errors.FailedTrialError(f"{objective.name} was no number in any epoch")
+        raise kt.errors.FailedTrialError(f"{objective.name} was NaN or infinite in every epoch")
     write_json(folder / DONE, dataclasses.asdict(progress))
     if not last:
         (folder / STATE).unlink(missing_ok=True)
@@ -201,7 +205,7 @@ def fit(
 
 
 def _resume(path, model, kept):
-    """Gives the model the state in a file: `(state of the callbacks, record)`, or None if it is not one of its own."""
+    """Restores the model from a file; returns `(state of the callbacks, record)`, or None if the state does not fit."""
     found = read_state(path)
     if found is None or len(found[2]["callbacks"]) != len(kept):
         return None
@@ -214,7 +218,7 @@ def _resume(path, model, kept):
 
 
 def finished_training(folder: Path) -> Progress | None:
-    """What a training came to that has ended in this folder; None if it has not."""
+    """Returns the progress of a finished training in this folder; None if there is none."""
     try:
         return Progress(**json.loads((folder / DONE).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):

@@ -1,4 +1,4 @@
-"""A run of the store, done again and compared."""
+"""Repeats a run of the store and compares the results."""
 
 import ast
 import json
@@ -25,27 +25,27 @@ from keras_dl.training.reuse import CompiledModels
 from keras_dl.training.shared_data import SharedData
 
 KINDS = ("train", "search", "trial", "execution")
-# Of a run, what is told of time and not of results.
+# Metrics of time, which are not compared.
 TIMES = {"epoch_seconds", "steps_per_second", "examples_per_second", "input_fraction"}
 
 
 def reproduce(pipeline: Pipeline, run_id: str, settings: Settings) -> bool:
-    """Trains again what a run trained, with its values, seed, data and options, and compares each epoch's metrics.
+    """Repeats the training of a run, with its values, seed, data and options, and compares the metrics of each epoch.
 
-    The pipeline is the file here, and not the one that the run keeps: nothing is executed from a store. It is said if
-    the file, the packages, the commit or the devices differ.
+    The local pipeline file is used, not the copy in the run: nothing is executed from a store. Differences of the file,
+    the packages, the commit and the devices are printed.
 
     Args:
         pipeline: from `load_pipeline`; its options are set to those of the run.
-        run_id: of a training, an execution, a trial, of which the first execution is done again if it has several, or a
-            search, of which the best trial is.
+        run_id: str, the run of a training, an execution, a trial (its first execution is repeated) or a search (its
+            best trial is repeated).
         settings: of `mlflow.yaml`.
 
     Returns:
-        Whether every number is the same to the last bit; of a run that was interrupted, in the epochs that it finished.
+        bool, whether all metrics are bit-identical, in the epochs that the run finished.
 
     Raises:
-        UserError: if there is no such run, it did not train this pipeline, or finished no epoch.
+        UserError: if the run does not exist, belongs to another pipeline, or has no finished epoch.
     """
     connect(settings, pipeline.name)
     run, origin, execution = _find(run_id)
@@ -69,8 +69,8 @@ def reproduce(pipeline: Pipeline, run_id: str, settings: Settings) -> bool:
         values = space(pipeline, {name: recorded[name] for name in _known(pipeline, recorded)})
         test = fingerprint(pipeline.data(values).test)
     if tags.get("test_fingerprint", test) != test:
-        print(f"differs: the test data are {test}, they were {tags['test_fingerprint']}")
-    # A trial that Hyperband promoted went on where another one had ended: the same as one training of all its epochs.
+        print(f"differs: the test data are {test}, were {tags['test_fingerprint']}")
+    # A trial that Hyperband promoted continued another trial, which equals one training of all epochs.
     epochs = int(recorded.get("tuner/epochs", pipeline.epochs))
     tags = {"kind": "reproduction", "reproduces": run.info.run_id}
     with open_run(settings, f"reproduction of {run.info.run_name}", tags), tempfile.TemporaryDirectory() as folder:
@@ -84,7 +84,7 @@ def reproduce(pipeline: Pipeline, run_id: str, settings: Settings) -> bool:
             SharedData(pipeline),
             execution=execution,
             epochs=epochs,
-            tell=_log,
+            report=_log,
         )
         largest = _compare(run, progress.rows)
         mlflow.log_metric("largest_difference", largest)
@@ -92,10 +92,10 @@ def reproduce(pipeline: Pipeline, run_id: str, settings: Settings) -> bool:
 
 
 def pipeline_file(run_id: str, settings: Settings) -> Path:
-    """The file in `pipelines/` that a run trained.
+    """Returns the file in `pipelines/` that a run trained.
 
     Raises:
-        UserError: if there is no such run, or no such file.
+        UserError: if the run or the file does not exist.
     """
     connect(settings)
     name = _find(run_id)[1].data.tags.get("pipeline")
@@ -115,19 +115,19 @@ def _log(epoch, logs):
 
 
 def _find(run_id):
-    """The run to do again, the run that holds its origin, and the number of the execution."""
+    """Returns the run to repeat, the run with its origin, and the number of the execution."""
     client = mlflow.MlflowClient()
     try:
         run = client.get_run(run_id)
     except mlflow.MlflowException as error:
         raise UserError(f"no run {run_id!r} in {mlflow.get_tracking_uri()}: {error.message}") from error
     if run.data.tags.get("kind") not in KINDS:
-        raise UserError(f"run {run_id} is none of keras-dl's: expected a {', '.join(KINDS)}")
+        raise UserError(f"run {run_id} was not made by keras-dl: expected a run of kind {', '.join(KINDS)}")
     if run.data.tags["kind"] == "search":
         best = run.data.tags.get("best_trial")
         run = next((child for child in _children(run) if child.info.run_name == best), None)
         if run is None:
-            raise UserError(f"the search {run_id} has no best trial: expected one that came to its end")
+            raise UserError(f"the search {run_id} has no best trial: expected a finished search")
     if run.data.tags["kind"] == "trial":
         run = next((child for child in _children(run) if child.data.tags.get("execution") == "0"), run)
     if run.data.tags["kind"] == "train":
@@ -145,7 +145,7 @@ def _children(run):
 
 
 def _known(pipeline, recorded):
-    """Those of the recorded names that are in the space."""
+    """Returns the recorded names that are in the space."""
     hp = kt.HyperParameters()
     hp.values.update(recorded)
     pipeline.data(hp)
@@ -161,21 +161,21 @@ def _value(text):
 
 
 def _differences(pipeline, run, origin):
-    """What is not as it was, in sentences."""
+    """Yields sentences on what has changed since the run."""
     was = json.loads(mlflow.artifacts.load_text(f"{origin.info.artifact_uri}/environment.json"))
     now = environment(pipeline.file.parent)
     if {**origin.data.tags, **run.data.tags}.get("pipeline_digest") != pipeline.digest:
-        yield f"{pipeline.file.name} is not as it was; the run keeps that one in its artifacts"
+        yield f"{pipeline.file.name} has changed; the artifacts of the run contain the earlier file"
     for package, version in was["packages"].items():
         if now["packages"].get(package) != version:
-            yield f"{package} is {now['packages'].get(package, 'missing')}, it was {version}"
+            yield f"{package} is {now['packages'].get(package, 'missing')}, was {version}"
     for name in ("python", "git_commit", "devices"):
         if was.get(name) != now.get(name):
-            yield f"{name} is {now.get(name)}, it was {was.get(name)}"
+            yield f"{name} is {now.get(name)}, was {was.get(name)}"
 
 
 def _compare(run, rows):
-    """Prints metric by metric what was recorded and what came now; returns the largest difference."""
+    """Prints the recorded and the new value of each metric; returns the largest difference."""
     client = mlflow.MlflowClient()
     table = rich.table.Table("metric", "recorded", "now", "largest difference", box=rich.box.SIMPLE_HEAD)
     largest, compared = 0.0, 0
@@ -195,7 +195,7 @@ def _compare(run, rows):
         )
     rich.console.Console().print(table)
     if compared < len(rows):
-        print(f"compared are {compared} of {len(rows)} epochs: the run ended there")
+        print(f"compared {compared} of {len(rows)} epochs: the run ended there")
     print("identical" if largest == 0 else f"not identical: the largest difference is {largest:.3g}")
     return largest
 

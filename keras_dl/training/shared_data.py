@@ -1,4 +1,4 @@
-"""Data made once for all trainings that want the same."""
+"""Data that are made once for all trainings with the same data hyperparameters."""
 
 import keras_tuner as kt
 
@@ -7,76 +7,76 @@ from keras_dl.pipeline import Pipeline
 
 
 class SharedData:
-    """The splits of a pipeline, made anew only where a value differs that `data(hp)` asked for.
+    """A cache of the splits of a pipeline, by the hyperparameters that `data(hp)` reads.
 
-    Data whose order does not depend on `Splits.epoch` are made anew each time: the order of an iteration might depend
-    on how many there were before.
+    Data whose order does not depend on `Splits.epoch` are not cached: the order of an iteration might depend on the
+    number of earlier iterations.
 
     Args:
         pipeline: `Pipeline`.
-        most: int, so many are kept: those made last. Defaults to 8.
+        size: int, the number of cached splits; the latest are kept. Defaults to 8.
     """
 
-    def __init__(self, pipeline: Pipeline, most: int = 8):
-        self.pipeline, self.most = pipeline, most
-        self._kept = []  # what was asked for, with the answers; the splits
+    def __init__(self, pipeline: Pipeline, size: int = 8):
+        self.pipeline, self.size = pipeline, size
+        self._cached = []  # pairs of the values that were read and the splits
 
     def __call__(self, values: kt.HyperParameters) -> Splits:
-        """The splits for these values."""
-        for answers, splits in self._kept:
-            if all(values.values.get(name, _ABSENT) == answer for name, answer in answers.items()):
+        """Returns the splits for these hyperparameters."""
+        for read, splits in self._cached:
+            if all(values.values.get(name, _ABSENT) == value for name, value in read.items()):
                 return splits
-        asking = kt.HyperParameters.from_config(values.get_config())
-        asking.values = _Asked(asking.values)
-        splits = self.pipeline.data(asking)
-        values.merge(asking, overwrite=False)  # what is asked for the first time here
-        if splits.epoch is not None and not asking.values.whole:
-            self._kept = [*self._kept[-self.most + 1 :], (asking.values.answers(), splits)]
+        hp = kt.HyperParameters.from_config(values.get_config())
+        hp.values = _RecordedReads(hp.values)
+        splits = self.pipeline.data(hp)
+        values.merge(hp, overwrite=False)  # entries that are new
+        if splits.epoch is not None and not hp.values.all_read:
+            self._cached = [*self._cached[-self.size + 1 :], (hp.values.read_values(), splits)]
         return splits
 
 
 _ABSENT = object()
 
 
-class _Asked(dict):
-    """Values that remember which of them were asked for, be it whether they are there, or else that all were."""
+class _RecordedReads(dict):
+    """A dictionary that records which keys were read or tested, or that all were listed."""
 
     def __init__(self, values):
         super().__init__(values)
-        self.asked, self.whole = set(), False
+        self.read, self.all_read = set(), False
 
-    def answers(self):
-        """What was asked for, with its value or `_ABSENT`."""
-        return {name: super(_Asked, self).get(name, _ABSENT) for name in self.asked}
+    def read_values(self):
+        """Returns the keys that were read, with their values or `_ABSENT`."""
+        return {name: super(_RecordedReads, self).get(name, _ABSENT) for name in self.read}
 
     def __getitem__(self, name):
-        self.asked.add(name)
+        self.read.add(name)
         return super().__getitem__(name)
 
     def __contains__(self, name):
-        self.asked.add(name)
+        self.read.add(name)
         return super().__contains__(name)
 
     def get(self, name, default=None):
-        self.asked.add(name)
+        self.read.add(name)
         return super().get(name, default)
 
     def __iter__(self):
-        self.whole = True
+        self.all_read = True
         return super().__iter__()
 
     def keys(self):
-        self.whole = True
+        self.all_read = True
         return super().keys()
 
     def items(self):
-        self.whole = True
+        self.all_read = True
         return super().items()
 
     def values(self):
-        self.whole = True
+        self.all_read = True
         return super().values()
 
     def copy(self):
-        self.whole = True
+        self.all_read = True
         return super().copy()

@@ -1,4 +1,4 @@
-"""Where a training stands after an epoch, in one file: what it takes to go on as if nothing had happened."""
+"""The state of a training after an epoch in one file, from which it resumes with identical results."""
 
 import io
 import json
@@ -10,45 +10,45 @@ import numpy as np
 
 from keras_dl.durable import write_bytes
 
-# `fit` sets the first anew; Keras turns the sign of the second when it first compares, which it does once a process.
-_NOT_KEPT = {"params", "min_delta"}
+# `fit` sets the first again; Keras flips the sign of the second at the first comparison in each process.
+_NOT_SAVED = {"params", "min_delta"}
 
 
 def model_variables(model: keras.Model) -> list:
-    """Weights, states and seeds of a model, each once; metrics, which start anew with each epoch, left out."""
+    """Returns the weights, states and seeds of a model, each once, without metrics, which reset every epoch."""
     metrics = {id(variable) for variable in model.metrics_variables}
     return [variable for variable in model.variables if id(variable) not in metrics]
 
 
 def write_variables(path: Path, model: keras.Model) -> None:
-    """Writes the variables of a model, in their order, whole or not at all."""
+    """Writes the variables of a model, in order and atomically."""
     _write(path, model_variables(model), {}, {})
 
 
 def read_variables(path: Path, model: keras.Model) -> None:
-    """Gives a model the variables that `write_variables` wrote of another one of the same structure.
+    """Restores the variables that `write_variables` wrote for a model of the same structure.
 
     Raises:
-        ValueError: if they are of another structure, or the file is damaged; the model is as it was.
+        ValueError: if the structure differs or the file is damaged; the model is unchanged.
     """
     arrays, _ = _read(path)
     _assign(model_variables(model), arrays)
 
 
 def write_state(path: Path, model: keras.Model, callbacks: list, record: dict) -> None:
-    """Writes all of a training after an epoch: variables, optimizer, seeds, callbacks, and a record of one's own.
+    """Writes the state of a training: variables, optimizer, seeds, callbacks, and a record of the caller.
 
     Args:
         path: the file.
-        model: in training.
-        callbacks: list of Keras callbacks whose own numbers and arrays are kept, such as those of early stopping.
-        record: JSON-able.
+        model: `keras.Model` in training.
+        callbacks: list of Keras callbacks whose numbers and arrays are saved, such as those of early stopping.
+        record: dictionary of JSON values.
     """
     arrays, scalars = {}, []
     for number, callback in enumerate(callbacks):
         numbers = {}
         for name, value in vars(callback).items():
-            if name in _NOT_KEPT:
+            if name in _NOT_SAVED:
                 continue
             if isinstance(value, str | int | float | bool | None):
                 numbers[name] = value
@@ -63,7 +63,7 @@ def write_state(path: Path, model: keras.Model, callbacks: list, record: dict) -
 
 
 def read_state(path: Path) -> tuple[list, dict, dict] | None:
-    """What `write_state` wrote: `(variables, arrays of callbacks, content)`; None if there is no such whole file."""
+    """Reads a state as `(variables, arrays of callbacks, content)`; None if the file is missing or damaged."""
     try:
         arrays, content = _read(path)
         count, names, _ = content["variables"], content["names"], content["callbacks"]
@@ -73,16 +73,16 @@ def read_state(path: Path) -> tuple[list, dict, dict] | None:
 
 
 def restore_model(model: keras.Model, variables: list) -> None:
-    """Gives a model that has its variables, and its optimizer, which is built here, those that `read_state` found.
+    """Restores the variables from `read_state` to a built model and to its optimizer, which is built here.
 
     Raises:
-        ValueError: if they are of another structure.
+        ValueError: if the structure differs.
     """
     _assign(_all_variables(model), variables)
 
 
 def restore_callbacks(callbacks: list, arrays: dict, scalars: list) -> None:
-    """Gives callbacks what `read_state` found of them; to be called after their own `on_train_begin`."""
+    """Restores the callbacks from `read_state`; to be called after their `on_train_begin`."""
     if len(callbacks) != len(scalars):
         raise ValueError(f"expected {len(scalars)} callbacks. Received: {len(callbacks)}")
     for number, (callback, numbers) in enumerate(zip(callbacks, scalars, strict=True)):
@@ -103,7 +103,7 @@ def _all_variables(model):
         return model_variables(model)
     if not optimizer.built:
         optimizer.build(model.trainable_variables)
-    # A model may hold its optimizer's variables too.
+    # A model may contain its optimizer's variables.
     return list({id(variable): variable for variable in (*model_variables(model), *optimizer.variables)}.values())
 
 
@@ -117,7 +117,7 @@ def _is_json(value):
 def _write(path, variables, arrays, content):
     content = {**content, "variables": len(variables), "names": list(arrays)}
     everything = [keras.ops.convert_to_numpy(variable) for variable in variables] + list(arrays.values())
-    # NumPy stores bfloat16 as raw bytes without their type: float32 holds each of its values.
+    # NumPy stores bfloat16 as raw bytes without the type; float32 represents each of its values.
     everything = [np.float32(array) if np.asarray(array).dtype.kind == "V" else array for array in everything]
     buffer = io.BytesIO()
     np.savez(buffer, np.frombuffer(json.dumps(content).encode(), np.uint8), *everything)

@@ -158,7 +158,7 @@ class TrialTuner(BaseTuner):
             tags = {"kind": "execution", "execution": str(number)}
             journal = Journal(self.delivery, folder, f"execution-{number + 1}", tags, journal)
 
-        def tell(epoch, logs):
+        def report_epoch(epoch, logs):
             metrics = {} if number else {objective.name: objective.value(logs)}
             self.told_to_stop = self.oracle.update_trial(trial.trial_id, metrics, step=epoch).status == "STOPPED"
             return self.told_to_stop
@@ -179,7 +179,7 @@ class TrialTuner(BaseTuner):
             origin=origin,
             last="tuner/epochs" in values,
             logger=EpochLogger(journal),
-            tell=tell,
+            report=report_epoch,
         )
         if self.exchange:
             self.exchange.put(journal, folder)

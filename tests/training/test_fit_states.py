@@ -51,7 +51,7 @@ def test_from_a_state_that_is_not_its_own_a_training_begins_anew(spoil, whole, t
 def test_a_finished_training_is_not_trained_again(tmp_path):
     _, progress = train(tmp_path, epochs=2)
     before, told = best_bits(tmp_path), []
-    model, same = train(tmp_path, epochs=2, tell=lambda epoch, logs: told.append((epoch, logs)))
+    model, same = train(tmp_path, epochs=2, report=lambda epoch, logs: told.append((epoch, logs)))
     assert same == progress == finished_training(tmp_path)
     assert told == list(enumerate(progress.rows)) and best_bits(tmp_path) == before
     assert int(model.optimizer.iterations) == 0
@@ -98,9 +98,9 @@ def test_who_is_told_of_an_epoch_may_end_the_training(killed_in, whole, tmp_path
 
     if killed_in is not None:
         with pytest.raises(KeyboardInterrupt):
-            train(tmp_path, tell=tell, killed_in=killed_in)
+            train(tmp_path, report=tell, killed_in=killed_in)
         told.clear()
-    _, progress = train(tmp_path, tell=tell)
+    _, progress = train(tmp_path, report=tell)
     assert progress.stopped and progress.rows == whole[1].rows[:3]
     assert told == [(epoch, row["val_loss"]) for epoch, row in enumerate(progress.rows)]  # earlier processes' too
     assert finished_training(tmp_path).stopped and not (tmp_path / STATE).exists()
@@ -110,9 +110,9 @@ def test_a_stopped_training_that_was_killed_before_it_was_done_trains_no_further
     def stop(epoch, logs):
         return epoch == 1
 
-    model, first = train(tmp_path, tell=stop, last=True)
+    model, first = train(tmp_path, report=stop, last=True)
     (tmp_path / DONE).unlink()
-    again, second = train(tmp_path, tell=stop, last=True)
+    again, second = train(tmp_path, report=stop, last=True)
     assert second.rows == first.rows and second.stopped
     assert bits(again.variables) == bits(model.variables)
 

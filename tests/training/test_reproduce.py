@@ -75,7 +75,7 @@ def test_every_kind_of_run_comes_to_the_same_bits(kind, number, project, capsys)
     assert again(project, run)
     output = capsys.readouterr().out
     assert "identical" in output and "not identical" not in output and "differs" not in output
-    assert "compared are" not in output
+    assert "compared" not in output
     done = runs("reproduction")[-1]
     expected = run
     if kind == "search":
@@ -110,7 +110,7 @@ def test_a_changed_file_and_other_data_are_told_and_the_difference_is_measured(p
     run = runs("train")[0]
     assert not again(project, run)
     output = capsys.readouterr().out
-    assert "differs: line.py is not as it was; the run keeps that one in its artifacts" in output
+    assert "differs: line.py has changed; the artifacts of the run contain the earlier file" in output
     assert "differs: the test data are " in output and run.data.tags["test_fingerprint"] in output
     assert "not identical: the largest difference is " in output
     assert runs("reproduction")[-1].data.metrics["largest_difference"] > 0
@@ -138,7 +138,7 @@ def test_the_pipeline_of_a_run_is_found_by_its_name(project):
 def test_what_is_no_run_of_ours_is_told(act, project):
     with mlflow.start_run() as foreign:
         pass
-    with pytest.raises(UserError, match="is none of keras-dl's: expected a train, search, trial, execution"):
+    with pytest.raises(UserError, match="was not made by keras-dl: expected a run of kind train, search, trial, execution"):
         act(project, foreign)
 
     class Unknown:
@@ -171,7 +171,7 @@ def test_of_an_interrupted_run_it_is_said_how_many_epochs_are_compared(project, 
         train(pipeline, {"rate": 0.4}, project)
     run = runs("train")[-1]
     assert again(project, run)
-    assert "compared are 2 of 3 epochs: the run ended there\nidentical" in capsys.readouterr().out
+    assert "compared 2 of 3 epochs: the run ended there\nidentical" in capsys.readouterr().out
     mlflow.MlflowClient().delete_run(run.info.run_id)
 
 
@@ -186,5 +186,5 @@ def test_what_is_no_number_differs_from_any_number(recorded, now, difference):
 def test_a_search_without_an_end_has_no_best_trial(project):
     with mlflow.start_run(tags={"kind": "search", "pipeline": "line"}) as unfinished:
         pass
-    with pytest.raises(UserError, match="has no best trial: expected one that came to its end"):
+    with pytest.raises(UserError, match="has no best trial: expected a finished search"):
         again(project, unfinished)
