@@ -1,26 +1,26 @@
-"""Which running trials are not worth their remaining epochs, judged by the other trials of the search."""
+"""Early stopping of trials that fall behind the other trials of the search."""
 
 import math
 import statistics
 
 NAMES = ("median", "halving")
 
-# Trials that must have come as far before one is judged by them.
+# The number of other trials that must have reached the epoch before a trial is compared with them.
 AT_LEAST = 3
 FACTOR = 3
 
 
 def should_stop(rule: str | None, oracle, trial, step: int) -> bool:
-    """Whether a trial should end after this epoch.
+    """Decides whether a trial should stop after this epoch.
 
-    `"median"` (Golovin et al. 2017, section 3.2.2): its best objective so far is worse than the median of the other
-    trials' means over the same epochs. `"halving"` (ASHA, Li et al. 2020): after 1, 3, 9, ... epochs only the better
-    third of all trials that came so far goes on. Neither judges by fewer than three other trials.
+    `"median"` (Golovin et al. 2017, section 3.2.2) stops a trial whose best objective so far is worse than the median
+    of the other trials' means over the same epochs. `"halving"` (ASHA, Li et al. 2020) continues, after 1, 3, 9, ...
+    epochs, only the better third of all trials that reached that epoch. Both require at least three other trials.
 
     Args:
         rule: None, `"median"` or `"halving"`.
-        oracle: with `trials` and `objective`.
-        trial: the running one.
+        oracle: oracle with `trials` and `objective`.
+        trial: the running trial.
         step: int, its epoch, from 0.
     """
     if rule is None:
@@ -36,7 +36,7 @@ def should_stop(rule: str | None, oracle, trial, step: int) -> bool:
     def reached(of):
         return of.metrics.exists(name) and any(point.step >= step for point in of.metrics.get_history(name))
 
-    # A trial of the same bracket of Hyperband, or one that failed, says nothing of the epochs it did not see.
+    # Failed trials, and trials in a lower rung of Hyperband, have not reached every epoch.
     others = [curve(other) for other in oracle.trials.values() if other is not trial and reached(other)]
     others = [points for points in others if points]
     own = curve(trial)

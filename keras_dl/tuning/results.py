@@ -1,4 +1,4 @@
-"""What a search found, read from its oracle: the data of the leaderboard, the report and the pictures."""
+"""The results of a search, read from its oracle: the data of the leaderboard, the report and the pictures."""
 
 import dataclasses
 import math
@@ -10,22 +10,22 @@ from keras_dl.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class TrialResult:
-    """One trial as it stands.
+    """The result of one trial.
 
     Args:
-        number: int, from 1, as the table of the search and the runs count.
-        trial_id: str, Keras Tuner's.
-        values: hyperparameters, without those that Keras Tuner adds (`tuner/epochs` and the like).
+        number: int, from 1, as in the table of the search and in the names of the runs.
+        trial_id: str, Keras Tuner's id.
+        values: dictionary of hyperparameters, without those that Keras Tuner adds (such as `tuner/epochs`).
         status: `"COMPLETED"`, `"FAILED"` or `"RUNNING"`.
-        score: float, the objective's mean over the executions; None unless completed.
-        spread: float, its standard deviation over the executions; None if there was only one.
-        seconds: float, how long the trial took; None if that is not known.
+        score: float, the mean objective over the executions; None unless completed.
+        spread: float, the standard deviation of the objective over the executions; None for one execution.
+        seconds: float, the duration of the trial; None if unknown.
         best_epoch: int, from 1; None unless completed.
-        curve: the objective, epoch by epoch.
+        curve: tuple of float, the objective of each epoch.
         first_epoch: int, the first epoch of the curve, from 1; later for a trial that Hyperband promoted.
-        metrics: at the best epoch, the objective among them.
+        metrics: dictionary of the metrics at the best epoch, including the objective.
         message: str, the traceback of a failed trial; None otherwise.
-        run_id: str, its MLflow run; None if that is not known.
+        run_id: str, the MLflow run; None if unknown.
     """
 
     number: int
@@ -44,34 +44,34 @@ class TrialResult:
 
     @property
     def completed(self) -> bool:
-        """Whether it has a score that others can be compared with."""
+        """Whether the trial has a finite score."""
         return self.status == "COMPLETED" and self.score is not None and math.isfinite(self.score)
 
     @property
     def shown_score(self) -> str:
-        """The score, with its spread if there is one: `0.0249 ± 0.0031`."""
+        """The score as text, with its spread if there is one: `0.0249 ± 0.0031`."""
         return number(self.score) + (f" ± {self.spread:.2g}" if self.spread else "")
 
 
 def results(oracle, run_ids: dict[str, str] | None = None) -> list[TrialResult]:
-    """The trials of an oracle in the order of their start.
+    """Returns the trials of an oracle in the order of their start.
 
     Args:
-        oracle: Keras Tuner's; every trial's metrics hold the objective of each epoch, "score", "spread", "seconds", and
-            others as they were at the best epoch.
-        run_ids: trial id -> MLflow run, where known.
+        oracle: `keras_tuner.Oracle`; the metrics of a trial contain the objective of each epoch, "score", "spread",
+            "seconds", and other metrics at the best epoch.
+        run_ids: `{trial id: MLflow run}`. Defaults to none.
     """
     run_ids = run_ids or {}
     return [_result(oracle.trials[one], oracle.objective.name, run_ids.get(one)) for one in oracle.start_order]
 
 
 def shown_values(trial) -> dict:
-    """A trial's hyperparameters, without those that Keras Tuner adds."""
+    """Returns the hyperparameters of a trial, without those that Keras Tuner adds."""
     return {name: value for name, value in trial.hyperparameters.values.items() if "/" not in name}
 
 
 def last_value(trial, name: str) -> float | None:
-    """What a Keras Tuner trial reported last under a name; None if it did not."""
+    """Returns the last value that a Keras Tuner trial reported of a metric; None if there is none."""
     history = trial.metrics.get_history(name) if trial.metrics.exists(name) else []
     return float(history[-1].value[0]) if history else None
 
@@ -79,8 +79,8 @@ def last_value(trial, name: str) -> float | None:
 def _result(trial, objective, run_id):
     curve = trial.metrics.get_history(objective) if trial.metrics.exists(objective) else []
     completed = trial.status == "COMPLETED"
-    kept_apart = (objective, "score", "spread", "seconds", "stopped")
-    metrics = {name: last_value(trial, name) for name in trial.metrics.metrics if name not in kept_apart}
+    separate = (objective, "score", "spread", "seconds", "stopped")
+    metrics = {name: last_value(trial, name) for name in trial.metrics.metrics if name not in separate}
     if completed and trial.score is not None:
         metrics[objective] = float(trial.score)
     return TrialResult(
@@ -101,10 +101,10 @@ def _result(trial, objective, run_id):
 
 
 def leaderboard(results: list[TrialResult], direction: str) -> list[TrialResult]:
-    """The completed trials, best first; of equal ones the earlier first.
+    """Returns the completed trials, best first; of equal trials, the earlier one first.
 
     Args:
-        results: of the search.
+        results: list of `TrialResult`.
         direction: `"min"` or `"max"`.
     """
     sign = _sign(direction)
@@ -112,11 +112,11 @@ def leaderboard(results: list[TrialResult], direction: str) -> list[TrialResult]
 
 
 def pareto(results: list[TrialResult], directions: dict[str, str]) -> list[TrialResult]:
-    """The completed trials that no other one beats in one metric without losing in another, in order of their start.
+    """Returns the Pareto front: the completed trials that no other trial dominates, in the order of their start.
 
     Args:
-        results: of the search.
-        directions: metric -> `"min"` or `"max"`. Trials that lack one of them, or have no number there, are left out.
+        results: list of `TrialResult`.
+        directions: `{metric: "min" or "max"}`. Trials without a finite value of each metric are left out.
 
     Raises:
         UserError: if no completed trial has one of the metrics.
@@ -125,7 +125,7 @@ def pareto(results: list[TrialResult], directions: dict[str, str]) -> list[Trial
     known = sorted({name for one in completed for name in one.metrics})
     missing = [name for name in directions if name not in known]
     if completed and missing:
-        raise UserError(f"no trial reported {', '.join(missing)}. There are: {', '.join(known)}")
+        raise UserError(f"no trial reported {', '.join(missing)}. Available: {', '.join(known)}")
     judged = [one for one in completed if all(math.isfinite(one.metrics.get(name, math.nan)) for name in directions)]
     signs = np.array([_sign(direction) for direction in directions.values()])
     points = np.array([[one.metrics[name] for name in directions] for one in judged]).reshape(-1, len(signs)) * signs
@@ -136,14 +136,14 @@ def pareto(results: list[TrialResult], directions: dict[str, str]) -> list[Trial
 
 
 def searched(results: list[TrialResult]) -> list[str]:
-    """Names of the hyperparameters that differ between trials, in the order of the space."""
+    """Returns the names of the hyperparameters that differ between trials, in the order of the space."""
     names = dict.fromkeys(name for one in results for name in one.values)
     return [name for name in names if len({repr(one.values.get(name)) for one in results}) > 1]
 
 
 def _sign(direction):
     if direction not in ("min", "max"):
-        raise UserError(f"a direction is 'min' or 'max'. Received: {direction!r}")
+        raise UserError(f"expected a direction 'min' or 'max'. Received: {direction!r}")
     return 1 if direction == "min" else -1
 
 

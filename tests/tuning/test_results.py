@@ -124,7 +124,7 @@ def test_a_front_of_nothing():
 
 
 def test_a_metric_that_no_trial_reported_is_told():
-    with pytest.raises(UserError, match="no trial reported gain. There are: error"):
+    with pytest.raises(UserError, match="no trial reported gain. Available: error"):
         pareto([made(1, 0, error=0.1)], {"error": "min", "gain": "max"})
 
 

@@ -1,4 +1,4 @@
-"""How much each hyperparameter matters for the score."""
+"""The importance of each hyperparameter for the score."""
 
 import dataclasses
 import warnings
@@ -9,7 +9,7 @@ from sklearn.ensemble import RandomForestRegressor
 
 from keras_dl.tuning.results import TrialResult, searched
 
-TRIALS_NEEDED = 8  # below, a forest knows nothing
+TRIALS_NEEDED = 8  # a forest learns nothing from fewer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,10 +17,9 @@ class Importance:
     """Shares of the score's variance over the space.
 
     Args:
-        shares: hyperparameter -> what it explains alone, 0 to 1, the largest first.
-        interactions: float, what only several together explain.
-        explained: float, how well the forest foretells trials that it was not shown (out-of-bag R squared, at most 1).
-            At 0 or below the shares mean nothing.
+        shares: `{hyperparameter: share}`, the share that it explains alone, from 0 to 1, the largest first.
+        interactions: float, the share that only several hyperparameters explain together.
+        explained: float, the out-of-bag R squared of the forest, at most 1. At 0 or below, the shares mean nothing.
     """
 
     shares: dict[str, float]
@@ -29,60 +28,64 @@ class Importance:
 
 
 def importance(results: list[TrialResult], space: kt.HyperParameters, seed: int = 0) -> Importance | None:
-    """Functional analysis of variance (Hutter, Hoos and Leyton-Brown 2014, "An Efficient Approach for Assessing
-    Hyperparameter Importance", ICML) of a random forest that learned the score from the values.
+    """Computes the importance of hyperparameters by functional analysis of variance.
 
-    A hyperparameter's share is the variance of the forest's mean prediction as a function of it alone, over the
-    variance of the prediction itself, both over values drawn as the space draws them: evenly on its scale, logarithmic
-    or linear, all choices alike. Means are taken over a Latin hypercube of 256 points. A value that a trial does not
-    have, since its condition did not hold, counts as the default. Scores beyond Tukey's fences (1.5 times the range
-    between the quartiles) are moved to them, or one diverged trial would decide everything.
+    A random forest learns the score from the hyperparameters. The share of a hyperparameter is the variance of the
+    forest's mean prediction as a function of this hyperparameter alone, divided by the variance of the prediction. Both
+    are taken over values drawn as the space draws them: uniform on a logarithmic or linear scale, all choices equally
+    likely; means are taken over a Latin hypercube of 256 points. A value that a trial lacks, because its condition did
+    not hold, counts as the default. Scores beyond Tukey's fences (1.5 times the interquartile range) are clipped, so
+    that a diverged trial does not dominate.
 
     Args:
-        results: of the search; completed ones count.
-        space: with the ranges.
-        seed: int, of the forest; the same results give the same shares. Defaults to 0.
+        results: list of `TrialResult`; completed trials are used.
+        space: `keras_tuner.HyperParameters`, for the ranges.
+        seed: int, the seed of the forest. Defaults to 0.
 
     Returns:
-        `Importance`, or None below 8 completed trials, or if all scores, or all values, are the same.
+        `Importance`; None for fewer than 8 completed trials, or if all scores or all values are the same.
+
+    Reference: Hutter, Hoos and Leyton-Brown 2014, "An Efficient Approach for Assessing Hyperparameter Importance", ICML.
     """
     completed = [one for one in results if one.completed]
     names = searched(completed)
     scores = _fenced(np.array([one.score for one in completed]))
     if len(completed) < TRIALS_NEEDED or not names or np.ptp(scores) == 0:
         return None
-    places = np.stack([_places([one.values.get(name) for one in completed], space, name) for name in names], axis=1)
+    positions = np.stack(
+        [_positions([one.values.get(name) for one in completed], space, name) for name in names], axis=1
+    )
     forest = RandomForestRegressor(100, oob_score=True, random_state=seed)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of the rare trial that every tree has seen
-        forest.fit(places, scores)
+        warnings.simplefilter("ignore", UserWarning)  # about a trial that is in the sample of every tree
+        forest.fit(positions, scores)
     generator = np.random.default_rng(seed)
     drawn = (np.stack([generator.permutation(256) for _ in names], axis=1) + 0.5) / 256
     total = forest.predict(drawn).var()
     if total == 0:
         return None
     shares = {name: _marginal(forest, drawn, column).var() / total for column, name in enumerate(names)}
-    # The points are finitely many: shares of a purely additive score may add up to a little above one.
+    # With finitely many points, the shares of a purely additive score may add up to slightly more than one.
     scale = max(1.0, sum(shares.values()))
     shares = {name: float(share / scale) for name, share in sorted(shares.items(), key=lambda item: -item[1])}
     return Importance(shares, max(0.0, 1 - sum(shares.values())), float(forest.oob_score_))
 
 
 def _marginal(forest, drawn, column):
-    """The mean prediction at 30 places of one hyperparameter, over all values of the others."""
+    """Returns the mean prediction at 30 positions of one hyperparameter, over the values of the others."""
     grid = (np.arange(30) + 0.5) / 30
     points = np.tile(drawn, (len(grid), 1))
     points[:, column] = np.repeat(grid, len(drawn))
     return forest.predict(points).reshape(len(grid), len(drawn)).mean(1)
 
 
-def _places(values, space, name):
-    """Where values lie between 0 and 1 on the scale that the space draws them from."""
+def _positions(values, space, name):
+    """Returns the positions of values between 0 and 1 on the scale of the space."""
     entries = [entry for entry in space.space if entry.name == name]
     if len(entries) == 1:
         (entry,) = entries
         return np.clip([entry.value_to_prob(entry.default if value is None else value) for value in values], 0, 1)
-    # Declared under several conditions with a range each, or not at all: spaced evenly in their own order.
+    # Declared several times with different ranges, or not at all: spaced evenly in sorted order.
     order = sorted(
         set(values), key=lambda value: (isinstance(value, str), value is not None, 0 if value is None else value)
     )

@@ -9,17 +9,17 @@ from keras_dl.tuning.results import TrialResult, clock, leaderboard, number, sea
 
 
 def print_leaderboard(results: list[TrialResult], objective: str, direction: str, rows: int = 10, console=None) -> None:
-    """Prints rank, trial, values, score and its spread, best epoch and time of the best trials.
+    """Prints rank, trial, hyperparameters, score with spread, best epoch and duration of the best trials.
 
-    Only hyperparameters that differ between trials get a column; the others stand below. Nothing is printed if no trial
-    has completed.
+    Only hyperparameters that differ between trials have a column; the others are printed below. Nothing is printed if
+    no trial has completed.
 
     Args:
-        results: of the search.
-        objective: str, the column's name.
+        results: list of `TrialResult`.
+        objective: str, the name of the score's column.
         direction: `"min"` or `"max"`.
-        rows: int, so many at most. Defaults to 10.
-        console: `rich.console.Console`. Defaults to one on standard output.
+        rows: int, the maximum number of rows. Defaults to 10.
+        console: `rich.console.Console`. Defaults to standard output.
     """
     console = console or rich.console.Console()
     ranked = leaderboard(results, direction)
@@ -34,7 +34,7 @@ def print_leaderboard(results: list[TrialResult], objective: str, direction: str
     ]
     notes = [f"{len(ranked) - rows} more completed trials"] if len(ranked) > rows else []
     same = ", ".join(f"{name} {number(value)}" for name, value in ranked[0].values.items() if name not in names)
-    notes += [f"the same in all: {same}"] if same else []
+    notes += [f"the same in all trials: {same}"] if same else []
     if console.is_terminal:
         table = rich.table.Table(box=rich.box.SIMPLE_HEAD)
         for name in header:

@@ -26,7 +26,7 @@ def test_the_best_stands_first():
     assert header.split() == ["rank", "trial", "units", "rate", "val_loss", "best", "epoch", "time"]
     assert first.split() == ["1", "3", "16", "0.1", "0.25", "±", "0.031", "1", "0:05"]
     assert second.split() == ["2", "1", "8", "0.001235", "0.5", "3", "1:01"]
-    assert note == "the same in all: filters 32"
+    assert note == "the same in all trials: filters 32"
     assert len(header) == len(first) == len(second)
 
 
@@ -36,7 +36,7 @@ def test_the_direction_counts():
 
 def test_a_terminal_gets_a_table_of_the_same():
     text = "\n".join(printed(terminal=True))
-    for word in ("rank", "val_loss", "0.25 ± 0.031", "0.001235", "1:01", "the same in all: filters 32"):
+    for word in ("rank", "val_loss", "0.25 ± 0.031", "0.001235", "1:01", "the same in all trials: filters 32"):
         assert word in text
     assert text.index("0.25 ±") < text.index("0.5")
 
