@@ -1,6 +1,7 @@
-"""A real MLflow server on the store of a project."""
+"""Processes for the tests of this folder: children with MLflow imported, and a real MLflow server."""
 
 import contextlib
+import multiprocessing
 import os
 import socket
 import subprocess
@@ -17,6 +18,23 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 from keras_dl.cli import main
 sys.exit(main())
 """
+
+
+@pytest.fixture(scope="session")
+def child():
+    """child(code, **variables): a process that runs the code with these variables and MLflow already imported.
+
+    MLflow and its SQLite store are imported once, which takes two seconds of processor time.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["keras_dl.tracking.journal", "mlflow.store.tracking.sqlalchemy_store"])
+
+    def start(code, **variables):
+        process = context.Process(target=exec, args=(code, variables))
+        process.start()
+        return process
+
+    return start
 
 
 @pytest.fixture

@@ -2,11 +2,11 @@
 
 import contextlib
 import http.server
+import multiprocessing
 import os
 import re
 import socket
 import sqlite3
-import subprocess
 import sys
 import threading
 import time
@@ -133,40 +133,27 @@ def test_a_store_that_cannot_be_created_is_reported(project, uri):
 
 
 CONNECT = """
-import os, sys
-from pathlib import Path
 import mlflow
 from keras_dl.tracking.runs import connect, open_run
-from keras_dl.tracking.settings import Settings
 
-def use(number):
-    connect(settings, "digits")
-    with open_run(settings, f"of process {number}"):
-        mlflow.log_param("process", number)
-
-settings = Settings(tracking={"uri": sys.argv[2]}, system_metrics={"enabled": False}, root=Path(sys.argv[1]))
-read, write = os.pipe()
-children = []
-for number in range(4):
-    child = os.fork()
-    if child == 0:
-        os.close(write)
-        os.read(read, 1)  # until the parent closes its end
-        use(number)
-        sys.exit()
-    children.append(child)
-os.close(write)
-sys.exit(sum(os.waitpid(child, 0)[1] != 0 for child in children))
+start.recv()
+connect(settings, "digits")
+with open_run(settings, f"of process {number}"):
+    mlflow.log_param("process", number)
 """
 
 
-def test_four_processes_create_a_store_in_a_new_folder_at_once(tmp_path):
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_TRACKING")}
-    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
-    command = [sys.executable, "-c", CONNECT, str(tmp_path), "sqlite:///deep/down/runs.db"]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
-    assert done.returncode == 0, done.stderr
-    file = tmp_path / "deep" / "down" / "runs.db"
+def test_four_processes_create_a_store_in_a_new_folder_at_once(project, child):
+    uri = "sqlite:///deep/down/runs.db"
+    settings = Settings(tracking={"uri": uri}, system_metrics={"enabled": False}, root=project.root)
+    pipes = [multiprocessing.Pipe() for _ in range(4)]
+    processes = [child(CONNECT, settings=settings, number=i, start=ours) for i, (ours, _) in enumerate(pipes)]
+    for _, other in pipes:
+        other.send("start")
+    for process in processes:
+        process.join(240)
+        assert process.exitcode == 0
+    file = project.root / "deep" / "down" / "runs.db"
     client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{file}")
     assert sorted(experiment.name for experiment in client.search_experiments()) == ["Default", "digits"]
     experiment = client.get_experiment_by_name("digits")

@@ -2,10 +2,7 @@
 
 import json
 import math
-import os
-import signal
-import subprocess
-import sys
+import multiprocessing
 import time
 
 import mlflow
@@ -232,39 +229,34 @@ def test_a_journal_of_an_existing_run(project, parent, deliver):
     assert "owner" not in mlflow.get_run(parent).data.tags
 
 
-KILLED = """
-import os, sys
-from pathlib import Path
+OPEN = """
 import mlflow
 from keras_dl.tracking.journal import Delivery, Journal
 from keras_dl.tracking.runs import connect
-from keras_dl.tracking.settings import Settings
-root, parent, deliver = Path(sys.argv[1]), sys.argv[2], sys.argv[3] == "deliver"
-settings = Settings(system_metrics={"enabled": False}, root=root)
 connect(settings, "digits")
 delivery = Delivery(settings, mlflow.get_run(parent).info.experiment_id)
+trial = Journal(delivery, settings.root / "searches/digits/trial_00", "trial-1", {"trial": "00"}, parent)
+"""
+RECORD = """
 if deliver:
     delivery.start()
-trial = Journal(delivery, root / "searches/digits/trial_00", "trial-1", {"trial": "00"}, parent)
 folder = trial._path.parent
 execution = Journal(delivery, folder / "execution_1", "execution-2", {"trial": "00", "execution": "1"}, trial)
 for epoch in range(10**9):
     trial.metrics({"loss": epoch}, epoch)
     execution.metrics({"loss": epoch}, epoch)
     if epoch == 300:
-        print("recorded", flush=True)
+        pipe.send("recorded")
 """
 
 
-@pytest.mark.parametrize("how", ["deliver", "keep"])
-def test_the_events_of_a_killed_process_are_delivered_by_the_next(project, parent, deliver, how):
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    process = subprocess.Popen(
-        [sys.executable, "-c", KILLED, str(project.root), parent, how], stdout=subprocess.PIPE, env=environment
-    )
-    assert process.stdout.readline() == b"recorded\n"
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+@pytest.mark.parametrize("delivering", [True, False])
+def test_the_events_of_a_killed_process_are_delivered_by_the_next(project, parent, deliver, child, delivering):
+    ours, theirs = multiprocessing.Pipe()
+    process = child(OPEN + RECORD, settings=project, parent=parent, deliver=delivering, pipe=theirs)
+    assert ours.poll(120) and ours.recv() == "recorded"
+    process.kill()
+    process.join()
     delivery = deliver()
     delivery.adopt(project.root / "searches/digits", parent)
     assert delivery.flush(30)
@@ -276,22 +268,23 @@ def test_the_events_of_a_killed_process_are_delivered_by_the_next(project, paren
         assert len(found) >= 300 and found == [(epoch, float(epoch)) for epoch in range(len(found))]
 
 
-def test_a_full_disk_leaves_complete_lines(project, parent):
-    code = """
+FILL = """
 import resource, signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
 try:
-    for epoch in range(10**9): trial.metrics({"loss": epoch}, epoch)
+    for epoch in range(10**9):
+        trial.metrics({"loss": epoch}, epoch)
 except OSError as error:
-    print(type(error).__name__, error.errno)
+    pipe.send(type(error))
 """
-    before_the_loop = KILLED.partition("for epoch")[0]
-    answer = subprocess.run(
-        [sys.executable, "-c", before_the_loop + code, str(project.root), parent, "keep"],
-        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )  # fmt: skip
-    assert answer.stdout.startswith("OSError"), answer.stderr
+
+
+def test_a_full_disk_leaves_complete_lines(project, parent, child):
+    ours, theirs = multiprocessing.Pipe()
+    process = child(OPEN + FILL, settings=project, parent=parent, pipe=theirs)
+    assert ours.poll(120) and ours.recv() is OSError
+    process.join()
     lines = (project.root / "searches/digits/trial_00/events.jsonl").read_bytes().splitlines(keepends=True)
     assert len(lines) > 10
     assert all(line.endswith(b"\n") and json.loads(line) for line in lines)

@@ -1,9 +1,9 @@
 """Runs in a real store: their status, experiment, tags and artifacts."""
 
+import multiprocessing
 import os
 import shutil
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -160,28 +160,22 @@ def test_a_run_records_its_owner(project):
 
 
 ABANDONED = """
-import os, sys
-from pathlib import Path
 from keras_dl.tracking.runs import connect, open_run
-from keras_dl.tracking.settings import Settings
-settings = Settings(system_metrics={"enabled": False}, root=Path(sys.argv[1]))
 connect(settings, "digits")
 with open_run(settings, "outer") as outer, open_run(settings, "inner") as inner:
-    print(outer.info.run_id, inner.info.run_id, flush=True)
-    sys.stdin.readline()
+    pipe.send([outer.info.run_id, inner.info.run_id])
+    pipe.recv()
 """
 
 
-def test_reap_closes_the_runs_of_processes_that_have_ended(project):
+def test_reap_closes_the_runs_of_processes_that_have_ended(project, child):
     connect(project, "digits")
     client = mlflow.MlflowClient()
     experiment = client.get_experiment_by_name("digits").experiment_id
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    process = subprocess.Popen(
-        [sys.executable, "-c", ABANDONED, str(project.root)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
-    )  # fmt: skip
-    theirs = process.stdout.readline().split()
+    ours, theirs = multiprocessing.Pipe()
+    process = child(ABANDONED, settings=project, pipe=theirs)
+    assert ours.poll(120)
+    abandoned = ours.recv()
     host = socket.gethostname()
     others = {
         "alive": owner(),
@@ -195,13 +189,13 @@ def test_reap_closes_the_runs_of_processes_that_have_ended(project):
     }
     assert reap(experiment, but=set(others)) == 0
     process.kill()
-    process.communicate()
-    assert reap(experiment, but={theirs[0]}) == 2
+    process.join()
+    assert reap(experiment, but={abandoned[0]}) == 2
     assert {others[run_id]: client.get_run(run_id).info.status for run_id in others} == {
         "alive": "RUNNING", "another host": "RUNNING", "reused process id": "KILLED",
         "no owner": "RUNNING", "invalid owner": "RUNNING",
     }  # fmt: skip
-    assert [client.get_run(run_id).info.status for run_id in theirs] == ["RUNNING", "KILLED"]
+    assert [client.get_run(run_id).info.status for run_id in abandoned] == ["RUNNING", "KILLED"]
     assert reap(experiment) == 1
     assert reap(experiment) == 0
 
