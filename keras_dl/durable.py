@@ -1,4 +1,4 @@
-"""Files written, and folders removed, whole or not at all: who is killed meanwhile finds the old one."""
+"""Atomic writing of files and removal of folders: a process killed meanwhile leaves the old state."""
 
 import contextlib
 import errno
@@ -9,15 +9,15 @@ from pathlib import Path
 
 from keras_dl.errors import UserError
 
-# What no other trial, or another attempt, would survive either.
+# Errors that affect every later write as well.
 _EXHAUSTED = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up", errno.EROFS: "read-only"}
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
-    """Writes a file, on disk when this returns.
+    """Writes a file atomically; its content is on disk when the function returns.
 
     Raises:
-        OSError: if it cannot be written; the old file, if any, is as it was.
+        OSError: if the file cannot be written; an existing file is left unchanged.
     """
     temporary = f"{path}.tmp{os.getpid()}"
     try:
@@ -33,11 +33,11 @@ def write_bytes(path: str | Path, content: bytes) -> None:
 
 
 def write_json(path: str | Path, content) -> str:
-    """Writes JSON as `write_bytes` does; returns the text.
+    """Writes a JSON file atomically and returns its text.
 
     Raises:
         OSError: as `write_bytes`.
-        TypeError: for what JSON cannot say.
+        TypeError: if the content cannot be represented in JSON.
     """
     text = json.dumps(content)
     write_bytes(path, text.encode())
@@ -45,21 +45,27 @@ def write_json(path: str | Path, content) -> str:
 
 
 def remove_folder(folder: Path) -> None:
-    """Removes a folder, if it is there, at once: who is killed meanwhile leaves nothing that looks like it."""
+    """Removes a folder, if it exists, atomically: a process killed meanwhile leaves no partial folder of this name."""
     doomed = folder.parent / f".tmp-done-{folder.name}-{os.getpid()}"
     with contextlib.suppress(FileNotFoundError):
         os.rename(folder, doomed)
-    for leftover in folder.parent.glob(f".tmp-done-{folder.name}-*"):  # of others, who were killed
+    for leftover in folder.parent.glob(f".tmp-done-{folder.name}-*"):  # including those of killed processes
         shutil.rmtree(leftover, ignore_errors=True)
 
 
 def check_space(folder: Path, needed: int) -> None:
-    """Raises a UserError if fewer than `needed` bytes are free where `folder` lies: asked before any work."""
+    """Raises a UserError if fewer than `needed` bytes are free on the disk of `folder`."""
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise UserError(f"{folder} has {free / 1e6:.0f} MB left; expected at least {needed / 1e6:.0f} MB")
 
 
 def exhausted(error: BaseException) -> str | None:
-    """What has run out, in words, if that is why a file could not be written; None for any other error."""
+    """Returns a description of the exhausted resource that made a write fail; None for any other error.
+
+    Example:
+
+    >>> exhausted(OSError(errno.ENOSPC, "No space left on device"))
+    'the disk is full'
+    """
     return _EXHAUSTED.get(error.errno) if isinstance(error, OSError) else None

@@ -16,7 +16,7 @@ from keras_dl.tracking.settings import Settings
 
 
 def show_project(settings: Settings) -> None:
-    """Prints the pipelines of the folder, every registered version, and which are exported and served."""
+    """Prints the pipelines of a project and its registered versions, with whether each is exported and served."""
     console = rich.console.Console()
     files = sorted((settings.root / "pipelines").glob("*.py"))
     table = rich.table.Table("pipeline", "what it does", box=rich.box.SIMPLE_HEAD)
@@ -25,7 +25,7 @@ def show_project(settings: Settings) -> None:
     if files:
         console.print(table)
     else:
-        console.print(f"no pipelines in {settings.root / 'pipelines'}: keras-dl init makes a first one")
+        console.print(f"no pipelines in {settings.root / 'pipelines'}: keras-dl init creates one")
 
     rows = []
     if not _is_missing_sqlite(settings.tracking_uri):
@@ -44,7 +44,7 @@ def show_project(settings: Settings) -> None:
         )
         number = row["version"]
         value = f"{float(row['value']):.4g}" if "value" in row else "-"
-        # A server takes the newest version in the folder.
+        # Servers use the highest version in the folder.
         live = "yes" if served[row["name"]] and exported[:1] == [number] else "-"
         out = "yes" if number in exported else "withdrawn" if number in withdrawn else "-"
         table.add_row(
@@ -54,5 +54,5 @@ def show_project(settings: Settings) -> None:
 
 
 def _is_missing_sqlite(uri):
-    # Looking must not make a store.
+    # Listing models must not create a store.
     return uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file()

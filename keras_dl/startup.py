@@ -6,15 +6,14 @@ import os
 
 
 def import_tensorflow() -> None:
-    """Imports TensorFlow without the notes on oneDNN and CUDA that it writes before any log level counts.
+    """Imports TensorFlow without the messages about oneDNN and CUDA that it prints regardless of the log level.
 
-    Its warnings are hidden too: every trial has a model of its own, and TensorFlow takes that for a mistake ("excessive
-    retracing").
+    TensorFlow's warnings are hidden too: it warns of "excessive retracing" because every trial builds another model.
     """
-    absl = importlib.import_module("absl.logging")  # which sets its level anew when it is first imported
+    absl = importlib.import_module("absl.logging")  # importing absl.logging resets the log level
     absl.set_verbosity(absl.ERROR)
     if os.environ.get("TF_CPP_MIN_LOG_LEVEL") != "3":
-        return  # somebody wants to read them
+        return  # the user asked for the messages
     error, silent = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(silent, 2)
     try:
