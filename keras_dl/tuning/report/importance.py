@@ -19,7 +19,7 @@ class Importance:
     Args:
         shares: `{hyperparameter: share}`, the share that it explains alone, from 0 to 1, the largest first.
         interactions: float, the share that only several hyperparameters explain together.
-        explained: float, the out-of-bag R squared of the forest, at most 1. At 0 or below, the shares mean nothing.
+        explained: float, the out-of-bag R squared of the forest, at most 1. The shares mean nothing at 0 or below.
     """
 
     shares: dict[str, float]
@@ -43,7 +43,7 @@ def importance(results: list[TrialResult], space: kt.HyperParameters, seed: int 
         seed: int, the seed of the forest. Defaults to 0.
 
     Returns:
-        `Importance`; None for fewer than 8 completed trials, or if all scores or all values are the same.
+        `Importance`; None for fewer than 8 completed trials, or without any variation.
 
     Reference: Hutter, Hoos and Leyton-Brown 2014, "An Efficient Approach for Assessing Hyperparameter Importance", ICML.
     """
