@@ -1,10 +1,10 @@
 """TensorFlow Serving's error messages for predict requests that cannot be decoded.
 
-The contract: a request is rejected with the status and message that TensorFlow Serving gives for it, so that clients
-can switch between the two servers. `codec` decodes whole lists at once, which is fast but cannot say which value is
-invalid. Only if that fails, `refuse_rows` or `refuse_column` visits the values one by one in TF Serving's order and
-raises the error of the first invalid one. Nothing else depends on this module's messages: they cost no time in valid
-requests, and differ from TF Serving's only where `codec` differs on purpose.
+The contract: a rejected request gets the status and message that TensorFlow Serving would send, so that clients can
+switch between the two servers. `codec` decodes whole lists at once, which is fast but does not locate an invalid value.
+Only when it fails, `refuse_rows` or `refuse_column` visits the values one by one in TF Serving's order and raises the
+error of the first invalid one; valid requests are never visited twice. The only exceptions are the deliberate
+differences listed in `codec`.
 
 Source: ``util/json_tensor.cc`` of https://github.com/tensorflow/serving.
 """
