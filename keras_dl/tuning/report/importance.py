@@ -45,7 +45,8 @@ def importance(results: list[TrialResult], space: kt.HyperParameters, seed: int 
     Returns:
         `Importance`; None for fewer than 8 completed trials, or without any variation.
 
-    Reference: Hutter, Hoos and Leyton-Brown 2014, "An Efficient Approach for Assessing Hyperparameter Importance", ICML.
+    Reference: Hutter, Hoos and Leyton-Brown 2014, "An Efficient Approach for Assessing Hyperparameter Importance",
+    ICML.
     """
     completed = [one for one in results if one.completed]
     names = searched(completed)
