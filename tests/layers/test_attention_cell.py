@@ -110,7 +110,7 @@ def test_trains_and_is_saved_in_the_functional_api(kind, query, tmp_path):
     cell = cell_of(kind, dtype="float32", dropout=0.2, recurrent_dropout=0.1)
     model = functional(AttentionCell(cell, AdditiveAttention(8), 5, "tanh", query))
     before = model.get_weights()
-    model.compile(keras.optimizers.Adam(0.01), "mse", jit_compile=False)
+    model.compile(keras.optimizers.Adam(0.01), "mse", jit_compile=False, run_eagerly=query == "previous")
     inputs = [X, MEMORY, MEMORY_MASK]
     history = model.fit(inputs, MEMORY[:, :5], epochs=2, verbose=0).history["loss"]
     assert np.isfinite(history).all()

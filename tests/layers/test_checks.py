@@ -32,6 +32,6 @@ from keras_dl.layers import (
     ],
 )
 @pytest.mark.parametrize("value", [True, 1.0, -1])
-def test_layers_refuse_a_count_that_is_not_a_positive_integer(name, make, value):
+def test_layers_reject_invalid_counts(name, make, value):
     with pytest.raises(ValueError, match=f"`{name}` must be an integer of at least [01]. Received: {value}"):
         make(value)

@@ -43,7 +43,7 @@ class AdditiveAttention(Attention):
             instead of T + S. Defaults to False.
         training: bool, whether to apply dropout.
         key_mask: bool tensor `[B, S]`, False at padding. Defaults to the Keras mask of `key`. A step is padding if
-            either mask says so.
+            it is False in either mask.
 
     Returns:
         float tensor `[B, T, Dv]`; with `return_attention_scores=True` also the weights, `[B, T, S]`, or `[B, H, T, S]`

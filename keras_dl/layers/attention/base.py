@@ -40,7 +40,7 @@ class Attention(keras.layers.Layer):
             instead of T + S. Defaults to False.
         training: bool, whether to apply dropout.
         key_mask: bool tensor `[B, S]`, False at padding. Defaults to the Keras mask of `key`. A step is padding if
-            either mask says so.
+            it is False in either mask.
 
     Output shape:
         `[B, T, Dv]`; with `return_attention_scores=True` also the weights before dropout: `[B, T, S]`, or
