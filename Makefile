@@ -1,4 +1,4 @@
-# The two commands: `make demo` and `make test`. Everything lives in .venv.
+# The two commands are `make demo` and `make test`. Everything is installed in .venv.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
 .PHONY: help demo test coverage slow ui serve bench lint clean
 
-help:  ## this list
+help:  ## print this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 8
 
-# The stamps are newer than what they were made from, so a second call installs nothing.
+# Stamp files: a second call installs nothing.
 $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
@@ -22,16 +22,16 @@ $(VENV)/.installed-test: $(VENV)/.installed
 demo: $(VENV)/.installed  ## tune, track, register and export the digit reader (about 5 minutes on 2 cores)
 	$(BIN)/keras-dl tune pipelines/digits_ctc.py --trials 6
 
-test: $(VENV)/.installed-test  ## the tests, two files at a time (15 to 25 minutes on 2 cores)
+test: $(VENV)/.installed-test  ## run the tests, two files at a time (about 8 minutes on 2 cores)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-coverage: $(VENV)/.installed-test  ## the tests, and which lines they do not reach
-	$(BIN)/python -m pytest --cov=keras_dl --cov-report=term:skip-covered --cov-fail-under=90
+coverage: $(VENV)/.installed-test  ## run the tests and list the lines that they do not reach
+	$(BIN)/python -m pytest --cov=keras_dl --cov-report=term:skip-covered --cov-fail-under=92
 
-slow: $(VENV)/.installed-test  ## the tests that train to a threshold
+slow: $(VENV)/.installed-test  ## run the slow tests: trainings to a threshold, random kills, fuzzing
 	$(BIN)/python -m pytest -m slow
 
-ui: $(VENV)/.installed  ## the MLflow UI on http://127.0.0.1:5000
+ui: $(VENV)/.installed  ## start the MLflow UI on http://127.0.0.1:5000
 	$(BIN)/keras-dl ui
 
 serve: $(VENV)/.installed  ## serve every exported model on http://127.0.0.1:8501
@@ -39,16 +39,16 @@ serve: $(VENV)/.installed  ## serve every exported model on http://127.0.0.1:850
 
 $(VENV)/.installed-bench: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench,addons]"
-	# Peers of the decoders: the first asks for an older NumPy, which it does not need, the last for a C++ compiler.
+	# Peers of the decoders. pyctcdecode requires an older NumPy without needing it; kenlm needs a C++ compiler.
 	-$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps pyctcdecode pygtrie
 	-$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps kenlm
 	touch $@
 
-bench: $(VENV)/.installed-bench  ## ratios against peers (installs them: torch is large)
+bench: $(VENV)/.installed-bench  ## measure ratios against peers (installs them; torch is large)
 	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
 
-lint: $(VENV)/.installed-test  ## ruff
+lint: $(VENV)/.installed-test  ## run ruff
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
-clean:  ## remove the environment (never your runs or models)
+clean:  ## remove the environment, not your runs or models
 	rm -rf $(VENV)
