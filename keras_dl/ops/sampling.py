@@ -141,8 +141,9 @@ def complete(step, start, prompt, length, temperature=1.0, top_k=0, seed=0):
         ids = tf.where(time < size, read[:, tf.minimum(time, longest - 1)], drawn)
         return time + 1, ids, missing, place, state, written.write(time, tf.where(writes, drawn, 0))
 
-    written = tf.TensorArray(tf.int32, 0, dynamic_size=True, element_shape=[None])
     nothing = tf.zeros(batch, tf.int32)
+    # Written ahead, because an empty array of unknown batch size cannot be stacked in a graph.
+    written = tf.TensorArray(tf.int32, 1, dynamic_size=True, element_shape=[None]).write(0, nothing)
     first = (tf.constant(0), nothing, length, nothing, start(batch[0]), written)
     *_, written = tf.while_loop(unfinished, write, first)
     # Byte 0 is never drawn; it marks steps in which nothing was written.
