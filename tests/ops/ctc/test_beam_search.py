@@ -123,7 +123,8 @@ def test_certain_blanks_emit_no_tokens(dtype):
 
 def test_numpy_integers_are_accepted():
     options = {"blank_index": np.int64(1), "beam_width": np.int32(2)}
-    best = tf.function(beam_search_decode, autograph=False)(np.array([[[0.0, 9], [9, 0]]], "float32"), **options)
+    decode = tf.function(lambda logits: beam_search_decode(logits, **options), autograph=False)
+    best = decode(np.array([[[0.0, 9], [9, 0]]], "float32"))
     assert best.tokens.numpy().tolist() == [[[0, -1]]]
 
 
