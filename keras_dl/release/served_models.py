@@ -12,7 +12,8 @@ from filelock import FileLock
 from keras_dl.durable import write_bytes
 from keras_dl.errors import UserError
 from keras_dl.release import registry
-from keras_dl.serving.configuration import LIVE, Served, model_config_text, model_configs
+from keras_dl.serving.configuration import Served, model_config_text, model_configs
+from keras_dl.serving.server.source import LIVE
 from keras_dl.serving.versions import bring_back, exported_versions, withdraw_above
 from keras_dl.tracking.settings import Settings
 
@@ -23,7 +24,7 @@ def served_models(settings: Settings) -> list[Served]:
     """Returns the exported models, sorted by name, with the registry's aliases as labels.
 
     Args:
-        settings: of `mlflow.yaml`; MLflow must be connected.
+        settings: the `Settings` of the project; MLflow must be connected.
     """
     aliases: dict[str, dict[str, int]] = {}
     for row in registry.list_models():
@@ -44,7 +45,7 @@ def write_model_config(settings: Settings) -> Path:
     A file that was not written by keras-dl is kept as `models.config.before`.
 
     Args:
-        settings: of `mlflow.yaml`; MLflow must be connected.
+        settings: the `Settings` of the project; MLflow must be connected.
 
     Returns:
         The path of the file.
@@ -77,8 +78,8 @@ def show_champion(settings: Settings, name: str, champion: int) -> bool:
     Higher versions are withdrawn after `models.config` has moved their labels to the champion.
 
     Args:
-        settings: of `mlflow.yaml`; MLflow must be connected.
-        name: str, the model.
+        settings: the `Settings` of the project; MLflow must be connected.
+        name: str, the name of the model.
         champion: int, the champion's version.
 
     Returns:

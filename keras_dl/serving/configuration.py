@@ -13,7 +13,6 @@ from google.protobuf import text_format
 from keras_dl.serving.messages import BatchingParameters, ModelServerConfig, MonitoringConfig
 from keras_dl.serving.server.config import ModelConfig, VersionPolicy
 from keras_dl.serving.server.metrics import METRICS_PATH
-from keras_dl.serving.server.source import LIVE as LIVE
 
 BATCHING = "batching_parameters.txt"
 MONITORING = "monitoring.config"

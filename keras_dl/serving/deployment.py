@@ -1,7 +1,7 @@
-"""`keras-dl serve --write-config DIR`: all that TensorFlow Serving itself needs, in a folder.
+"""`keras-dl serve --write-config DIR`: writes the files that a deployment of TensorFlow Serving needs.
 
-`models.config`, `batching_parameters.txt` and `monitoring.config` are the server's own files, `compose.yaml` starts it
-with MLflow beside it, `kubernetes.yaml` and `kserve.yaml` are for a cluster.
+`models.config`, `batching_parameters.txt` and `monitoring.config` are read by the server, `compose.yaml` starts it
+together with MLflow, `kubernetes.yaml` and `kserve.yaml` are for a cluster.
 """
 
 import importlib.metadata
@@ -20,7 +20,6 @@ from keras_dl.serving.configuration import (
     BATCHING,
     CONTAINER_MODELS,
     IMAGE,
-    LIVE,
     METRICS_PATH,
     MONITORING,
     Served,
@@ -30,6 +29,7 @@ from keras_dl.serving.configuration import (
     monitoring_config,
     server_flags,
 )
+from keras_dl.serving.server.source import LIVE
 from keras_dl.tracking.settings import Settings
 
 _APP = "keras-dl-serving"
@@ -48,29 +48,29 @@ def write_deployment(
     """Writes the files for exported models.
 
     Args:
-        models: every exported model.
+        models: all exported models.
         settings: of `mlflow.yaml`.
-        folder: made if missing; files of the same names in it are replaced.
-        names: of the models. Empty (default): all, and those that are exported later.
-        rest_port: of this machine, for Compose.
-        grpc_port: of this machine, for Compose.
+        folder: created if it does not exist; existing files of the same names are replaced.
+        names: models to deploy. Empty (default): all, including those that are exported later.
+        rest_port: int, the port on this machine, for Compose.
+        grpc_port: int, the port on this machine, for Compose.
 
     Returns:
-        The files.
+        List of the paths of the files.
 
     Raises:
-        UserError: if a name or every export is missing, or the folder cannot be written.
+        UserError: if a model has no export, there is no export at all, or the folder cannot be written.
     """
-    there = ", ".join(model.name for model in models) or "none: keras-dl tune makes one"
+    there = ", ".join(model.name for model in models) or "none; keras-dl tune exports one"
     missing = sorted(set(names) - {model.name for model in models})
     if missing or not models:
         what = f"no export of {', '.join(missing)}" if missing else "no exported model"
         raise UserError(f"{what} in {settings.saved_models}. Available: {there}")
     models = [model for model in models if not names or model.name in names]
-    # All models are those of the live file, which promote and rollback keep up to date; some are those of a copy.
+    # All models: the file that promote and rollback keep up to date. Some models: a copy of a part of it.
     config = f"{_FOLDER}/{LIVE}" if names else f"{CONTAINER_MODELS}/{LIVE}"
     files = {
-        LIVE: f"# A copy: the labels move in {LIVE} of saved_models/.\n" + model_config_text(model_configs(models)),
+        LIVE: f"# A copy; promote and rollback move the labels in saved_models/{LIVE}.\n" + model_config_text(model_configs(models)),
         BATCHING: batching_parameters(),
         MONITORING: monitoring_config(),
         "compose.yaml": _yaml("docker compose up", compose(models, settings, folder, config, rest_port, grpc_port)),
@@ -94,15 +94,15 @@ def compose(
     rest_port: int = _REST,
     grpc_port: int = _GRPC,
 ) -> dict:
-    """A Compose file: TensorFlow Serving on loopback ports, and MLflow's UI where the store is an SQLite file.
+    """Returns a Compose file with TensorFlow Serving on loopback ports, and MLflow's UI if the store is an SQLite file.
 
     Args:
-        models: from `served_models`.
-        settings: for the project's folder, the store, and where the UI listens.
-        folder: that holds the other files; paths are relative to it.
-        config: the `models.config`, inside the container. Defaults to the live one.
-        rest_port: of this machine.
-        grpc_port: of this machine.
+        models: `Served` models.
+        settings: of `mlflow.yaml`.
+        folder: the folder of the other files; paths are relative to it.
+        config: path of the `models.config` inside the container. Defaults to the one in `saved_models/`.
+        rest_port: int, the port on this machine.
+        grpc_port: int, the port on this machine.
     """
     serving = {
         "image": IMAGE,
@@ -121,7 +121,7 @@ def compose(
         "security_opt": ["no-new-privileges:true"],
     }
     services = {"serving": serving}
-    if settings.tracking_uri.startswith("sqlite:////"):  # a server shows its runs itself
+    if settings.tracking_uri.startswith("sqlite:////"):  # a tracking server has its own UI
         root = settings.root.resolve()
         services["mlflow"] = {
             "image": f"ghcr.io/mlflow/mlflow:v{importlib.metadata.version('mlflow')}",
@@ -130,7 +130,7 @@ def compose(
                 *("--backend-store-uri", settings.tracking_uri),
             ],
             "ports": [f"127.0.0.1:{settings.ui.port}:5000"],
-            # At its own path, by which the store knows its artifacts; and as who owns it.
+            # The store refers to artifacts by their path on the host; files keep their owner.
             "volumes": [f"{root}:{root}"],
             "working_dir": str(root),
             "user": f"{os.getuid()}:{os.getgid()}",
@@ -140,13 +140,14 @@ def compose(
 
 
 def kubernetes(models: Sequence[Served], config: str = f"{CONTAINER_MODELS}/{LIVE}") -> list[dict]:
-    """A Deployment of TensorFlow Serving with its ConfigMap and Service.
+    """Returns a Deployment of TensorFlow Serving with its ConfigMap and Service.
 
-    The volume claim `saved-models` is yours to make: its root holds what `saved_models/` holds, `models.config` too.
+    The user creates the volume claim `saved-models`, whose root has the contents of `saved_models/`, including
+    `models.config`.
 
     Args:
-        models: from `served_models`.
-        config: the `models.config`, inside the container. Defaults to that of the claim, whose labels move.
+        models: `Served` models.
+        config: path of the `models.config` inside the container. Defaults to the one in the claim.
     """
     labels = {"app.kubernetes.io/name": _APP}
     probe = {"exec": {"command": _health_command(models)}, "periodSeconds": 10, "timeoutSeconds": 5}
@@ -206,20 +207,20 @@ def kubernetes(models: Sequence[Served], config: str = f"{CONTAINER_MODELS}/{LIV
 
 
 def kserve(models: Sequence[Served]) -> list[dict]:
-    """An InferenceService of KServe for each model, which serves the newest version in the claim `saved-models`.
+    """Returns a KServe InferenceService for each model, which serves the newest version in the claim `saved-models`.
 
     Args:
-        models: from `served_models`.
+        models: `Served` models.
 
     Raises:
-        UserError: if two models would have one name in a cluster, where there are small letters, digits and - only.
+        UserError: if two models get the same name in a cluster, where names consist of a-z, 0-9 and -.
     """
     services = {}
     for model in models:
         name = "-".join(re.findall("[a-z0-9]+", model.name.lower()))
         name = name if name[:1].isalpha() else f"model-{name}".rstrip("-")
         if name in services:
-            raise UserError(f"expected models of different names in a cluster, and two are {name}: {model.name} is one")
+            raise UserError(f"two models have the name {name} in a cluster; rename {model.name}")
         services[name] = {
             "apiVersion": "serving.kserve.io/v1beta1",
             "kind": "InferenceService",
@@ -228,7 +229,7 @@ def kserve(models: Sequence[Served]) -> list[dict]:
                 "predictor": {
                     "model": {
                         "modelFormat": {"name": "tensorflow"},
-                        # KServe's own default is years old.
+                        # KServe's default version is years old.
                         "runtimeVersion": IMAGE.rpartition(":")[2],
                         "storageUri": f"pvc://saved-models/{model.name}",
                     }
@@ -239,7 +240,7 @@ def kserve(models: Sequence[Served]) -> list[dict]:
 
 
 def _health_command(models: Sequence[Served]) -> list[str]:
-    """Asks for each model inside the container, whose image has no curl; bash speaks TCP."""
+    """Returns a command that checks every model from inside the container: bash opens TCP, the image has no curl."""
     asked = []
     for model in models:
         path = shlex.quote(f"/v1/models/{quote(model.name, safe='')}")

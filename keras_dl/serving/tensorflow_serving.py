@@ -15,7 +15,6 @@ from keras_dl.serving.configuration import (
     BATCHING,
     CONTAINER_MODELS,
     IMAGE,
-    LIVE,
     MONITORING,
     batching_parameters,
     model_config_text,
@@ -23,7 +22,7 @@ from keras_dl.serving.configuration import (
     server_flags,
 )
 from keras_dl.serving.server.config import ModelConfig
-from keras_dl.serving.server.source import Source
+from keras_dl.serving.server.source import LIVE, Source
 
 BINARY = "tensorflow_model_server"
 _FOLDER = "/configuration"

@@ -130,7 +130,7 @@ def test_kserve_names_are_those_of_a_cluster():
     assert first["spec"]["predictor"]["model"]["storageUri"] == "pvc://saved-models/digits_ctc"
     names = [service["metadata"]["name"] for service in kserve([Served("9x", (1,), {}), Served("_", (1,), {})])]
     assert names == ["model-9x", "model"]
-    with pytest.raises(UserError, match="two are a-b: a__b is one"):
+    with pytest.raises(UserError, match="two models have the name a-b in a cluster; rename a__b"):
         kserve([Served("a_b", (1,), {}), Served("a__b", (1,), {})])
 
 
