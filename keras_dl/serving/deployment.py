@@ -70,7 +70,8 @@ def write_deployment(
     # All models: the file that promote and rollback keep up to date. Some models: a copy of a part of it.
     config = f"{_FOLDER}/{LIVE}" if names else f"{CONTAINER_MODELS}/{LIVE}"
     files = {
-        LIVE: f"# A copy; promote and rollback move the labels in saved_models/{LIVE}.\n" + model_config_text(model_configs(models)),
+        LIVE: f"# A copy; promote and rollback move the labels in saved_models/{LIVE}.\n"
+        + model_config_text(model_configs(models)),
         BATCHING: batching_parameters(),
         MONITORING: monitoring_config(),
         "compose.yaml": _yaml("docker compose up", compose(models, settings, folder, config, rest_port, grpc_port)),
