@@ -190,7 +190,7 @@ def test_invalid_arguments(options, message):
 
 
 @pytest.mark.parametrize("mask_value", [None, 9.0])
-def test_feedback_is_teacher_forced_in_fit_and_free_running_in_predict(mask_value):
+def test_feedback_is_teacher_forced_in_fit_and_free_running_in_call(mask_value):
     inputs = np.zeros_like(WAVE)
     reservoir = ESN(40, 5, seed=1, feedback=1, bias_scaling=0.2)
     model = network(reservoir=reservoir, mask_value=mask_value, washout=0, input_to_readout=False)
@@ -199,7 +199,7 @@ def test_feedback_is_teacher_forced_in_fit_and_free_running_in_predict(mask_valu
         x[0, :30], y[0, :30] = 9, np.nan
     model.fit(x, y, verbose=0)
     assert model.history.history["loss"][0] < 0.01
-    outputs = model.predict(x[:, :60], verbose=0)
+    outputs = model(x[:, :60])
     kernel, bias = model.readout.get_weights()
     state, output = np.zeros((2, 40), "float32"), np.zeros((2, 1), "float32")
     for t in range(60):
@@ -222,10 +222,10 @@ def test_recursive_least_squares_equals_ridge_with_a_penalised_bias(mask_value):
     model = network(washout=3, alpha=0.1, mask_value=mask_value)
     for data in ((x, y, weights), None):
         if data:
-            model.fit(x, y, sample_weight=weights, solver="rls", batch_size=4, verbose=0)
+            model.fit(x, y, sample_weight=weights, solver="rls", batch_size=3, verbose=0)
         else:
-            model.fit(x[:4], y[:4], sample_weight=weights[:4], solver="rls", verbose=0)
-            model.partial_fit(x[4:], y[4:], sample_weight=weights[4:], solver="rls")
+            model.fit(x[:3], y[:3], sample_weight=weights[:3], solver="rls", verbose=0)
+            model.partial_fit(x[3:], y[3:], sample_weight=weights[3:], solver="rls")
         counted = mask & (np.cumsum(mask, 1) > 3)
         features = model.features(tf.constant(x), mask=tf.constant(mask))[0].numpy()[counted].astype("float64")
         features = np.column_stack([features, np.ones(len(features))])
