@@ -1,7 +1,7 @@
 """Reads strings of handwritten digits.
 
     keras-dl tune pipelines/digits_ctc.py --trials 6           # 4 minutes on 2 cores
-    keras-dl tune pipelines/digits_ctc.py --data tfds:mnist    # the same strings from another set of square images
+    keras-dl tune pipelines/digits_ctc.py --data tfds:mnist    # strings of other square images
 
 Expected: a test label error rate below 1.5 %.
 """
@@ -22,7 +22,7 @@ TRAINING_STRINGS = 8000
 
 
 class DigitsCTC(Pipeline):
-    """Strings of 1 to 8 digits; a column of pixels is a time step."""
+    """Recognises strings of 1 to 8 digits; each column of pixels is a time step."""
 
     objective = "val_label_error_rate"
     epochs = 4
@@ -36,7 +36,7 @@ class DigitsCTC(Pipeline):
         return batches(
             self.strings(),
             batch_size=hp.Choice("batch_size", [48, 64, 96], default=64),
-            # Class 0 is the blank, and the padding of labels.
+            # Class 0 is the blank and the padding of labels.
             example=lambda example: (columns(example["image"][..., 0]), example["label"] + 1),
             length=lambda image, label: tf.shape(image)[0],
             bucket_boundaries=[2 * height, 4 * height, 6 * height],
@@ -51,9 +51,9 @@ class DigitsCTC(Pipeline):
             vocabulary=features["label"].feature.names,
             filters=hp.Choice("filters", [16, 32], default=32),
             dropout=hp.Float("dropout", 0.0, 0.5, default=0.3),
-            halvings=max(1, round(np.log2(height / 5))),  # 4 frames or so for each digit, whatever its size
+            halvings=max(1, round(np.log2(height / 5))),  # about 4 frames per digit for any size
         )
-        # CTC first learns to say nothing; a high rate leaves that plateau soon, the decay then finds the details.
+        # CTC first learns to output only blanks. A high rate leaves this plateau quickly; the decay refines the result.
         rate = keras.optimizers.schedules.CosineDecay(
             hp.Float("learning_rate", 2e-3, 2e-2, sampling="log", default=8e-3),
             decay_steps=self.epochs * TRAINING_STRINGS // hp.get("batch_size"),
@@ -68,7 +68,7 @@ class DigitsCTC(Pipeline):
             text, score = output.decode(model(columns(fit_height(image, height)), training=False))
             return {"text": text, "score": score}
 
-        # Rows x columns of pixels on any scale, 0 = background; narrower images are padded with zeros at the right.
+        # Rows x columns of pixels on any scale, 0 = background; narrower images are padded with zeros on the right.
         return {"serving_default": (read, [tf.TensorSpec([None, None, None], tf.float32, name="image")])}
 
     def request(self, example):
@@ -84,8 +84,10 @@ class DigitsCTC(Pipeline):
         texts, _ = output.decode(model(images, training=False))
         figure, axes = plt.subplots(12, figsize=(8, 9), layout="constrained")
         for axis, image, label, text in zip(axes, images.numpy(), labels.numpy(), texts.numpy(), strict=False):
-            truth, read = "".join(output.vocabulary[i - 1] for i in label if i > 0), text.decode()
+            target, text = "".join(output.vocabulary[i - 1] for i in label if i > 0), text.decode()
             axis.imshow(image.T, cmap="gray_r", aspect="equal")
-            axis.set_title(f"{truth} read as {read}", loc="left", fontsize=9, color="black" if read == truth else "red")
+            axis.set_title(
+                f"{target} read as {text}", loc="left", fontsize=9, color="black" if text == target else "red"
+            )
             axis.axis("off")
         return {"test_strings": figure}

@@ -1,9 +1,9 @@
-"""Writes Python: a character language model of the standard library's own source.
+"""Writes Python: a character language model of the standard library's source.
 
     keras-dl tune pipelines/python_source.py                       # 3 minutes on 2 cores
     keras-dl tune pipelines/python_source.py --data notes.txt      # any text file, or tfds:tiny_shakespeare
 
-Expected: 2.09 test bits per character, beside 2.24 of gzip and 2.08 of the best n-gram model of the same text.
+Expected: 2.09 test bits per character; gzip needs 2.24, the best n-gram model of the same text 2.08.
 """
 
 import dataclasses
@@ -24,16 +24,16 @@ from keras_dl.models import language_model, one_step
 from keras_dl.ops.ngram import LONGEST, count, witten_bell
 from keras_dl.ops.sampling import complete
 
-# Bytes. Short windows to learn from: many small steps learn far more in a minute than few large ones.
+# In bytes. Training windows are short: many small steps learn more in a minute than few large ones.
 WINDOW, EPOCH = 32, 512_000
-# Longer ones to be evaluated on: but for the first of a file, each prediction follows 64 bytes at least.
-EVALUATED, CONTEXT = 512, 64
+# Evaluation windows are longer; except at the start of a file, each prediction has at least 64 bytes of context.
+EVALUATION_WINDOW, CONTEXT = 512, 64
 PROMPTS = ["", "def ", "import ", "class Error(", "    for "]
 STYLES = {"greedy": (0.0, 0), "temperature 0.5": (0.5, 0), "temperature 0.8, the 20 most probable": (0.8, 20)}
 
 
 class PythonSource(Pipeline):
-    """The next byte from those before it."""
+    """Predicts the next byte."""
 
     objective = "val_bits_per_character"
     epochs = 3
@@ -42,7 +42,7 @@ class PythonSource(Pipeline):
     def data(self, hp):
         batch_size = hp.Choice("batch_size", [16, 32, 64], default=16)
         splits = batches(windowed(self.source), batch_size, evaluation_batch_size=64, seed=self.seed)
-        # An epoch is a new draw, so that a text of any size takes no longer.
+        # Each epoch draws new windows, so its duration does not depend on the size of the text.
         return dataclasses.replace(splits, train=splits.train.take(EPOCH // WINDOW // batch_size))
 
     def build(self, hp):
@@ -51,7 +51,7 @@ class PythonSource(Pipeline):
             depth=hp.Choice("depth", [1, 2], default=2),
             dropout=hp.Float("dropout", 0.0, 0.3, default=0.05),
         )
-        # So high a rate needs a warm-up and a short memory of the gradients' size.
+        # This high rate requires a warm-up and a small `beta_2`.
         steps = self.epochs * int(self.data(hp).train.cardinality())
         rate = keras.optimizers.schedules.CosineDecay(
             initial_learning_rate=0.0,
@@ -63,7 +63,7 @@ class PythonSource(Pipeline):
             keras.optimizers.Adam(rate, beta_2=0.98, clipnorm=0.5),
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             weighted_metrics=[BitsPerCharacter(utf8=True)],
-            jit_compile=False,  # on a CPU, XLA compiles for longer than it saves
+            jit_compile=False,  # on a CPU, XLA takes longer to compile than it saves
         )
         return model
 
@@ -73,20 +73,20 @@ class PythonSource(Pipeline):
         def finish(prompt):
             return {"text": complete(step, start, prompt, length=200, temperature=0.5)}
 
-        def finish_as_told(prompt, length, temperature, top_k, seed):
+        def finish_with_options(prompt, length, temperature, top_k, seed):
             tf.debugging.assert_less_equal(length, 10_000, "length must be at most 10000")
             return {"text": complete(step, start, prompt, length, temperature, top_k, seed)}
 
-        # TF Serving has no default values, so the default signature takes a prompt alone. Each input has a value a row.
+        # TF Serving has no default values, so the default signature takes only a prompt. Inputs have one value per row.
         types = {"prompt": "string", "length": "int32", "temperature": "float32", "top_k": "int32", "seed": "int32"}
         inputs = [tf.TensorSpec([None], dtype, name=name) for name, dtype in types.items()]
-        return {"serving_default": (finish, inputs[:1]), "complete": (finish_as_told, inputs)}
+        return {"serving_default": (finish, inputs[:1]), "complete": (finish_with_options, inputs)}
 
     def request(self, example):
-        return {"prompt": np.array([written(example)[:80]])}
+        return {"prompt": np.array([text_of(example)[:80]])}
 
     def answer(self, example):
-        return written(example)[80:280]
+        return text_of(example)[80:280]
 
     def report(self, model, splits):
         return baselines(self.source)
@@ -94,7 +94,7 @@ class PythonSource(Pipeline):
     def pictures(self, model, splits):
         samples = ""
         for style, (temperature, top_k) in STYLES.items():
-            # A seed for each: texts with the same chances grow alike.
+            # With one seed for all, samples with equal probabilities would be equal.
             for text in complete(*one_step(model), PROMPTS, 200, temperature, top_k, range(len(PROMPTS))).numpy():
                 samples += f"==== {style}\n{text.decode()}\n\n"
         bits = {"model": model.evaluate(splits.test, verbose=0, return_dict=True)["bits_per_character"]}
@@ -106,15 +106,15 @@ class PythonSource(Pipeline):
         return {"samples": samples, "bits_per_character": figure}
 
 
-def written(example):
-    """The text of an example; the bytes of a character that its ends cut through are left out."""
+def text_of(example):
+    """Returns the text of an example, without characters that the ends of the window cut through."""
     return bytes(np.asarray(example[1], np.uint8)).rstrip(b"\0").decode(errors="ignore")
 
 
 def texts(source):
     splits = load(source) if source and source.startswith("tfds:") else load("python_source", text=source)
     if "text" not in splits.features:
-        raise UserError(f"expected a data set with a feature text. {source} has: {', '.join(splits.features)}")
+        raise UserError(f"--data requires a data set with the feature text. {source} has: {', '.join(splits.features)}")
     return splits
 
 
@@ -122,16 +122,18 @@ def texts(source):
 def windowed(source):
     def cut(split, length, context):
         pieces = split.flat_map(lambda e: tf.data.Dataset.from_tensor_slices(windows(e["text"], length, context)))
-        # Shuffling over all of them needs to know how many there are.
+        # Shuffling all of them requires their number.
         return pieces.apply(tf.data.experimental.assert_cardinality(sum(1 for _ in pieces)))
 
     train, validation, test = texts(source)
-    return Splits(cut(train, WINDOW, 0), cut(validation, EVALUATED, CONTEXT), cut(test, EVALUATED, CONTEXT))
+    return Splits(
+        cut(train, WINDOW, 0), cut(validation, EVALUATION_WINDOW, CONTEXT), cut(test, EVALUATION_WINDOW, CONTEXT)
+    )
 
 
 @functools.cache
 def baselines(source):
-    """What gzip needs for the test text, and an n-gram model of the training text, its order chosen on validation."""
+    """Returns bits per character of gzip and of an n-gram model whose order is chosen on the validation text."""
     train, validation, test = (b"".join(e["text"] for e in split.as_numpy_iterator()) for split in texts(source))
     tables = count(train, LONGEST)
     order = np.argmin(-np.log2(witten_bell(tables, validation)).sum(axis=1))

@@ -1,15 +1,15 @@
-"""Translates sentences, learned from parallel text.
+"""Translates sentences, trained on parallel text.
 
-    keras-dl train pipelines/translation.py --data pairs.tsv                  # SOURCE<tab>TARGET a line
+    keras-dl train pipelines/translation.py --data pairs.tsv                  # one line SOURCE<tab>TARGET per pair
     keras-dl train pipelines/translation.py --data corpus.de,corpus.en        # two files, line by line
     keras-dl train pipelines/translation.py --data tfds:ted_hrlr_translate/pt_to_en model=transformer
     keras-dl predict translation --input '{"text": ["..."]}'
 
-Without `--data` it translates number words, English to French. Subwords are learned from the training split alone; BLEU
-and chrF are of the test split, translated by a beam search.
+Without `--data` it translates number words from English to French. Subwords are learned from the training split only;
+BLEU and chrF are computed on the test split, translated by beam search.
 
 Measured on 20 000 invented pairs of 9 to 15 words, English to French: BLEU 100 after 3 epochs, 8 minutes on 2 busy
-cores. No real corpus was at hand.
+cores. Not yet measured on a real corpus.
 """
 
 import functools
@@ -31,14 +31,14 @@ from keras_dl.models.seq2seq.alignment_picture import alignment_picture
 from keras_dl.ops.special_ids import FIRST
 
 BUCKETS = [8, 16, 24, 32, 48]
-LONGEST = 64  # subwords; longer pairs are not trained on
-CHARACTERS = 20 * LONGEST  # bytes of a text that is looked at for that
-SEARCH = {"max_length": 2 * LONGEST, "beam_width": 4, "length_penalty": 0.6}
+MAX_SUBWORDS = 64  # in a training pair
+MAX_BYTES = 20 * MAX_SUBWORDS  # longer texts are left out before subwords are counted
+SEARCH = {"max_length": 2 * MAX_SUBWORDS, "beam_width": 4, "length_penalty": 0.6}
 SHOWN = 4
 
 
 class Translation(Pipeline):
-    """An encoder and a decoder, recurrent with attention or transformers, of subwords."""
+    """An encoder and a decoder of subwords: recurrent with attention, or transformers."""
 
     objective = "val_loss"
     epochs = 8
@@ -47,7 +47,7 @@ class Translation(Pipeline):
 
     def data(self, hp):
         subwords = hp.Choice("subwords", [1000, 4000, 8000], default=4000)
-        self.tokenizers = tokenizers(self.source, subwords)  # which `request` and `answer` need
+        self.tokenizers = tokenizers(self.source, subwords)  # for `request` and `answer`
         return batches(
             encoded(self.source, subwords),
             batch_size=hp.Choice("batch_size", [32, 64, 128], default=64),
@@ -81,7 +81,7 @@ class Translation(Pipeline):
             keras.optimizers.Adam(rate, clipnorm=1.0),
             SequenceCrossEntropy(label_smoothing=0.1),
             metrics=[TokenAccuracy()],
-            jit_compile=False,  # XLA compiles the loops over tokens anew for each length
+            jit_compile=False,  # XLA would recompile the loops over tokens for each length
         )
         return model
 
@@ -97,36 +97,36 @@ class Translation(Pipeline):
         return target.text(example[1]).numpy().decode()
 
     def report(self, model, splits):
-        _, right, written = translated(model, self.source)
-        scores = translation_scores(written, right)
-        print(f"\nBLEU {scores['bleu']:.1f}, chrF {scores['chrf']:.1f} of {len(right)} test sentences")
-        most = SEARCH["max_length"]
-        if longer := sum(int(np.sum(np.count_nonzero(labels, axis=1) > most)) for _, labels in splits.test):
-            print(f"{longer} of them have more than {most} subwords, and none of more is written")
+        _, targets, outputs = translated(model, self.source)
+        scores = translation_scores(outputs, targets)
+        print(f"\nBLEU {scores['bleu']:.1f}, chrF {scores['chrf']:.1f} on {len(targets)} test sentences")
+        limit = SEARCH["max_length"]
+        if longer := sum(int(np.sum(np.count_nonzero(labels, axis=1) > limit)) for _, labels in splits.test):
+            print(f"{longer} of them have more than {limit} subwords, the maximum of a translation")
         return scores
 
     def pictures(self, model, splits):
-        sources, right, written = translated(model, self.source)
-        lines = zip(sources[:50], right[:50], written[:50], strict=True)
-        examples = []
-        for place in [place for place, text in enumerate(sources) if len(text.split()) < 12][:SHOWN]:
-            decoded = model.decode([sources[place]], **SEARCH)
-            said = pieces(model.target_tokenizer, decoded.tokens[0, 0])
-            if decoded.alignment is not None and said:
-                asked = pieces(model.source_tokenizer, model.source_tokenizer([sources[place]])[0])
-                examples.append((written[place], asked, said, decoded.alignment[0, 0]))
-        table = "\n\n".join(f"{asked}\n  right    {target}\n  written  {said}" for asked, target, said in lines)
-        return {"translations": table, **({"attention": alignment_picture(examples)} if examples else {})}
+        sources, targets, outputs = translated(model, self.source)
+        maps = []
+        for index in [index for index, text in enumerate(sources) if len(text.split()) < 12][:SHOWN]:
+            decoded = model.decode([sources[index]], **SEARCH)
+            output = pieces(model.target_tokenizer, decoded.tokens[0, 0])
+            if decoded.alignment is not None and output:
+                source = pieces(model.source_tokenizer, model.source_tokenizer([sources[index]])[0])
+                maps.append((outputs[index], source, output, decoded.alignment[0, 0]))
+        lines = zip(sources[:50], targets[:50], outputs[:50], strict=True)
+        table = "\n\n".join(f"{source}\n  target  {target}\n  output  {output}" for source, target, output in lines)
+        return {"translations": table, **({"attention": alignment_picture(maps)} if maps else {})}
 
 
 def pairs(source):
-    """Unbatched splits of `source` and `target`."""
+    """Returns unbatched splits of texts, `source` and `target`."""
     return load("parallel_text", pairs=source) if source else load("number_words", languages="en,fr")
 
 
 @functools.cache
 def tokenizers(source, subwords):
-    """Of both sides, learned from the texts to train on."""
+    """Returns the tokenizers of both sides, learned from the training split."""
     texts = list(pairs(source).train.as_numpy_iterator())
     sides = ("source", "target")
     return tuple(SubwordTokenizer(*learn_subwords([pair[side] for pair in texts], subwords)) for side in sides)
@@ -134,7 +134,7 @@ def tokenizers(source, subwords):
 
 @functools.cache
 def encoded(source, subwords):
-    """Unbatched splits of ids, cut into subwords once; without the training pairs that are too long."""
+    """Returns unbatched splits of subword ids, without training pairs that are too long."""
     cutters = dict(zip(("source", "target"), tokenizers(source, subwords), strict=True))
 
     def cut(split):
@@ -145,27 +145,28 @@ def encoded(source, subwords):
         return {side: tf.concat([part[side] for part in parts], axis=0) for side in cutters}
 
     train, validation, test = pairs(source)
-    # Before they are cut: one line of a hundred thousand characters would hold up all of its batch.
-    short = train.filter(lambda pair: tf.reduce_all([tf.strings.length(text) < CHARACTERS for text in pair.values()]))
+    # A line of a hundred thousand characters would delay its whole batch.
+    short = train.filter(lambda pair: tf.reduce_all([tf.strings.length(text) < MAX_BYTES for text in pair.values()]))
     train, validation, test = cut(short), cut(validation), cut(test)
-    fits = tf.reduce_all([rows.row_lengths() <= LONGEST for rows in train.values()], axis=0)
+    fits = tf.reduce_all([rows.row_lengths() <= MAX_SUBWORDS for rows in train.values()], axis=0)
     train = {side: tf.ragged.boolean_mask(rows, fits) for side, rows in train.items()}
     if left := int(pairs(source).train.cardinality()) - train["source"].shape[0]:
-        print(f"left out {left} training pairs of more than {LONGEST} subwords", file=sys.stderr)
+        print(f"left out {left} training pairs of more than {MAX_SUBWORDS} subwords", file=sys.stderr)
     return Splits(*(tf.data.Dataset.from_tensor_slices(split) for split in (train, validation, test)))
 
 
 @functools.cache
 def translated(model, source):
-    """The test split: sources, targets, and what the model writes; lists of str."""
-    sources, right, written = [], [], []
+    """Translates the test split; returns sources, targets and outputs as lists of str."""
+    columns = [], [], []
     for batch in pairs(source).test.batch(128):
         decoded = model.decode(batch["source"], **SEARCH)
-        lines = batch["source"], batch["target"], model.target_tokenizer.text(decoded.tokens[:, 0])
-        for found, texts in zip((sources, right, written), lines, strict=True):
-            found += [text.decode() for text in texts.numpy()]
-    return sources, right, written
+        rows = batch["source"], batch["target"], model.target_tokenizer.text(decoded.tokens[:, 0])
+        for column, texts in zip(columns, rows, strict=True):
+            column += [text.decode() for text in texts.numpy()]
+    return columns
 
 
 def pieces(tokenizer, ids):
+    """Returns the subwords of ids `[T]`, without padding."""
     return [tokenizer.vocabulary[number - FIRST] if number >= FIRST else "?" for number in ids.numpy() if number > 0]

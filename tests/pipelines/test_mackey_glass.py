@@ -1,4 +1,4 @@
-"""The forecasting pipeline: data, signatures, rivals, pictures, on small series."""
+"""The forecasting pipeline on short series: data, signatures, baselines and pictures."""
 
 from pathlib import Path
 
@@ -9,8 +9,9 @@ import pytest
 import tensorflow as tf
 
 from keras_dl.errors import UserError
-from keras_dl.pipeline import load_pipeline, space
+from keras_dl.pipeline import load_pipeline
 from keras_dl.serving.export.export import export
+from keras_dl.space import space
 
 FILE = Path(__file__).parents[2] / "pipelines" / "mackey_glass.py"
 SMALL = {"units": 300, "fan_in": 5}
@@ -46,14 +47,14 @@ def trained(pipeline):
 
 @pytest.fixture(scope="module")
 def three(files):
-    """A trained network of three variables in very different units."""
+    """A network trained on three variables with very different units."""
     return trained(pipeline_of(str(files / "three.npy")))
 
 
 def test_the_space_and_the_objective():
     pipeline = pipeline_of(None)
     hp = space(pipeline)
-    assert pipeline.goal == ("closed_loop_nrmse", "min")
+    assert pipeline.goal.test_metric == ("closed_loop_nrmse", "min")
     assert {"units", "spectral_radius", "leak_rate", "input_scaling", "fan_in"} <= set(hp.values)
 
 
@@ -70,14 +71,14 @@ def test_the_data_are_windows_of_the_standardised_series():
     np.testing.assert_array_equal(following[0][0, 1:], following[1][0, :-1])
 
 
-def test_the_two_delays_are_two_series():
-    mild, wild = (next(iter(pipeline_of(source).data(None).test))[0] for source in ("tau_17", "tau_30"))
+def test_the_two_delays_give_different_series():
+    tau_17, tau_30 = (next(iter(pipeline_of(source).data(None).test))[0] for source in ("tau_17", "tau_30"))
     default = next(iter(pipeline_of(None).data(None).test))[0]
-    np.testing.assert_array_equal(default, mild)
-    assert np.abs(mild - wild).max() > 1
+    np.testing.assert_array_equal(default, tau_17)
+    assert np.abs(tau_17 - tau_30).max() > 1
 
 
-def test_a_file_that_is_not_there():
+def test_a_missing_file_is_an_error():
     with pytest.raises(UserError, match="cannot read the series .*absent.csv: No such file"):
         space(pipeline_of("absent.csv"))
 
@@ -98,36 +99,36 @@ def test_several_variables_are_forecast_in_their_own_units(three):
     assert (np.abs(outputs[20][0] - series[1000:1020]) < 0.5 * series.std(axis=0)).all()
 
 
-def test_the_default_signature_says_the_next_step(three):
+def test_the_default_signature_returns_the_next_steps(three):
     pipeline, model, splits = three
     function, inputs = pipeline.signatures(model)["serving_default"]
     series = tf.constant(waves(1200, 3)[None, 900:1000], tf.float32)
-    found = tf.function(function, input_signature=inputs)(series)["next"].numpy()
-    assert found.shape == (1, 100, 3)
+    results = tf.function(function, input_signature=inputs)(series)["next"].numpy()
+    assert results.shape == (1, 100, 3)
     forecast = pipeline.signatures(model)["forecast"][0](series, tf.constant(1))["forecast"].numpy()
-    np.testing.assert_allclose(found[:, -1:], forecast, rtol=1e-4)
+    np.testing.assert_allclose(results[:, -1:], forecast, rtol=1e-4)
 
 
-def test_the_exported_forecast_is_that_of_the_model(three, tmp_path):
+def test_the_exported_model_gives_the_same_forecast(three, tmp_path):
     pipeline, model, splits = three
     request = pipeline.request(next(splits.test.unbatch().as_numpy_iterator()))
     folder = export(pipeline, model, tmp_path, 1, request)
     served = tf.saved_model.load(str(folder)).signatures["forecast"]
     series = tf.constant(waves(1200, 3)[None, 900:1000], tf.float32)
     for steps in (1, 5):
-        found = served(context=series, steps=tf.constant(steps))["forecast"].numpy()
+        results = served(context=series, steps=tf.constant(steps))["forecast"].numpy()
         expected = pipeline.signatures(model)["forecast"][0](series, tf.constant(steps))["forecast"].numpy()
-        assert found.shape == (1, steps, 3)
-        np.testing.assert_allclose(found, expected, rtol=1e-3)
+        assert results.shape == (1, steps, 3)
+        np.testing.assert_allclose(results, expected, rtol=1e-3)
 
 
-def test_too_many_steps_are_refused(three):
+def test_too_many_steps_are_an_error(three):
     pipeline, model, _ = three
     with pytest.raises(tf.errors.InvalidArgumentError, match="steps must be at most 100000"):
         pipeline.signatures(model)["forecast"][0](tf.zeros((1, 5, 3)), tf.constant(100_001))
 
 
-def test_the_request_is_in_raw_units(three):
+def test_request_and_answer_are_in_the_units_of_the_series(three):
     pipeline, model, splits = three
     example = next(splits.test.unbatch().as_numpy_iterator())
     series = waves(1200, 3)[1020:]
@@ -140,17 +141,17 @@ def test_the_request_is_in_raw_units(three):
 
 def test_report_and_pictures(three):
     pipeline, model, splits = three
-    found = pipeline.report(model, splits)
-    rivals = ("LSTM", "linear", "persistence")
-    assert set(found) == {"nrmse_84", "horizon"} | {
-        f"{name}_{what}" for name in rivals for what in ("nrmse", "nrmse_84", "horizon")
+    results = pipeline.report(model, splits)
+    baselines = ("LSTM", "linear", "persistence")
+    assert set(results) == {"nrmse_84", "horizon"} | {
+        f"{name}_{what}" for name in baselines for what in ("nrmse", "nrmse_84", "horizon")
     }
-    assert all(np.isfinite(value) for name, value in found.items() if "LSTM" not in name)
-    assert found["nrmse_84"] < found["persistence_nrmse_84"]
-    # All deviations are of the test part: this is what the metric says of the same predictions.
+    assert all(np.isfinite(value) for name, value in results.items() if "LSTM" not in name)
+    assert results["nrmse_84"] < results["persistence_nrmse_84"]
+    # Errors are relative to the deviations of the test part, as in the metric.
     test = waves(1200, 3)[1020:]
     steps = np.sqrt(np.mean(np.mean(np.diff(test, axis=0) ** 2, axis=0) / test[1:].var(axis=0)))
-    assert found["persistence_nrmse"] == pytest.approx(steps, rel=1e-6)
+    assert results["persistence_nrmse"] == pytest.approx(steps, rel=1e-6)
     pictures = pipeline.pictures(model, splits)
     assert set(pictures) == {"forecast", "error_growth", "spectrum"}
     assert len(pictures["forecast"].axes) == 4 * 3
@@ -160,21 +161,28 @@ def test_report_and_pictures(three):
         plt.close(figure)
 
 
-def test_a_short_series_does(files):
+def test_report_and_pictures_of_a_short_series(files):
     pipeline, model, splits = trained(pipeline_of(str(files / "one.csv")))
-    found = pipeline.report(model, splits)
-    assert {"nrmse_11", "horizon"} < set(found)
+    results = pipeline.report(model, splits)
+    assert {"nrmse_11", "horizon"} < set(results)
     for figure in pipeline.pictures(model, splits).values():
         plt.close(figure)
 
 
+def test_end_to_end(run_end_to_end, files):
+    artifacts, _ = run_end_to_end(FILE, "--data", str(files / "one.csv"), units=300, fan_in=5)
+    assert {"forecast.png", "error_growth.png", "spectrum.png"} < artifacts
+
+
 @pytest.mark.slow
-def test_the_default_network_beats_its_rivals_by_far():
+def test_the_default_network_is_far_better_than_the_baselines():
     pipeline = pipeline_of(None)
     hp = space(pipeline)
     splits, model = pipeline.data(hp), pipeline.build(hp)
     history = model.fit(splits.train, validation_data=splits.validation, verbose=0).history
-    found = pipeline.report(model, splits)
+    results = pipeline.report(model, splits)
     assert history["val_nrmse"][0] < 1e-4
-    assert found["nrmse_84"] < 1e-3 < 10 * found["nrmse_84"] < found["LSTM_nrmse_84"]
-    assert found["horizon"] > 1000 > found["LSTM_horizon"] > found["linear_horizon"] > found["persistence_horizon"]
+    assert results["nrmse_84"] < 1e-3 < 10 * results["nrmse_84"] < results["LSTM_nrmse_84"]
+    assert (
+        results["horizon"] > 1000 > results["LSTM_horizon"] > results["linear_horizon"] > results["persistence_horizon"]
+    )

@@ -1,4 +1,4 @@
-"""The sentiment pipeline: its models, what it serves, the comparison of poolings, the picture."""
+"""The sentiment pipeline: its models, their served outputs, the comparison of poolings and the picture."""
 
 import functools
 from pathlib import Path
@@ -11,7 +11,8 @@ import pytest
 import tensorflow as tf
 
 from keras_dl.errors import UserError
-from keras_dl.pipeline import load_pipeline, space
+from keras_dl.pipeline import load_pipeline
+from keras_dl.space import space
 
 FILE = Path(__file__).parents[2] / "pipelines" / "sentiment.py"
 POOLINGS = ["attention", "last", "mean"]
@@ -37,8 +38,9 @@ def served(pipeline, model, texts):
 
 def test_the_space_and_the_objective(pipeline):
     hp = space(pipeline)
-    assert pipeline.goal == ("accuracy", "max")
-    assert set(hp.values) == {"pooling", "cell", "units", "embedding", "dropout", "learning_rate", "batch_size"}
+    assert pipeline.goal.test_metric == ("accuracy", "max")
+    names = {"pooling", "cell", "units", "embedding", "dropout", "learning_rate", "batch_size", "compared"}
+    assert set(hp.values) == names
     with pytest.raises(UserError, match="pooling one of attention, last, mean"):
         space(pipeline, {"pooling": "max"})
 
@@ -52,32 +54,31 @@ def test_data_are_words_and_classes(pipeline):
     assert pipeline.answer((text[0], label[0])) == ["negative", "positive"][label[0]]
     assert pipeline.request((text[0], label[0]))["text"].tolist() == [text[0].numpy().decode()]
     longest = max(len(row.split()) for row in text.numpy())
-    assert longest < 2 * min(len(row.split()) for row in text.numpy())  # texts of one length are together
+    assert longest < 2 * min(len(row.split()) for row in text.numpy())  # batches hold texts of similar length
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
-def test_what_is_served_says_what_counted(pipeline, pooling):
+def test_served_outputs_include_the_weights_of_words(pipeline, pooling):
     model = built(pipeline, pooling)
     texts = ["The plot is NOT good.", "fine", "", "a zebra, b"]
-    said = served(pipeline, model, texts)
+    outputs = served(pipeline, model, texts)
     words = [b"the plot is not good .".split(), [b"fine"], [b"."], b"a zebra , b".split()]
-    assert [[word for word in row if word] for row in said["words"].tolist()] == words
-    assert set(said["label"].tolist()) <= {b"negative", b"positive"}
-    assert ((said["score"] >= 0.5) & (said["score"] <= 1)).all()
-    for weights, row in zip(said["weights"], words, strict=True):
+    assert [[word for word in row if word] for row in outputs["words"].tolist()] == words
+    assert set(outputs["label"].tolist()) <= {b"negative", b"positive"}
+    assert ((outputs["score"] >= 0.5) & (outputs["score"] <= 1)).all()
+    for weights, row in zip(outputs["weights"], words, strict=True):
         assert weights.sum() == pytest.approx(1)
         assert (weights[: len(row)] > 0).sum() == (min(len(row), 2) if pooling == "last" else len(row))
         np.testing.assert_array_equal(weights[len(row) :], 0)
         if pooling == "mean":
             np.testing.assert_allclose(weights[: len(row)], 1 / len(row), rtol=1e-6)
     alone = served(pipeline, model, texts[3:])
-    np.testing.assert_allclose(alone["weights"], said["weights"][3:, :4], atol=1e-6)
-    np.testing.assert_allclose(alone["score"], said["score"][3:], atol=1e-6)
+    np.testing.assert_allclose(alone["weights"], outputs["weights"][3:, :4], atol=1e-6)
+    np.testing.assert_allclose(alone["score"], outputs["score"][3:], atol=1e-6)
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
-def test_the_weights_are_those_that_the_model_pools_with(pipeline, pooling):
-    """A change of a step's input changes the outcome where it has weight; with the mean of raw steps, by that share."""
+def test_served_weights_are_those_of_the_pooling(pipeline, pooling):
     model = built(pipeline, pooling)
     text = tf.constant(["the plot is not good . it lasts two hours ."])
     weights = served(pipeline, model, text.numpy())["weights"]
@@ -90,7 +91,7 @@ def test_the_weights_are_those_that_the_model_pools_with(pipeline, pooling):
     np.testing.assert_allclose(tf.einsum("bt,btd->bd", weights, steps), pooled, atol=1e-5)
 
 
-def test_a_saved_model_serves_the_same(pipeline, tmp_path):
+def test_a_loaded_model_serves_the_same_outputs(pipeline, tmp_path):
     model = built(pipeline, "attention")
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
@@ -99,7 +100,7 @@ def test_a_saved_model_serves_the_same(pipeline, tmp_path):
         np.testing.assert_array_equal(served(pipeline, loaded, texts)[key], array)
 
 
-def test_texts_and_labels_of_ones_own(tmp_path):
+def test_texts_and_labels_from_a_folder(tmp_path):
     pipeline = load_pipeline(FILE)
     for label, word in (("good", "fine"), ("bad", "poor"), ("so-so", "medium")):
         (tmp_path / f"{label}.txt").write_text("".join(f"{word} number {n} <br /> end\n" for n in range(20)))
@@ -111,7 +112,7 @@ def test_texts_and_labels_of_ones_own(tmp_path):
     assert served(pipeline, model, ["fine"])["label"][0] in (b"bad", b"good", b"so-so")
 
 
-def test_texts_without_any_word_twice(tmp_path):
+def test_texts_in_which_no_word_occurs_twice(tmp_path):
     pipeline = load_pipeline(FILE)
     (tmp_path / "table").write_text("".join(f"{('pos', 'neg')[n % 2]}\tw{n}\n" for n in range(30)))
     pipeline.source = str(tmp_path / "table")
@@ -137,19 +138,27 @@ def test_all_poolings_are_compared(capsys):
     plt.close("all")
 
 
-def test_words_are_the_darker_the_more_they_weigh(pipeline):
-    said = {
+def test_words_with_higher_weights_are_darker(pipeline):
+    outputs = {
         "label": tf.constant(["good", "bad"]),
         "score": tf.constant([0.75, 0.5]),
         "words": tf.constant([["not", "$bad$", "at"], ["all", "", ""]]),
         "weights": tf.constant([[0.2, 0.7, 0.1], [1.0, 0.0, 0.0]]),
     }
-    figure = pipeline.custom_objects["coloured_words"](said, np.array(["good", "good"]))
+    figure = pipeline.custom_objects["coloured_words"](outputs, np.array(["good", "good"]))
     [axis] = figure.axes
     texts = [text.get_text() for text in axis.texts]
-    assert texts == ["good 0.75", "not", "$bad$", "at", "bad 0.50    but it is good", "all"]
+    assert texts == ["good 0.75", "not", "$bad$", "at", "bad 0.50    (correct: good)", "all"]
     boxes = [text.get_bbox_patch() for text in axis.texts if text.get_bbox_patch() is not None]
     shades = [sum(box.get_facecolor()[:3]) for box in boxes]
     assert shades[1] == shades[3] < shades[0] < shades[2]
     figure.canvas.draw()
     plt.close(figure)
+
+
+def test_end_to_end(run_end_to_end, tmp_path):
+    for label in ("dull", "fine"):
+        (tmp_path / f"{label}.txt").write_text("".join(f"film number {n} was {label}\n" for n in range(30)))
+    artifacts, printed = run_end_to_end(FILE, "--data", str(tmp_path), units=16, batch_size=64, compared="mean")
+    assert {"words.png", "poolings.txt"} < artifacts
+    assert "\nmean " in printed and "\nlast " not in printed
