@@ -1,4 +1,4 @@
-"""Files are written whole or not at all."""
+"""Files are written atomically."""
 
 import contextlib
 import errno
@@ -8,14 +8,14 @@ import os
 import keras_tuner.src.utils as kt_utils
 import pytest
 
-import keras_dl.tuning.oracles  # noqa: F401  gives Keras Tuner our writer
+import keras_dl.compat.keras_tuner  # noqa: F401  patches save_json
 from keras_dl.durable import check_space, exhausted, write_bytes, write_json
 from keras_dl.errors import UserError
 
 
 @pytest.fixture
 def largest_file():
-    """largest_file(n): a context in which no file of this process can grow beyond n bytes."""
+    """largest_file(n): a context in which files of this process cannot exceed n bytes."""
     resource = pytest.importorskip("resource")
 
     @contextlib.contextmanager
@@ -32,7 +32,7 @@ def largest_file():
 
 @pytest.fixture
 def file(tmp_path):
-    """A file that is there already, alone in its folder."""
+    """An existing file, the only one in its folder."""
     write_json(tmp_path / "state.json", {"trials": 1})
     return tmp_path / "state.json"
 
@@ -51,7 +51,7 @@ def test_what_is_written_is_there(file):
     assert os.listdir(file.parent) == ["state.json"]
 
 
-def test_what_cannot_be_written_as_json_leaves_the_old_file(file):
+def test_content_that_json_cannot_represent_leaves_the_old_file(file):
     with pytest.raises(TypeError):
         write_json(file, {"trials": object()})
     assert_untouched(file)
@@ -63,7 +63,7 @@ def test_a_full_disk_leaves_the_old_file(file, largest_file):
     assert_untouched(file)
 
 
-def test_a_disk_that_does_not_answer_leaves_the_old_file(file, monkeypatch):
+def test_a_failing_disk_leaves_the_old_file(file, monkeypatch):
     def broken(descriptor):
         raise OSError(errno.EIO, "Input/output error")
 
@@ -78,7 +78,7 @@ def test_a_missing_folder_is_an_error(tmp_path):
         write_bytes(tmp_path / "nowhere" / "state.json", b"new")
 
 
-def test_the_new_content_is_on_disk_before_it_takes_the_old_ones_name(file, monkeypatch):
+def test_the_new_content_is_on_disk_before_the_old_file_is_replaced(file, monkeypatch):
     events = []
     for name in ("fsync", "replace"):
         real = getattr(os, name)
@@ -88,7 +88,7 @@ def test_the_new_content_is_on_disk_before_it_takes_the_old_ones_name(file, monk
 
 
 def test_a_kill_while_writing_leaves_the_old_file(file):
-    """In a process that dies, without any clean-up, at the moment when the new content is on disk."""
+    # The child exits without any clean-up before the new content is on disk.
     child = os.fork()
     if child == 0:
         os.fsync = lambda descriptor: os._exit(3)
@@ -96,23 +96,23 @@ def test_a_kill_while_writing_leaves_the_old_file(file):
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
     assert json.loads(file.read_text()) == {"trials": 1}
-    # What the dead one left is in nobody's way.
+    # Its temporary file does not prevent later writes.
     write_json(file, {"trials": 3})
     assert json.loads(file.read_text()) == {"trials": 3}
 
 
-def test_keras_tuner_writes_its_state_that_way():
+def test_keras_tuner_writes_its_state_atomically():
     assert kt_utils.save_json is write_json
 
 
-def test_too_little_space_is_told_with_how_much_there_is(tmp_path):
+def test_too_little_space_is_reported_with_the_free_space(tmp_path):
     check_space(tmp_path, 1)
     with pytest.raises(UserError, match=r"has \d+ MB left; expected at least 1000000000000 MB$"):
         check_space(tmp_path, 10**18)
 
 
 @pytest.mark.parametrize(
-    ("error", "words"),
+    ("error", "description"),
     [
         (OSError(errno.ENOSPC, "No space left on device"), "the disk is full"),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), "the disk quota is used up"),
@@ -122,5 +122,5 @@ def test_too_little_space_is_told_with_how_much_there_is(tmp_path):
         (ValueError(errno.ENOSPC), None),
     ],
 )
-def test_what_has_run_out_is_said_in_words(error, words):
-    assert exhausted(error) == words
+def test_exhausted_describes_the_resource(error, description):
+    assert exhausted(error) == description

@@ -1,13 +1,9 @@
-"""A project folder: started, listed, and the example that the guide shows."""
+"""`keras-dl list`: pipelines, registered models and their exports."""
 
 import contextlib
-import os
 import re
 import socket
-import subprocess
-import sys
 import threading
-from pathlib import Path
 
 import mlflow
 import pytest
@@ -16,34 +12,24 @@ import uvicorn
 
 from keras_dl import project as project_module
 from keras_dl.project import show_project
-from keras_dl.release import registry
 from keras_dl.serving.server.config import ModelConfig
 from keras_dl.serving.server.inference import Inference
 from keras_dl.serving.server.metrics import Metrics
 from keras_dl.serving.server.rest.app import create_app
 from keras_dl.serving.server.store import ModelStore
-from keras_dl.tracking.runs import connect, open_run
+from keras_dl.tracking.runs import connect
 from keras_dl.tracking.settings import Settings
 
-ROOT = Path(__file__).parents[1]
+from .release.versions import register
 
 
 @pytest.fixture(autouse=True)
-def wide_and_unserved(monkeypatch):
-    """A terminal of 200 columns, and an address where nobody serves."""
+def terminal_without_a_server(monkeypatch):
+    """A terminal of 200 columns, and a URL without a server."""
     monkeypatch.setenv("COLUMNS", "200")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     monkeypatch.setattr(project_module, "DEFAULT_URL", f"http://127.0.0.1:{port}")
-
-
-def register(settings, name, value):
-    connect(settings, name)
-    with open_run(settings, "train") as run:
-        client = mlflow.MlflowClient()
-        model = client.create_logged_model(run.info.experiment_id, source_run_id=run.info.run_id)
-        client.finalize_logged_model(model.model_id, "READY")
-    registry.register(settings, name, model.model_uri, "error_rate", value, "min", "same")
 
 
 def save(folder):
@@ -53,17 +39,17 @@ def save(folder):
 
 
 def rows(output, *names):
-    """The cells of the rows that begin with one of the names."""
+    """Returns the cells of the rows whose first cell is one of the names."""
     cells = [re.split(r"\s{2,}", line.strip()) for line in output.splitlines()]
     return [row for row in cells if row[0] in names]
 
 
-def test_a_project_with_nothing_in_it(tmp_path, capsys):
+def test_an_empty_project(tmp_path, capsys):
     show_project(Settings(root=tmp_path))
     output = capsys.readouterr().out
-    assert f"no pipelines in {tmp_path}/pipelines: keras-dl init makes a first one" in output
+    assert f"no pipelines in {tmp_path}/pipelines: keras-dl init creates one" in output
     assert "no registered models yet: keras-dl tune PIPELINE" in output
-    assert list(tmp_path.iterdir()) == []  # looking makes no store
+    assert list(tmp_path.iterdir()) == []  # no store is created
 
 
 def test_pipelines_are_listed_with_their_first_line(project, capsys):
@@ -86,7 +72,7 @@ def serving(folders):
     store = ModelStore([ModelConfig(name, folder) for name, folder in folders.items()])
     with store, socket.create_server(("127.0.0.1", 0)) as listener:
         assert store.polled.wait(60)
-        # Setting up a log closes the handlers that are there, and absl's closes the stream that pytest reads.
+        # log_config=None: configuring logging closes existing handlers, and absl's closes the stream that pytest reads.
         server = uvicorn.Server(
             uvicorn.Config(create_app(Inference(store, Metrics())), log_config=None, lifespan="off")
         )
@@ -99,10 +85,11 @@ def serving(folders):
             thread.join(30)
 
 
-def test_models_with_their_versions_aliases_and_places(project, capsys, monkeypatch):
+def test_models_are_listed_with_versions_aliases_and_exports(project, capsys, monkeypatch):
+    connect(project, "digits")
     for value in (0.5, 0.75, 0.123456):
-        register(project, "digits", value)
-    register(project, "speech", 0.3)
+        register(project, "digits", value, metric="error_rate")
+    register(project, "speech", 0.3, metric="error_rate")
     for version in ("1", "3"):
         save(project.saved_models / "digits" / version)
     (project.saved_models / "digits" / ".withdrawn-2").mkdir()
@@ -123,27 +110,10 @@ def test_models_with_their_versions_aliases_and_places(project, capsys, monkeypa
     assert served == {("digits", "3"): "yes", ("digits", "2"): "-", ("digits", "1"): "-", ("speech", "1"): "-"}
 
 
-def test_a_version_that_somebody_else_registered(project, capsys):
+def test_a_version_registered_by_another_program_is_listed(project, capsys):
     connect(project)
     client = mlflow.MlflowClient()
     client.create_registered_model("theirs")
     client.create_model_version("theirs", "s3://bucket/model")
     show_project(project)
     assert rows(capsys.readouterr().out, "theirs") == [["theirs", "1", "-", "-", "-", "-", "-"]]
-
-
-LIST = """
-import sys
-from keras_dl.cli import main
-status = main(["list"])
-assert not {"tensorflow", "keras", "keras_tuner"} & set(sys.modules), "imported"
-sys.exit(status)
-"""
-
-
-def test_the_list_imports_no_tensorflow(project):
-    register(project, "digits", 0.5)
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    answer = subprocess.run([sys.executable, "-c", LIST], env=environment, capture_output=True, text=True)
-    assert answer.returncode == 0, answer.stderr
-    assert rows(answer.stdout, "digits")[0][:3] == ["digits", "1", "champion"]

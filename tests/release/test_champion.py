@@ -1,5 +1,7 @@
 """promote and rollback change alias and folder together, also if they are interrupted and repeated."""
 
+import shutil
+
 import mlflow
 import pytest
 
@@ -11,16 +13,26 @@ from keras_dl.serving.versions import exported_versions, withdrawn_versions
 from keras_dl.tracking.runs import connect
 
 
-@pytest.fixture
-def digits(project):
-    """Versions 1 to 4 of digits, all exported; each became the champion in turn."""
-    connect(project)
-    client = mlflow.MlflowClient()
-    client.create_registered_model("digits")
-    for version in range(1, 5):
+@pytest.fixture(scope="module")
+def store(tmp_path_factory, empty_store):
+    """A store with versions 1 to 4 of digits, each of which became the champion in turn."""
+    file = shutil.copy(empty_store, tmp_path_factory.mktemp("digits"))
+    client = mlflow.MlflowClient(f"sqlite:///{file}", f"sqlite:///{file}")
+    client.create_registered_model("digits", {"earlier_champions": "1 2 3"})
+    for _ in range(4):
         client.create_model_version("digits", "nowhere")
+    client.set_registered_model_alias("digits", "champion", "4")
+    return file
+
+
+@pytest.fixture
+def digits(project, store):
+    """The settings of a project with this store, in which all versions are exported."""
+    shutil.copy(store, project.root / "mlflow.db")
+    for version in range(1, 5):
         (project.saved_models / "digits" / str(version)).mkdir(parents=True)
-        registry.move_champion(project, "digits", version)
+    connect(project)
+    assert registry.earlier_champions("digits") == [1, 2, 3]
     return project
 
 

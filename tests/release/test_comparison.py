@@ -8,7 +8,9 @@ import pytest
 from keras_dl.errors import UserError
 from keras_dl.release import registry
 from keras_dl.release.comparison import compare
-from keras_dl.tracking.runs import connect, open_run
+from keras_dl.tracking.runs import connect
+
+from . import versions
 
 
 @pytest.fixture
@@ -17,14 +19,10 @@ def register(project, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
     connect(project, "digits")
 
-    def run(values, error, spread=None, fingerprint="f" * 64):
-        with open_run(project, "search") as run:
-            mlflow.log_dict(values, "values.json")
-            mlflow.log_metrics({"test_error": error, "test_loss": 2 * error, "best_val_error": error})
-            client = mlflow.MlflowClient()
-            logged = client.create_logged_model(run.info.experiment_id, source_run_id=run.info.run_id)
-            client.finalize_logged_model(logged.model_id, "READY")
-        registry.register(project, "digits", logged.model_uri, "error", error, "min", fingerprint, spread)
+    def run(values, error, fingerprint="f" * 64, **options):
+        metrics = {"test_error": error, "test_loss": 2 * error, "best_val_error": error}
+        options |= {"values": values, "metrics": metrics, "fingerprint": fingerprint}
+        versions.register(project, "digits", error, **options)
 
     return run
 

@@ -37,11 +37,13 @@ def test_evaluate_a_file(trained, tmp_path):
     # A file does not record its data, so those of the pipeline are used.
     pipeline.source = "3"
     assert evaluate(pipeline, str(file), "test", {"batch_size": 16}, settings)["loss"] == pytest.approx(9 * 1.4**2)
-    with pytest.raises(UserError, match="unknown: size"):
+    with pytest.raises(UserError, match="hyperparameter: size"):
         evaluate(pipeline, str(file), "test", {"size": 16}, settings)
 
 
-@pytest.mark.parametrize("value, message", [({"size": 16}, "unknown: size"), ({"batch_size": 3}, "one of 8, 16")])
+@pytest.mark.parametrize(
+    "value, message", [({"size": 16}, "hyperparameter: size"), ({"batch_size": 3}, "one of 8, 16")]
+)
 def test_evaluate_and_export_reject_invalid_values(trained, value, message):
     settings, pipeline = trained
     for act in (
@@ -53,7 +55,7 @@ def test_evaluate_and_export_reject_invalid_values(trained, value, message):
     assert evaluate(pipeline, "1", "validation", {"batch_size": 16}, settings)["loss"] == pytest.approx(1.4**2)
 
 
-def test_evaluate_uses_the_data_of_the_training_by_default(project, line):
+def test_evaluate_uses_the_data_of_the_training_by_default(project, line, empty_exports):
     line.source = "3"
     train(line, {}, project)
     again = load_pipeline(line.file)

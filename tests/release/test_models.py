@@ -1,6 +1,7 @@
 """Keras models stored as MLflow models give the same outputs, for any length."""
 
 import json
+import shutil
 import warnings
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from keras_dl.errors import UserError
 from keras_dl.release import registry
 from keras_dl.release.models import load_version, log_model
 from keras_dl.tracking.runs import connect, open_run
+from keras_dl.tracking.settings import Settings
 
 
 def sequence_model():
@@ -32,6 +34,30 @@ def signals(batch, time, features=2):
     return np.random.default_rng(time).normal(size=(batch, time, features)).astype("float32")
 
 
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory, empty_store):
+    """A sequence model logged and registered as speech: the settings of its project, its URI, its run and itself."""
+    root = tmp_path_factory.mktemp("stored")
+    shutil.copy(empty_store, root / "mlflow.db")
+    settings = Settings(system_metrics={"enabled": False}, root=root)
+    keras.utils.set_random_seed(1)
+    model = sequence_model()
+    model.compile("adam", "mse")  # the optimizer has no variables yet, as after loading weights from a file
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        uri, run = log(settings, model, signals(2, 5))
+        registry.register(settings, "speech", uri, "loss", 0.5, "min", "same")
+    return settings, uri, run, model
+
+
+@pytest.fixture
+def logged(stored):
+    """The URI, run and Keras model of this logged model, whose store is connected."""
+    settings, *others = stored
+    connect(settings, "speech")
+    return others
+
+
 def log(project, model, example):
     connect(project, "speech")
     with open_run(project, "one") as run:
@@ -43,39 +69,37 @@ def file_of(uri, name):
     return Path(mlflow.artifacts.download_artifacts(uri), name).read_text()
 
 
-@pytest.mark.parametrize("time", [5, 11])
-def test_keras_and_pyfunc_answer_as_the_model_does(project, time):
-    keras.utils.set_random_seed(1)
-    model = sequence_model()
-    uri, _ = log(project, model, signals(2, 5))
-    x = signals(3, time)
-    expected = model.predict(x, verbose=0)
-    assert expected.shape == (3, time, 4)
-    np.testing.assert_array_equal(mlflow.keras.load_model(uri).predict(x, verbose=0), expected)
-    np.testing.assert_array_equal(mlflow.pyfunc.load_model(uri).predict(x), expected)
+def test_keras_and_pyfunc_give_the_same_outputs(logged):
+    uri, _, model = logged
+    loaded, served = mlflow.keras.load_model(uri), mlflow.pyfunc.load_model(uri)
+    for time in (5, 11):
+        x = signals(3, time)
+        expected = model.predict(x, verbose=0)
+        assert expected.shape == (3, time, 4)
+        np.testing.assert_array_equal(loaded.predict(x, verbose=0), expected)
+        np.testing.assert_array_equal(served.predict(x), expected)
+    with pytest.raises(mlflow.MlflowException, match="shape"):
+        served.predict(signals(2, 5, features=3))
 
 
-def test_the_signature_has_free_axes_and_the_right_types(project):
-    uri, _ = log(project, sequence_model(), signals(2, 5))
+def test_the_signature_has_variable_axes_and_the_right_types(logged):
+    uri, *_ = logged
     signature = mlflow.models.get_model_info(uri).signature
     (given,), (made,) = signature.inputs.inputs, signature.outputs.inputs
     assert (given.type, given.shape) == (np.dtype("float32"), (-1, -1, 2))
     assert (made.type, made.shape) == (np.dtype("float32"), (-1, -1, 4))
-    with pytest.raises(mlflow.MlflowException, match="shape"):
-        mlflow.pyfunc.load_model(uri).predict(signals(2, 5, features=3))
 
 
-def test_the_input_example_is_stored(project):
-    x = signals(2, 5)
-    uri, run = log(project, sequence_model(), x)
-    np.testing.assert_allclose(mlflow.pyfunc.load_model(uri).input_example, x)
+def test_the_input_example_is_stored(logged):
+    uri, run, _ = logged
+    np.testing.assert_allclose(mlflow.pyfunc.load_model(uri).input_example, signals(2, 5))
     assert json.loads(file_of(uri, "serving_input_example.json")).keys() == {"inputs"}
     (output,) = mlflow.get_run(run.info.run_id).outputs.model_outputs
     assert uri.endswith(output.model_id)  # the run lists its model
 
 
-def test_the_requirements_are_versions_of_three_packages(project):
-    uri, _ = log(project, sequence_model(), signals(2, 5))
+def test_the_requirements_are_versions_of_three_packages(logged):
+    uri, *_ = logged
     lines = file_of(uri, "requirements.txt").split()
     versions = {f"tensorflow=={tf.__version__}", f"keras=={keras.__version__}", f"numpy=={np.__version__}"}
     assert versions <= set(lines)
@@ -102,7 +126,8 @@ def test_several_outputs_by_name(project):
     x = keras.layers.GRU(3)(signal)
     outputs = [keras.layers.Dense(1, name="pitch")(x), keras.layers.Dense(2, name="mood")(x)]
     model = keras.Model(signal, outputs)
-    uri, _ = log(project, model, signals(2, 5))
+    uri, run = log(project, model, signals(2, 5))
+    assert mlflow.get_run(run.info.run_id).data.tags["pyfunc"] == "needs keras_dl: it has several outputs"
     made = mlflow.models.get_model_info(uri).signature.outputs.inputs
     assert [spec.shape for spec in made] == [(-1, 1), (-1, 2)] and all(spec.name for spec in made)
     x = signals(3, 7)
@@ -118,14 +143,8 @@ def test_an_example_in_a_tuple_is_left_out(project):
     np.testing.assert_array_equal(mlflow.keras.load_model(uri)(x), model(x))
 
 
-def test_the_model_of_a_version(project):
-    keras.utils.set_random_seed(1)
-    model = sequence_model()
-    model.compile("adam", "mse")  # the optimizer has no variables yet, as after loading weights from a file
-    connect(project, "speech")
-    with open_run(project, "one"):
-        uri = log_model(model, signals(2, 5))
-        registry.register(project, "speech", uri, "loss", 0.5, "min", "same")
+def test_a_version_loads_as_a_keras_model_without_warnings(logged):
+    *_, model = logged
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         loaded = load_version(registry.get_version("speech", "champion"), {})

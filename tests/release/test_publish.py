@@ -49,7 +49,9 @@ def test_the_served_configuration_labels_the_champion(trained):
 
 
 def test_the_output_shows_results_and_next_commands(project, line, capsys):
+    figures = plt.get_fignums()
     train(line, {"rate": 1.2}, project)
+    assert plt.get_fignums() == figures  # all are closed
     output = capsys.readouterr().out
     assert "loss 7.84" in output and "weight 2.4" in output
     assert "model  line version 1, champion: the first version" in output
@@ -60,12 +62,6 @@ def test_the_output_shows_results_and_next_commands(project, line, capsys):
     assert "version 2, challenger: loss 12.96 does not beat the champion's 7.84" in output
     assert "export skipped, " in output and "keras-dl export pipelines/line.py --model 2" in output
     assert "exported" not in registry.get_version("line", 2).tags
-
-
-def test_no_figure_is_left_open(project, line):
-    before = plt.get_fignums()
-    train(line, {}, project)
-    assert plt.get_fignums() == before
 
 
 def test_paths_are_shown_relative_to_the_current_folder(tmp_path, monkeypatch):
@@ -85,7 +81,7 @@ def test_run_version_and_export_refer_to_each_other(trained):
     assert lineage.items() <= json.loads(exported.read_text())["origin"].items()
 
 
-def test_a_gain_within_noise_does_not_win_and_old_exports_are_removed(project, line, capsys):
+def test_a_gain_within_noise_does_not_win_and_old_exports_are_removed(project, line, empty_exports, capsys):
     connect(project, "line")
     versions = []
     for found, spread in ((0.5, None), (0.6, 10.0), (0.75, 0.01), (1.0, 0.01)):
@@ -104,7 +100,7 @@ def test_a_gain_within_noise_does_not_win_and_old_exports_are_removed(project, l
     assert [row["version"] for row in registry.list_models()] == [4, 3, 2, 1]
 
 
-def test_an_objective_without_a_test_metric_is_judged_by_validation(project, line):
+def test_an_objective_without_a_test_metric_is_judged_by_validation(project, line, empty_exports):
     def add(epoch, logs):
         logs["val_own"] = 3.0 - abs(epoch - 1)
 
