@@ -1,12 +1,12 @@
-"""What kills cost a search: `kill -9` at random moments of a search of 12 trials, with each of the four tuners.
+"""Crash safety of searches: `kill -9` at random times during a search of 12 trials, with each of the four tuners.
 
-    python benchmarks/crash_safety.py                  # 60 kills a tuner, about 20 minutes on 2 cores
+    python benchmarks/crash_safety.py                  # 60 kills per tuner, about 20 minutes on 2 cores
     python benchmarks/crash_safety.py --kills 5 --tuners random
 
-A search runs once undisturbed. Then the same one is started again and again and killed after a random time, until it
-has come to its end, and from the beginning, until there were as many kills as wanted. Counted are finished trials that
-were lost, files that cannot be read, leaderboards (values and scores to the last bit) that differ from that of the
-undisturbed search, and in MLflow: runs doubled or missing, left RUNNING, points missing or doubled.
+A search runs once without kills. The same search is then started, killed after a random time and resumed until it is
+complete, and started over until the number of kills is reached. The benchmark counts lost finished trials, unreadable
+files, leaderboards that differ from that of the first search (values and scores are compared exactly), and in MLflow
+duplicate or missing runs, runs left as RUNNING, and missing or duplicate metrics.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from keras_dl.tracking.settings import Settings
 from keras_dl.tuning.plan import Plan
 from keras_dl.tuning.search import search
 
-PIPELINE = '''"""Half a second a trial."""
+PIPELINE = '''"""Takes half a second per trial."""
 
 import keras
 import numpy as np
@@ -70,9 +70,9 @@ class Killed(Pipeline):
 
 
 def run_search(pipeline, settings, tuner, milliseconds=None):
-    """Searches in a child process, killed after a time; whether it came to its end.
+    """Runs a search in a forked process, killed after a time if one is given; returns whether it completed.
 
-    The child inherits what this process has imported. It is forked before anything of TensorFlow has run here.
+    The process inherits all imports; this process must not have run TensorFlow before.
     """
     child = os.fork()
     if child == 0:
@@ -89,7 +89,7 @@ def run_search(pipeline, settings, tuner, milliseconds=None):
     if milliseconds is not None:
         folder = settings.root / "searches" / "killed"
         while not folder.is_dir() and os.waitpid(child, os.WNOHANG) == (0, 0):
-            time.sleep(0.02)  # before that there is nothing to lose
+            time.sleep(0.02)  # nothing can be lost earlier
         time.sleep(milliseconds / 1000)
         with contextlib.suppress(ProcessLookupError):
             os.kill(child, signal.SIGKILL)
@@ -99,7 +99,7 @@ def run_search(pipeline, settings, tuner, milliseconds=None):
 
 
 def damaged(folder):
-    """Files of a search's state that cannot be read."""
+    """Returns the names of unreadable files in the state of a search."""
     bad = []
     for path in folder.rglob("*"):
         try:
@@ -116,7 +116,7 @@ def damaged(folder):
 
 
 def finished(folder):
-    """The id of the search, and trial id -> score of all that its state counts as ended; (None, {}) without a state."""
+    """Returns the id of a search and {trial id: score} of its finished trials; (None, {}) without a state."""
     try:
         search_id = json.loads((folder / "search.json").read_text())["search"]
         state = json.loads((folder / "oracle.json").read_text())
@@ -126,7 +126,7 @@ def finished(folder):
 
 
 def leaderboard(settings):
-    """Values and scores of the trials of the last search that came to its end."""
+    """Returns the run of the last completed search, and the values and scores of its trials."""
     client = mlflow.MlflowClient(settings.tracking_uri)
     experiment = client.get_experiment_by_name("killed").experiment_id
     runs = client.search_runs([experiment], "tags.kind = 'search' and attributes.status = 'FINISHED'", max_results=1)
@@ -135,7 +135,7 @@ def leaderboard(settings):
 
 
 def faults_of_runs(settings, run):
-    """What is wrong with the runs of a search, in words."""
+    """Returns descriptions of the errors in the runs of a search."""
     client, found = mlflow.MlflowClient(settings.tracking_uri), []
     children = client.search_runs([run.info.experiment_id], f"tags.mlflow.parentRunId = '{run.info.run_id}'")
     names = sorted(child.info.run_name for child in children)
@@ -148,7 +148,7 @@ def faults_of_runs(settings, run):
         begin = int(child.data.params.get("tuner/initial_epoch", 0))
         end = int(child.data.params.get("tuner/epochs", 4))
         if sorted(steps) != list(range(begin, end)):
-            found.append(f"{child.info.run_name} has points at {steps}")
+            found.append(f"{child.info.run_name} has metrics at {steps}")
     return found
 
 
@@ -157,10 +157,10 @@ def measure(tuner, kills, generator):
         root = Path(folder)
         pipeline, settings = root / "killed.py", Settings(system_metrics={"enabled": False}, root=root)
         pipeline.write_text(PIPELINE)
-        began = time.perf_counter()
+        started = time.perf_counter()
         if not run_search(pipeline, settings, tuner):
             raise SystemExit((root / "output.txt").read_text())
-        seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - started
         _, expected = leaderboard(settings)
         state = root / "searches" / "killed"
         count = lost = bad = different = completed = 0
@@ -175,11 +175,11 @@ def measure(tuner, kills, generator):
                 continue
             count += 1
             earlier, (search_id, now) = search_id, finished(state)
-            if earlier is not None and earlier == search_id:  # else it had ended, but for its last words
+            if earlier is not None and earlier == search_id:  # otherwise the search had ended before its process
                 lost += sum(now.get(trial) != score for trial, score in before.items())
             before = now
             bad += len(damaged(state)) if state.is_dir() else 0
-        while state.is_dir():  # the last one to its end
+        while state.is_dir():  # complete the last search
             run_search(pipeline, settings, tuner)
             run, got = leaderboard(settings)
             completed, different = completed + 1, different + (got != expected)
@@ -194,7 +194,7 @@ def main():
     parser.add_argument("--tuners", nargs="*", default=["random", "bayesian", "hyperband", "grid"])
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    print(f"{'tuner':10} {'kills':>6} {'searches':>9} {'lost':>5} {'damaged':>8} {'different':>10}  runs at fault")
+    print(f"{'tuner':10} {'kills':>6} {'searches':>9} {'lost':>5} {'damaged':>8} {'different':>10}  errors in runs")
     for tuner in options.tuners:
         *numbers, wrong = measure(tuner, options.kills, random.Random(options.seed))
         kills, completed, lost, bad, different = numbers

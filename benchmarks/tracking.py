@@ -1,14 +1,14 @@
-"""What tracking costs a search: journals that a thread delivers, against calls of MLflow in every epoch.
+"""The cost of tracking in a search: journals delivered by a thread, compared with MLflow calls in every epoch.
 
     python benchmarks/tracking.py            # about a minute on 2 cores
 
-One small compiled model is trained again and again, as in a search whose trials share it, with a run a trial in a new
-SQLite store: without tracking, with a `Journal`, and with MLflow's client called in the training's own thread
-(`create_run`, `log_batch` each epoch, `set_terminated`). Interleaved A B C A B C.
+One small compiled model is trained repeatedly, as in a search whose trials share it, with one run per trial in a new
+SQLite store: without tracking, with a `Journal`, and with calls of MLflow's client in the training thread
+(`create_run`, `log_batch` in each epoch, `set_terminated`). The three are interleaved.
 
-- waiting: what the training's thread spent in tracking calls, ms an epoch.
-- processor: what the whole process, delivery included, spent beyond the untracked training, ms an epoch.
-- search: how much longer all took, all deliveries included.
+- waiting: time that the training thread spends in tracking calls, ms per epoch.
+- processor: processor time of the process, including delivery, beyond the untracked training, ms per epoch.
+- search: relative increase of the total time, including all deliveries.
 """
 
 import os
@@ -34,20 +34,20 @@ ROUNDS, TRIALS, EPOCHS, ROWS = 3, 6, 6, 2048
 
 
 class Timed:
-    """Sums up the seconds that calls of a function take."""
+    """Adds up the duration of function calls in seconds."""
 
     def __init__(self):
         self.seconds = 0.0
 
     def __call__(self, function, *arguments):
-        began = time.perf_counter()
+        started = time.perf_counter()
         result = function(*arguments)
-        self.seconds += time.perf_counter() - began
+        self.seconds += time.perf_counter() - started
         return result
 
 
 class TimedLogger(EpochLogger):
-    """An `EpochLogger` whose end of an epoch is timed."""
+    """An `EpochLogger` whose `on_epoch_end` is timed."""
 
     def __init__(self, journal, timed):
         super().__init__(journal)
@@ -58,7 +58,7 @@ class TimedLogger(EpochLogger):
 
 
 class EachEpoch(keras.callbacks.Callback):
-    """One synchronous `log_batch` an epoch."""
+    """Calls `log_batch` synchronously in each epoch."""
 
     def __init__(self, client, run_id, timed):
         super().__init__()
@@ -112,10 +112,10 @@ def main():
         for number in range(ROUNDS + 1):  # the first one warms up
             for each in waiting:
                 with open_run(settings, each.__name__) as run:
-                    timed, began, cpu = Timed(), time.perf_counter(), time.process_time()
+                    timed, started, cpu = Timed(), time.perf_counter(), time.process_time()
                     each(fit, Path(folder), run.info.experiment_id, run.info.run_id, timed)
                 if number:
-                    wall[each].append(time.perf_counter() - began)
+                    wall[each].append(time.perf_counter() - started)
                     processor[each].append(time.process_time() - cpu)
                     waiting[each].append(timed.seconds)
     epochs = TRIALS * EPOCHS

@@ -14,8 +14,8 @@ def promote(settings: Settings, name: str, which: str) -> int:
     The alias moves before the folder is updated; if the call is interrupted, repeating it completes the change.
 
     Args:
-        settings: of `mlflow.yaml`.
-        name: str, the registered model.
+        settings: the `Settings` of the project.
+        name: str, the name of the registered model.
         which: a version number or an alias.
 
     Returns:
@@ -37,8 +37,8 @@ def rollback(settings: Settings, name: str) -> int:
     """Makes the previous champion the champion again; each further call goes one champion further back.
 
     Args:
-        settings: of `mlflow.yaml`.
-        name: str, the registered model.
+        settings: the `Settings` of the project.
+        name: str, the name of the registered model.
 
     Returns:
         int, the version.

@@ -19,8 +19,8 @@ def compare(settings: Settings, name: str, first: str | None = None, second: str
     """Prints a table of two versions with differences marked, and whether the second would replace the first.
 
     Args:
-        settings: of `mlflow.yaml`.
-        name: str, the registered model.
+        settings: the `Settings` of the project.
+        name: str, the name of the registered model.
         first: an alias or a version number, treated as the champion. None (default): the champion.
         second: an alias or a version number. None (default): the challenger or, without one, the previous champion.
 

@@ -26,7 +26,7 @@ def load_trained(pipeline: Pipeline, which: str, values: dict, settings: Setting
         pipeline: its `source` is set to that of the model's run, unless it has one from `--data`.
         which: an alias, a version number, or the path of a `.keras` file.
         values: dict, hyperparameters of the command line; they take precedence.
-        settings: of `mlflow.yaml`.
+        settings: the `Settings` of the project.
 
     Returns:
         `(model, values, description)`.
@@ -63,7 +63,7 @@ def evaluate(pipeline: Pipeline, which: str, split: str, values: dict, settings:
         which: `"champion"`, another alias, a version number, or the path of a `.keras` file.
         split: `"train"`, `"validation"` or `"test"`.
         values: dict, hyperparameters that override those of the model's run.
-        settings: of `mlflow.yaml`.
+        settings: the `Settings` of the project.
     """
     model, values, description = load_trained(pipeline, which, values, settings)
     splits = splits_of(pipeline, values).check()
@@ -79,7 +79,7 @@ def check_version(pipeline: Pipeline, which: str, values: dict, settings: Settin
         pipeline: defines the `signatures`.
         which: an alias, a version number, or the path of a `.keras` file.
         values: dict, hyperparameters that override those of the model's run.
-        settings: of `mlflow.yaml`.
+        settings: the `Settings` of the project.
         folder: Path of the export.
 
     Returns:
@@ -99,7 +99,7 @@ def export_version(pipeline: Pipeline, which: str, values: dict, settings: Setti
         pipeline: defines the `signatures`.
         which: an alias or a version number.
         values: dict, hyperparameters that override those of the model's run.
-        settings: of `mlflow.yaml`.
+        settings: the `Settings` of the project.
 
     Returns:
         Path, the folder of the export.

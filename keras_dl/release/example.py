@@ -17,7 +17,7 @@ def example_of(name: str, settings: Settings, index: int) -> tuple[dict, str | N
 
     Args:
         name: str, the model; its pipeline is `pipelines/<name>.py`.
-        settings: of `mlflow.yaml`.
+        settings: the `Settings` of the project.
         index: int, the number of the example in the test split, from 0.
 
     Raises:

@@ -14,7 +14,8 @@ def check_registry(settings: Settings, name: str) -> None:
     """Checks that the registry allows a model of this name to be registered, without changing the registry.
 
     Args:
-        settings: of `mlflow.yaml`; MLflow must be connected. `MLFLOW_REGISTRY_URI` may set a separate registry.
+        settings: the `Settings` of the project; MLflow must be connected. `MLFLOW_REGISTRY_URI` can name another
+            registry.
         name: str, the name of the model.
 
     Raises:

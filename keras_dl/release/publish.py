@@ -33,7 +33,7 @@ def publish(
         pipeline: `Pipeline` of the model.
         model: `keras.Model` with its best weights.
         values: dict, its hyperparameters.
-        settings: of `mlflow.yaml`.
+        settings: the `Settings` of the project.
         spread: float, standard deviation of the metric over executions; None (default) if there was only one.
     """
     done = _already_registered(pipeline.name, settings)
@@ -91,7 +91,7 @@ def export_champion(
         model: `keras.Model` of that version.
         values: dict, its hyperparameters.
         version: `Registered`, from `publish`.
-        settings: of `mlflow.yaml`.
+        settings: the `Settings` of the project.
         keep: int, the number of newest exports to keep, see `retire`; None (default) keeps all.
     """
     again = f"keras-dl export {_shown(pipeline.file)} --model {version.version}"
@@ -120,7 +120,7 @@ def export_registered(pipeline: Pipeline, model: keras.Model, values: dict, vers
         model: `keras.Model` of that version.
         values: dict, its hyperparameters.
         version: int.
-        settings: of `mlflow.yaml`.
+        settings: the `Settings` of the project.
 
     Returns:
         Path, the folder of the export.

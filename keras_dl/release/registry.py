@@ -45,13 +45,13 @@ def register(
     """Registers a logged model as a new version, as the champion or the challenger according to `verdict`.
 
     Args:
-        settings: defines the names of the aliases.
-        name: str, the registered model.
+        settings: the `Settings` of the project, which define the names of the aliases.
+        name: str, the name of the registered model.
         model_uri: str, from `log_model`.
         metric: str, the name of the metric.
         value: float, the metric on the test split.
         direction: `"min"` or `"max"`.
-        fingerprint: str, of the test split.
+        fingerprint: str, the fingerprint of the test split.
         spread: float, the standard deviation of the metric over executions. None (default) if it is unknown.
     """
     present = find_version(name, settings.registry.champion)
@@ -106,8 +106,8 @@ def give_alias(settings: Settings, name: str, version: int) -> Registered:
     """Gives a registered version the alias according to `verdict`, unless an interrupted call has done so already.
 
     Args:
-        settings: defines the names of the aliases.
-        name: str, the registered model.
+        settings: the `Settings` of the project, which define the names of the aliases.
+        name: str, the name of the registered model.
         version: int, an existing version.
     """
     new = get_version(name, version)
@@ -128,8 +128,8 @@ def move_champion(settings: Settings, name: str, version: int) -> None:
     """Gives a version the champion's alias and records the previous champion for a rollback.
 
     Args:
-        settings: defines the names of the aliases.
-        name: str, the registered model.
+        settings: the `Settings` of the project, which define the names of the aliases.
+        name: str, the name of the registered model.
         version: int, an existing version.
     """
     present, earlier = find_version(name, settings.registry.champion), earlier_champions(name)

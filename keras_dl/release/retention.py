@@ -14,8 +14,8 @@ def retire(settings: Settings, name: str, keep: int) -> list[int]:
     The versions remain in the registry, and `keras-dl export` can export them again.
 
     Args:
-        settings: of `mlflow.yaml`; MLflow must be connected.
-        name: str, the model.
+        settings: the `Settings` of the project; MLflow must be connected.
+        name: str, the name of the model.
         keep: int, the number of newest exports to keep, at least 1.
 
     Returns:

@@ -28,7 +28,7 @@ class Delivery:
     available again, by this process or, with `adopt`, by a later one.
 
     Args:
-        settings: of `mlflow.yaml`; its tags are set on every run. MLflow must be connected.
+        settings: the `Settings` of the project; its tags are set on every run. MLflow must be connected.
         experiment_id: str, the experiment of new runs.
     """
 

@@ -32,7 +32,7 @@ def connect(settings: Settings, experiment: str | None = None) -> None:
     If a run is already active, nothing is changed and new runs are nested in it.
 
     Args:
-        settings: of `mlflow.yaml`.
+        settings: the `Settings` of the project.
         experiment: str, the name of the experiment. None (default) sets none.
 
     Raises:
@@ -59,8 +59,6 @@ def connect(settings: Settings, experiment: str | None = None) -> None:
             mlflow.search_experiments(max_results=1)
             if experiment:
                 _set_experiment(experiment, settings.artifact_location)
-    except UserError:
-        raise
     except STORE_ERRORS as error:
         raise UserError(f"the MLflow store {hide_password(uri)} cannot be used: {_reason(error)}") from error
 
@@ -137,7 +135,7 @@ def open_run(settings: Settings, name: str, tags: dict | None = None, run_id: st
     An error or Ctrl-C is raised within seconds even if the store fails to record it.
 
     Args:
-        settings: for the tags of every run and the system metrics.
+        settings: the `Settings` of the project, which define the tags of every run and the system metrics.
         name: str, the name shown in the UI.
         tags: dict, additional tags. Defaults to none.
         run_id: str, the run to resume, unless it was deleted. None (default) starts a new run.

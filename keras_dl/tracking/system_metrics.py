@@ -22,7 +22,7 @@ def measure(run_id: str, settings: Settings, node: str | None = None):
 
     Args:
         run_id: str.
-        settings: whether and how often to measure; `MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING` takes precedence.
+        settings: the `Settings` of the project; `MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING` takes precedence.
         node: str, names the metrics `system/<node>/...`. None (default) for the only process of a run.
     """
     override = os.environ.get("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING")

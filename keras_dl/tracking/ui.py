@@ -30,7 +30,7 @@ def ui(
     No server is started if the store is a tracking server, which already has a UI.
 
     Args:
-        settings: of `mlflow.yaml`.
+        settings: the `Settings` of the project.
         host: str, the address to listen on. Defaults to that of `mlflow.yaml`, 127.0.0.1.
         port: int. Defaults to that of `mlflow.yaml`, 5000.
         name: str, the only experiment to print. None (default) prints all, the most recently updated first.
