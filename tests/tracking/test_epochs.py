@@ -23,7 +23,7 @@ def logger(project):
 
 
 def history(logger, metric):
-    assert logger.journal._delivery.flush(10)
+    assert logger.journal._delivery.flush(60)
     points = mlflow.MlflowClient().get_metric_history(logger.journal.run_id(0), metric)
     return {point.step: point.value for point in points}
 
@@ -86,7 +86,7 @@ def test_speed_counts_only_the_training_part(logger, known, validate):
 
 def test_a_slow_input_gives_a_high_input_fraction(logger):
     model = small_model()
-    model.fit(logger.watch(rows(20, 0.05)), epochs=2, verbose=0, shuffle=False, callbacks=[logger])
+    model.fit(logger.watch(rows(10, 0.1)), epochs=2, verbose=0, shuffle=False, callbacks=[logger])
     waiting = history(logger, "input_fraction")
     assert list(waiting) == [0, 1] and all(0.5 < value <= 1 for value in waiting.values())
 
@@ -94,12 +94,12 @@ def test_a_slow_input_gives_a_high_input_fraction(logger):
 def test_a_fast_input_gives_a_low_input_fraction(logger):
     class Slow(keras.layers.Layer):
         def call(self, x):
-            return tf.ensure_shape(tf.numpy_function(lambda x: time.sleep(0.05) or x, [x], tf.float32), x.shape)
+            return tf.ensure_shape(tf.numpy_function(lambda x: time.sleep(0.1) or x, [x], tf.float32), x.shape)
 
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1), Slow()])
     model.compile("sgd", "mse", jit_compile=False)
     model.layers[0].trainable = False  # a numpy function has no gradient
-    model.fit(logger.watch(rows(20)), epochs=2, verbose=0, shuffle=False, callbacks=[logger])
+    model.fit(logger.watch(rows(10)), epochs=2, verbose=0, shuffle=False, callbacks=[logger])
     waiting = history(logger, "input_fraction")
     assert list(waiting) == [0, 1] and all(0 <= value < 0.5 for value in waiting.values())
 

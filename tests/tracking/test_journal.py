@@ -8,6 +8,7 @@ import time
 import mlflow
 import pytest
 
+from keras_dl.tracking import journal as journal_module
 from keras_dl.tracking.journal import Delivery, Journal
 from keras_dl.tracking.runs import connect
 from keras_dl.tracking.settings import Settings
@@ -63,9 +64,9 @@ def test_all_events_are_delivered(project, parent, deliver):
         journal.metrics({"loss": 1 / (epoch + 1), "val_loss": math.nan}, epoch)
     journal.tags({"best_epoch": 3})
     journal.text("a\nb\n", "notes.txt")
-    assert mlflow.get_run(journal.run_id(10)).info.status == "RUNNING"
+    assert mlflow.get_run(journal.run_id(60)).info.status == "RUNNING"
     journal.end("FINISHED")
-    assert delivery.flush(10)
+    assert delivery.flush(60)
     run = mlflow.get_run(journal.run_id(0))
     assert (run.info.run_name, run.info.status) == ("trial-1", "FINISHED")
     assert run.data.params == {"batch_size": "32", "cell": "lstm"}
@@ -83,31 +84,32 @@ def test_an_error_is_removed_when_the_run_is_resumed(project, parent, deliver):
     journal = trial(delivery, project, parent)
     journal.error("ValueError: no", "Traceback\nValueError: no")
     journal.end("FAILED")
-    assert delivery.flush(10)
+    assert delivery.flush(60)
     run = mlflow.get_run(journal.run_id(0))
     assert (run.info.status, run.data.tags["error"]) == ("FAILED", "ValueError: no")
     assert mlflow.artifacts.load_text(f"{run.info.artifact_uri}/error.txt").startswith("Traceback")
     again = trial(delivery, project, parent)
-    assert delivery.flush(10)
+    assert delivery.flush(60)
     run = mlflow.get_run(again.run_id(0))
     assert run.info.run_id == journal.run_id(0)
     assert run.info.status == "RUNNING" and "error" not in run.data.tags
 
 
-def test_recording_is_fast_and_delivered_in_few_calls(project, parent, deliver):
+def test_recording_is_fast_and_delivered_in_few_calls(project, parent, deliver, monkeypatch):
+    monkeypatch.setattr(journal_module, "GATHER", 60)  # until the flush, however slow the machine
     delivery = deliver()
     calls, log_batch = [], delivery._client.log_batch
     delivery._client.log_batch = lambda *arguments: calls.append(1) or log_batch(*arguments)
     journal = trial(delivery, project, parent)
-    journal.run_id(10)
+    journal.run_id(60)
     calls.clear()
     seconds = []
     for epoch in range(200):
-        began = time.perf_counter()
+        started = time.thread_time()
         journal.metrics({"loss": 1.0, "val_loss": 2.0}, epoch)
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.thread_time() - started)
     assert sorted(seconds)[100] < 1e-3
-    assert delivery.flush(20) and len(calls) <= 4
+    assert delivery.flush(60) and len(calls) <= 4
     assert len(points(journal.run_id(0), "loss")) == 200
 
 
@@ -117,7 +119,7 @@ def test_events_that_exceed_the_limits_of_one_call_are_split(project, parent, de
     for epoch in range(30):
         journal.metrics({f"m{number}": epoch for number in range(50)}, epoch)
     journal.params({f"p{number}": number for number in range(250)})
-    assert delivery.flush(30)
+    assert delivery.flush(60)
     run = mlflow.get_run(journal.run_id(0))
     assert len(run.data.params) == 250 and len(points(run.info.run_id, "m49")) == 30
 
@@ -130,7 +132,7 @@ def test_executions_are_children_of_their_trial(project, parent, deliver):
                 {"trial": "00", "execution": str(number)}, above)
         for number in (1, 2)
     ]  # fmt: skip
-    assert delivery.flush(10)
+    assert delivery.flush(60)
     ids = {run.run_id(0) for run in runs}
     assert len(ids) == 2 and above.run_id(0) not in ids
     assert {run.info.run_id for run in children(above.run_id(0))} == ids
@@ -144,7 +146,7 @@ def test_invalid_names_and_values_are_sanitised(project, parent, deliver, capsys
     journal.params({"long": "x" * 10_000, "tuner/epochs": 3, "zero": "a\0b", "half": "\ud800"})
     journal.tags({"long": "ä" * 10_000})
     journal.text("x", "../../outside.txt")
-    assert delivery.flush(10)
+    assert delivery.flush(60)
     run = mlflow.get_run(journal.run_id(0))
     assert sorted(run.data.metrics.values()) == [1.0, 2.0, 3.0, 4.0] and run.data.metrics["top_5_"] == 1.0
     assert len(run.data.params["long"]) == 6000 and run.data.params["tuner/epochs"] == "3"
@@ -158,13 +160,13 @@ def test_a_rejected_event_does_not_block_later_ones(project, parent, deliver, ca
     delivery = deliver()
     journal = trial(delivery, project, parent)
     journal.params({"rate": 0.1})
-    assert delivery.flush(10)
+    assert delivery.flush(60)
     for _ in range(2):
         journal.params({"rate": 0.2, "size": 3})
         journal.metrics({"loss": 1.0}, 0)
-        assert delivery.flush(10)
+        assert delivery.flush(60)
     journal.end("FINISHED")
-    assert delivery.flush(10)
+    assert delivery.flush(60)
     run = mlflow.get_run(journal.run_id(0))
     assert run.info.status == "FINISHED"
     assert run.data.params == {"rate": "0.1", "size": "3"} and run.data.metrics == {"loss": 1.0}
@@ -176,14 +178,14 @@ def test_a_resumed_journal_drops_an_incomplete_line_and_repeats_no_metric(projec
     journal = trial(first, project, parent)
     for epoch in range(3):
         journal.metrics({"loss": epoch}, epoch)
-    assert first.stop(10)
+    assert first.stop(60)
     with open(journal._path, "ab") as file:
         file.write(b'{"time": 1, "metrics": {"lo')
     second = deliver()
     again = trial(second, project, parent)
     for epoch in range(2, 5):  # epoch 2 is already recorded
         again.metrics({"loss": epoch}, epoch)
-    assert second.flush(10)
+    assert second.flush(60)
     assert again.run_id(0) == journal.run_id(0)
     assert points(again.run_id(0), "loss") == [(epoch, float(epoch)) for epoch in range(5)]
     assert all(json.loads(line) for line in journal._path.read_text().splitlines())
@@ -193,11 +195,11 @@ def test_a_run_whose_id_was_not_saved_is_found_again(project, parent, deliver):
     first = deliver()
     journal = trial(first, project, parent)
     journal.metrics({"loss": 1.0, "nothing": math.nan, "all": math.inf}, 0)
-    assert first.stop(10)
+    assert first.stop(60)
     (journal._path.parent / "delivered.json").unlink()  # as if killed after creating the run
     second = deliver()
     second.adopt(project.root / "searches/digits", parent)
-    assert second.flush(10)
+    assert second.flush(60)
     assert [run.info.run_id for run in children(parent)] == [journal.run_id(0)]
     for name in ("loss", "nothing", "all"):
         assert len(points(journal.run_id(0), name)) == 1
@@ -207,15 +209,15 @@ def test_a_deleted_run_is_delivered_again_when_resumed(project, parent, deliver,
     delivery = deliver()
     journal = trial(delivery, project, parent)
     journal.metrics({"loss": 1.0}, 0)
-    old = journal.run_id(10)
-    assert delivery.flush(10)
+    old = journal.run_id(60)
+    assert delivery.flush(60)
     mlflow.delete_run(old)
     journal.metrics({"loss": 2.0}, 1)  # not resumed: the run stays deleted
-    assert delivery.flush(10)
+    assert delivery.flush(60)
     assert capsys.readouterr().err.count("MLflow rejects loss") == 1
     again = trial(delivery, project, parent)
     again.metrics({"loss": 3.0}, 2)
-    assert delivery.flush(10)
+    assert delivery.flush(60)
     assert again.run_id(0) != old
     assert points(again.run_id(0), "loss") == [(0, 1.0), (1, 2.0), (2, 3.0)]
 
@@ -224,7 +226,7 @@ def test_a_journal_of_an_existing_run(project, parent, deliver):
     delivery = deliver()
     journal = Journal.of_run(delivery, project.root / "scratch", parent)
     journal.metrics({"loss": 1.0}, 0)
-    assert journal.run_id(0) == parent and delivery.flush(10)
+    assert journal.run_id(0) == parent and delivery.flush(60)
     assert points(parent, "loss") == [(0, 1.0)] and children(parent) == []
     assert "owner" not in mlflow.get_run(parent).data.tags
 
@@ -259,7 +261,7 @@ def test_the_events_of_a_killed_process_are_delivered_by_the_next(project, paren
     process.join()
     delivery = deliver()
     delivery.adopt(project.root / "searches/digits", parent)
-    assert delivery.flush(30)
+    assert delivery.flush(60)
     (above,) = children(parent)
     (below,) = children(above.info.run_id)
     assert (above.info.run_name, below.info.run_name) == ("trial-1", "execution-2")

@@ -62,7 +62,7 @@ def test_events_recorded_while_a_server_is_down_are_delivered_later(project, cap
         folder = project.root / "searches/digits"
         first = Journal(delivery, folder / "trial_00", "trial-1", {"trial": "00"}, parent)
         first.metrics({"loss": 0.0}, 0)
-        assert delivery.flush(20)
+        assert delivery.flush(60)
 
         server.kill()
         started = time.monotonic()
@@ -79,7 +79,7 @@ def test_events_recorded_while_a_server_is_down_are_delivered_later(project, cap
         assert f"{server.uri} does not answer" in printed and f"stored in {folder}" in printed
 
         server.start()
-        assert delivery.flush(30)
+        assert delivery.flush(60)
         assert delivery.stop(5)
         assert capsys.readouterr().err == f"the MLflow store {server.uri} is back; delivering the stored runs\n"
         run = mlflow.get_run(first.run_id(0))
@@ -109,7 +109,7 @@ def test_a_store_that_is_unreachable_at_first_receives_all_events(project, monke
     journal.end("FINISHED")
     printed = wait_for_failure(capsys)
     delivery._client = client
-    assert delivery.stop(30)
+    assert delivery.stop(60)
     run = mlflow.get_run(journal.run_id(0))
     assert run.info.status == "FINISHED" and run.data.tags["mlflow.parentRunId"] == parent
     assert len(client.get_metric_history(run.info.run_id, "loss")) == 20
@@ -145,7 +145,7 @@ def test_a_store_that_stays_unreachable_stops_nothing(project, monkeypatch, caps
     mlflow.set_tracking_uri(store)
     later = Delivery(project, experiment).start()
     later.adopt(project.root / "searches/digits", parent)
-    assert later.stop(20)
+    assert later.stop(60)
     (run,) = mlflow.search_runs([experiment], f"tags.mlflow.parentRunId = '{parent}'", output_format="list")
     assert run.info.status == "FINISHED"
 
@@ -199,7 +199,7 @@ def test_runs_that_the_store_has_lost_are_delivered_again(project, empty_store, 
     execution = {"trial": "00", "execution": "1"}
     execution = Journal(delivery, folder / "trial_00/execution_1", "execution-2", execution, trial)
     execution.metrics({"loss": 0.5}, 0)
-    assert delivery.flush(10)
+    assert delivery.flush(60)
     lost = {trial.run_id(0), execution.run_id(0)}
     new = replace_store(project, empty_store)
     if adopted:  # by a later process, without new events
@@ -209,7 +209,7 @@ def test_runs_that_the_store_has_lost_are_delivered_again(project, empty_store, 
     else:
         execution.metrics({"loss": 0.25}, 1)
         execution.end("FINISHED")
-    assert delivery.stop(10)
+    assert delivery.stop(60)
     runs = mlflow.search_runs([experiment], "tags.trial = '00'", output_format="list")
     runs = {run.info.run_name: run for run in runs}
     assert len(runs) == 2 and not lost & {run.info.run_id for run in runs.values()}
