@@ -1,4 +1,4 @@
-"""Keras Tuner's four search strategies, each of which can be killed at any moment and gone on with."""
+"""Keras Tuner's four search strategies; each can be killed at any moment and resumed."""
 
 import math
 import time
@@ -14,30 +14,30 @@ NAMES = ("random", "bayesian", "hyperband", "grid")
 
 
 class Watch:
-    """What an oracle tells of its trials, under its lock; this one tells nobody."""
+    """Receives the events of an oracle's trials, while the oracle's lock is held; this class ignores them."""
 
     def begin(self, trial, worker=None):
-        """A trial begins, or goes on."""
+        """A trial started or was resumed."""
 
     def epoch(self, trial_id, number, score):
-        """An epoch of a trial, counted from 1, is over."""
+        """A trial finished an epoch, counted from 1."""
 
     def end(self, trial):
-        """A trial has completed or failed."""
+        """A trial completed or failed."""
 
 
 class _Durable:
-    """What our oracles do otherwise than Keras Tuner's.
+    """Mixin that changes how Keras Tuner's oracles save their state and end their trials.
 
-    Their state and that of all trials is one file, written whole: there is no moment at which a kill leaves one without
-    the other. After `reload` each worker that asks again under its name gets its trial back. Trials report every epoch,
-    and may be told to stop.
+    The state of the oracle and of all trials is one file, written atomically, so a kill never leaves one without the
+    other. After `reload`, a worker that asks again under its name gets its trial back. Trials report every epoch and
+    can be stopped early.
 
     Attributes:
-        watch: `Watch`, told of every event.
+        watch: `Watch`, called for every event.
         early_stopping: None (default), `"median"` or `"halving"`, see `should_stop`.
-        max_time: float, seconds of the whole search, in all processes, after which no trial begins and each running one
-            ends with its epoch; None (default) for no limit.
+        max_time: float, seconds of the whole search, over all its processes, after which no trial starts and running
+            trials end with their epoch; None (default) for no limit.
     """
 
     watch = Watch()
@@ -50,7 +50,7 @@ class _Durable:
 
     @property
     def spent(self) -> float:
-        """Seconds that the search has taken so far, in all processes."""
+        """The seconds that the search has taken so far, over all its processes."""
         return self.spent_before + time.monotonic() - self.began
 
     @synchronized
@@ -67,24 +67,24 @@ class _Durable:
 
     @synchronized
     def update_trial(self, trial_id, metrics, step=0):
-        """Takes what a trial reports; of the returned trial, the status STOPPED asks to end it."""
+        """Records the metrics of an epoch; the status of the returned trial is STOPPED if the trial should end."""
         trial = self.trials[trial_id]
         if trial_id in self.end_order:
             return Trial(trial.hyperparameters, trial_id, "STOPPED")
         for name, value in metrics.items():
             if not trial.metrics.exists(name):
                 trial.metrics.register(name, self.objective.direction)
-            # Replaced, not added to: a trial that goes on after a kill tells its epochs again.
+            # Replaced, not appended: a trial that is resumed after a kill reports its epochs again.
             trial.metrics.metrics[name]._observations[step] = MetricObservation(float(value), step)
         stop = self._out_of_time()
-        if self.objective.name in metrics and "score" not in metrics:  # an epoch, and not the end
+        if self.objective.name in metrics and "score" not in metrics:  # an epoch, not the final report
             self.watch.epoch(trial_id, step + 1, metrics[self.objective.name])
             stop = should_stop(self.early_stopping, self, trial, step) or stop
         return Trial(trial.hyperparameters, trial_id, "STOPPED" if stop else "RUNNING")
 
     @synchronized
     def end_trial(self, trial):
-        """Ends a running trial for good; one that has ended already stays as it is."""
+        """Ends a running trial; a trial that has ended is left unchanged."""
         known = self.trials[trial.trial_id]
         if known.trial_id in self.end_order:
             return
@@ -112,7 +112,7 @@ class _Durable:
 
     @synchronized
     def release(self, tuner_id):
-        """Gives the trial of a worker that is gone to the next one that asks."""
+        """Returns the trial of a lost worker to the queue; the next worker that asks gets it."""
         trial = self.ongoing_trials.pop(tuner_id, None)
         self.tuner_ids.discard(tuner_id)
         if trial is not None:
@@ -120,7 +120,7 @@ class _Durable:
             self.save()
 
     def score_trial(self, trial):
-        """The mean over executions of the best epoch's objective, as the trial reported it at its end."""
+        """Takes the score that the trial reported at its end: the best epoch's objective, averaged over executions."""
         trial.score, trial.best_step = None, 0
         if trial.metrics.exists("score"):
             (observation,) = trial.metrics.get_history("score")[-1:]
@@ -139,7 +139,7 @@ class _Durable:
         self.began, self.spent_before = time.monotonic(), state["spent"]
 
     def reload(self):
-        # Not the oracle's own `reload`, which reads the trials from files of theirs.
+        # The oracle's own `reload` would read each trial from a separate file.
         Stateful.reload(self, self._get_oracle_fname())
 
     def _save_trial(self, trial):
@@ -147,7 +147,7 @@ class _Durable:
 
 
 class _DefaultsFirst(_Durable):
-    """The first trial takes the defaults, so that a search never ends below them."""
+    """Mixin whose first trial takes the defaults, so that the best trial is at least as good as they are."""
 
     def populate_space(self, trial_id):
         if self.start_order:
@@ -164,8 +164,8 @@ class RandomOracle(_DefaultsFirst, kt.oracles.RandomSearchOracle):
 class BayesianOracle(_DefaultsFirst, kt.oracles.BayesianOptimizationOracle):
     """Gaussian process with an upper confidence bound (Snoek et al. 2012).
 
-    Keras Tuner's remembers, in memory only, what it drew and what its last process learned: here each proposal begins
-    anew, so that a search that goes on proposes what it would have proposed.
+    Keras Tuner's oracle keeps its random state and its fitted process in memory only. Here each proposal starts from a
+    fresh random state and a fresh fit, so a resumed search proposes the same values as an uninterrupted one.
     """
 
     def populate_space(self, trial_id):
@@ -173,7 +173,7 @@ class BayesianOracle(_DefaultsFirst, kt.oracles.BayesianOptimizationOracle):
         return super().populate_space(trial_id)
 
     def _vectorize_trials(self):
-        if self.ongoing_trials:  # their results are guessed, by a process that knows the others
+        if self.ongoing_trials:  # their scores are predicted by a process fitted to the completed trials
             everything = self.trials
             self.trials = {key: trial for key, trial in everything.items() if trial.status == "COMPLETED"}
             try:
@@ -184,11 +184,11 @@ class BayesianOracle(_DefaultsFirst, kt.oracles.BayesianOptimizationOracle):
 
 
 class HyperbandOracle(_Durable, kt.oracles.HyperbandOracle):
-    """Successive halving in brackets of more and more epochs (Li et al. 2018)."""
+    """Successive halving in brackets with increasing numbers of epochs (Li et al. 2018)."""
 
 
 class GridOracle(_Durable, kt.oracles.GridSearchOracle):
-    """Every combination, the defaults first. Keras Tuner keeps their order in memory only; here it is saved."""
+    """Tries every combination, the defaults first. Their order, which Keras Tuner keeps in memory only, is saved."""
 
     def _ended(self, trial):
         self._populate_next.append(trial.trial_id)
@@ -206,15 +206,15 @@ class GridOracle(_Durable, kt.oracles.GridSearchOracle):
 
 
 def make_oracle(name: str, objective: kt.Objective, trials: int, epochs: int, seed: int, hp: kt.HyperParameters):
-    """The oracle of a name.
+    """Returns the oracle of this name.
 
     Args:
         name: one of `NAMES`.
-        objective: what to improve.
-        trials: int, at most so many; Hyperband may end earlier, at the end of its brackets.
-        epochs: int, of a full training; Hyperband begins with fewer.
-        seed: int. 0 is moved to another number: Keras Tuner reads it as "none".
-        hp: values to pin, as `Fixed`.
+        objective: `keras_tuner.Objective`.
+        trials: int, the maximum number of trials; Hyperband may end earlier, at the end of its brackets.
+        epochs: int, epochs of a full training; Hyperband starts with fewer.
+        seed: int; the oracle gets `seed + 1`, since Keras Tuner replaces 0 by a random seed.
+        hp: the pinned values, as `Fixed`.
     """
     common = dict(objective=objective, hyperparameters=hp, seed=seed + 1, max_consecutive_failed_trials=trials + 1)
     if name == "hyperband":
@@ -228,7 +228,7 @@ def make_oracle(name: str, objective: kt.Objective, trials: int, epochs: int, se
 
 
 def combinations(hp: kt.HyperParameters) -> int | None:
-    """How many trials a grid over this space has; None if some values depend on others.
+    """Returns the number of trials of a grid over this space; None if some hyperparameters depend on others.
 
     Raises:
         UserError: if there is nothing to search.
@@ -237,8 +237,8 @@ def combinations(hp: kt.HyperParameters) -> int | None:
     if not searched:
         known = ", ".join(entry.name for entry in hp.space) or "none"
         raise UserError(
-            f"there is nothing to search: every value of the space is given ({known}). Train once with keras-dl train, "
-            "or leave a value open"
+            f"there is nothing to search: every hyperparameter has a single value ({known}). Train once with keras-dl "
+            "train, or leave a value open"
         )
     if any(entry.conditions for entry in hp.space):
         return None
@@ -246,7 +246,7 @@ def combinations(hp: kt.HyperParameters) -> int | None:
 
 
 def _count(entry):
-    """How many values of a hyperparameter a grid has."""
+    """Returns the number of values of a hyperparameter in a grid."""
     if type(entry).__name__ == "Fixed":
         return 1
     if type(entry).__name__ == "Int" and entry.sampling == "linear" and entry.step:  # the list may not fit in memory

@@ -1,4 +1,4 @@
-"""Runs the trials of a search: each is trained, tracked and kept so that a kill costs no finished epoch."""
+"""Runs the trials of a search; each is trained, tracked and saved after every epoch."""
 
 import contextlib
 import gc
@@ -21,42 +21,44 @@ from keras_dl.training.fit import BEST, STATE, Progress, finished_training
 from keras_dl.training.reuse import CompiledModels
 from keras_dl.training.shared_data import SharedData
 
-# What ends a search: every other trial would meet the same.
+# Errors that end the search: every other trial would fail in the same way.
 _FATAL = (UserError, kt.errors.FatalError)
 
 
 def run_name(trial_id: str) -> str:
-    """What MLflow calls a trial: `trial-1` and so on, counted as the table of the search counts."""
+    """Returns the name of a trial's MLflow run: `trial-1` and so on, numbered as in the table of the search."""
     return f"trial-{int(trial_id) + 1}"
 
 
 class _Model(kt.HyperModel):
-    """What Keras Tuner sees of a pipeline, when it looks for the space."""
+    """Adapts a pipeline for Keras Tuner, which calls it to find the space."""
 
     def __init__(self, pipeline):
         super().__init__()
         self.pipeline = pipeline
 
     def declare_hyperparameters(self, hp):
-        self.pipeline.data(hp)  # batch size and the like must be in the space before the first trial
+        self.pipeline.data(hp)  # the batch size etc. must be in the space before the first trial
 
     def build(self, hp):
         return self.pipeline.build(hp)
 
 
 class TrialTuner(BaseTuner):
-    """Runs trials until the oracle has no more; each is an MLflow run under that of the search, failed ones too.
+    """Runs trials until the oracle has no more.
+
+    Each trial, failed or not, is a child run of the search's MLflow run.
 
     Args:
         pipeline: `Pipeline`.
-        oracle: from `make_oracle`, found in the state that an earlier process left in `folder`.
-        folder: of the search's state.
-        delivery: `Delivery`, which brings what the trials tell to the store.
+        oracle: from `make_oracle`; its state in `folder`, if there is one, is restored.
+        folder: folder of the search's state.
+        delivery: `Delivery`, which writes the records of the trials to the store.
         parent_id: str, the run of the search.
-        executions: int, trainings a trial. Defaults to 1.
-        name: str, under which the oracle knows this process. Defaults to `"tuner0"`.
-        remote: bool, whether the oracle is asked at a chief, which keeps it. Defaults to False.
-        exchange: `Exchange`, for state that lies on another machine; None (default) if all of it is in `folder`.
+        executions: int, trainings per trial. Defaults to 1.
+        name: str, the name of this process at the oracle. Defaults to `"tuner0"`.
+        remote: bool, whether the oracle is a chief's, which saves its state. Defaults to False.
+        exchange: `Exchange`, for state that is stored on another machine; None (default) if all of it is in `folder`.
     """
 
     def __init__(
@@ -75,27 +77,27 @@ class TrialTuner(BaseTuner):
         self.executions, self.remote, self.exchange = executions, remote, exchange
         self.models, self.data = CompiledModels(), SharedData(pipeline)
         self.idle = False
-        # No sweep of the garbage has to look again at what is there now.
+        # Later garbage collections skip the objects that exist now.
         gc.collect()
         gc.freeze()
         with contextlib.redirect_stdout(io.StringIO()):  # "Reloading Tuner from ..."
             super().__init__(oracle, _Model(pipeline), directory=folder.parent, project_name=folder.name)
         self.tuner_id = name
         if not remote:
-            self.oracle.save()  # without it a search that is killed in its first trial would not be found again
+            self.oracle.save()  # otherwise a search killed in its first trial could not be resumed
 
     def _get_tuner_fname(self):
-        # The only file: this object has no state of its own. That of a chief is not read by its workers.
+        # The oracle's file is the only one: the tuner has no state. Workers do not read the file of their chief.
         return self.folder / "none" if self.remote else self.oracle._get_oracle_fname()
 
     def reload(self):
         self.oracle.reload()
 
     def save(self):
-        """Nothing: the oracle saves itself with every event."""
+        """Does nothing: the oracle saves itself after every event."""
 
     def _populate_initial_space(self):
-        if not self.remote:  # else the chief has done it
+        if not self.remote:  # otherwise the chief has done it
             super()._populate_initial_space()
 
     def pre_create_trial(self):
@@ -110,7 +112,7 @@ class TrialTuner(BaseTuner):
         self.oracle.end_trial(trial)
 
     def trial_folder(self, trial_id: str) -> Path:
-        """Where the state of a trial lies."""
+        """Returns the folder of a trial's state."""
         return self.folder / f"trial_{trial_id}"
 
     def _run_and_update_trial(self, trial):
@@ -119,30 +121,30 @@ class TrialTuner(BaseTuner):
     def run_trial(self, trial):
         values, folder = trial.hyperparameters.values, self.trial_folder(trial.trial_id)
         tags = {"kind": "trial", "trial": trial.trial_id, "worker": self.tuner_id}
-        tags["pipeline_digest"] = self.pipeline.digest  # that of the search's run changes if it is gone on with
+        tags["pipeline_digest"] = self.pipeline.digest  # that of the search's run changes when it is resumed
         journal = Journal(self.delivery, folder, run_name(trial.trial_id), tags, self.parent_id)
         journal.params(values)
         try:
-            trainings, self.told_to_stop = [], False
-            while len(trainings) < self.executions and not self.told_to_stop:
+            trainings, self.stopped_early = [], False
+            while len(trainings) < self.executions and not self.stopped_early:
                 trainings.append(self._execute(trial, folder, journal, len(trainings)))
             if self.remote and self.oracle.lost:
-                return  # its chief gave the trial to another worker, whose results count
+                return  # the chief has given the trial to another worker, whose results count
             self._report(trial, trainings, journal)
         except KeyboardInterrupt:
             journal.end("KILLED")
             raise
         except Exception as error:
-            if not folder.is_dir():  # no fault of the trial
-                raise kt.errors.FatalError(f"the state of the search is gone from {self.folder}") from error
+            if not folder.is_dir():  # not an error of the trial
+                raise kt.errors.FatalError(f"the state of the search was deleted from {self.folder}") from error
             why = exhausted(error)
             if why:
-                with contextlib.suppress(OSError):  # of the same disk; the next process closes the run
+                with contextlib.suppress(OSError):  # the disk may still be full; the next process closes the run
                     journal.end("KILLED")
                 raise kt.errors.FatalError(
                     f"{why}: {error.filename or folder}. Every finished trial is kept"
                 ) from error
-            journal.params(values)  # some are first asked for in `build`
+            journal.params(values)  # `build` may have requested more
             journal.error(f"{type(error).__name__}: {error}", traceback.format_exc())
             journal.end("FAILED")
             if isinstance(error, _FATAL):
@@ -150,7 +152,7 @@ class TrialTuner(BaseTuner):
             raise
 
     def _execute(self, trial, folder, journal, number) -> Progress:
-        """One training of a trial; the oracle hears of every epoch, and of the objective in those of the first."""
+        """Runs one training of a trial; each epoch is reported to the oracle, with the objective in the first one."""
         values, objective = trial.hyperparameters.values, self.pipeline.goal
         single = self.executions == 1
         if not single:
@@ -160,10 +162,10 @@ class TrialTuner(BaseTuner):
 
         def report_epoch(epoch, logs):
             metrics = {} if number else {objective.name: objective.value(logs)}
-            self.told_to_stop = self.oracle.update_trial(trial.trial_id, metrics, step=epoch).status == "STOPPED"
-            return self.told_to_stop
+            self.stopped_early = self.oracle.update_trial(trial.trial_id, metrics, step=epoch).status == "STOPPED"
+            return self.stopped_early
 
-        parent = values.get("tuner/trial_id")  # promoted by Hyperband: goes on where that one ended
+        parent = values.get("tuner/trial_id")  # promoted by Hyperband: continues this trial
         origin = self.trial_folder(parent) if parent else None
         if origin and self.exchange:
             self.exchange.fetch(parent, origin)
@@ -189,18 +191,18 @@ class TrialTuner(BaseTuner):
         return progress
 
     def _report(self, trial, trainings, journal):
-        """Tells oracle and run what a trial came to."""
+        """Reports the result of a trial to the oracle and logs it to the run."""
         objective, scores = self.pipeline.goal, [training.best for training in trainings]
         best = _best(objective, trainings)
         result = {"score": statistics.fmean(scores), "seconds": sum(training.seconds for training in trainings)}
-        if self.told_to_stop:
+        if self.stopped_early:
             result["stopped"] = 1.0
         if len(trainings) > 1:
             result["spread"] = statistics.stdev(scores)
         others = {
             name: value
             for name, value in best.rows[best.best_epoch - best.begin].items()
-            if name != objective.name  # whose curve, of the first training, is told already
+            if name != objective.name  # already reported, for each epoch of the first training
         }
         self.oracle.update_trial(trial.trial_id, {**others, **result}, step=best.best_epoch)
         summary = {f"best_{objective.name}": result["score"], "seconds": result["seconds"]}
@@ -212,23 +214,23 @@ class TrialTuner(BaseTuner):
         journal.end("FINISHED")
 
     def best_execution(self, trial_id: str) -> tuple[Path, int]:
-        """The folder and the number of the training of a trial whose model is the best."""
+        """Returns folder and number of the training of a trial that has the best model."""
         folder = self.trial_folder(trial_id)
         if self.executions == 1:
             return folder, 0
         trainings = [finished_training(folder / f"execution_{number}") for number in range(self.executions)]
-        # A trial that was told to stop has fewer.
+        # A trial that was stopped early has fewer.
         number = trainings.index(_best(self.pipeline.goal, [one for one in trainings if one]))
         return folder / f"execution_{number}", number
 
     def load_model(self, trial):
-        """The model of a trial's best epoch."""
+        """Returns the model of a trial's best epoch."""
         folder, number = self.best_execution(trial.trial_id)
         return best_model(self.pipeline, trial.hyperparameters, folder, number)
 
 
 def discard_checkpoints(folder: Path, keep: set[str]) -> None:
-    """Removes the states of all trials but those of `keep`, whose model may still be wanted."""
+    """Removes the saved models and states of all trials except those in `keep`."""
     for trial in folder.glob("trial_*"):
         if trial.name.removeprefix("trial_") not in keep:
             for name in (BEST, STATE):

@@ -1,13 +1,13 @@
-"""One compiled model for all trainings that differ only in numbers which do not change its graph."""
+"""Shares a compiled model between trainings that differ only in numbers that do not change its graph."""
 
 import keras
 
 from keras_dl.compat.keras import flat_layers, is_distributed, reset_fit_state
 from keras_dl.training.reuse.description import Description, Unknown, trusted
-from keras_dl.training.reuse.traced_numbers import HeldNumbers, Step
+from keras_dl.training.reuse.traced_numbers import Step, TracedNumbers
 
-# The numbers that a model may differ in: what classes of Keras and of ours read in their steps and nowhere else. Where
-# a graph depends on more than the value of one, `HeldNumbers` notices.
+# Numbers that may differ between models: those that Keras' classes and ours read only within a step. If a graph depends
+# on more than the value of a number, `TracedNumbers` detects it.
 NUMBERS = (
     (keras.layers.Layer, {"rate", "dropout", "recurrent_dropout", "_dropout", "stddev", "seed"}),
     (keras.random.SeedGenerator, {"_initial_seed"}),
@@ -20,7 +20,7 @@ NUMBERS = (
 
 
 def may_differ(owner, name: str) -> bool:
-    """Whether two models may differ in this number of an object of theirs, and one graph still serve both."""
+    """Returns whether one graph can serve two models that differ in this number of an object."""
     if not trusted(type(owner)):
         return False
     if isinstance(owner, keras.optimizers.schedules.LearningRateSchedule):
@@ -29,21 +29,21 @@ def may_differ(owner, name: str) -> bool:
 
 
 class CompiledModels:
-    """The compiled models of this process, each used again by trainings that differ in nothing that its graph holds.
+    """A cache of compiled models, each reused by trainings whose graph would be the same.
 
-    Tracing and compiling a small model takes longer than training it. A fresh model is still built for each training:
-    building is cheap, and gives initial values, seeds and numbers exactly. It is then compared with the kept ones, leaf
-    by leaf: layers, optimizer, loss, metrics, functions and what they close over. If it differs from one in nothing but
-    the values of variables and numbers such as rates, that one is given these values and trained in its place. Anything
-    else that differs, or that cannot be compared, means that the fresh model is trained itself.
+    Tracing and compiling a small model takes longer than training it. A fresh model is still built for each training,
+    since building is cheap and determines initial values, seeds and numbers exactly. It is then compared with the
+    cached models leaf by leaf: layers, optimizer, loss, metrics, functions and their closures. If it differs from a
+    cached model only in the values of variables and in numbers such as rates, the cached model takes these values and
+    is trained in its place. If anything else differs or cannot be compared, the fresh model itself is trained.
 
-    Results are bit-identical to those of a fresh model that passed through here.
+    Results are bit-identical to those of a fresh model that was passed to `take`.
 
     Args:
-        most: int, how many models are kept: those used last. Defaults to 4.
+        most: int, maximum number of cached models; the least recently used is dropped. Defaults to 4.
 
     Attributes:
-        reused: int, how often a model was used again.
+        reused: int, how often a model was reused.
 
     Example:
 
@@ -58,16 +58,16 @@ class CompiledModels:
 
     def __init__(self, most: int = 4):
         self.most, self.reused = most, 0
-        self._kept = []  # the one used last stands last
+        self._kept = []  # ordered by last use
 
     def take(self, fresh: keras.Model) -> keras.Model:
-        """A model to train in place of a fresh one: that one, or a kept one that is now equal to it.
+        """Returns a model to train in place of a fresh one: the fresh model, or a cached one that now equals it.
 
         Args:
             fresh: compiled and untrained, as `Pipeline.build` returns it.
 
         Returns:
-            `fresh`, or a kept model with its initial values, numbers and seeds, and with its optimizer anew.
+            `fresh`, or a cached model with the initial values, numbers and seeds of `fresh` and a reset optimizer.
         """
         if not _comparable(fresh):
             return fresh
@@ -77,7 +77,7 @@ class CompiledModels:
             description = Description(fresh, may_differ)
         except Unknown:
             return fresh
-        self._kept = [kept for kept in self._kept if kept.held.reusable]
+        self._kept = [kept for kept in self._kept if kept.numbers.reusable]
         for kept in reversed(self._kept):
             if kept.serves(description):
                 self._kept.remove(kept)
@@ -92,30 +92,30 @@ class CompiledModels:
 
 
 class _Kept:
-    """A model whose graphs serve other numbers too."""
+    """A cached model whose graphs are valid for other numbers too."""
 
     def __init__(self, model, description):
         self.model, self.description = model, description
-        self.held = HeldNumbers(description.places)
+        self.numbers = TracedNumbers(description.places)
         for name in ("train_step", "test_step", "predict_step"):
-            Step(model, name, self.held)
+            Step(model, name, self.numbers)
 
     def serves(self, other):
-        """Whether a fresh model could be replaced by this one."""
-        return self.description.tokens == other.tokens and self.held.fit(other.values())
+        """Returns whether this model can replace a fresh one."""
+        return self.description.tokens == other.tokens and self.numbers.fit(other.values())
 
     def is_sound(self):
-        """Whether the model is still what it was when it was fresh: callbacks may have changed more than variables."""
+        """Returns whether the model is still as it was built: callbacks may have changed more than variables."""
         try:
             return Description(self.model, may_differ).tokens == self.description.tokens
         except Unknown:
             return False
 
     def become(self, other):
-        """Takes the values of a fresh model."""
+        """Assigns the values of a fresh model."""
         for variable, fresh in zip(self.description.variables, other.variables, strict=True):
             variable.assign(fresh.value if isinstance(fresh, keras.Variable) else fresh)
-        self.held.assign(other.values())
+        self.numbers.assign(other.values())
         for (owner, key), (fresh, _) in zip(self.description.declared, other.declared, strict=True):
             owner[key] = fresh[key]
         self.model.reset_metrics()
@@ -123,7 +123,7 @@ class _Kept:
 
 
 def _comparable(model):
-    """Whether a model is one of Keras' own kind, whole before its first step, trained by gradients on one device."""
+    """Returns whether a model uses Keras' own `fit`, is completely built, and trains by gradients on one device."""
     return (
         isinstance(model, keras.Model)
         and type(model).fit is keras.Model.fit

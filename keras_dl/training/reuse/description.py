@@ -1,4 +1,4 @@
-"""What a compiled model is made of, leaf by leaf, so that two of them can be compared."""
+"""Describes a compiled model leaf by leaf, so that two models can be compared."""
 
 import collections
 import enum
@@ -16,15 +16,15 @@ import tensorflow as tf
 from keras_dl.compat.keras import CompileLoss, CompileMetrics, global_seed_generator, to_snake_case
 from keras_dl.training.reuse.traced_numbers import Step
 
-MOST_TOKENS = 200_000  # a model of more is not worth comparing
-LARGEST_ARRAY = 1 << 24  # bytes, likewise
-HEAP_TYPE = 1 << 9  # a flag of all classes that are written in Python
+MOST_TOKENS = 200_000  # larger models are not worth comparing
+LARGEST_ARRAY = 1 << 24  # bytes; larger arrays are not worth comparing
+HEAP_TYPE = 1 << 9  # the Py_TPFLAGS_HEAPTYPE flag of classes written in Python
 
-# Packages whose classes and functions are as they are. Those of all others are described too, with what they look up:
-# a pipeline may change them from one model to the next.
+# Packages whose classes and functions do not change. Those of other packages are described with every name that they
+# look up, since a pipeline may change them between models.
 TRUSTED = {"keras", "keras_dl", "keras_tuner", "numpy", "tensorflow"} | sys.stdlib_module_names
 
-# Written by Keras when a model is connected, compiled or trained, and of no meaning for its graph.
+# Attributes that Keras sets when a model is connected, compiled or trained, without effect on its graph.
 BOOKKEEPING = (
     (keras.Model, {"_eval_epoch_iterator", "_initial_epoch", "_loss_tracker", "_nodes", "history"}),
     (keras.Model, {"predict_function", "stop_evaluating", "stop_training", "test_function", "train_function"}),
@@ -35,7 +35,7 @@ BOOKKEEPING = (
     (keras.optimizers.Optimizer, {"_exclude_from_weight_decay_cache", "_lock", "_obj_reference_counts_dict"}),
     (keras.optimizers.Optimizer, {"_tracked", "_tracker", "_trainable_variables_indices"}),
 )
-DECLARED = {"_auto_config", "_compile_config"}  # what an object was made with, for `get_config`
+DECLARED = {"_auto_config", "_compile_config"}  # the arguments of an object, for `get_config`
 PATCHED = {"train_step", "test_step", "predict_step"}
 
 VALUES = (str, bytes, bool, int, float, complex, type(None), type(...), type(NotImplemented))
@@ -47,11 +47,11 @@ BY_IDENTITY = (
 
 
 class Unknown(Exception):
-    """Something in a model cannot be compared."""
+    """Raised for a part of a model that cannot be compared."""
 
 
 class Same:
-    """Equal to another one of the same object."""
+    """Compares objects by identity."""
 
     __hash__ = None
 
@@ -63,17 +63,17 @@ class Same:
 
 
 class Description:
-    """A model as a flat list of tokens: two with equal lists differ in nothing but variables and some numbers.
+    """A model as a flat list of tokens; models with equal lists differ only in variables and some numbers.
 
     Args:
         model: built and compiled, its optimizer built too.
-        may_differ: function `(object, name)` -> whether models may differ in that number of an object.
+        may_differ: function `(object, name)` that returns whether models may differ in this number of an object.
 
     Attributes:
-        tokens: list, in the order of a walk over all that the model refers to.
-        variables: list of Keras and TensorFlow variables, in that order; their values are no tokens.
-        places: list of `(dict, key)`, where the numbers stand that may differ, in that order.
-        declared: list of `(dict, key)`, where the configurations stand that objects were made with, in that order.
+        tokens: list, in the order of a depth-first walk over everything that the model refers to.
+        variables: list of Keras and TensorFlow variables, in the same order; their values are not among the tokens.
+        places: list of `(dict, key)`, the places of the numbers that may differ, in the same order.
+        declared: list of `(dict, key)`, the places of the objects' own configurations, in the same order.
 
     Raises:
         Unknown: for an object that cannot be compared.
@@ -88,11 +88,11 @@ class Description:
         while self._stack:
             self._describe(self._stack.pop())
             if len(self.tokens) > MOST_TOKENS:
-                raise Unknown("too much")
+                raise Unknown("too many tokens")
         del self._seen, self._alive
 
     def values(self) -> list:
-        """The numbers that may differ, in their order."""
+        """Returns the numbers that may differ, in order."""
         return [owner[key] for owner, key in self.places]
 
     def _push(self, *token, children=()):
@@ -101,14 +101,14 @@ class Description:
 
     def _describe(self, value):
         kind = type(value)
-        if kind in VALUES:  # by their repr, for 0.0 and -0.0, 1 and True are not the same
+        if kind in VALUES:  # by repr: 0.0 and -0.0, and 1 and True, differ
             return self._push(kind, repr(value))
         if kind is Same:
             return self._push(value)
         if id(value) in self._seen:
             return self._push("seen", self._seen[id(value)])
         self._seen[id(value)] = len(self._seen)
-        self._alive.append(value)  # lest another gets its id
+        self._alive.append(value)  # keeps its id in use
         if isinstance(value, keras.Variable):
             self.variables.append(value)
             traits = (value.shape, value.dtype, value.trainable, value.aggregation, value.synchronization)
@@ -139,9 +139,9 @@ class Description:
         state = getattr(value, "__dict__", {})
         children = [kind, *(part for name in slots if hasattr(value, name) for part in (name, getattr(value, name)))]
         skipped = {name for base, names in BOOKKEEPING if isinstance(value, base) for name in names}
-        if isinstance(value, CompileLoss | CompileMetrics):  # the rest is made of these in the first step
+        if isinstance(value, CompileLoss | CompileMetrics):  # the first step creates the rest from these
             skipped = {name for name in state if not name.startswith("_user")}
-        if len(state.get("output_names") or ()) == 1:  # those of several are also the names of their metrics
+        if len(state.get("output_names") or ()) == 1:  # several are also part of the names of metrics
             skipped |= {"output_names"}
         for name, part in state.items():
             if name in skipped or name.startswith("_self_"):
@@ -152,7 +152,7 @@ class Description:
                 children += [] if part.own is None else [name, part.own]
             elif name == "name" and _is_automatic(part, value) and not isinstance(value, keras.metrics.Metric):
                 children += [name, None]
-            elif name == "_fn_kwargs" and type(part) is dict:  # of losses and metrics of a function
+            elif name == "_fn_kwargs" and type(part) is dict:  # of losses and metrics that wrap a function
                 children += [name, *(child for key in part for child in self._leaf(value, part, key))]
             else:
                 children += self._leaf(value, state, name)
@@ -186,13 +186,13 @@ class Description:
 
 
 def trusted(value) -> bool:
-    """Whether a class, function or module is of a package that does not change while the program runs."""
+    """Returns whether a class, function or module is from a package that does not change while the program runs."""
     name = value.__name__ if isinstance(value, types.ModuleType) else value.__module__ or ""
     return name.partition(".")[0] in TRUSTED
 
 
 def _parts(value):
-    """The parts of a container, in order; None if it is none."""
+    """Returns the parts of a container, in order; None if the value is not a container."""
     if isinstance(value, list | tuple | collections.deque):
         return list(value)
     if isinstance(value, dict | types.MappingProxyType):
@@ -230,7 +230,7 @@ def _array(value):
 
 
 def _is_opaque(kind, slots):
-    """Whether objects of a class have a state in C, as `random.Random` has, which nothing shows."""
+    """Returns whether objects of a class have a hidden state in C, like `random.Random`."""
     shown = object.__basicsize__ + 8 * (slots + 2)  # `__dict__` and `__weakref__` at most
     return kind.__basicsize__ > shown or any(not base.__flags__ & HEAP_TYPE for base in kind.__mro__[:-1])
 
@@ -240,7 +240,7 @@ def _names(slots):
 
 
 def _looked_up(code):
-    """The names that a function looks up, and those of the functions within it."""
+    """Returns the names that a function and its inner functions look up."""
     inner = [const for const in code.co_consts if isinstance(const, types.CodeType)]
     return [*code.co_names, *(name for other in inner for name in _looked_up(other))]
 
@@ -250,5 +250,5 @@ def _stem(value):
 
 
 def _is_automatic(name, value):
-    """Whether Keras made up an object's name: it counts those of its class."""
+    """Returns whether Keras generated an object's name from its class and a counter."""
     return isinstance(name, str) and re.fullmatch(rf"(\w+_)?{re.escape(_stem(value))}(_\d+)?", name) is not None

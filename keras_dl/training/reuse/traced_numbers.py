@@ -1,4 +1,4 @@
-"""Numbers that a traced step reads from variables, so that later trainings may have others without another trace."""
+"""Numbers that a traced step reads from variables, so that later trainings can change them without retracing."""
 
 import contextlib
 import math
@@ -10,21 +10,21 @@ import tensorflow as tf
 
 from keras_dl.compat.tensorflow import op_def_registry
 
-# Operations whose state is that of variables, or none. Others, above all the old random numbers of TensorFlow, hold a
-# state of their own that nobody can set back.
+# Operations without state, or whose state is in variables. Others, above all TensorFlow's legacy random operations,
+# have an internal state that cannot be reset.
 HARMLESS = {"Assert", "If", "Print", "PrintV2", "StatefulPartitionedCall", "While", "XlaLaunch"}
 HARMLESS_KINDS = ("Assign", "CudnnRNN", "ReadVariable", "Resource", "Var")
 
 
-class HeldNumbers:
-    """The present values of some numbers, and what was made of them in the graphs that were traced.
+class TracedNumbers:
+    """The current values of some numbers of a model, and how its traced graphs depend on them.
 
     Args:
-        places: list of `(dict, key)`, where the numbers stand.
+        places: list of `(dict, key)`, the places where the numbers are stored.
 
     Attributes:
-        reusable: bool, False once a trace did what another training could not repeat: drew random numbers with a state
-            outside of variables.
+        reusable: bool, False once a trace did something that another training cannot repeat, such as drawing random
+            numbers from a state outside of variables.
     """
 
     def __init__(self, places):
@@ -34,9 +34,9 @@ class HeldNumbers:
         self.reusable = True
 
     def fit(self, values: list) -> bool:
-        """Whether the traced graphs are those that would be traced with other values.
+        """Returns whether tracing with these values would give the same graphs.
 
-        They are if every decision that Python took on a number while it traced would be taken again.
+        It would if every Python decision that depended on a number during tracing has the same outcome.
         """
         try:
             return all(
@@ -46,7 +46,7 @@ class HeldNumbers:
             return False
 
     def assign(self, values: list) -> None:
-        """Makes these the present values, of the model's objects and of the graphs."""
+        """Sets the values in the objects of the model and in the graphs."""
         self._values = list(values)
         for (owner, key), value in zip(self._places, values, strict=True):
             owner[key] = value
@@ -55,13 +55,13 @@ class HeldNumbers:
 
     @contextlib.contextmanager
     def tracing(self):
-        """While this lasts, `HeldNumber`s stand in the places; everywhere else they are plain numbers."""
-        if [owner[key] for owner, key in self._places] != self._values:  # a callback set one, and may not next time
+        """A context in which the places contain `TracedNumber`s instead of plain numbers."""
+        if [owner[key] for owner, key in self._places] != self._values:  # changed by a callback
             self.reusable = False
             yield
             return
         for index, (owner, key) in enumerate(self._places):
-            owner[key] = HeldNumber(self, ("held", index))
+            owner[key] = TracedNumber(self, ("place", index))
         states = _random_states()
         try:
             yield
@@ -72,17 +72,17 @@ class HeldNumbers:
             self.reusable = self.reusable and states == _random_states() and not _has_state(graph)
 
     def value(self, expression):
-        """The present value of an expression."""
+        """Returns the current value of an expression."""
         return _evaluate(expression, self._values)
 
     def decide(self, expression):
-        """The same, when Python needs the number itself: the graph is then right for this outcome only."""
+        """Returns the current value for Python code, which makes the graph valid for this outcome only."""
         outcome = self.value(expression)
         self._decisions[expression] = repr(outcome)
         return outcome
 
     def tensor(self, expression, dtype):
-        """The value of an expression in a graph."""
+        """Returns the value of an expression as a tensor of the graph."""
         if (expression, dtype) not in self._variables:
             with tf.init_scope():
                 value = _array(self.value(expression), dtype)
@@ -90,42 +90,42 @@ class HeldNumbers:
         return self._variables[expression, dtype].read_value()
 
 
-class HeldNumber:
-    """Stands for a Python number while a step is traced.
+class TracedNumber:
+    """Replaces a Python number while a step is traced.
 
-    Arithmetic with numbers gives another one, computed in Python's precision as always; in a tensor it is a variable in
-    place of a constant. Where Python decides by it (`if rate > 0`) or takes it out (`float`, `math`, NumPy), the
-    outcome is noted in `HeldNumbers`. It passes for a number: `isinstance(held, float)`.
+    Arithmetic with numbers returns another `TracedNumber`, computed in Python's precision; its tensor is a variable
+    instead of a constant. Where Python branches on it (`if rate > 0`) or converts it (`float`, `math`, NumPy), the
+    outcome is recorded in `TracedNumbers`. It is an instance of the type of its number: `isinstance(number, float)`.
     """
 
-    __slots__ = ("_expression", "_held")
+    __slots__ = ("_expression", "_numbers")
 
-    def __init__(self, held, expression):
-        self._held, self._expression = held, expression
+    def __init__(self, numbers, expression):
+        self._numbers, self._expression = numbers, expression
 
     @property
     def __class__(self):
-        return type(self._held.value(self._expression))
+        return type(self._numbers.value(self._expression))
 
     @property
     def dtype(self):
-        """What Keras promotes a Python number by."""
-        return type(self._held.value(self._expression))
+        """The type by which Keras promotes a Python number."""
+        return type(self._numbers.value(self._expression))
 
     def _number(self):
-        return self._held.decide(self._expression)
+        return self._numbers.decide(self._expression)
 
     def __bool__(self):
-        return self._held.decide(("truth", self._expression))
+        return self._numbers.decide(("truth", self._expression))
 
     def __hash__(self):
         return hash(self._number())
 
-    def __repr__(self):  # names and messages; Keras writes losses in words while it builds them
-        return repr(self._held.value(self._expression))
+    def __repr__(self):  # for names and messages: Keras formats losses while it builds them
+        return repr(self._numbers.value(self._expression))
 
     def __format__(self, pattern):
-        return format(self._held.value(self._expression), pattern)
+        return format(self._numbers.value(self._expression), pattern)
 
     def __array__(self, dtype=None, copy=None):
         return np.array(self._number(), dtype)
@@ -137,61 +137,61 @@ class HeldNumber:
         return self._number()
 
     def __getattr__(self, name):
-        value = getattr(self._held.value(self._expression), name)  # raises for what numbers do not have
+        value = getattr(self._numbers.value(self._expression), name)  # may raise AttributeError
         self._number()
         return value
 
 
-def _taken(function):
+def _converting(function):
     return lambda self, *arguments: function(self._number(), *arguments)
 
 
 def _unary(name):
-    return lambda self: HeldNumber(self._held, (name, self._expression))
+    return lambda self: TracedNumber(self._numbers, (name, self._expression))
 
 
 def _binary(name, swapped=False, decides=False):
     def method(self, other):
-        if type(other) is HeldNumber:
+        if type(other) is TracedNumber:
             other = other._expression
         elif type(other) in (bool, int, float):
             other = ("constant", other, repr(other))  # 1 == 1.0 == True
         else:
-            return NotImplemented  # a tensor knows what to do
+            return NotImplemented  # tensors implement the operation
         expression = (name, other, self._expression) if swapped else (name, self._expression, other)
-        return self._held.decide(expression) if decides else HeldNumber(self._held, expression)
+        return self._numbers.decide(expression) if decides else TracedNumber(self._numbers, expression)
 
     return method
 
 
 for _name in ("neg", "pos", "abs"):
-    setattr(HeldNumber, f"__{_name}__", _unary(_name))
+    setattr(TracedNumber, f"__{_name}__", _unary(_name))
 for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow"):
-    setattr(HeldNumber, f"__{_name}__", _binary(_name))
-    setattr(HeldNumber, f"__r{_name}__", _binary(_name, swapped=True))
+    setattr(TracedNumber, f"__{_name}__", _binary(_name))
+    setattr(TracedNumber, f"__r{_name}__", _binary(_name, swapped=True))
 for _name in ("lt", "le", "eq", "ne", "gt", "ge"):
-    setattr(HeldNumber, f"__{_name}__", _binary(_name, decides=True))
+    setattr(TracedNumber, f"__{_name}__", _binary(_name, decides=True))
 for _function in (float, int, round, operator.index, math.trunc, math.floor, math.ceil):
-    setattr(HeldNumber, f"__{_function.__name__}__", _taken(_function))
+    setattr(TracedNumber, f"__{_function.__name__}__", _converting(_function))
 
 
 def _tensor(number, dtype=None, name=None, as_ref=False):
-    """What TensorFlow makes of a held number: a variable where a Python number would become a constant."""
-    value, expression = number._held.value(number._expression), number._expression
+    """Converts a traced number to a tensor: a variable where a Python number would become a constant."""
+    value, expression = number._numbers.value(number._expression), number._expression
     if dtype is None:
         dtype = tf.float32 if isinstance(value, float) else tf.int32
     dtype = tf.as_dtype(dtype).base_dtype
     if not (dtype.is_floating or dtype.is_integer and isinstance(value, int) and -(2**31) <= number < 2**31):
-        return tf.constant(number._number(), dtype)  # as it is, or TensorFlow's own error
-    return number._held.tensor(expression, dtype)
+        return tf.constant(number._number(), dtype)  # a constant, or TensorFlow's own error
+    return number._numbers.tensor(expression, dtype)
 
 
-tf.register_tensor_conversion_function(HeldNumber, _tensor)
+tf.register_tensor_conversion_function(TracedNumber, _tensor)
 
 
 def _evaluate(expression, values):
     name, *parts = expression
-    if name == "held":
+    if name == "place":
         return values[parts[0]]
     if name == "constant":
         return parts[0]
@@ -208,34 +208,34 @@ def _array(value, dtype):
 
 
 def _has_state(graph):
-    """Whether a traced graph holds operations with a state of their own, such as old random numbers."""
+    """Returns whether a graph contains operations with an internal state, such as legacy random operations."""
     definition = graph.as_graph_def()
     functions = (function.node_def for function in definition.library.function)
     names = {node.op for nodes in (definition.node, *functions) for node in nodes}
-    known = (op_def_registry.get(name) for name in names)  # None: a function by its name
+    known = (op_def_registry.get(name) for name in names)  # None: the name of a function
     stateful = {operation.name for operation in known if operation is not None and operation.is_stateful}
     return any(name not in HARMLESS and not name.startswith(HARMLESS_KINDS) for name in stateful)
 
 
 class Step:
-    """A step of a model, `train_step` and the like, that holds numbers while it is traced.
+    """A step of a model, such as `train_step`, that is traced with `TracedNumber`s.
 
     Args:
-        model: whose step it is; it takes its place.
+        model: the model; its step is replaced by this object.
         name: `"train_step"`, `"test_step"` or `"predict_step"`.
-        held: `HeldNumbers`.
+        numbers: `TracedNumbers`.
 
     Attributes:
-        own: what the model itself had in that place, if it is not that of its class; else None.
-        traces: int, how often it was traced.
+        own: the step in the model's instance dictionary, if it had one; None if the step is that of its class.
+        traces: int, how often the step was traced.
     """
 
-    def __init__(self, model, name, held):
+    def __init__(self, model, name, numbers):
         self.own = vars(model).get(name)
-        self.step, self.held, self.traces = getattr(model, name), held, 0
+        self.step, self.numbers, self.traces = getattr(model, name), numbers, 0
         setattr(model, name, self)
 
     def __call__(self, data):
         self.traces += 1
-        with self.held.tracing():
+        with self.numbers.tracing():
             return self.step(data)

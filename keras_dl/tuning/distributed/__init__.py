@@ -1,1 +1,1 @@
-"""Trials in worker processes, on this machine and on others."""
+"""Runs trials in worker processes, on this machine and on others."""

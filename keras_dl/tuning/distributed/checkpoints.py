@@ -1,4 +1,4 @@
-"""Files of trials in the MLflow artifact store, for workers that share no folder with their chief."""
+"""Stores files of trials in the MLflow artifact store, for workers that share no folder with their chief."""
 
 import os
 import tempfile
@@ -10,17 +10,17 @@ FOLDER = "checkpoints"
 
 
 def put(run_id: str, file: Path) -> None:
-    """Stores a file, such as `best.npz`, with a run; one of the same name is replaced."""
+    """Stores a file, such as `best.npz`, with a run; replaces a file of the same name."""
     mlflow.MlflowClient().log_artifact(run_id, str(file), FOLDER)
 
 
 def fetch(run_id: str, name: str, folder: Path) -> Path | None:
-    """Brings a file that `put` stored to a folder, whole or not at all; None if the run has none of that name.
+    """Downloads a file that `put` stored, atomically; returns None if the run has no file of that name.
 
     Args:
         run_id: str, the run.
         name: str, a plain file name.
-        folder: where to; it is made.
+        folder: the destination; created if it does not exist.
     """
     if name != os.path.basename(name) or name in ("", ".", ".."):
         raise ValueError(f"expected a plain file name. Received: {name!r}")

@@ -1,4 +1,4 @@
-"""The chief of a distributed search: gives trials to workers, of this machine and of others, and loses none."""
+"""The chief of a distributed search, which assigns trials to workers on this machine and on others."""
 
 import threading
 import time
@@ -13,28 +13,28 @@ from keras_dl.errors import UserError
 from keras_dl.tuning.distributed.protocol import CHIEF_OPTIONS, difference
 from keras_dl.tuning.distributed.servicer import Servicer, holding
 
-CRASHES = 3  # of its workers, without a finished epoch in between: a trial has failed
-DEATHS = 20  # the same, those counted in that somebody else brought about, such as kill -9
-FAREWELL = 10.0  # seconds in which workers are told that the search is over
+CRASHES = 3  # crashes of its workers, without a finished epoch in between, after which a trial has failed
+DEATHS = 20  # the same, including deaths caused from outside, such as kill -9
+FAREWELL = 10.0  # seconds to tell the workers that the search is over
 
 
 class Chief:
     """Serves an oracle over Keras Tuner's gRPC protocol, in threads of this process, while the context is entered.
 
-    A trial belongs to the worker that got it. A worker that starts again under its name gets it back; one that is
-    silent for a whole lease loses it to another, and is told to stop it should it come back. What a worker says of a
-    trial that is no longer its own is not counted. A trial that its workers do not survive is FAILED.
+    A trial belongs to the worker that received it. A worker that restarts under its name gets it back. A worker that is
+    silent for a whole lease loses it to another, and must stop it if it comes back. Reports from a worker that has lost
+    the trial are ignored. A trial whose workers die repeatedly is FAILED.
 
     Args:
-        oracle: whose trials are given away; it has `release(worker)`, which gives up that worker's trial.
-        host: address to listen on. Defaults to `"127.0.0.1"`, this machine only.
-        port: int; 0 (default) takes a free one, which `port` tells afterwards.
-        facts: what workers must know, as JSON can say it: `identity` of the pipeline, `"search"` (id of the search),
-            and whatever `run_worker` needs.
+        oracle: oracle with a method `release(worker)`, which returns that worker's trial to the queue.
+        host: address to listen on; `"127.0.0.1"` serves this machine only.
+        port: int; 0 takes a free port, which is then in the attribute `port`.
+        facts: JSON values for the workers: `identity` of the pipeline, `"search"` (id of the search), and those that
+            `run_worker` needs.
         lease: seconds that a worker may be silent. Defaults to 60.
 
     Raises:
-        UserError: on entering, if the port is taken or the host is not of this machine.
+        UserError: on entering, if the port is taken or the host is not an address of this machine.
     """
 
     def __init__(self, oracle: kt.Oracle, host: str, port: int, facts: dict, lease: float = 60.0):
@@ -42,14 +42,14 @@ class Chief:
         self.facts = {**facts, "objective": objective, "max_trials": oracle.max_trials, "lease": lease}
         self.oracle, self.host, self.port, self.lease = oracle, host, port, lease
         self._began = time.monotonic()
-        self._callers = {}  # name -> what it last said of itself
-        self._heard = {}  # name -> when
-        self._dismissed = set()  # names of those that know that the search is over
+        self._callers = {}  # name -> its last metadata
+        self._heard = {}  # name -> time of its last call
+        self._dismissed = set()  # names of the workers that know that the search is over
         self._died = {}  # name -> how its predecessor ended, until it asks for a trial
         self._deaths = {}  # trial id -> how its workers ended, since its last finished epoch
         self._lock = threading.Lock()
         self._stopped = False  # the oracle has no further trial
-        self.error = None  # of the oracle, which ended the search
+        self.error = None  # the error of the oracle that ended the search
 
     def __enter__(self):
         self._began = time.monotonic()
@@ -72,12 +72,12 @@ class Chief:
         """Returns when every trial has ended and the workers know it.
 
         Args:
-            supervisor: `Supervisor` of the workers of this machine, which is kept going meanwhile; None (default) if
-                all are elsewhere.
+            supervisor: `Supervisor` of the workers on this machine, whose `check` is called repeatedly; None (default)
+                if all workers are on other machines.
 
         Raises:
-            UserError: when the supervisor has given all its workers up and there are no others.
-            Exception: what the oracle raised, such as OSError for a full disk.
+            UserError: if the supervisor has given up all its workers and there are no others.
+            Exception: an error of the oracle, such as OSError for a full disk.
         """
         while not self._over():
             if self.error is not None:
@@ -95,37 +95,37 @@ class Chief:
 
     @property
     def workers(self) -> list[str]:
-        """Those that were heard of within their lease, and neither left nor know that the search is over."""
+        """Names of the workers that called within their lease and have neither left nor been dismissed."""
         now = time.monotonic()
         with self._lock:
             heard = [name for name, heard in self._heard.items() if now - heard < self.lease]
             return sorted(set(heard) - self._dismissed)
 
     def release(self, worker: str) -> None:
-        """Gives up the trial of a worker that will not come back: the next one that asks gets it."""
+        """Returns the trial of a worker that will not come back to the queue."""
         with holding(self.oracle):
             self._forget(worker)
             if worker in self.oracle.ongoing_trials:
                 self.oracle.release(worker)
 
     def admit(self, caller: dict) -> None:
-        """Notes who calls.
+        """Registers the worker that calls.
 
         Raises:
-            UserError: if it is none of this search's workers.
+            UserError: if the caller is not a worker of this search.
         """
         name, started = caller.get("name"), caller.get("started")
         if not isinstance(name, str) or not isinstance(started, int):
-            raise UserError("this is a chief of keras-dl tune: it works with `keras-dl worker` only")
+            raise UserError("this is a chief of keras-dl tune; it serves `keras-dl worker` only")
         reason = difference(self.facts, caller)
         if reason is None and caller.get("search") not in (None, self.facts["search"]):
-            reason = "the chief began another search meanwhile: start the worker again"
+            reason = "the chief has started another search: restart the worker"
         with self._lock:
             earlier = self._callers.get(name)
             if reason is None and earlier is not None and started < earlier["started"]:
                 reason = "another worker was started under the same name"
             if reason is not None:
-                raise UserError(f"worker {name} is not of use: {reason}")
+                raise UserError(f"worker {name} rejected: {reason}")
             if earlier is not None and started > earlier["started"]:
                 self._died[name] = caller.get("died") or {}
             self._callers[name], self._heard[name] = caller, time.monotonic()
@@ -135,17 +135,17 @@ class Chief:
         self.error = self.error or error
 
     def give(self, worker: str) -> Trial:
-        """The trial that a worker has or gets; IDLE if there may be one later, STOPPED if there is none left."""
+        """Returns the worker's current or next trial; IDLE if there may be one later, STOPPED if none is left."""
         own, died = self.oracle.ongoing_trials.get(worker), self._died.pop(worker, None)
         if own is not None and died is not None:
             self._count(own, died)
         trial = self.oracle.create_trial(worker)
         if trial.status != TrialStatus.STOPPED:
             return trial
-        if self.oracle.ongoing_trials:  # those of others; should one of them be lost, somebody must take it over
+        if self.oracle.ongoing_trials:  # if another worker is lost, this one takes over its trial
             return Trial(trial.hyperparameters, trial.trial_id, TrialStatus.IDLE)
         self._stopped = True
-        self._dismissed.add(worker)  # it lives on for a while, to bring its last results to the store
+        self._dismissed.add(worker)  # it still has to deliver its last results to the store
         return trial
 
     def owns(self, worker: str, trial_id: str) -> bool:
@@ -153,7 +153,7 @@ class Chief:
         return own is not None and own.trial_id == trial_id
 
     def progressed(self, trial_id: str) -> None:
-        """Notes that a trial finished an epoch."""
+        """Records that a trial finished an epoch."""
         self._deaths.pop(trial_id, None)
 
     def _count(self, trial, died):
@@ -161,7 +161,7 @@ class Chief:
         deaths.append(died)
         if len(deaths) < DEATHS and sum(bool(death.get("crash")) for death in deaths) < CRASHES:
             return
-        last = died.get("reason", "it was started again")
+        last = died.get("reason", "it was restarted")
         message = f"its worker died {len(deaths)} times without finishing an epoch of it; the last time: {last}"
         self.oracle.end_trial(Trial(trial.hyperparameters, trial.trial_id, TrialStatus.FAILED, message))
 
@@ -176,7 +176,7 @@ class Chief:
         with holding(self.oracle):
             for worker, trial in list(self.oracle.ongoing_trials.items()):
                 if now - self._heard.get(worker, self._began) >= self.lease:
-                    self._count(trial, {"reason": f"nothing was heard of it for {self.lease:g} seconds"})
+                    self._count(trial, {"reason": f"it was silent for {self.lease:g} seconds"})
                     self._forget(worker)
                     if worker in self.oracle.ongoing_trials:
                         self.oracle.release(worker)

@@ -1,4 +1,4 @@
-"""The oracle of a distributed search as a worker sees it."""
+"""The worker's proxy for the oracle of a distributed search."""
 
 import re
 import sys
@@ -15,35 +15,35 @@ from keras_tuner.src.engine.trial import Trial, TrialStatus
 from keras_dl.errors import UserError
 from keras_dl.tuning.distributed.protocol import WORKER_OPTIONS, pack, unpack
 
-PATIENCE = 3600.0  # seconds in which a chief may start or come back
-ANSWER = 15.0  # seconds for one answer; every call may be repeated without harm
-IDLE = 0.5  # seconds between two questions for a trial
-MESSAGE = 2**16  # characters of a traceback, its end
+PATIENCE = 3600.0  # seconds to wait for a chief to start or come back
+ANSWER = 15.0  # seconds to wait for an answer; every call can safely be repeated
+IDLE = 0.5  # seconds between two requests for a trial
+MESSAGE = 2**16  # characters of a traceback to send, from its end
 _GONE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
 
 
 class ChiefRefused(kt.errors.FatalError, UserError):
-    """The chief will not go on with this worker, or is gone. Fatal: no trial is to blame."""
+    """The chief rejected this worker or does not answer. Fatal, since the trial is not the cause."""
 
 
 class ChiefClient(kt.Oracle):
-    """Asks the chief whatever Keras Tuner asks an oracle; waits for a chief that is not there (yet, or for a while).
+    """Forwards Keras Tuner's calls of an oracle to the chief; waits for a chief that does not answer.
 
-    While the context is entered, a thread tells the chief every few seconds that this worker lives; on leaving, it says
-    goodbye, so that an unfinished trial goes to another worker at once.
+    While the context is entered, a thread sends a heartbeat to the chief every few seconds. On exit the chief is
+    informed, so that an unfinished trial goes to another worker at once.
 
     Args:
         address: `"HOST:PORT"` of the chief.
-        name: str, of this worker, unlike all others. One that starts again under its name gets its trial back.
-        identity: of the pipeline, see `protocol.identity`.
-        died: how the process that had this name before ended: `{"reason": str, "crash": bool}`. None (default) if
-            there was none.
-        begun: called whenever a trial is given to this worker. Defaults to nothing.
+        name: str, unique name of this worker. A worker that restarts under its name gets its trial back.
+        identity: the pipeline's, from `protocol.identity`.
+        died: how the previous process of this name ended: `{"reason": str, "crash": bool}`. None (default) if there
+            was none.
+        begun: called whenever this worker receives a trial. Defaults to no action.
         patience: seconds to wait for a chief. Defaults to an hour.
 
     Attributes:
-        facts: what the chief told of the search.
-        lost: bool, whether the trial that was reported last is no longer this worker's: what it says is not counted.
+        facts: dict, the chief's description of the search.
+        lost: bool, whether the last reported trial no longer belongs to this worker, so that its reports are ignored.
 
     Raises:
         ChiefRefused: on any call, if the versions or the pipeline differ from the chief's, if the search failed, or if
@@ -87,7 +87,7 @@ class ChiefClient(kt.Oracle):
         self._call("UpdateSpace", self._messages.UpdateSpaceRequest(hyperparameters=hyperparameters.to_proto()))
 
     def create_trial(self, tuner_id=None):
-        """The next trial of this worker, waited for; its status is RUNNING or STOPPED."""
+        """Waits for the next trial of this worker; its status is RUNNING or STOPPED."""
         request = self._messages.CreateTrialRequest(tuner_id=self.name)
         while True:
             response, said = self._call("CreateTrial", request)
@@ -100,7 +100,7 @@ class ChiefClient(kt.Oracle):
             time.sleep(IDLE)
 
     def update_trial(self, trial_id, metrics, step=0):
-        """Reports an epoch. The status of the trial returned is STOPPED if it should end now; its metrics are empty."""
+        """Reports an epoch. The returned trial has no metrics; its status is STOPPED if it should end now."""
         metrics = {name: float(value) for name, value in metrics.items()}
         request = self._messages.UpdateTrialRequest(trial_id=trial_id, metrics=metrics, step=step)
         response, said = self._call("UpdateTrial", request, metrics=metrics)
@@ -142,10 +142,10 @@ class ChiefClient(kt.Oracle):
                     raise ChiefRefused(f"no chief answered at {self.address} in {self._patience:g} seconds") from None
                 if not complained and error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
                     complained = True
-                    _say(f"no chief answers at {self.address}; waiting for it, an hour at most")
+                    _say(f"no chief answers at {self.address}; waiting for up to {self._patience:g} seconds")
             else:
                 if complained:
-                    _say("the chief is there")
+                    _say("the chief answers")
                 return response, unpack(call.trailing_metadata())
 
     def _live(self):
@@ -156,14 +156,14 @@ class ChiefClient(kt.Oracle):
         request = self._messages.UpdateSpaceRequest()
         try:
             self._stub.UpdateSpace(request, metadata=pack({**self._caller, name: value}), timeout=5)
-        except (grpc.RpcError, ValueError):  # no chief for now, or a channel that is closed: the next real call tells
+        except (grpc.RpcError, ValueError):  # no chief, or a closed channel: the next call reports it
             return
 
 
 def _trials(protos, said):
     trials = [Trial.from_proto(proto) for proto in protos]
     for trial, exact in zip(trials, said["trials"], strict=True):
-        if not re.fullmatch("[0-9a-f]+", trial.trial_id):  # it will name a folder here
+        if not re.fullmatch("[0-9a-f]+", trial.trial_id):  # it becomes the name of a folder
             raise ChiefRefused(f"expected a trial's number from the chief. Received: {trial.trial_id!r}")
         trial.metrics = MetricsTracker.from_config(exact["metrics"])
         trial.score, trial.best_step, trial.message = exact["score"], exact["best_step"], exact["message"]

@@ -1,4 +1,4 @@
-"""State of trials between machines that share no folder: through the artifact store of their runs."""
+"""Exchanges the state of trials between machines that share no folder, through the artifact store."""
 
 from pathlib import Path
 
@@ -8,29 +8,29 @@ from keras_dl.tracking.journal import Journal
 from keras_dl.training.fit import BEST, DONE, STATE
 from keras_dl.tuning.distributed.checkpoints import fetch, put
 
-PATIENCE = 3600.0  # seconds to wait for a store that does not answer, with a finished trial in hand
+PATIENCE = 3600.0  # seconds to wait, after a finished trial, for a store that does not answer
 
 
 class Exchange:
-    """Brings what a trial left behind to the store, and from there to whom it concerns.
+    """Stores the files of finished trials and fetches them where they are needed.
 
     Args:
-        experiment_id: str, of the search.
-        parent_id: str, its run.
+        experiment_id: str, experiment of the search.
+        parent_id: str, run of the search.
     """
 
     def __init__(self, experiment_id: str, parent_id: str):
         self.experiment_id, self.parent_id = experiment_id, parent_id
 
     def put(self, journal: Journal, folder: Path) -> None:
-        """Stores the files of a training that has ended with its run."""
+        """Stores the files of a finished training with its run."""
         run_id = journal.run_id(PATIENCE)
         for name in (BEST, STATE, DONE):
             if (folder / name).is_file():
                 put(run_id, folder / name)
 
     def fetch(self, trial_id: str, folder: Path) -> None:
-        """Brings the files of a trial and its executions to its folder, unless they are there already."""
+        """Downloads the files of a trial and its executions to its folder, unless they exist already."""
         for run in self._children(self.parent_id):
             if run.data.tags.get("trial") != trial_id:
                 continue

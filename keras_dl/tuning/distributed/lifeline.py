@@ -1,6 +1,6 @@
-"""The line between a worker process and its supervisor: the worker's standard input, a socket.
+"""The connection between a worker process and its supervisor: a socket as the worker's standard input.
 
-The worker ends with its supervisor, and the supervisor learns whether the worker got as far as a trial.
+The worker ends with its supervisor, and the supervisor learns whether the worker has received a trial.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ ENDED = 3  # exit status of a worker whose supervisor is gone
 
 
 def hold() -> None:
-    """Ends this process at once when its supervisor is gone, however that ended. For a worker, before all else."""
+    """Makes this process exit as soon as its supervisor has ended. The first call of a worker."""
     threading.Thread(target=_watch, daemon=True, name="lifeline").start()
 
 
@@ -23,13 +23,13 @@ def _watch():
 
 
 def tell_begun() -> None:
-    """Tells the supervisor that a trial was given to this worker."""
+    """Tells the supervisor that this worker has received a trial."""
     with contextlib.suppress(OSError):
         os.write(0, b".")
 
 
 def has_begun(line) -> bool:
-    """Whether the worker at the other end of a socket, which does not block, has said so since it was asked last."""
+    """Returns whether the worker at the other end of a non-blocking socket has called `tell_begun` since last asked."""
     with contextlib.suppress(OSError):
         return bool(line.recv(4096))
     return False

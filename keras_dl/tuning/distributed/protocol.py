@@ -1,7 +1,7 @@
-"""What a chief and its workers say to each other beside Keras Tuner's own messages.
+"""Metadata that a chief and its workers add to Keras Tuner's messages.
 
-Those carry metrics in single precision, no message of a failed trial and nothing on who calls. All of that travels as
-one JSON object in the metadata of a call and of its answer; nothing of it is ever executed.
+Those messages have metrics in single precision only, no error message of a failed trial and no information on the
+caller. These are sent as one JSON object in the metadata of each call and response.
 """
 
 import json
@@ -22,12 +22,12 @@ _BOTH = [
 ]
 CHIEF_OPTIONS = [
     *_BOTH,
-    ("grpc.so_reuseport", 0),  # else two chiefs could share a port, each with half of the calls
+    ("grpc.so_reuseport", 0),  # otherwise two chiefs could share a port, each with half of the calls
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5000),
 ]
 WORKER_OPTIONS = [
     *_BOTH,
-    ("grpc.keepalive_time_ms", 10000),  # finds a chief's machine that vanished without a word
+    ("grpc.keepalive_time_ms", 10000),  # detects that the chief's machine has vanished
     ("grpc.keepalive_timeout_ms", 10000),
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 2000),
@@ -36,15 +36,15 @@ WORKER_OPTIONS = [
 
 
 def pack(content: dict) -> list[tuple[str, bytes]]:
-    """A JSON object as metadata of a call or of its answer."""
+    """Returns a JSON object as metadata of a call or response."""
     return [(_KEY, json.dumps(content).encode())]
 
 
 def unpack(metadata) -> dict:
-    """What `pack` wrote; {} if there is nothing of ours.
+    """Returns the object that `pack` wrote; {} if there is none.
 
     Raises:
-        ValueError: if it is no JSON object.
+        ValueError: if it is not a JSON object.
     """
     for key, value in metadata or ():
         if key == _KEY:
@@ -56,18 +56,20 @@ def unpack(metadata) -> dict:
 
 
 def identity(pipeline: Pipeline) -> dict:
-    """What must be the same on a chief and its workers: versions, and the pipeline's file to the byte."""
+    """Returns what must be equal on a chief and its workers: versions, and name and digest of the pipeline's file."""
     versions = {"keras_dl": keras_dl.__version__, "keras": keras.__version__, "tensorflow": tf.__version__}
     return {"versions": versions, "pipeline": pipeline.name, "digest": pipeline.digest}
 
 
 def difference(chief: dict, worker: dict) -> str | None:
-    """A sentence on the first thing that differs between two identities; None if they are the same."""
+    """Returns a description of the first difference between two identities; None if they are equal."""
     theirs = worker.get("versions")
     theirs = theirs if isinstance(theirs, dict) else {}
     for package, version in chief["versions"].items():
         if theirs.get(package) != version:
-            return f"the chief has {package} {version}, the worker {theirs.get(package, 'none')}: install the same"
+            return (
+                f"the chief has {package} {version}, the worker {theirs.get(package, 'none')}: install the same version"
+            )
     if worker.get("pipeline") != chief["pipeline"]:
         return f"the chief searches the pipeline {chief['pipeline']}, the worker has {worker.get('pipeline')}"
     if worker.get("digest") != chief["digest"]:

@@ -1,4 +1,4 @@
-"""A search on several worker processes: the chief's side."""
+"""Runs a search on several worker processes, from the chief's side."""
 
 import sys
 from pathlib import Path
@@ -16,24 +16,24 @@ from keras_dl.tuning.distributed.workers import worker_command
 def serve_search(
     oracle: kt.Oracle, pipeline: Pipeline, facts: dict, folder: Path, workers: int, address: str | None = None
 ) -> None:
-    """Has all trials of an oracle run by worker processes; returns when the last has ended.
+    """Runs all trials of an oracle in worker processes; returns when the last has ended.
 
     Args:
-        oracle: of the search, reloaded if it goes on.
+        oracle: oracle of the search, with its state restored if the search is resumed.
         pipeline: `Pipeline`.
-        facts: what workers must know, as JSON can say it: `"search"`, the search's id; `"run_id"` of its MLflow run;
-            `"arguments"`, see `Plan.arguments`; and whatever `run_worker` needs.
-        folder: of the search's state; the workers' output goes to `worker-0.log` and so on there.
-        workers: int, processes on this machine; may be 0 with an address.
-        address: `"HOST:PORT"` to serve workers of other machines at; None (default) serves this machine only.
+        facts: JSON values for the workers: `"search"`, the search's id; `"run_id"` of its MLflow run; and
+            `"arguments"`, from `Plan.arguments`.
+        folder: folder of the search's state, and of the workers' output: `worker-0.log` and so on.
+        workers: int, number of processes on this machine; 0 requires an address.
+        address: `"HOST:PORT"`, at which workers of other machines are served; None (default) for this machine only.
 
     Raises:
-        UserError: for an address that cannot be taken, and when no worker could go on.
+        UserError: if the chief cannot listen at the address, or if no worker is left.
     """
     host, port = parse_address(address) if address else ("127.0.0.1", 0)
     names = [f"worker-{index}" for index in range(workers)]
     if not address:
-        for gone in set(oracle.ongoing_trials) - set(names):  # there were more workers; nobody else can come
+        for gone in set(oracle.ongoing_trials) - set(names):  # of more workers than now
             oracle.release(gone)
     with Chief(oracle, host, port, {**identity(pipeline), **facts}) as chief:
         if address:

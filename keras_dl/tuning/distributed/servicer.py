@@ -1,4 +1,4 @@
-"""The calls of Keras Tuner's protocol, answered for a chief."""
+"""Answers the calls of Keras Tuner's protocol for a chief."""
 
 import contextlib
 import functools
@@ -19,7 +19,7 @@ from keras_dl.tuning.distributed.protocol import pack, unpack
 def holding(oracle):
     """Holds Keras Tuner's lock of an oracle.
 
-    Its own `synchronized` never gives the lock back when the method raises, unless the lock is held already.
+    Keras Tuner's `synchronized` does not release the lock if the method raises, unless the lock was held before.
     """
     with kt_oracle.LOCKS[oracle]:
         kt_oracle.THREADS[oracle] = threading.current_thread().name
@@ -30,7 +30,7 @@ def holding(oracle):
 
 
 def _answering(method):
-    """Makes a method of (request, caller's name, what its metadata say) -> (answer, metadata) one of the protocol."""
+    """Turns a method `(request, caller's name, its metadata) -> (response, metadata)` into one of the protocol."""
 
     @functools.wraps(method)
     def answer(self, request, context):
@@ -43,7 +43,7 @@ def _answering(method):
             context.abort(grpc.StatusCode.ABORTED, _sentence(self.chief.error))
         try:
             response, metadata = method(self, request, said["name"], said)
-        except Exception as error:  # the oracle's: it is the search that failed, not the call
+        except Exception as error:  # an error of the oracle: the search has failed
             self.chief.fail(error)
             context.abort(grpc.StatusCode.ABORTED, _sentence(error))
         context.set_trailing_metadata(pack(metadata))
@@ -57,7 +57,7 @@ def _sentence(error):
 
 
 def _exact(trial):
-    """What the message of a trial lacks, or carries in single precision."""
+    """Returns the fields that the message of a trial lacks or has in single precision only."""
     state = trial.get_state()
     return {name: state[name] for name in ("metrics", "score", "best_step", "message")}
 
@@ -80,7 +80,7 @@ class Servicer(OracleServicer):
     def UpdateSpace(self, request, worker, said):
         if said.get("leaving"):
             self.chief.release(worker)
-        elif request.hyperparameters.ByteSize():  # else a sign of life, for which no lock is waited for
+        elif request.hyperparameters.ByteSize():  # otherwise a heartbeat, which needs no lock
             with holding(self.oracle):
                 self.oracle.update_space(kt.HyperParameters.from_proto(request.hyperparameters))
         return self.messages.UpdateSpaceResponse(), {}

@@ -1,4 +1,4 @@
-"""The part of this machine that each of several worker processes gets."""
+"""Divides the cores and GPUs of this machine among worker processes."""
 
 import os
 import re
@@ -7,13 +7,13 @@ import subprocess
 
 
 def cores(count: int) -> list[set[int] | None]:
-    """Numbers of the cores for each of `count` workers; None where the system cannot tell or bind them.
+    """Returns the numbers of the cores of each worker; None where the system does not support binding.
 
-    Bound to its cores, a worker also starts no more threads than it has cores: TensorFlow and OpenMP count those that
-    they may use. Told to start fewer threads but free to wander, small models train at half the speed.
+    A worker bound to its cores also starts no more threads than it has cores, since TensorFlow and OpenMP count the
+    available ones. With fewer threads but no binding, small models train at half the speed.
 
     Args:
-        count: int, workers on this machine; with more of them than cores, several share one.
+        count: int, workers on this machine; if there are more of them than cores, several share one.
     """
     if not hasattr(os, "sched_getaffinity"):
         return [None] * count
@@ -25,21 +25,21 @@ def cores(count: int) -> list[set[int] | None]:
 
 
 def gpu_variables(count: int) -> list[dict[str, str]]:
-    """Environment variables that give each of `count` workers one GPU, in turn; none where there is no GPU.
+    """Returns environment variables that assign one GPU to each worker, in turn; {} if there is no GPU.
 
     Args:
-        count: int, workers on this machine; with more of them than GPUs, several share one.
+        count: int, workers on this machine; if there are more of them than GPUs, several share one.
     """
     found = gpus()
     if not found:
         return [{}] * count
-    # TensorFlow takes a whole GPU unless it is told not to.
+    # By default TensorFlow allocates the memory of the whole GPU.
     grow = {"TF_FORCE_GPU_ALLOW_GROWTH": "true"} if count > len(found) else {}
     return [{**grow, "CUDA_VISIBLE_DEVICES": found[index % len(found)]} for index in range(count)]
 
 
 def gpus() -> list[str]:
-    """The GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` calls them; found without CUDA or TensorFlow."""
+    """Returns the GPUs that this process may use, as in `CUDA_VISIBLE_DEVICES`, without CUDA or TensorFlow."""
     allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
     if allowed is not None:
         found = [name.strip() for name in allowed.split(",")]
@@ -47,6 +47,6 @@ def gpus() -> list[str]:
     if shutil.which("nvidia-smi") is None:
         return []
     answer = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60)
-    # By UUID: numbers mean another order to nvidia-smi than to CUDA. A GPU cut into MIG parts is used by its parts.
+    # By UUID, since nvidia-smi and CUDA number GPUs differently. A GPU with MIG is used through its instances.
     parts = re.findall(r"UUID: (MIG-[^)\s]+)", answer.stdout)
     return parts or re.findall(r"UUID: (GPU-[^)\s]+)", answer.stdout)

@@ -1,4 +1,4 @@
-"""Worker processes on one machine: started, kept going, and ended with their supervisor."""
+"""Starts, restarts and stops the worker processes of one machine."""
 
 import contextlib
 import json
@@ -15,24 +15,24 @@ from keras_dl.errors import UserError
 from keras_dl.tuning.distributed.lifeline import has_begun
 from keras_dl.tuning.distributed.shares import cores, gpu_variables
 
-CRASHES = 3  # of a worker, in a row, before it asks for a trial: it is given up
-DEATHS = 20  # the same, those counted in that somebody else brought about, such as kill -9
-REFUSED = 2  # exit status for a wrong input: trying again would not help
-LEAVE = 60.0  # seconds for workers that know that the search is over to bring their last results to the store
-STOP = 10.0  # seconds for workers that are told to stop
+CRASHES = 3  # consecutive crashes of a worker, before it receives a trial, after which it is given up
+DEATHS = 20  # the same, including deaths caused from outside, such as kill -9
+REFUSED = 2  # exit status for an invalid input: a retry would fail too
+LEAVE = 60.0  # seconds for workers to deliver their last results to the store at the end of the search
+STOP = 10.0  # seconds for workers to stop
 
 
 class Supervisor:
-    """Runs worker processes while the context is entered; one that dies is started again under its name.
+    """Runs worker processes while the context is entered; a worker that dies is restarted under its name.
 
-    They end with it, even if it is killed. How a worker's last process ended, the next one finds in its environment as
-    `KERAS_DL_DIED`.
+    The workers end with this process, even if it is killed. A restarted worker finds in `KERAS_DL_DIED`, an environment
+    variable, how its predecessor ended.
 
     Args:
-        command: of a worker; `--name NAME` is added. Its standard input is the line of `lifeline`.
-        names: of the workers; they share cores and GPUs.
-        logs: folder for `<name>.log`, what a worker prints.
-        gone: called with the name of a worker that is given up. Defaults to nothing.
+        command: list, the command of a worker; `--name NAME` is appended. Its standard input is a socket, see `lifeline`.
+        names: list, the names of the workers, which share cores and GPUs.
+        logs: folder for the workers' output, `<name>.log`.
+        gone: called with the name of a worker that is given up. Defaults to no action.
     """
 
     def __init__(
@@ -56,24 +56,24 @@ class Supervisor:
 
     @property
     def running(self) -> bool:
-        """Whether any worker runs or is started again."""
+        """Whether any worker is running or being restarted."""
         return any(worker.process is not None for worker in self._workers)
 
     @property
     def error(self) -> UserError:
-        """Why no worker runs, in the words of the first that gave a reason."""
+        """The reason why no worker is left, from the first worker that was given up."""
         reasons = [f"{name}: {reason}" for name, reason in self._reasons.items()]
         return UserError(f"no worker is left. {reasons[0]}" if reasons else "no worker is left: all have ended")
 
     def check(self) -> None:
-        """Starts what has died again; to be called several times a second."""
+        """Restarts workers that have died; to be called several times a second."""
         for worker in self._workers:
             if worker.process is None or (status := worker.poll()) is None:
                 continue
             if status == 0:
                 worker.process = None
             elif (reason := worker.given_up(status)) is None:
-                _say(f"{worker.name} died: {worker.died['reason']}. Started again")
+                _say(f"{worker.name} died: {worker.died['reason']}. Restarted")
                 worker.start()
             else:
                 worker.process = None
@@ -108,7 +108,7 @@ class Supervisor:
 
 
 class _Worker:
-    """One worker and its processes, one after the other."""
+    """A worker and its successive processes."""
 
     def __init__(self, command, name, log, cores, variables):
         self.command, self.name, self.log, self.cores = [*command, "--name", name], name, log, cores
@@ -127,12 +127,12 @@ class _Worker:
         self.out_of_memory = _out_of_memory()
         self.written = self.log.stat().st_size
         with theirs, open(self.log, "ab") as log:
-            # A session of its own: Ctrl-C is for the supervisor, which then stops its workers one by one.
+            # In a new session, so that Ctrl-C reaches only the supervisor, which then stops its workers.
             self.process = subprocess.Popen(
                 self.command, stdin=theirs, stdout=log, stderr=log, env=self.environment, start_new_session=True
             )
         if self.cores:
-            with contextlib.suppress(ProcessLookupError):  # `check` will see that it died
+            with contextlib.suppress(ProcessLookupError):  # `check` will restart it
                 os.sched_setaffinity(self.process.pid, self.cores)
 
     @property
@@ -141,15 +141,15 @@ class _Worker:
 
     def poll(self):
         status = self.process.poll()
-        if has_begun(self.line):  # after the status: what it told before it died counts
+        if has_begun(self.line):  # after `poll`, to include what it sent before it died
             self.crashes = self.deaths = 0
         return status
 
     def given_up(self, status):
-        """Why a worker that ended with this status is not started again; None if it is."""
-        told = self.last_lines()
+        """Returns why a worker that ended with this status is not restarted; None if it is."""
+        output = self.last_lines()
         if status == REFUSED:
-            return told or "it refused, without a word"
+            return output or "it exited without a message"
         killed = status in (-signal.SIGKILL, -signal.SIGTERM, 130)
         memory = status == -signal.SIGKILL and _out_of_memory() > self.out_of_memory
         reason = f"signal {-status} ({signal.Signals(-status).name})" if status < 0 else f"exit status {status}"
@@ -158,10 +158,10 @@ class _Worker:
         self.crashes += self.died["crash"]
         if self.crashes < CRASHES and self.deaths < DEATHS:
             return None
-        return f"it died {self.deaths} times before any trial, the last time of {self.died['reason']}. {told}"
+        return f"it died {self.deaths} times before any trial, the last time of {self.died['reason']}. {output}"
 
     def last_lines(self):
-        """The end of what the last process printed, in one line."""
+        """Returns the end of the last process's output, in one line."""
         with open(self.log, "rb") as log:
             log.seek(max(self.written, self.log.stat().st_size - 2000))
             lines = log.read().decode(errors="replace").strip().splitlines()
@@ -173,7 +173,7 @@ class _Worker:
 
 
 def _out_of_memory():
-    """How many processes Linux has killed for memory since it started; 0 where that cannot be told."""
+    """Returns how many processes Linux has killed for lack of memory since boot; 0 if unknown."""
     try:
         lines = Path("/proc/vmstat").read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""What a worker process does: the trials of a chief, one after the other."""
+"""Runs the trials of a chief in a worker process."""
 
 import json
 import os
@@ -29,12 +29,12 @@ def work(pipeline: Pipeline, address: str, settings: Settings, name: str, source
     Args:
         pipeline: the same file as the chief's.
         address: `"HOST:PORT"` of the chief.
-        settings: of this machine's `mlflow.yaml`; its store is the chief's.
-        name: str, of this worker.
-        source: what `--data` says on this machine; None (default) takes what it says at the chief's.
+        settings: of this machine's `mlflow.yaml`, with the chief's store.
+        name: str, name of this worker.
+        source: value of `--data` on this machine; None (default) takes that of the chief.
 
     Raises:
-        UserError: before any trial, for another version, pipeline or store than the chief's.
+        UserError: before any trial, if versions, pipeline or store differ from the chief's.
     """
     died = json.loads(os.environ.get("KERAS_DL_DIED", "null"))
     with ChiefClient(address, name, identity(pipeline), died, tell_begun) as client:
@@ -56,7 +56,7 @@ def run_worker(pipeline: Pipeline, settings: Settings, client: ChiefClient, fold
         pipeline: the same as the chief's, with its options.
         settings: of this machine.
         client: `ChiefClient`.
-        folder: of the search's state: the chief's, or a folder of this machine.
+        folder: folder of the search's state, the chief's or one of this machine.
         facts: the chief's description of the search.
     """
     connect(settings, pipeline.name)
@@ -64,35 +64,35 @@ def run_worker(pipeline: Pipeline, settings: Settings, client: ChiefClient, fold
     exchange = None if is_shared(folder, facts["search"]) else Exchange(experiment_id, run_id)
     with Delivery(settings, experiment_id) as delivery, measure(run_id, settings, client.name):
         if exchange:
-            delivery.adopt(folder, run_id)  # of an earlier worker with this folder; a chief does so itself
+            delivery.adopt(folder, run_id)  # records of an earlier worker; a chief adopts its own folder
         executions = facts["arguments"]["executions"]
         TrialTuner(pipeline, client, folder, delivery, run_id, executions, client.name, True, exchange).search()
 
 
 def adopt(pipeline: Pipeline, arguments: dict, source: str | None = None) -> None:
-    """Gives a pipeline the options that the chief's has."""
+    """Sets the options of a pipeline to those of the chief."""
     options = {name: arguments[name] for name in TrainingOptions.names() if name != "source"}
     pipeline.set_training_options(**options, source=source or arguments["data"])
     pipeline.trials = arguments["trials"]
 
 
 def state_folder(pipeline: Pipeline, address: str, settings: Settings, search: str) -> Path:
-    """Where this worker keeps the state of its trials: the chief's folder if it is seen from here, else one of its own.
+    """Returns the folder for the state of this worker's trials: the chief's if it is shared, otherwise one of its own.
 
     Args:
         pipeline: `Pipeline`.
-        address: of the chief.
-        settings: of this machine.
-        search: str, the search's id.
+        address: address of the chief.
+        settings: settings of this machine.
+        search: str, id of the search.
     """
-    if not re.fullmatch("[0-9A-Za-z-]+", search):  # it will name a folder here
+    if not re.fullmatch("[0-9A-Za-z-]+", search):  # it becomes the name of a folder
         raise UserError(f"expected a search's id from the chief. Received: {search!r}")
     chiefs = settings.root / "searches" / pipeline.name
     return chiefs if is_shared(chiefs, search) else folder_of(pipeline.name, address, settings) / search
 
 
 def is_shared(folder: Path, search: str) -> bool:
-    """Whether a folder is the one that the chief of a search keeps its state in."""
+    """Returns whether a folder is the one in which the chief of a search stores its state."""
     try:
         return json.loads((folder / "search.json").read_text(encoding="utf-8"))["search"] == search
     except (OSError, ValueError, KeyError, TypeError):
@@ -100,12 +100,12 @@ def is_shared(folder: Path, search: str) -> bool:
 
 
 def check_store(settings: Settings, run_id: str) -> None:
-    """Raises UserError if the run of the search is not in this machine's store. One that does not answer may yet."""
+    """Raises UserError if the run of the search is not in this machine's store; a store that does not answer passes."""
     try:
         mlflow.MlflowClient(settings.tracking_uri).get_run(run_id)
     except mlflow.MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             raise UserError(
-                f"the run of the search is not in {settings.tracking_uri}: let tracking: uri: in mlflow.yaml name the "
-                "store that the chief uses, a server or a database that both can reach"
+                f"the run of the search is not in {settings.tracking_uri}: set tracking: uri: in mlflow.yaml to the "
+                "store of the chief, a server or a database that both can reach"
             ) from None

@@ -1,4 +1,4 @@
-"""The workers of a machine, for a chief that is elsewhere. Nothing here needs TensorFlow."""
+"""Runs the workers of a machine for a chief on another machine, without importing TensorFlow."""
 
 import re
 import shutil
@@ -16,29 +16,29 @@ def run_workers(address: str, pipeline: Path, settings: Settings, count: int, so
 
     Args:
         address: `"HOST:PORT"` of the chief.
-        pipeline: the file.
+        pipeline: path of the pipeline's file.
         settings: of this machine's `mlflow.yaml`.
-        count: int, workers; they are called `MACHINE-0`, `MACHINE-1` and so on.
-        source: what `--data` says on this machine; None (default) takes what it says at the chief's.
+        count: int, number of workers; their names are `MACHINE-0`, `MACHINE-1` and so on.
+        source: value of `--data` on this machine; None (default) takes that of the chief.
 
     Raises:
-        UserError: if none of them could go on, with the reason of the first.
+        UserError: if all of them were given up, with the reason of the first.
     """
     parse_address(address)
     folder = folder_of(pipeline.stem, address, settings)
     names = [f"{socket.gethostname()}-{index}" for index in range(count)]
     data = ["--data", source] if source else []
     with Supervisor([*worker_command(address, pipeline), *data], names, folder) as supervisor:
-        print(f"{', '.join(names)}: what they print lies in {folder}", flush=True)
+        print(f"{', '.join(names)}: their output is in {folder}", flush=True)
         supervisor.wait()
-    shutil.rmtree(folder)  # all is with the chief and the store
+    shutil.rmtree(folder)  # the results are at the chief and in the store
 
 
 def worker_command(address: str, pipeline: Path) -> list[str]:
-    """The command of a worker process, but for its name."""
+    """Returns the command of a worker process, without its name."""
     return [sys.executable, "-m", "keras_dl.cli", "worker", address, str(pipeline)]
 
 
 def folder_of(name: str, address: str, settings: Settings) -> Path:
-    """Where workers of a chief elsewhere keep what is theirs."""
+    """Returns the folder in which workers of a chief on another machine store their state."""
     return settings.root / "searches" / f"{name}@{re.sub('[^A-Za-z0-9._-]', '_', address)}"

@@ -1,4 +1,4 @@
-"""The table that a search shows while it runs."""
+"""The progress table of a running search."""
 
 import dataclasses
 import heapq
@@ -13,12 +13,12 @@ from rich.text import Text
 
 from keras_dl.tuning.results import clock, last_line, last_value, number, shown_values
 
-REDRAW = 0.25  # seconds between two drawings, or more: drawing takes less than 1 % of a core
+REDRAW = 0.25  # minimum seconds between two redraws, which together take less than 1 % of a core
 
 
 @dataclasses.dataclass
 class Row:
-    """One trial in the table."""
+    """A trial in the table."""
 
     number: int
     values: dict
@@ -28,22 +28,22 @@ class Row:
     best: float | None = None
     seconds: float | None = 0.0
     epochs: int = 0
-    began: float | None = None  # by the clock of this process, less what an earlier one spent; None when it ended
+    began: float | None = None  # monotonic time, minus the seconds of an earlier process; None after the end
 
 
 class SearchTable:
-    """One row a trial: its values, the best epoch's objective, the best so far, its time, and the time left.
+    """One row per trial: its values, the best epoch's objective, the best so far, its time, and the time left.
 
-    On a terminal the table is redrawn in place, at most four times a second, by a thread of its own; elsewhere (a log
-    file) a line is printed a trial. It may be told of trials by several threads.
+    On a terminal, a thread redraws the table in place, at most four times a second; otherwise (a log file) one line is
+    printed per trial. Thread-safe.
 
     Args:
-        objective: str, the column's name.
+        objective: str, name of the objective and its column.
         direction: `"min"` or `"max"`.
-        trials: int, how many are planned.
-        epochs: int, of one trial.
+        trials: int, the planned number of trials.
+        epochs: int, epochs per trial.
         console: `rich.console.Console`. Defaults to one on standard output.
-        workers: int, how many are expected; from 2 on a column names each trial's. Defaults to 1.
+        workers: int, expected number of workers; from 2 on, a column shows the worker of each trial. Defaults to 1.
     """
 
     def __init__(self, objective: str, direction: str, trials: int, epochs: int, console=None, workers: int = 1):
@@ -72,7 +72,7 @@ class SearchTable:
             self._live.stop()
 
     def resume(self, trials):
-        """Shows the trials of an earlier process: those that ended, and those that go on."""
+        """Adds the trials of an earlier process, finished and unfinished."""
         for trial in trials:
             row = self._open(trial, worker=None)
             if trial.status == "RUNNING":
@@ -81,11 +81,11 @@ class SearchTable:
             self._close(row, trial)
 
     def begin(self, trial, worker: str | None = None):
-        """Tells of a trial that a worker begins, or goes on with after its last finished epoch."""
+        """Adds a trial that a worker starts, or resumes after its last finished epoch."""
         self._open(trial, worker)
 
     def epoch(self, trial_id: str, number: int, score: float | None):
-        """Tells of a finished epoch, counted from 1, and its objective."""
+        """Records a finished epoch, counted from 1, and its objective."""
         with self._lock:
             row = self.rows[trial_id]
             if score is not None and self._better(score, row.score):
@@ -93,7 +93,7 @@ class SearchTable:
             row.state = f"epoch {number}/{row.epochs}"
 
     def end(self, trial):
-        """Tells what became of a trial: its status, score and message, and its time if that is among its metrics."""
+        """Records the end of a trial: status, score and message, and the time if it is among the metrics."""
         with self._lock:
             row = self.rows[trial.trial_id]
             seconds = last_value(trial, "seconds")
@@ -103,10 +103,10 @@ class SearchTable:
             self._close(row, trial)
 
     def left(self) -> float | None:
-        """Seconds until the last trial ends, by the mean of those that ended; None before the first.
+        """Estimates the seconds until the last trial ends, from the mean time of a trial; None before the first end.
 
-        Trials that wait go one after another to the worker that is free first. A worker counts while it has a trial,
-        and for as long again as a trial takes.
+        Each waiting trial is assigned to the worker that is free first. A worker counts while it has a trial and, after
+        that, for the mean time of a trial.
         """
         with self._lock:
             if not self.seconds:
@@ -127,7 +127,7 @@ class SearchTable:
             self.several |= worker is not None and any(row.worker not in (None, worker) for row in self.rows.values())
             row = self.rows.get(trial.trial_id)
             spent = last_value(trial, "seconds") or 0.0
-            if row is not None and row.began is not None:  # its worker was lost and came again, or another one did
+            if row is not None and row.began is not None:  # its worker was lost; the same or another one resumes it
                 spent = time.monotonic() - row.began
             values = shown_values(trial)
             row = Row(int(trial.trial_id) + 1, values, worker, best=self.best, began=time.monotonic() - spent)
@@ -142,7 +142,7 @@ class SearchTable:
         with self._lock:
             row.state, row.score = trial.status.lower(), trial.score if trial.status == "COMPLETED" else None
             if last_value(trial, "stopped"):
-                row.state = "stopped"  # early, with what it had
+                row.state = "stopped"  # early, and scored by its epochs so far
             if row.seconds is not None:
                 self.seconds.append(row.seconds)
             if row.score is not None and self._better(row.score, self.best):
@@ -180,7 +180,7 @@ class SearchTable:
         self._header_printed = True
 
     def draw(self):
-        """Draws the table as it is now."""
+        """Draws the table."""
         with self._lock:
             names, values = self._names()
             shown = self._shown()
@@ -196,8 +196,8 @@ class SearchTable:
         self._live.update(table, refresh=True)
 
     def _shown(self):
-        """The rows that the terminal has room for: those that run, the best five, and the last."""
-        room = max(self.console.height - 5, 7)  # less the lines around the rows
+        """Returns the rows that fit on the terminal: running trials, the best five, and the latest."""
+        room = max(self.console.height - 5, 7)  # without the lines around the rows
         rows = list(self.rows.values())
         if len(rows) <= room:
             return rows

@@ -1,4 +1,4 @@
-"""What a search came to: told in the terminal, in its run, and in a report to read without either."""
+"""Reports the results of a search: in the terminal, in its MLflow run, and as an HTML page."""
 
 import keras_tuner as kt
 import mlflow
@@ -17,16 +17,16 @@ from keras_dl.tuning.tuner import run_name
 
 
 def log_outcome(pipeline: Pipeline, oracle: kt.Oracle, found: kt.HyperParameters, run_id: str):
-    """Prints the leaderboard and logs what the whole search shows to its run, which is the active one.
+    """Prints the leaderboard and logs the results of the search to its run, which is the active run.
 
     Args:
-        pipeline: that was searched.
-        oracle: with every trial.
-        found: the space.
-        run_id: of the search.
+        pipeline: `Pipeline`.
+        oracle: the oracle with all trials.
+        found: `keras_tuner.HyperParameters`, the space.
+        run_id: str, the run of the search.
 
     Returns:
-        The best trial; None if every one failed.
+        The best trial; None if every trial failed.
     """
     runs = trial_runs(run_id)
     _end_failed(oracle, runs)
@@ -44,9 +44,9 @@ def log_outcome(pipeline: Pipeline, oracle: kt.Oracle, found: kt.HyperParameters
     mlflow.log_params({f"best_{name}": value for name, value in best.values.items()})
     completed = [one for one in every if one.completed]
     rows = [{**one.values, objective.name: one.score} for one in completed]
-    columns = list(dict.fromkeys(key for row in rows for key in row))  # some values only some trials have
+    columns = list(dict.fromkeys(key for row in rows for key in row))  # some are conditional
     data = [[*(row.get(key) for key in columns), one.number] for row, one in zip(rows, completed, strict=True)]
-    # Not `log_table`, which adds to a table that an interrupted call has logged before.
+    # `log_table` would append to the table of an interrupted call.
     mlflow.log_dict({"columns": [*columns, "trial"], "data": data}, "trials.json")
     logarithmic = [entry.name for entry in found.space if getattr(entry, "sampling", None) == "log"]
     log_picture("search", parallel_coordinates(rows, objective.name, objective.direction, logarithmic))
@@ -56,7 +56,7 @@ def log_outcome(pipeline: Pipeline, oracle: kt.Oracle, found: kt.HyperParameters
 
 
 def _end_failed(oracle, runs):
-    """Ends the runs of trials that failed by the chief's word: their workers, dead again and again, could not."""
+    """Ends the runs of trials that the chief declared failed, since their workers died before they could."""
     for trial in oracle.trials.values():
         run_id = runs.get(trial.trial_id)
         if trial.status == "FAILED" and run_id and mlflow.get_run(run_id).info.status != "FAILED":
@@ -68,15 +68,15 @@ def _end_failed(oracle, runs):
 def write_report(
     pipeline: Pipeline, settings: Settings, oracle: kt.Oracle, found: kt.HyperParameters, version, before
 ) -> None:
-    """Writes `searches/<name>.html` and logs it to the active run, that of the search.
+    """Writes `searches/<name>.html` and logs it to the active run, which is that of the search.
 
     Args:
-        pipeline: that was searched.
-        settings: with the folder.
-        oracle: with every trial.
-        found: the space.
-        version: `Registered`, what became of the best one.
-        before: the `ModelVersion` that was the champion; None if there was none.
+        pipeline: `Pipeline`.
+        settings: `Settings`, with the project's folder.
+        oracle: the oracle with all trials.
+        found: `keras_tuner.HyperParameters`, the space.
+        version: `Registered`, the version of the best model.
+        before: `ModelVersion`, the previous champion; None if there was none.
     """
     run = mlflow.get_run(mlflow.active_run().info.run_id)
     every, objective = results(oracle, trial_runs(run.info.run_id)), pipeline.goal
@@ -120,7 +120,7 @@ def write_report(
 
 
 def trial_runs(run_id: str) -> dict[str, str]:
-    """Trial id -> MLflow run, of the search of a run."""
+    """Returns trial id -> MLflow run id, for the search with this run."""
     experiment = mlflow.get_run(run_id).info.experiment_id
     client, found, token = mlflow.MlflowClient(), {}, None
     while True:

@@ -1,4 +1,4 @@
-// A click on a column's name sorts its table; a second one the other way round. Missing values stay below.
+// A click on a column header sorts the table; another click reverses the order. Missing values are always last.
 for (const table of document.querySelectorAll("table.sort")) {
   const heads = [...table.tHead.rows[0].cells], body = table.tBodies[0];
   const key = (row, column) => {

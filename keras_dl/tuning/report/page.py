@@ -1,4 +1,4 @@
-"""One HTML file that tells a search to somebody who has neither MLflow nor Python."""
+"""Reports a search as one HTML file, readable without MLflow or Python."""
 
 import base64
 import dataclasses
@@ -21,11 +21,11 @@ class Comparison:
     """The new best model beside the present champion.
 
     Args:
-        new: str, what the new one is called, such as `"version 4"`.
-        champion: str, what the champion is called.
-        verdict: str, the registry's rule in words.
-        metrics: metric -> (of the new one, of the champion); None where one lacks it.
-        values: hyperparameter -> (of the new one, of the champion). Defaults to none.
+        new: str, name of the new model, such as `"version 4"`.
+        champion: str, name of the champion.
+        verdict: str, the registry's decision and its reason.
+        metrics: metric -> (value of the new model, value of the champion); None for a missing value.
+        values: hyperparameter -> (value of the new model, value of the champion). Defaults to {}.
     """
 
     new: str
@@ -45,20 +45,20 @@ def report(
     comparison: Comparison | None = None,
     facts: dict[str, str] | None = None,
 ) -> str:
-    """A self-contained page: the best trial, the leaderboard, failed trials, and pictures of the whole search.
+    """Returns a self-contained page: the best trial, the leaderboard, failed trials, and plots of the search.
 
-    It fetches nothing and needs no script to be read; with script its tables can be sorted. Names, values and messages
-    are data and stay text.
+    The page loads no other files and is readable without JavaScript, which only sorts its tables. Names, values and
+    messages are escaped.
 
     Args:
         title: str, such as the pipeline's name and the kind of search.
-        results: of the search, in order of their start; may be empty.
-        space: with the ranges.
-        objective: str, what the search improved.
+        results: the trials in the order in which they started; may be empty.
+        space: the search space with its ranges.
+        objective: str, name of the objective.
         direction: `"min"` or `"max"`.
-        directions: metric -> `"min"` or `"max"`, if there are several objectives: their Pareto front is shown too.
-        comparison: with the champion that there was before. None (default) if there was none.
-        facts: what else is to be known, name -> text: data fingerprint, command, versions and the like.
+        directions: metric -> `"min"` or `"max"`, for several objectives; their Pareto front is shown too.
+        comparison: `Comparison` with the previous champion; None (default) if there was none.
+        facts: name -> text, such as the data fingerprint, the command and versions.
 
     Returns:
         HTML.
@@ -118,9 +118,9 @@ def _pairs(names):
 
 
 def _embedded(figure, words):
-    """A figure as an image within the page, its width in units of the text, and what it shows in words."""
+    """Returns a figure as an image for the page: its source, its alternative text and its width in rem."""
     file = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": "keras_dl"}):  # the same picture is the same text
+    with matplotlib.rc_context({"svg.hashsalt": "keras_dl"}):  # makes the output deterministic
         figure.savefig(file, format="svg", metadata={"Date": None})
     source = "data:image/svg+xml;base64," + base64.b64encode(file.getvalue()).decode()
     return {"source": source, "words": words, "width": round(6.5 * figure.get_figwidth(), 1)}

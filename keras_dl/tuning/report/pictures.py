@@ -1,4 +1,4 @@
-"""Pictures of a search."""
+"""Plots of a search."""
 
 import math
 
@@ -11,20 +11,20 @@ from keras_dl.tuning.report.importance import Importance
 from keras_dl.tuning.results import TrialResult, leaderboard
 
 BEST, REST, FAILED = "#440154", "0.72", "#c0392b"
-MANY = 40  # trials, from which on lines are thin and without points
+MANY = 40  # trials; above this number lines are thin and have no markers
 
 
 def parallel_coordinates(trials: list[dict], objective: str, direction: str, logarithmic=()):
-    """One axis a hyperparameter and one for the objective, one line a trial; the better, the darker.
+    """Plots one axis per hyperparameter, one for the objective, and one line per trial; better trials are darker.
 
     Args:
-        trials: for each trial its values and, under the objective's name, its score.
+        trials: the values of each trial and, under the objective's name, its score.
         objective: str.
         direction: `"min"` or `"max"`.
         logarithmic: names of hyperparameters searched on a log scale.
 
     Returns:
-        A matplotlib figure. Values that never changed are left out; a number that a trial does not have lies below.
+        A matplotlib figure. Hyperparameters with a single value are omitted; a missing number is drawn below the axis.
     """
     known = dict.fromkeys(name for trial in trials for name in trial if name != objective)
     names = [name for name in known if len({str(trial.get(name)) for trial in trials}) > 1] + [objective]
@@ -42,7 +42,7 @@ def parallel_coordinates(trials: list[dict], objective: str, direction: str, log
             where = (column + 0.04, place + 0.025)
             axis.text(*where, _text(label), fontsize=8, color="0.25", va="center", zorder=4, bbox=ground)
     many = len(trials) > MANY
-    if many:  # equal values lie beside each other, so that one sees how many there are
+    if many:  # jitter, so that equal values do not hide each other
         heights[:, :-1] += np.random.default_rng(0).uniform(-0.02, 0.02, (len(trials), len(names) - 1))
     worst_first = np.argsort(-scores if direction == "min" else scores, kind="stable")
     colours = matplotlib.colormaps["viridis_r"](np.linspace(0.05, 1, len(trials)))
@@ -65,7 +65,7 @@ def parallel_coordinates(trials: list[dict], objective: str, direction: str, log
 
 
 def _scale(values, logarithmic):
-    """Heights from 0 to 1, and (height, label) to write beside the axis. Words are spaced evenly in sorted order."""
+    """Returns heights from 0 to 1 and the labels of the axis as (height, label); words are sorted, evenly spaced."""
     there = [value for value in values if value is not None]
     if there and all(isinstance(value, int | float) and not isinstance(value, bool) for value in there):
         turned = math.log if logarithmic and min(there) > 0 else float
@@ -85,11 +85,11 @@ def _between(number, low, high):
 
 
 def curves(results: list[TrialResult], objective: str, direction: str):
-    """The objective over the epochs: the five best trials in colour, the others grey.
+    """Plots the objective over the epochs: the five best trials in colour, the others in grey.
 
     Args:
-        results: of the search, failed ones too; numbers that are none leave a gap.
-        objective: str, the label of the axis.
+        results: all trials, including failed ones; NaN and infinite values leave a gap.
+        objective: str, label of the axis.
         direction: `"min"` or `"max"`.
     """
     figure = Figure(figsize=(6.6, 4), layout="constrained")
@@ -120,8 +120,8 @@ def _curve(axis, one, **how):
 
 
 def importance_bars(found: Importance):
-    """A bar a hyperparameter, as long as the share that it explains; the last one is what only several explain."""
-    bars = {**found.shares, "together only": found.interactions}
+    """Plots the share of the variance that each hyperparameter explains; the last bar is that of interactions."""
+    bars = {**found.shares, "interactions": found.interactions}
     figure = Figure(figsize=(6.6, 0.32 * len(bars) + 0.7), layout="constrained")
     axis = figure.subplots()
     shares = [100 * share for share in bars.values()]
@@ -136,7 +136,7 @@ def importance_bars(found: Importance):
 
 
 def times(results: list[TrialResult]):
-    """Seconds, minutes or hours of each trial, in the order of their start; failed ones red."""
+    """Plots the time of each trial, in the order in which they started; failed trials are red."""
     known = [one for one in results if one.seconds is not None]
     longest = max((one.seconds for one in known), default=0)
     unit, name = (3600, "hours") if longest > 7200 else (60, "minutes") if longest > 120 else (1, "seconds")
@@ -153,12 +153,12 @@ def times(results: list[TrialResult]):
 
 
 def slice_of(results: list[TrialResult], name: str, objective: str, direction: str, logarithmic: bool = False):
-    """Each completed trial's score over its value of one hyperparameter: the later the trial, the darker.
+    """Plots the scores of completed trials over the values of one hyperparameter; later trials are darker.
 
     Args:
-        results: of the search.
+        results: all trials.
         name: str, the hyperparameter.
-        objective: str, the label of the axis.
+        objective: str, label of the axis.
         direction: `"min"` or `"max"`.
         logarithmic: draw the values on a log scale. Defaults to False.
     """
@@ -169,7 +169,7 @@ def slice_of(results: list[TrialResult], name: str, objective: str, direction: s
     numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
     if not numeric:
         words = sorted({str(value) for value in values})
-        shift = np.random.default_rng(0).uniform(-0.15, 0.15, len(values))  # equal words beside each other
+        shift = np.random.default_rng(0).uniform(-0.15, 0.15, len(values))  # jitter
         values = [words.index(str(value)) + moved for value, moved in zip(values, shift, strict=True)]
         axis.set_xlim(-0.5, len(words) - 0.5)
         shown = range(0, len(words), math.ceil(len(words) / 8))
@@ -186,12 +186,13 @@ def slice_of(results: list[TrialResult], name: str, objective: str, direction: s
 
 
 def trade_off(results: list[TrialResult], front: list[TrialResult], one: str, other: str):
-    """Two objectives against each other; the trials of the Pareto front in colour, with their numbers.
+    """Plots one objective over another; the trials of the Pareto front are coloured and numbered.
 
     Args:
-        results: of the search.
+        results: all trials.
         front: from `pareto`.
-        one: str, metric of the horizontal axis, and `other` of the vertical one.
+        one: str, metric of the horizontal axis.
+        other: str, metric of the vertical axis.
     """
     figure = Figure(figsize=(5, 3.6), layout="constrained")
     axis = figure.subplots()
@@ -214,14 +215,14 @@ def _score_axis(axis, scores, direction):
 
 
 def _logarithmic(axis, which, values):
-    """A log scale; minor ticks are labelled only within one decade, where there would hardly be another label."""
+    """Sets a log scale; minor ticks have labels only if the values span less than a decade."""
     getattr(axis, f"set_{which}scale")("log")
     if max(values) / min(values) > 10:
         getattr(axis, f"{which}axis").set_minor_formatter(NullFormatter())
 
 
 def _wide(scores, direction) -> bool:
-    """Whether scores need a log scale: errors over more than a decade."""
+    """Returns whether scores need a log scale: to be minimized, positive, with a range of more than a factor of 20."""
     return direction == "min" and len(scores) > 0 and min(scores) > 0 and max(scores) > 20 * min(scores)
 
 
@@ -231,6 +232,6 @@ def _bare(axis):
 
 
 def _text(text, longest=24) -> str:
-    """A name or value as a label: cut, and never read as mathematics."""
+    """Returns a name or value as a label: shortened, and with dollar signs escaped."""
     text = " ".join(str(text).split())
     return (text if len(text) <= longest else text[: longest - 1] + "…").replace("$", r"\$")

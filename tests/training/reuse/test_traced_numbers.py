@@ -1,4 +1,4 @@
-"""Numbers that stand for variables: Python's own arithmetic, and every decision that was taken on them."""
+"""Traced numbers: Python's arithmetic, and a record of every decision that depends on a number."""
 
 import math
 
@@ -7,20 +7,20 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_dl.training.reuse.traced_numbers import HeldNumber, HeldNumbers
+from keras_dl.training.reuse.traced_numbers import TracedNumber, TracedNumbers
 
 
-def hold(value):
+def make(value):
     place = {"rate": value}
-    held = HeldNumbers([(place, "rate")])
-    return held, HeldNumber(held, ("held", 0)), place
+    numbers = TracedNumbers([(place, "rate")])
+    return numbers, TracedNumber(numbers, ("place", 0)), place
 
 
 def trace(function, value):
-    """A graph of a function of a held number, and the numbers."""
-    held, number, place = hold(value)
+    """Returns the graph of a function of a traced number, the numbers and the place of the number."""
+    numbers, number, place = make(value)
     graph = tf.function(lambda: function(number))
-    return graph, held, place
+    return graph, numbers, place
 
 
 FUNCTIONS = {
@@ -37,13 +37,13 @@ FUNCTIONS = {
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_a_graph_serves_other_numbers(name):
-    graph, held, place = trace(FUNCTIONS[name], 0.3)
+def test_a_graph_is_valid_for_other_numbers(name):
+    graph, numbers, place = trace(FUNCTIONS[name], 0.3)
     graph()
     traces = graph.experimental_get_tracing_count()
     for value in (0.3, 0.7):
-        assert held.fit([value])
-        held.assign([value])
+        assert numbers.fit([value])
+        numbers.assign([value])
         assert place["rate"] == value
         expected = tf.function(lambda value=value: FUNCTIONS[name](value))()
         result = graph()
@@ -52,12 +52,12 @@ def test_a_graph_serves_other_numbers(name):
     assert graph.experimental_get_tracing_count() == traces
 
 
-def test_whole_numbers():
-    graph, held, _ = trace(lambda steps: tf.cast(steps, tf.float32) / 2, 7)
+def test_integers():
+    graph, numbers, _ = trace(lambda steps: tf.cast(steps, tf.float32) / 2, 7)
     assert graph() == 3.5
-    assert held.fit([2**31 - 1])
-    assert not held.fit([2**31])  # would be another type
-    held.assign([9])
+    assert numbers.fit([2**31 - 1])
+    assert not numbers.fit([2**31])  # does not fit in int32
+    numbers.assign([9])
     assert graph() == 4.5
 
 
@@ -74,18 +74,18 @@ def test_whole_numbers():
         (lambda rate: {0.3: 1}.get(rate), 0.3, 0.4),
         (lambda rate: rate.is_integer(), 0.3, 0.4),
         (lambda rate: round(10 * rate), 0.3, 0.4),
-        (lambda rate: 1 / rate > 2, 0.4, 0.0),  # the new number divides by zero
+        (lambda rate: 1 / rate > 2, 0.4, 0.0),  # division by zero
     ],
 )
-def test_what_python_decides_is_noted(decision, fits, differs):
-    held, number, _ = hold(0.3)
+def test_decisions_in_python_are_recorded(decision, fits, differs):
+    numbers, number, _ = make(0.3)
     assert np.array_equal(decision(number), decision(0.3))
-    assert held.fit([fits])
-    assert not held.fit([differs])
+    assert numbers.fit([fits])
+    assert not numbers.fit([differs])
 
 
-def test_it_passes_for_a_number():
-    _, number, _ = hold(0.3)
+def test_it_behaves_like_a_number():
+    _, number, _ = make(0.3)
     assert isinstance(number, float)
     assert f"{number} {number:.2f} {number!r}" == "0.3 0.30 0.3"
     assert not hasattr(number, "shape")

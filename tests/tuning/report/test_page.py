@@ -1,4 +1,4 @@
-"""The page that reports a search, read as a browser would."""
+"""The HTML report of a search, parsed like a browser does."""
 
 import base64
 import hashlib
@@ -16,12 +16,12 @@ EVIL = "<script>alert('\"x\"')</script> & $a$"
 
 
 class Page(html.parser.HTMLParser):
-    """The elements and texts of a page.
+    """A parser that collects the elements and texts of a page.
 
     Attributes:
         tags: list of (name, attributes).
-        cells: for each table the texts of its cells, row by row.
-        text: everything between the tags, styles and scripts left out.
+        cells: the texts of the cells of each table, row by row.
+        text: the text of the page, without styles and scripts.
     """
 
     VOID = {"meta", "img", "br", "link"}
@@ -91,22 +91,22 @@ def headings(page):
 
 
 HEADINGS = [
-    "Against the present champion",
+    "Comparison with the champion",
     "Leaderboard",
-    "Trials that no other one beats in all objectives",
+    "Pareto front",
     "Failed trials",
     "Learning curves",
-    "What mattered",
-    "Each hyperparameter against the score",
-    "All values of all trials",
+    "Importance of hyperparameters",
+    "Score by hyperparameter",
+    "Parallel coordinates",
     "Time per trial",
-    "How it was made",
+    "Details",
 ]
 
 
 @pytest.fixture(scope="module")
 def whole(space):
-    """The page of a search with everything in it."""
+    """A page with every section."""
     comparison = Comparison(
         "version 4", "version 2", "0.01 beats 0.02", {"test_loss": (0.0123456, 0.02)}, {"cell": ("lstm", None)}
     )
@@ -115,13 +115,13 @@ def whole(space):
     return read(trials(12, failed=[5]), space, directions=directions, comparison=comparison, facts=facts)
 
 
-def test_it_has_every_section(whole):
+def test_the_page_has_every_section(whole):
     assert headings(whole) == HEADINGS
     assert "completed 11 failed 1 time in trials 12:00" in whole.text
     assert "command keras-dl tune x.py test data 8f3a11d0" in whole.text
 
 
-def test_the_best_stands_first_in_the_leaderboard(whole, space):
+def test_the_best_trial_is_first_in_the_leaderboard(whole, space):
     board = next(table for table in whole.cells if table[0][0] == "rank")
     assert board[0] == ["rank", "trial", "val_loss", "latency", "rate", "cell", "best epoch", "time"]
     best = min((one for one in trials(12, failed=[5]) if one.completed), key=lambda one: one.score)
@@ -130,11 +130,11 @@ def test_the_best_stands_first_in_the_leaderboard(whole, space):
         best.values["cell"], "2", "1:00",
     ]  # fmt: skip
     assert len(board) == 12 and "5" not in [row[1] for row in board]
-    assert f"The best is trial {best.number}, epoch 2:" in whole.text
-    assert "The same in all: filters 32" in whole.text
+    assert f"Best trial: {best.number}, epoch 2:" in whole.text
+    assert "The same in all trials: filters 32" in whole.text
 
 
-def test_numbers_are_sorted_by_their_full_value_and_words_as_they_stand(whole):
+def test_numbers_are_sorted_by_their_exact_value_and_text_as_shown(whole):
     best = min((one for one in trials(12, failed=[5]) if one.completed), key=lambda one: one.score)
     start = next(place for place, (tag, a) in enumerate(whole.tags) if a.get("class") == "first")
     cells = [attributes for tag, attributes in whole.tags[start:] if tag == "td"][:8]
@@ -143,27 +143,27 @@ def test_numbers_are_sorted_by_their_full_value_and_words_as_they_stand(whole):
     assert keys[5] is None and keys[7] == "60.0"
 
 
-def test_the_champion_stands_beside_the_new_one(whole):
+def test_the_champion_is_compared_with_the_new_version(whole):
     assert whole.cells[0] == [
         ["", "version 4", "version 2"], ["test_loss", "0.01235", "0.02"], ["cell", "lstm", "-"]
     ]  # fmt: skip
     assert "0.01 beats 0.02" in whole.text
 
 
-def test_a_failed_trial_stands_with_its_reason_and_traceback(whole):
+def test_a_failed_trial_is_shown_with_its_reason_and_traceback(whole):
     (table,) = [table for table in whole.cells if "reason" in table[0]]
     _, (number, reason, values, seconds) = table
     assert (number, seconds) == ("5", "1:00") and values.startswith("rate 0.")
     assert reason.startswith("FailedTrialError: loss is nan") and "in fit" in reason
 
 
-def test_the_front_is_a_table_of_its_own(whole):
+def test_the_pareto_front_has_a_table(whole):
     front = [table for table in whole.cells if table[0][:2] == ["trial", "val_loss"]]
     assert len(front) == 1 and len(front[0]) > 1
-    assert "latency: the less the better" in whole.text
+    assert "latency: lower is better" in whole.text
 
 
-def test_pictures_lie_within_the_page_and_say_what_they_show(whole):
+def test_pictures_are_embedded_with_alternative_texts(whole):
     pictures = [attributes for tag, attributes in whole.tags if tag == "img"]
     assert len(pictures) == 7  # curves, importance, two slices, parallel coordinates, times, the front
     for picture in pictures:
@@ -173,7 +173,7 @@ def test_pictures_lie_within_the_page_and_say_what_they_show(whole):
     assert any(picture["alt"].startswith("importance: rate ") for picture in pictures)
 
 
-def test_nothing_is_fetched(whole):
+def test_the_page_loads_nothing(whole):
     for tag, attributes in whole.tags:
         assert tag not in ("link", "iframe", "object", "base", "form")
         for name, value in attributes.items():
@@ -181,14 +181,14 @@ def test_nothing_is_fetched(whole):
             assert name != "src" or value.startswith("data:")
 
 
-def test_the_page_forbids_every_script_but_its_own(whole):
+def test_the_page_allows_only_its_own_script(whole):
     (policy,) = [a["content"] for tag, a in whole.tags if a.get("http-equiv") == "Content-Security-Policy"]
     digest = base64.b64encode(hashlib.sha256(whole.script.encode()).digest()).decode()
     assert f"script-src 'sha256-{digest}'" in policy and "default-src 'none'" in policy
     assert [tag for tag, _ in whole.tags].count("script") == 1
 
 
-def test_names_values_and_messages_stay_text():
+def test_names_values_and_messages_are_escaped():
     hp = kt.HyperParameters()
     hp.Choice(EVIL, [EVIL, "b"])
     results = [
@@ -211,7 +211,7 @@ def test_without_any_trial(space):
 def test_when_all_trials_failed(space):
     page = read(trials(3, failed=[1, 2, 3]), space)
     assert headings(page) == ["Failed trials", "Time per trial"]
-    assert "No trial has completed: every one failed." in page.text
+    assert "No trial has completed: all failed." in page.text
 
 
 def test_one_trial(space):
@@ -224,7 +224,7 @@ def test_a_running_trial_is_counted(space):
     assert "unfinished 1" in page.text
 
 
-def test_scores_that_are_no_numbers_are_told_as_failures(space):
+def test_an_infinite_score_counts_as_a_failure(space):
     odd = TrialResult(4, "03", {"rate": 0.01}, "COMPLETED", float("inf"), curve=(float("nan"), float("inf"), -1.0))
     page = read([*trials(1), odd], space)
     (table,) = [table for table in page.cells if "reason" in table[0]]
@@ -232,7 +232,7 @@ def test_scores_that_are_no_numbers_are_told_as_failures(space):
     assert "completed 1 failed 1" in page.text
 
 
-def test_very_long_values_are_cut():
+def test_very_long_values_are_truncated():
     hp = kt.HyperParameters()
     hp.Choice("text", ["x" * 100_000, "y"])
     results = [
@@ -243,14 +243,14 @@ def test_very_long_values_are_cut():
     assert len(page.text) < 5000
 
 
-def test_noise_is_not_sold_as_importance(space):
+def test_noise_is_not_reported_as_importance(space):
     generator = np.random.default_rng(3)
     results = [
         TrialResult(i + 1, f"{i:02d}", {"rate": float(10 ** generator.uniform(-4, -1))}, "COMPLETED", float(score))
         for i, score in enumerate(generator.normal(size=12))
     ]
     page = read(results, space)
-    assert "do not show which hyperparameter matters" in page.text
+    assert "do not show which hyperparameters matter" in page.text
     assert not any(attributes.get("alt", "").startswith("importance") for _, attributes in page.tags)
 
 

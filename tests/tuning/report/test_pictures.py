@@ -1,4 +1,4 @@
-"""What is drawn, read from the figure."""
+"""The plots of a search, read from the figures."""
 
 import io
 
@@ -22,14 +22,14 @@ def axis_of(trials, direction="min", logarithmic=()):
 
 
 def only(figure):
-    """The axis of a figure, which is drawn: whatever cannot be drawn fails here."""
+    """Renders a figure, which raises an error for invalid contents, and returns its only axis."""
     figure.savefig(io.BytesIO(), format="svg")
     (axis,) = figure.axes
     return axis
 
 
 def paths(axis):
-    """The heights of each trial's line, worst first."""
+    """Returns the heights of each trial's line, the worst first."""
     return [list(line.get_ydata()) for line in axis.lines if line.get_marker() == "o"]
 
 
@@ -38,7 +38,7 @@ def names(axis):
 
 
 def labels(axis):
-    """What is written beside the scales, and where."""
+    """Returns the labels of the scales and their positions."""
     return [(text.get_text(), text.get_position()) for text in axis.texts]
 
 
@@ -46,7 +46,7 @@ def darkness(line):
     return -matplotlib.colors.to_rgb(line.get_color())[1]
 
 
-def test_one_line_a_trial_and_one_axis_a_value():
+def test_there_is_a_line_per_trial_and_an_axis_per_hyperparameter():
     axis = axis_of(TRIALS)
     assert names(axis) == ["units", "rate", "cell", "val_loss"]
     assert len(paths(axis)) == 3 and all(len(path) == 4 for path in paths(axis))
@@ -54,7 +54,7 @@ def test_one_line_a_trial_and_one_axis_a_value():
 
 
 @pytest.mark.parametrize("direction, best_first", [("min", [0.1, 0.5, 0.9]), ("max", [0.9, 0.5, 0.1])])
-def test_the_best_is_thick_dark_and_on_top(direction, best_first):
+def test_the_best_line_is_thick_dark_and_on_top(direction, best_first):
     axis = axis_of(TRIALS, direction)
     lines = [line for line in axis.lines if line.get_marker() == "o"]
     heights = [(score - 0.1) / 0.8 for score in best_first]
@@ -73,7 +73,7 @@ def test_a_linear_and_a_logarithmic_scale():
     np.testing.assert_allclose(logarithmic[:, 0], linear[:, 0])
 
 
-def test_words_are_spaced_evenly_and_labelled():
+def test_words_are_evenly_spaced_and_labelled():
     axis = axis_of(TRIALS)
     np.testing.assert_allclose(np.array(paths(axis))[:, 2], [0, 1, 0.5])
     places = dict(labels(axis))
@@ -94,7 +94,7 @@ def test_true_and_false_are_words():
     assert {"True", "False"} <= {text.get_text() for text in axis.texts}
 
 
-def test_what_never_changed_is_left_out():
+def test_constant_hyperparameters_are_omitted():
     trials = [{**trial, "batch_size": 32} for trial in TRIALS]
     assert "batch_size" not in names(axis_of(trials))
 
@@ -122,21 +122,21 @@ def test_a_value_that_the_first_trial_does_not_have():
     assert names(axis) == ["cell", "radius", "val_loss"]
 
 
-def test_a_number_that_some_trials_do_not_have_lies_below():
+def test_a_missing_number_is_drawn_below_the_axis():
     trials = [{"radius": radius, "val_loss": 0.1} for radius in (0.5, None, 0.7, 0.9)]
     axis = axis_of(trials)
     assert sorted(path[0] for path in paths(axis)) == pytest.approx([-0.15, 0, 0.5, 1])
     assert dict(labels(axis))["None"] == pytest.approx((0.04, -0.125))
 
 
-def test_errors_over_more_than_a_decade_lie_on_a_log_scale():
+def test_errors_over_more_than_a_decade_are_drawn_on_a_log_scale():
     scores = [0.01, 0.1, 1.0]
     trials = [{"units": number, "val_loss": score} for number, score in enumerate(scores)]
     assert sorted(path[-1] for path in paths(axis_of(trials))) == pytest.approx([0, 0.5, 1])
     assert sorted(path[-1] for path in paths(axis_of(trials, "max"))) == pytest.approx([0, 1 / 11, 1])
 
 
-def test_hundreds_of_trials_are_thin_and_equal_values_lie_beside_each_other():
+def test_lines_of_many_trials_are_thin_and_equal_values_are_jittered():
     trials = [{"cell": ["lstm", "gru"][i % 2], "val_loss": 1 + i / 300} for i in range(300)]
     axis = axis_of(trials)
     lines = [line for line in axis.lines if line.get_marker() == "o"]
@@ -145,7 +145,7 @@ def test_hundreds_of_trials_are_thin_and_equal_values_lie_beside_each_other():
     assert len(set(heights)) == 300 and all(min(abs(h), abs(h - 1)) <= 0.02 for h in heights)
 
 
-def test_names_and_words_are_cut_and_are_no_mathematics():
+def test_names_and_words_are_shortened_and_escaped():
     trials = [{"a$_1$" + "x" * 50: word, "val_loss": 0.1} for word in ("$y$", r"\frac{", "z" * 50)]
     texts = [text.get_text() for text in axis_of(trials).texts]
     assert r"\$y\$" in texts and max(len(text) for text in texts) <= 24
@@ -161,7 +161,7 @@ def result(number, score=None, curve=(), status="COMPLETED", first_epoch=1, seco
 NAN, INF = float("nan"), float("inf")
 
 
-def test_curves_of_the_best_five_have_names():
+def test_the_legend_names_the_best_five_trials():
     results = [result(i, i / 10, (1.0, i / 10)) for i in range(1, 9)]
     axis = only(curves(results, "val_loss", "min"))
     assert len(axis.lines) == 8 and axis.get_ylabel() == "val_loss"
@@ -173,7 +173,7 @@ def test_curves_of_the_best_five_have_names():
     assert shown[0] == "trial-8: 0.8"
 
 
-def test_a_curve_begins_at_its_first_epoch_and_has_gaps():
+def test_a_curve_starts_at_its_first_epoch_and_has_gaps():
     axis = only(curves([result(1, 0.2, (0.4, NAN, INF, 0.2), first_epoch=4)], "val_loss", "min"))
     (line,) = axis.lines
     assert list(line.get_xdata()) == [4, 5, 6, 7]
@@ -197,12 +197,12 @@ def test_curves_of_failed_trials_only():
 def test_importance_bars():
     axis = only(importance_bars(Importance({"rate": 0.8, "cell": 0.15}, 0.05, 0.9)))
     assert [bar.get_width() for bar in axis.patches] == pytest.approx([80, 15, 5])
-    assert [label.get_text() for label in axis.get_yticklabels()] == ["rate", "cell", "together only"]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["rate", "cell", "interactions"]
     assert [text.get_text() for text in axis.texts] == ["80 %", "15 %", "5 %"]
 
 
 @pytest.mark.parametrize("longest, unit, height", [(100, "seconds", 100), (600, "minutes", 10), (9000, "hours", 2.5)])
-def test_times_have_a_fitting_unit(longest, unit, height):
+def test_the_unit_of_times_depends_on_the_longest(longest, unit, height):
     axis = only(times([result(1, 0.5, seconds=1.0), result(3, 0.5, seconds=longest), result(4)]))
     assert axis.get_ylabel() == unit
     assert [bar.get_x() + bar.get_width() / 2 for bar in axis.patches] == pytest.approx([1, 3])
@@ -235,7 +235,7 @@ def test_a_slice_of_words():
     np.testing.assert_allclose(points(axis)[:, 1], np.arange(1, 7) / 10)
 
 
-def test_two_objectives_against_each_other():
+def test_trade_off_of_two_objectives():
     results = [result(i, 0.5, metrics={"error": i / 10, "seconds": 1.0 / i}) for i in (1, 2, 3)]
     axis = only(trade_off(results, results[:1], "error", "seconds"))
     beaten, front = (np.asarray(group.get_offsets()) for group in axis.collections)
