@@ -15,8 +15,8 @@ class BitsPerCharacter(keras.metrics.Metric):
 
     Args:
         utf8: bool, True if the ids are UTF-8 bytes: a character of several bytes then costs the bits of all of them and
-            counts once, which makes the result comparable with other models of the text. False (default) if each id is
-            a character.
+            counts as one character, which makes the result comparable with other models of the text. False (default) if
+            each id is a character.
         name: str. Defaults to `"bits_per_character"`.
         dtype: as for every Keras metric.
 

@@ -1,4 +1,4 @@
-"""The number of rows that CTC cannot learn from."""
+"""The number of rows from which CTC cannot learn."""
 
 import keras
 from keras import ops

@@ -17,8 +17,8 @@ class WordErrorRate(CTCRatio):
     over all batches, so the result is that of the whole corpus, not a mean of means. 0 is perfect; insertions can raise
     it above 1, and it is infinite if there are insertions but no words.
 
-    XLA does not support strings: compile a model with this metric with `jit_compile=False`. Keras' default, `"auto"`,
-        selects XLA on a GPU.
+    XLA does not support strings, so compile models that use this metric with `jit_compile=False`. Keras' default,
+    `"auto"`, selects XLA on a GPU.
 
     Args:
         vocabulary: list of str, the labels in order, or an int n for `"0"` to `"n - 1"`, as for

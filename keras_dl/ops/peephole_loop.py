@@ -41,8 +41,8 @@ def fused_loop(x, h, c, kernel, recurrent_kernel, bias, peepholes, mask, dropped
         def gradient(dy, dh, dc):
             @tf.custom_gradient
             def once(*tensors):
-                # Tensor lists cannot leave their graph, as required for the gradient in a SavedModel or of a tape
-                # around a compiled function. These run the forward pass again.
+                # Tensor lists cannot leave their graph, but the gradient in a SavedModel and that of a tape around a
+                # compiled function require it. In these cases the forward pass runs again.
                 *tensors, dy, dh, dc = tensors
                 inside = tf.compat.v1.get_default_graph() is home
                 kept = saved if inside else _call(_forward, *tensors, mask, dropped)[0]

@@ -47,7 +47,7 @@ def peephole_lstm(
         bias: float tensor `[4U]` or `[3U]`, or None.
         peepholes: float tensors `[U]`: `(i, f, o)`; `(i, o)` with coupled gates.
         mask: bool tensor `[B, T]`, False at padding, or None (default).
-        recurrent_dropout_mask: float tensor `[B, U]` that `h'` is multiplied by before `R`, or None (default).
+        recurrent_dropout_mask: float tensor `[B, U]` by which `h'` is multiplied before `R`, or None (default).
         go_backwards: bool, whether to run from the last step to the first; outputs are in the order of the run.
             Defaults to False.
         zero_output_for_mask: bool, whether masked steps output zeros instead. Defaults to False.

@@ -18,8 +18,8 @@ WANTED, SUBSPACE = 6, 100
 def spectral_radius(matrix) -> float:
     """Returns the largest modulus of the eigenvalues.
 
-    For a sparse matrix, it is computed for each strongly connected component: otherwise (partly) nilpotent matrices
-        would get a radius that consists of rounding errors.
+    For a sparse matrix, it is computed for each strongly connected component; otherwise the radius of (partly)
+    nilpotent matrices would consist of rounding errors.
 
     Args:
         matrix: float array `[N, N]`, dense or scipy sparse. Large sparse matrices are not converted to dense.
@@ -52,7 +52,7 @@ def _radius_of_part(matrix):
         return float(np.exp(np.log(np.abs(matrix.data)).mean()))
     if size > DENSE_EIGENVALUES:
         start = np.random.default_rng(0).standard_normal(size)
-        # Larger matrices have closer eigenvalues; a small matrix that needs this long has hardly any except 0.
+        # Larger matrices have closer eigenvalues; a small matrix that takes this long has hardly any except 0.
         restarts = 100 + size // 100
         try:
             # With thousands of short products, threads lose more time waiting for each other than they save.

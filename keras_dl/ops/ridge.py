@@ -9,7 +9,7 @@ class RidgeStatistics:
     """Accumulates the statistics of ridge regression: the number, means and centred products of the data.
 
     They are float64 for data of any dtype: with float32 products, a readout with small ridge diverges in closed loop.
-        Parts are merged with Chan's update, so neither their order and sizes nor a large mean affects the result.
+    Parts are merged with Chan's update, so neither their order and sizes nor a large mean affects the result.
 
     Args:
         features: int, F.

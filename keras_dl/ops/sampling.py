@@ -1,7 +1,7 @@
 """Text generation with a language model, byte by byte, in a graph and with explicit state.
 
 Shapes: B texts, V ids; a language model has the 256 bytes of UTF-8 as ids, and byte 0 precedes every text. All
-    functions consist of stock TensorFlow operations and can be exported and served.
+functions consist of stock TensorFlow operations and can be exported and served.
 """
 
 import numpy as np
@@ -96,7 +96,7 @@ def complete(step, start, prompt, length, temperature=1.0, top_k=0, seed=0):
     """Continues a text, character by character; the state summarises everything read so far.
 
     The result is well-formed UTF-8: invalid bytes are never drawn, and the text ends after a complete character. Rows
-        are independent of each other.
+    are independent of each other.
 
     Args:
         step: `step(ids, state) -> (logits, state)`, int32 `[B]` -> float `[B, 256]`, see `models.one_step`.
@@ -142,7 +142,7 @@ def complete(step, start, prompt, length, temperature=1.0, top_k=0, seed=0):
         return time + 1, ids, missing, place, state, written.write(time, tf.where(writes, drawn, 0))
 
     nothing = tf.zeros(batch, tf.int32)
-    # Written ahead, because an empty array of unknown batch size cannot be stacked in a graph.
+    # One row is written before the loop, because an empty array of unknown batch size cannot be stacked in a graph.
     written = tf.TensorArray(tf.int32, 1, dynamic_size=True, element_shape=[None]).write(0, nothing)
     first = (tf.constant(0), nothing, length, nothing, start(batch[0]), written)
     *_, written = tf.while_loop(unfinished, write, first)

@@ -11,7 +11,7 @@ from keras_dl.ops.precision import wide
 
 
 def additive_attention(query, key, value, scale, mask=None, causal=False, dropout=0.0, seed=None):
-    """Computes the softmax over the keys of `scale . tanh(query + key)`, times the values.
+    """Computes the mean of the values, weighted by the softmax of `scale . tanh(query + key)` over the keys.
 
     On TensorFlow, it processes blocks of queries and recomputes the weights in the backward pass, so neither
     `[B, T, S, U]` nor `[B, T, S]` is ever stored; other backends use the plain formula.
@@ -21,8 +21,8 @@ def additive_attention(query, key, value, scale, mask=None, causal=False, dropou
         key: float tensor `[B, S, U]`, already projected.
         value: float tensor `[B, S, V]`.
         scale: float tensor `[U]`.
-        mask: bool tensor `[B, S]`, False at padding, whose values, including NaN, have no effect; or None (default).
-            The result is zero for a query without valid keys.
+        mask: bool tensor `[B, S]`, False at padding, or None (default). Values at padding, including NaN, have no
+            effect. The result is zero for a query without valid keys.
         causal: bool, whether query `t` attends only to the keys `s <= t + S - T`; see `causal_mask`.
         dropout: float in [0, 1), the fraction of the weights to drop. Defaults to 0.
         seed: int tensor `[2]` as returned by `keras.random.SeedGenerator.next()`; required for dropout.

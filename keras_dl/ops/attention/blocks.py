@@ -15,9 +15,9 @@ _PHILOX = 1  # an RNG whose stream can be read from any position, four numbers a
 
 
 def attention_in_blocks(score, query, key, value, parameters, width, mask, causal, dropout, seed):
-    """Computes the softmax over the keys of any score, times the values.
+    """Computes the mean of the values, weighted by the softmax of any score over the keys.
 
-    The memory is that of the inputs, their gradients and one block; nothing of size T times S is stored.
+    It stores the inputs, their gradients and one block, but nothing of size T times S.
 
     Args:
         score: function of a block of queries `[N, c, D]`, the keys and the parameters. It returns the scores
@@ -51,7 +51,7 @@ def attention_in_blocks(score, query, key, value, parameters, width, mask, causa
         return _attend(score, query, key, value, parameters, width, mask, causal, _Dropout(dropout, seed, 0))
     # Each part of the queries omits the keys that are masked for all of it, which saves a third of the work.
     queries, keys, contexts = _size(query, 1), _size(key, 1), []
-    # Each part is a loop in the graph, which is too expensive to trace where sequences may be short.
+    # Each part is a loop in the graph, which is too expensive to trace if sequences may be short.
     parts = max(1, min(_CAUSAL_PARTS, queries)) if isinstance(queries, int) else 1
     for part in range(parts):
         first, last = (queries * number // parts for number in (part, part + 1))
@@ -85,7 +85,8 @@ def _attend(score, query, key, value, parameters, width, mask, causal, dropout):
                     return of_block, (tf.matmul(kept(index, weights), upstream, transpose_a=True), *others)
 
                 upstream = blocks.zero_unattended(upstream)
-                mean = tf.reduce_sum(upstream * context, axis=2, keepdims=True)  # of the gradients of a row's weights
+                # the mean of the gradients of a row's weights
+                mean = tf.reduce_sum(upstream * context, axis=2, keepdims=True)
                 sums = [tf.zeros_like(x) for x in (value, key, *parameters)]
                 of_query, sums = blocks.map(backward, [query, upstream, mean], query.shape[2], sums)
                 of_value, of_key, *of_parameters = sums
@@ -100,8 +101,8 @@ def _attend(score, query, key, value, parameters, width, mask, causal, dropout):
 
 def _no_second_order(*_):
     raise ValueError(
-        "Attention without its scores supports only first-order gradients on TensorFlow; for higher orders use "
-        "`masked_softmax` of a score function. Received: a request for a second-order gradient"
+        "Attention that does not return its scores supports only first-order gradients on TensorFlow; for higher "
+        "orders use `masked_softmax` of a score function. Received: a request for a second-order gradient"
     )
 
 

@@ -10,7 +10,7 @@ from keras_dl.ops.precision import wide
 
 
 def dot_product_attention(query, key, value, scale=1.0, mask=None, causal=False, dropout=0.0, seed=None):
-    """Computes the softmax over the keys of `scale query . key`, times the values, for each head.
+    """Computes the mean of the values, weighted by the softmax of `scale query . key` over the keys, for each head.
 
     On TensorFlow, it processes blocks of queries and recomputes the weights in the backward pass, so `[B, H, T, S]` is
     never stored; other backends use the plain formula.
@@ -21,8 +21,8 @@ def dot_product_attention(query, key, value, scale=1.0, mask=None, causal=False,
         value: float tensor `[B, S, H, V]`.
         scale: float, or scalar float tensor, which then receives a gradient. Defaults to 1; use `D ** -0.5` for scaled
             dot products.
-        mask: bool tensor `[B, S]`, False at padding, whose values, including NaN, have no effect; or None (default).
-            The result is zero for a query without valid keys.
+        mask: bool tensor `[B, S]`, False at padding, or None (default). Values at padding, including NaN, have no
+            effect. The result is zero for a query without valid keys.
         causal: bool, whether query `t` attends only to the keys `s <= t + S - T`; see `causal_mask`.
         dropout: float in [0, 1), the fraction of the weights to drop. Defaults to 0.
         seed: int tensor `[2]` as returned by `keras.random.SeedGenerator.next()`; required for dropout.

@@ -63,7 +63,7 @@ def require_dropout(dropout, seed):
 
 
 def cleaned(key, value, mask):
-    """Replaces padding by zeros; NaN times a weight of 0 would be NaN.
+    """Replaces padding with zeros; NaN times a weight of 0 would be NaN.
 
     Args:
         key: float tensor `[B, S, ...]`.

@@ -8,8 +8,7 @@ MASKED_SCORE = -1e30  # the score of masked keys; -inf would give NaN if all key
 
 
 def causal_mask(queries, keys):
-    """Returns the mask of causal attention, in which the last query attends to all keys, the one before to all except
-    one.
+    """Returns the mask of causal attention: the last query attends to all keys, the query before it to all but one.
 
     Query `t` attends to the keys `s <= t + keys - queries`, so a single query in step-by-step decoding is the last row
     of the whole mask.

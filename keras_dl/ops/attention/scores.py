@@ -1,8 +1,8 @@
 """Attention scores of queries and keys, over sequences.
 
 Shapes: B batch, T queries, S keys, D features, U units. All functions return `[B, T, S]` and accept more leading axes
-    instead of B. A score depends only on its own query and key, but the gradient of a shared parameter sums over all of
-    them; the caller must therefore replace NaN in padding, even if `masked_softmax` ignores its scores.
+instead of B. A score depends only on its own query and key, but the gradient of a shared parameter sums over all of
+them; the caller must therefore replace NaN in padding, even if `masked_softmax` ignores its scores.
 """
 
 from keras import ops

@@ -1,7 +1,7 @@
 """Connectionist temporal classification (CTC) as pure functions.
 
 Shapes: B sequences, T frames, V classes with the blank, L labels. Labels are class indices `[B, L]`. Negative entries
-    and blanks are padding, which must be at the end of a row.
+and blanks are padding, which must be at the end of a row.
 
 Reference: Graves et al. 2006, "Connectionist temporal classification: labelling unsegmented sequence data with
 recurrent neural networks", ICML. https://www.cs.toronto.edu/~graves/icml_2006.pdf

@@ -19,7 +19,7 @@ class Alignment(NamedTuple):
         start: int32 tensor `[B, L]`, the first frame of each label.
         end: int32 tensor `[B, L]`, one past its last frame.
         confidence: float tensor `[B, L]`, the mean probability of each label over its frames.
-        log_probability: float tensor `[B]`, that of the path; -inf where no path exists.
+        log_probability: float tensor `[B]`, of the path; -inf where no path exists.
 
     Example:
 

@@ -135,7 +135,7 @@ def _compiled(logits, logit_length, beam_width, top_paths, blank_index, fusion):
     return tokens[:, :, :frames], *scores
 
 
-_programs = weakref.WeakKeyDictionary()  # by lexicon, then by language model; the key is `_search` where there is none
+_programs = weakref.WeakKeyDictionary()  # by lexicon, then by language model; without one, the key is `_search`
 
 
 def _program(lexicon, language_model):

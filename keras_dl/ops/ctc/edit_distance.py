@@ -36,7 +36,7 @@ def edit_distance(hypotheses, references):
     """
     ragged = [isinstance(rows, tf.RaggedTensor) for rows in (hypotheses, references)]
     if any(ragged) and not all(ragged):
-        raise ValueError("Either both or none of the arguments must be a `tf.RaggedTensor`. Received: one")
+        raise ValueError("Either both arguments or neither must be a `tf.RaggedTensor`. Received: one")
     if any(ragged):
         numbers = tf.unique(tf.concat([hypotheses.flat_values, references.flat_values], 0)).idx
         numbers = tf.split(numbers, [tf.size(hypotheses.flat_values), tf.size(references.flat_values)])
@@ -65,7 +65,7 @@ def label_error_rate(hypotheses, references, blank_index=0):
             but no labels.
 
     Raises:
-        ValueError: as `edit_distance`.
+        ValueError: as for `edit_distance`.
 
     Example:
 
@@ -91,7 +91,7 @@ def word_error_rate(hypotheses, references):
         float32 tensor `[]`, as for `label_error_rate`.
 
     Raises:
-        ValueError: as `edit_distance`.
+        ValueError: as for `edit_distance`.
 
     Example:
 

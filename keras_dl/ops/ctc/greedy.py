@@ -12,7 +12,7 @@ class BestPath(NamedTuple):
 
     Attributes:
         tokens: int32 tensor `[B, T]`.
-        log_probability: float tensor `[B]`, that of the best path.
+        log_probability: float tensor `[B]`, of the best path.
         start: int32 tensor `[B, T]`, the first frame of each token.
         end: int32 tensor `[B, T]`, one past its last frame.
         confidence: float tensor `[B, T]`, the mean probability of the token over its frames.

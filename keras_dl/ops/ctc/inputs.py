@@ -108,7 +108,7 @@ def refuse_nan(logits, logit_length):
     bad &= tf.sequence_mask(logit_length, frames)
     first = tf.reduce_min(tf.where(bad, tf.range(frames), frames), axis=1)
     expected = (
-        "Logits of valid frames, of {} frames, must not be NaN, and the largest must be finite. "
+        "Logits of valid frames (of {} per row) must not be NaN, and the largest must be finite. "
         "Received in row {}: NaN or infinity in frame {}"
     )
     require(~tf.reduce_any(bad, axis=1), expected, frames, first)

@@ -155,7 +155,7 @@ def _occupancy(prefixes, suffixes, emissions, frames):
         prefixes, suffixes: pairs of float64 `[T, B, L + 1]` and `[T, B, L]`, from `_forward`; the suffixes are those
             of the reversed problem.
         emissions: the pair of logits of the blank, `[T, B, 1]`, and of the labels, `[T, B, L]`.
-        frames: int, or int tensor, the frames without those that complete an iteration.
+        frames: int, or int tensor, the number of frames without those that pad the last iteration.
 
     Returns:
         `(blanks, labels)`: `[B, frames, 1]`, the sum over all blanks, and `[B, frames, L]`, in the dtype of the

@@ -26,11 +26,11 @@ class GreedyState(NamedTuple):
     """
 
     last: tf.Tensor  # int32 [B], the class of the last frame
-    log_probability: tf.Tensor  # float64 [B], that of the path
+    log_probability: tf.Tensor  # float64 [B], of the path
 
 
 class StreamingGreedy:
-    """Streaming version of `greedy_decode`: a token is final with its first frame.
+    """Streaming version of `greedy_decode`: a token is final at its first frame.
 
     Args:
         blank_index: int, the class of the blank. Defaults to 0.
@@ -61,7 +61,7 @@ class StreamingGreedy:
         return GreedyState(tf.fill([batch], self.blank_index), tf.zeros([batch], tf.float64))
 
     def step(self, chunk, state, chunk_length=None):
-        """Decodes some more frames.
+        """Decodes the next frames.
 
         Args:
             chunk: float tensor `[B, T, V]` of logits, cast to float32; T may be 0.
@@ -117,8 +117,8 @@ class StreamingBeamSearch:
     """Streaming version of `beam_search_decode`: a token is final when all prefixes in the beam agree on it.
 
     The result equals that of decoding the whole sequence, for any division into chunks. The state contains the prefixes
-    and their tokens from the first disagreement on. With a wide beam, an unlikely prefix can delay final tokens for
-    long.
+    and their tokens from the first disagreement on. With a wide beam, an unlikely prefix can delay final tokens for a
+    long time.
 
     Args:
         classes: int, the number V of classes.
@@ -127,7 +127,7 @@ class StreamingBeamSearch:
 
     Raises:
         ValueError: if the width, the number of classes or the blank is not an integer or out of range; for the other
-            arguments, as `beam_search_decode`.
+            arguments, as for `beam_search_decode`.
 
     Example:
 
@@ -164,7 +164,7 @@ class StreamingBeamSearch:
         return BeamState(self._beams.start(batch, tf.float32), tf.zeros([batch, self._beams.width, 0], tf.int32))
 
     def step(self, chunk, state, chunk_length=None):
-        """Decodes some more frames.
+        """Decodes the next frames.
 
         Args:
             chunk: float tensor `[B, T, V]` of logits, cast to float32; T may be 0.

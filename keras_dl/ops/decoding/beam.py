@@ -40,9 +40,9 @@ def beam_search(
     """Finds the sequences with the highest scores by extending the most probable hypotheses.
 
     In every step, each of the `beam_width` open hypotheses of a row is extended by every id. The candidates are sorted
-    by log probability; at equal values, those with the end come last. Those with the end among the first `beam_width`
-    are finished sequences, and the first `beam_width` others are the open hypotheses of the next step. Finished
-    sequences do not change and take no place in the beam; the best `top_paths` of them are kept by their score
+    by log probability; in a tie, those that add the end come last. Among the first `beam_width`, those that add the end
+    are finished sequences; the first `beam_width` others are the open hypotheses of the next step. Finished sequences
+    do not change and take no place in the beam; the best `top_paths` of them are kept by their score
 
         log_probability / ((5 + length) / 6) ** length_penalty + coverage_penalty * sum_s log min(sum_t alignment, 1)
 
@@ -115,7 +115,8 @@ def beam_search(
         beams, index = tf.math.top_k(candidates, beam_width)
         first = width * tf.range(tf.shape(beams)[0])[:, None]
         parents, tokens = first + tf.minimum(index // classes, width - 1), index % classes
-        # The best candidates, of which those with the end come last in the row; the others are ignored.
+        # Finished sequences among the best candidates. They follow the open ones in the row; open ones are ignored
+        # here.
         total, index = tf.math.top_k(tf.concat([beams, ends], axis=1), beam_width)
         total = tf.where(index >= beam_width, total, _MINUS_INF)
         place = first + tf.maximum(index - beam_width, 0)
@@ -125,7 +126,8 @@ def beam_search(
         parents, tokens = tf.reshape(parents, [-1]), tf.reshape(tokens, [-1])
         if coverage_penalty:
             attention = tf.gather(attention + tf.cast(alignment, tf.float32), parents)
-        # Log probabilities never increase, the coverage never adds, and the length penalty is monotonic in the length.
+        # Log probabilities never increase, coverage is never positive, and the length penalty is monotonic in the
+        # length.
         divisor = tf.maximum(penalty(time + 1, length_penalty), penalty(count, length_penalty))
         proceed = tf.reduce_any(beams[:, 0] / divisor > ended.score[:, -1])
         return tokens, parents, (beams, attention, ended), proceed

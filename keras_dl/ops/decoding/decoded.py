@@ -14,7 +14,7 @@ class Decoded(NamedTuple):
         tokens: int32 tensor `[B, P, T]`, the labels without start and end, padded with -1.
         lengths: int32 tensor `[B, P]`, the number of labels.
         score: float32 tensor `[B, P]`, the log probability with the penalties, by which the sequences are sorted.
-        log_probability: float32 tensor `[B, P]`, that of the labels, and of the end if it was reached.
+        log_probability: float32 tensor `[B, P]`, of the labels, and of the end if it was reached.
         alignment: float32 tensor `[B, P, T, S]`, the attention weights of each label, 0 after the last label; None if
             the step returns no alignment.
         finished: bool tensor `[B, P]`: True if the end was reached, False if the sequence was cut off at `max_length`.

@@ -19,7 +19,7 @@ class _Option(NamedTuple):
     description: str
 
 
-_INTEGER = _Option(tf.int32, tf.int32.min, tf.int32.max, "an integer of 32 bits")
+_INTEGER = _Option(tf.int32, tf.int32.min, tf.int32.max, "a 32-bit integer")
 _OPTIONS = {
     "seed": _INTEGER,
     "temperature": _Option(tf.float32, -np.inf, np.inf, "a number"),

@@ -42,8 +42,8 @@ NUMBER = re.compile(rb"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")  # float() takes 
 def read_arpa(path):
     r"""Reads a model from an ARPA file.
 
-    If `<unk>` is missing, it is added with probability 1e-100; `<UNK>`, in any case, is `<unk>`. The word `<0x20>` is a
-    blank.
+    If `<unk>` is missing, it is added with probability 1e-100; `<UNK>`, in upper or mixed case, is read as `<unk>`, and
+    `<0x20>` as a space.
 
     Args:
         path: str or path of the file, in UTF-8, with or without a byte order mark.
@@ -52,8 +52,8 @@ def read_arpa(path):
         `NGram`.
 
     Raises:
-        ValueError: if the file is not text or is malformed; the message names the file and the line. Reasons are: no
-            `\data\`, sections missing, unknown or out of order, wrong counts, an invalid number or log probability,
+        ValueError: if the file is not text or is malformed; the message names the file and the line. Possible reasons:
+            no `\data\`, sections missing, unknown or out of order, wrong counts, an invalid number or log probability,
             words that are not among the 1-grams, no `<s>` or `</s>` among them, a gram listed twice or without its
             context, no `\end\`.
 
@@ -81,7 +81,7 @@ def write_arpa(path, model):
         model: `NGram`.
 
     Raises:
-        ValueError: if a word could not be read back: it is empty, contains ASCII white space and is not a single blank,
+        ValueError: if a word could not be read back: it is empty, contains ASCII white space and is not a single space,
             or is `<0x20>` or another spelling of `<unk>`. Nothing is written in this case.
 
     Example: see `read_arpa`.

@@ -1,4 +1,4 @@
-"""N-gram language models counted from text."""
+"""N-gram language models estimated from text."""
 
 import collections
 import dataclasses

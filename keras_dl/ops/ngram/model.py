@@ -18,7 +18,7 @@ class Entries:
 
     Args:
         grams: int array `[G, n]`, indices of words.
-        log_probability: float array `[G]`, that of the last word after the others; natural logarithm.
+        log_probability: float array `[G]`, of the last word given the others; natural logarithm.
         backoff: float array `[G]`, added to the log probability after the shorter context if a word is not listed after
             this gram. Not used for the longest grams.
     """
@@ -36,7 +36,7 @@ class NGram:
                    backoff(h) + log p(w | h')        otherwise; h' is h without its first word
     ```
 
-    A state is the longest listed context that is a suffix of the words so far, which is all that the model depends on.
+    A state is the longest listed context that is a suffix of the words so far; the model depends on nothing else.
     `step` accepts tensors of any shape and consists of stock TensorFlow operations: it runs eagerly, in a graph, under
     XLA and in an exported model. Grams are found in a hash table with two probes; with few words and states, for
     example if the "words" are letters, one dense table stores all steps.

@@ -1,7 +1,7 @@
 """N-gram models of bytes: counts and interpolated probabilities, in NumPy.
 
 Shapes: N bytes. A gram of n bytes is a 64-bit integer with the last byte lowest, so the order is at most 8. Bytes
-    before the text are 0.
+before the text are 0.
 """
 
 import dataclasses

@@ -171,12 +171,12 @@ def test_invalid_arguments(model):
         with pytest.raises(ValueError, match=f"`beam_width` must be an integer of at least 1. Received: {width}"):
             model.decode(TEXTS, beam_width=width, top_paths=3)
     for length in (5.5, tf.constant(5.0), 2**40, None, "5"):
-        with pytest.raises(ValueError, match="`max_length` must be an integer of 32 bits. Received: "):
+        with pytest.raises(ValueError, match="`max_length` must be a 32-bit integer. Received: "):
             model.decode(TEXTS, max_length=length)
     for arguments, message in (
         ({"seed": 1, "top_p": 7.0}, "`top_p` must be above 0 and at most 1. Received: 7.0"),
         ({"seed": 1, "top_p": 0.0}, "`top_p` must be above 0 and at most 1. Received: 0.0"),
-        ({"seed": 2**40}, "`seed` must be an integer of 32 bits"),
+        ({"seed": 2**40}, "`seed` must be a 32-bit integer"),
         ({"seed": [1, 2]}, "`seed` must be a scalar or have one value per row, 3"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -47,7 +47,7 @@ def test_different_batch_sizes_raise():
         word_error_rate(["a b"], ["a c", "x y"])
     with pytest.raises(tf.errors.InvalidArgumentError, match="as many hypotheses as references"):
         MODES["graph"](*rows)
-    with pytest.raises(ValueError, match="Either both or none .*Received: one"):
+    with pytest.raises(ValueError, match="Either both arguments or neither .*Received: one"):
         edit_distance(tf.strings.split(["a"]), rows[0])
 
 

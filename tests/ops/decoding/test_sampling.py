@@ -132,11 +132,11 @@ def test_invalid_top_p_raises(top_p):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"seed": None}, "`seed` must be an integer of 32 bits. Received: None"),
-        ({"seed": 2**40}, "`seed` must be an integer of 32 bits. Received: 1099511627776"),
-        ({"seed": "one"}, "`seed` must be an integer of 32 bits. Received: 'one'"),
+        ({"seed": None}, "`seed` must be a 32-bit integer. Received: None"),
+        ({"seed": 2**40}, "`seed` must be a 32-bit integer. Received: 1099511627776"),
+        ({"seed": "one"}, "`seed` must be a 32-bit integer. Received: 'one'"),
         ({"seed": [1, 2]}, r"`seed` must be a scalar or have one value per row, 3. Received: \[1, 2\]"),
-        ({"top_k": 1.5}, "`top_k` must be an integer of 32 bits. Received: 1.5"),
+        ({"top_k": 1.5}, "`top_k` must be a 32-bit integer. Received: 1.5"),
         ({"temperature": float("nan")}, "`temperature` must be a number. Received: nan"),
     ],
 )
