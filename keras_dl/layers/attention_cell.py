@@ -35,7 +35,7 @@ class AttentionCell(keras.layers.Layer, DropoutRNNCell):
         context   = attend(h)                       h, s      = cell([x ; context], s')
         attention = f([h ; context] W)              attention = f([h ; context] W)
 
-    Without `attention_units` the attention is the context itself. For whole sequences use `AttentionRNN`, which
+    Without `attention_units`, the attention is the context itself. For whole sequences use `AttentionRNN`, which
     projects the memory once. A decoder does the same with `prepare`, `start` and `step`:
 
         prepared = cell.prepare(memory, memory_mask)
@@ -153,7 +153,7 @@ class AttentionCell(keras.layers.Layer, DropoutRNNCell):
         self.build(config["input_shape"], config["memory_shape"])
 
     def prepare(self, memory, memory_mask=None):
-        """Computes everything that depends on the memory alone.
+        """Computes everything that depends only on the memory.
 
         Args:
             memory: float tensor `[B, S, Dm]`.

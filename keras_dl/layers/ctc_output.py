@@ -18,7 +18,7 @@ class CTCOutput(keras.layers.Layer):
 
     Args:
         vocabulary: list of str, the labels in order, or an int n for `"0"` to `"n - 1"`. Label i is class i below the
-            blank and class i + 1 above it; with the default blank the classes are 1, 2, ...
+            blank and class i + 1 above it; with the default blank, the classes are 1, 2, ...
         blank_index: int from 0 to `len(vocabulary)`, class of the blank. Defaults to 0.
         kernel_initializer: initializer for `W`. Defaults to `"glorot_uniform"`.
         bias_initializer: initializer for `b`. Defaults to `"zeros"`.
@@ -91,11 +91,11 @@ class CTCOutput(keras.layers.Layer):
 
         Args:
             logits: float tensor `[B, T, classes]`, the output of the layer.
-            beam_width: int. With 1 (default) the text of the most probable path; with larger values a beam search for
-                the text with the highest total probability of its paths.
+            beam_width: int. 1 (default) returns the text of the most probable path; larger values search for the text
+                with the highest total probability of its paths.
             **search: `lexicon`, `language_model`, `lm_weight`, `word_bonus` of `keras_dl.ops.ctc.beam_search_decode`;
-                they require a beam. With a lexicon and without `vocabulary` the language model is over words, otherwise
-                over labels.
+                they require a beam. With a lexicon and without `vocabulary`, the language model is over words,
+                otherwise over labels.
 
         Returns:
             `(text, score)`: string `[B]` and float `[B]`, the log probability, including that of the language model.

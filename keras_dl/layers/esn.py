@@ -11,7 +11,7 @@ from keras_dl.ops.reservoir_weights import links
 
 @keras.saving.register_keras_serializable("keras_dl")
 class ESN(Reservoir):
-    """Echo state network: a fixed random recurrent layer (a reservoir) of which only a readout is trained.
+    """Echo state network: a fixed random recurrent layer (a reservoir); only a readout of its states is trained.
 
         h~_t = activation(x_t W_in + h_{t-1} W + b + noise)
         h_t  = (1 - leak_rate) h_{t-1} + leak_rate h~_t
@@ -116,8 +116,8 @@ class ESN(Reservoir):
     def from_weights(cls, recurrent_kernel, kernel, bias=None, leak_rate=1.0, activation="tanh", **kwargs):
         """Creates a layer with the given weights, in the order and shapes of `ESN.get_weights()` of TensorFlow Addons.
 
-        The weights are saved with models but are not part of the config: for `keras.layers.Bidirectional` pass both
-        layers.
+        The weights are saved with models but are not part of the config; `keras.layers.Bidirectional` therefore needs
+        both layers as arguments.
 
         Args:
             recurrent_kernel: float array `[N, N]`, dense or scipy sparse, used as `h W`.

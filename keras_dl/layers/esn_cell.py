@@ -14,7 +14,7 @@ from keras_dl.ops.reservoir_weights import draw_input_kernel, draw_recurrent_ker
 
 @keras.saving.register_keras_serializable("keras_dl")
 class ESNCell(keras.layers.Layer):
-    """Cell of an echo state network, a fixed random recurrent layer of which only a readout is trained.
+    """Cell of an echo state network: a fixed random recurrent layer; only a readout of its states is trained.
 
         h~ = activation(x W_in + h W + b + noise)
         h  = (1 - leak_rate) h + leak_rate h~
@@ -121,7 +121,7 @@ class ESNCell(keras.layers.Layer):
         valid = np.ndim(self.input_scaling) == 0 or np.shape(self.input_scaling) == (features,)
         _check(self.input_scaling, "input_scaling", valid, f"a number or one for each of {features} features")
         links_in = 1 if self.topology == "cycle" else self.fan_in
-        # One generator per matrix, so that the arguments of one do not change another.
+        # One generator per matrix, so that the arguments of one matrix do not affect another.
         seeds = np.random.SeedSequence(self.seed).spawn(4)
         if self.topology == "given":
             recurrent = np.zeros((units, units)) if links_in is None else draw_recurrent_kernel(units, 1, 0.0, "cycle")

@@ -4,7 +4,7 @@ from keras import ops
 
 
 def without_padding(x, mask):
-    """Replaces padding by zeros: NaN there would reach gradients, and also results, as NaN times 0.
+    """Replaces padding with zeros, because NaN times 0 is NaN and would spread to results and gradients.
 
     Args:
         x: float tensor `[B, T, features]`.

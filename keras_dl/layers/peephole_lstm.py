@@ -25,8 +25,8 @@ class PeepholeLSTMCell(keras.layers.LSTMCell):
         recurrent_dropout: float in [0, 1), likewise for `h'` before `R`. Defaults to 0.
         coupled_gates: bool, whether `f = 1 - i`. The blocks are then `i, c, o`, (D, 3U), (U, 3U) and (3U,), and there
             is no peephole for `f`. Defaults to False.
-        learn_initial_state: bool, whether to learn the initial state, used where none is given: two more weights `h`
-            and `c`, (U,) each, at the end. Defaults to False: zeros.
+        learn_initial_state: bool, whether to learn the initial state that is used if none is given. It adds two weights
+            at the end, `h` and `c`, (U,) each. Defaults to False: zeros.
         peephole_initializer: initializer for the peepholes. Defaults to `"glorot_uniform"`.
         peephole_regularizer: regularizer for each peephole. Defaults to None.
         **kwargs: base layer keyword arguments, such as `name` and `dtype`.

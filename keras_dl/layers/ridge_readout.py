@@ -74,7 +74,7 @@ class RidgeReadout(keras.layers.Layer):
             sample_weight: float array `[n]` of weights >= 0. Defaults to None: all 1.
 
         Raises:
-            ValueError: if shapes do not match or a number is not finite; nothing is added then.
+            ValueError: if shapes do not match or a number is not finite; in that case, nothing is added.
         """
         features, targets = np.asarray(features), np.asarray(targets)
         if features.ndim != 2 or targets.shape != (len(features), self.units):

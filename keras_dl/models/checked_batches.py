@@ -70,7 +70,7 @@ def with_targets(model, x, y, weight):
 
 
 def check_batch(model, number, x, y, weight, steps_read=0):
-    """Checks a batch from `with_targets` and brings its targets and weights into one form.
+    """Checks a batch from `with_targets` and converts its targets and weights to a common form.
 
     Args:
         model: `EchoStateNetwork`.

@@ -18,7 +18,7 @@ class EchoStateNetwork(keras.Model):
         z_t = [u_t, x_t, x_t^2]          the input, the reservoir's states, their squares
         y_t = z_t W + c                  solved by ridge regression, in one pass over the data
 
-    `fit` solves the readout instead of training by gradients. `compile`, `evaluate`, `predict`, callbacks, saving and
+    `fit` solves the readout instead of training with gradients. `compile`, `evaluate`, `predict`, callbacks, saving and
     Keras Tuner work as for any Keras model. Washout and masked steps do not count in `fit`, losses or metrics.
 
     The state after reading u_t gives y_t. In forecasting, y_t is the estimate of u_{t+1}.
@@ -197,7 +197,7 @@ class EchoStateNetwork(keras.Model):
         )
 
     def partial_fit(self, x, y=None, sample_weight=None, batch_size=32, solver="ridge", forgetting=1.0):
-        """Learns from more data, as if it had been part of the last `fit`; see there for the arguments.
+        """Learns from more data, as if it had been part of the last `fit`; see `fit` for the arguments.
 
         The training state is kept in memory and not saved with the model: call `fit` after loading.
 

@@ -6,7 +6,7 @@ import numpy as np
 from keras_dl.models.echo_state_network import EchoStateNetwork
 
 STARTS = 8
-# Errors are clipped here: beyond it a forecast has diverged, and the distance means nothing.
+# Larger errors are clipped: such a forecast has diverged, and its distance is meaningless.
 LARGEST = 10.0
 
 

@@ -35,7 +35,7 @@ def readout_error(y_true, y_pred):
 
 
 class ReadoutFit:
-    """Implements `fit` and `partial_fit` of an `EchoStateNetwork`; see there for the arguments.
+    """Implements `fit` and `partial_fit` of an `EchoStateNetwork`, which documents the arguments.
 
     Holds what `partial_fit` needs to continue: the state of recursive least squares and the position in the stream of a
     stateful reservoir. The statistics of ridge regression are kept in the readout layer.
@@ -252,7 +252,8 @@ class ReadoutFit:
             )
 
     def _check_validation(self, validation, batch_size):
-        """Checks the validation data before anything changes: without it, invalid data would score perfectly."""
+        """Checks the validation data before anything changes; without this check, invalid data would score
+        perfectly."""
         if validation is not None:
             with self._restored_stream():
                 for number, batch in enumerate(_validation_batches(validation, batch_size)):

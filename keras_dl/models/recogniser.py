@@ -9,8 +9,9 @@ from keras_dl.layers import CTCOutput
 def recogniser(height, vocabulary, filters=32, units=64, dropout=0.3, halvings=1):
     """Builds a model that reads a sequence of image columns as a sequence of labels.
 
-    Convolutions of 3 x 3, each followed by pooling that halves the height; the first `halvings` also halve the number
-    of frames. Then dropout, a bidirectional LSTM, dropout and `CTCOutput`. Columns of zeros at the end of a row are
+    It consists of 3 x 3 convolutions, dropout, a bidirectional LSTM, dropout and `CTCOutput`. Each convolution is
+    followed by pooling that halves the height; the first `halvings` also halve the number of frames. Columns of zeros
+    at the end of a row are
     padding: they are masked, and their number does not change the result.
 
     Args:

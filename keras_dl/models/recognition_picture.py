@@ -9,7 +9,7 @@ from matplotlib.ticker import PercentFormatter
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Heard:
-    """One recording and the output of a model for it.
+    """One recording and a model's output for it.
 
     Args:
         title: str.

@@ -30,9 +30,9 @@ def speech_recogniser(
 ):
     """Builds a model that maps a waveform to a sequence of labels, with one output frame every 40 ms.
 
-    `LogMel`, `VocalTractPerturbation`, `UtteranceNormalization` and `SpecAugment`; two convolutions of 3 x 3 with
-    stride 2 over time and bands; dropout, a recurrent layer in one or both directions, dropout and `CTCOutput`. Samples
-    beyond a row's length are padding: neither their number nor their values change the result.
+    `LogMel`, `VocalTractPerturbation`, `UtteranceNormalization` and `SpecAugment`; two 3 x 3 convolutions with stride 2
+    over time and bands; dropout, a recurrent layer in one or both directions, dropout and `CTCOutput`. Samples beyond a
+    row's length are padding: neither their number nor their values change the result.
 
     Args:
         vocabulary: list of str, the labels.

@@ -13,11 +13,11 @@ from keras_dl.ops.precision import wide
 class Attention(keras.layers.Layer):
     """Base class of attention layers: each query receives the mean of the values, weighted by score.
 
-    Subclasses define what is compared in `project_query` and `project_key`, the score in `score`, and in `attend` the
+    Subclasses define the projections in `project_query` and `project_key`, the score in `score`, and in `attend` the
     same result computed without materializing all weights.
 
-    With several heads the features of projected queries, projected keys and values are split evenly. Each head attends
-    on its own and the contexts are concatenated, without another projection.
+    With several heads, the features of projected queries, projected keys and values are split evenly. Each head attends
+    independently, and the contexts are concatenated, without another projection.
 
     Padding never changes a result or a gradient, even if it contains NaN. A query that is masked, or that has no step
     to attend to, receives zeros.

@@ -1,4 +1,4 @@
-"""Attention by the angle between query and key."""
+"""Attention scored by the angle between query and key."""
 
 import keras
 from keras import ops
@@ -11,11 +11,11 @@ from keras_dl.ops.precision import wide
 class CosineAttention(DotProduct):
     """Attention with the score `beta cos(query, key)`.
 
-    The score does not depend on the lengths of the vectors; a vector of zeros scores 0. The sharpness beta () is
-    learned and the only weight. The call arguments are those of `AdditiveAttention`.
+    The score does not depend on the lengths of the vectors; a vector of zeros scores 0. The only weight is the learned
+    sharpness beta (). The call arguments are those of `AdditiveAttention`.
 
     Args:
-        sharpness: float, initial value of beta. Defaults to 10; with 1 no weight could exceed another by more than a
+        sharpness: float, initial value of beta. Defaults to 10; with 1, no weight could exceed another by more than a
             factor of 7.4.
         num_heads: int, number of heads, a divisor of the features of query and value; the angle is computed per head.
             Defaults to 1.

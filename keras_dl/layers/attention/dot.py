@@ -109,7 +109,7 @@ class ScaledDotProductAttention(DotProduct):
 class GeneralAttention(DotProduct):
     """Attention with the score `query W key`; queries and keys may differ in their number of features.
 
-    `get_weights()` returns with `use_scale` `g` (), then the kernel (Dk, Dq), the transpose of W: the order of
+    `get_weights()` returns `g` () if `use_scale` is True, then the kernel (Dk, Dq), the transpose of W: the order of
     `tensorflow_addons.seq2seq.LuongAttention`. The call arguments are those of `AdditiveAttention`.
 
     Args:
@@ -160,7 +160,7 @@ class GeneralAttention(DotProduct):
 
 
 def require_equal_features(query_shape, key_shape):
-    """Raises an error if query and key differ in their number of features, so that no dot product exists.
+    """Raises an error if query and key differ in their number of features, because they then have no dot product.
 
     Args:
         query_shape, key_shape: shapes.

@@ -1,4 +1,4 @@
-"""Attention by position: the scores depend on the query alone."""
+"""Attention by position: the scores depend only on the query."""
 
 import keras
 import tensorflow as tf

@@ -18,7 +18,7 @@ class MonotonicAttention(Attention):
 
     Each query continues where the previous one stopped. The weights are the expected alignment and sum to at most 1;
     see `keras_dl.ops.attention.monotonic_alignment`. Noise during training pushes the probabilities toward 0 and 1.
-    With `mode="hard"` the layer stops at the first key with a positive score outside of training.
+    With `mode="hard"`, the layer stops at the first key with a positive score, except in training.
 
     The T queries of a call are consecutive. The call arguments are those of `AdditiveAttention`. The weights are always
     materialized, so memory grows with T times S.
@@ -32,7 +32,7 @@ class MonotonicAttention(Attention):
             `"recursive"`, always expectations, computed in a few parallel steps or in S steps.
         noise: float, standard deviation of the noise added to scores in training. Defaults to 1.
         score_bias: float, initial value of r. Defaults to 0; use negative values for long memories.
-        normalize: bool, as in `AdditiveAttention`, where it also adds a bias; `use_scale` of the general score.
+        normalize: bool, as in `AdditiveAttention`, but it also adds a bias; for the general score, `use_scale`.
             Defaults to False.
         dropout: float in [0, 1), fraction of the attention weights to drop during training. Defaults to 0.
         seed: int, seed of noise and dropout. Defaults to None, a random seed.
@@ -72,7 +72,7 @@ class MonotonicAttention(Attention):
             if value not in known:
                 raise ValueError(f"`{name}` must be one of {', '.join(known)}. Received: {value!r}")
         if (units is None) != (score == "general"):
-            raise ValueError(f"`units` must be given for the additive score only. Received: {units!r} with {score!r}")
+            raise ValueError(f"`units` is required only by the additive score. Received: {units!r} with {score!r}")
         if noise < 0:
             raise ValueError(f"`noise` must be at least 0. Received: {noise!r}")
         options = {"kernel_initializer": kernel_initializer, "dtype": self.dtype_policy, "name": "scoring"}

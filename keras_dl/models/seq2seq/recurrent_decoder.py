@@ -34,10 +34,10 @@ class RecurrentDecoder(keras.layers.Layer):
             it.
         input_feeding: bool, with `query="new"`, whether each output is an input of the next step. Defaults to True.
         dropout: float from 0 to below 1, after the embedding and before the projection. Defaults to 0.
-        scheduled_sampling: bool, whether to replace tokens in training by the decoder's own most probable ones, with
+        scheduled_sampling: bool, whether to replace tokens in training with the decoder's own most probable ones, with
             probability `sampling_probability`, a weight that starts at 0 and is set by `ScheduledSampling`. Defaults to
             False.
-        seed: int, seeds that sampling. Defaults to None.
+        seed: int, seed of this sampling. Defaults to None.
         **kwargs: `name`, `dtype`, as for every layer.
 
     Call arguments:

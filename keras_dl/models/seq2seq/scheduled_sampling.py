@@ -76,7 +76,7 @@ def drawn_places(target, probability, seed):
 
 
 def mix(target, predicted, probability, seed):
-    """Replaces some true tokens by the decoder's predictions.
+    """Replaces some true tokens with the decoder's predictions.
 
     Args:
         target: int tensor `[B, T]`, the true tokens, beginning with the start token.
@@ -105,8 +105,8 @@ class ScheduledSampling(keras.callbacks.Callback):
         kind, rate, least: see `teacher_forcing_probability`; the sampling probability is its complement.
 
     Raises:
-        ValueError: as `teacher_forcing_probability`; when training begins, if the model's decoder was not created with
-            `scheduled_sampling=True`.
+        ValueError: as for `teacher_forcing_probability`; when training begins, if the model's decoder was not created
+            with `scheduled_sampling=True`.
 
     Example:
 

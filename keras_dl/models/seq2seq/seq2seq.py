@@ -69,8 +69,9 @@ class Seq2Seq(keras.Model):
             beam_width: int >= 1. 1 (default) takes the most probable token at each step, see `greedy_search`; a larger
                 value searches with a beam of that width, see `beam_search`.
             top_paths: int, number of answers to each source. Defaults to 1.
-            max_length: int or int tensor `[]`, the most tokens in an answer; 0 or less allows none. Defaults to 100.
-            min_length: int or int tensor `[]`, the fewest tokens. Defaults to 0.
+            max_length: int or int tensor `[]`, the maximum number of tokens in an answer; 0 or less allows none.
+                Defaults to 100.
+            min_length: int or int tensor `[]`, the minimum number of tokens. Defaults to 0.
             **penalties: `length_penalty`, `coverage_penalty` of `beam_search`.
 
         Returns:
@@ -99,7 +100,7 @@ class Seq2Seq(keras.Model):
             `Decoded`, with one answer to each source.
 
         Raises:
-            ValueError: as `sample_search`, or if a length is not an integer.
+            ValueError: as for `sample_search`, or if a length is not an integer.
         """
         ids = self._ids(source)
         options = drawing(ids.shape[0], seed=seed, temperature=temperature, top_k=top_k, top_p=top_p)
@@ -113,7 +114,7 @@ class Seq2Seq(keras.Model):
         number of source symbols outside the vocabulary; and, with attention, `alignment` `[B, T_out, T_in]`.
 
         Args:
-            max_length: int, the most tokens in an answer of `serving_default`. Defaults to 100.
+            max_length: int, the maximum number of tokens in an answer of `serving_default`. Defaults to 100.
             limit: int, the upper bound of `max_length` in `bounded`, which limits the cost of a request. Defaults to
                 `10 * max_length`.
             **search: the other arguments of `decode`.
@@ -196,5 +197,5 @@ def _bounds(max_length, min_length):
         else:
             right = isinstance(bound, numbers.Integral) and not isinstance(bound, bool) and abs(bound) <= tf.int32.max
         if not right:
-            raise ValueError(f"`{name}` must be an integer of 32 bits. Received: {bound!r}")
+            raise ValueError(f"`{name}` must be a 32-bit integer. Received: {bound!r}")
     return tf.cast(max_length, tf.int32), tf.cast(min_length, tf.int32)

@@ -128,10 +128,10 @@ class TransformerDecoder(Transformer):
     Args:
         vocabulary, units, heads, depth, hidden, dropout: as in `TransformerEncoder`; the memory must have `units`
             features.
-        scheduled_sampling: bool, whether to replace tokens in training by the decoder's own most probable ones, with
+        scheduled_sampling: bool, whether to replace tokens in training with the decoder's own most probable ones, with
             probability `sampling_probability`, a weight that starts at 0 and is set by `ScheduledSampling`. A first
             pass computes the predictions, a second pass reads them (Mihaylova and Martins 2019). Defaults to False.
-        seed: int, seeds that sampling. Defaults to None.
+        seed: int, seed of this sampling. Defaults to None.
         **kwargs: `name`, `dtype`, as for every layer.
 
     Call arguments:
@@ -143,7 +143,7 @@ class TransformerDecoder(Transformer):
         float32 tensor `[B, T, vocabulary]`: logits of the token after each position.
 
     Raises:
-        ValueError: as `TransformerEncoder`; on build, if the memory does not have `units` features.
+        ValueError: as for `TransformerEncoder`; on build, if the memory does not have `units` features.
 
     Example:
 

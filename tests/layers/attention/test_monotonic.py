@@ -91,7 +91,7 @@ def test_the_score_is_an_inner_layer():
     [
         ({"score": "dot"}, "`score` must be one of additive, general. Received: 'dot'"),
         ({"units": 8, "mode": "soft"}, "`mode` must be one of parallel, recursive, hard. Received: 'soft'"),
-        ({}, "`units` must be given for the additive score only. Received: None with 'additive'"),
+        ({}, "`units` is required only by the additive score. Received: None with 'additive'"),
         ({"score": "general", "units": 8}, "Received: 8 with 'general'"),
         ({"units": 8, "noise": -1.0}, "`noise` must be at least 0. Received: -1.0"),
     ],
