@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_dl.errors import UserError, reason_of
 
-# Recorders that write to a pipe do not know the length; they declare sizes from here up.
+# Recorders that write to a pipe do not know the length; they declare this size or a larger one.
 UNKNOWN_SIZE = 0x7FFFF000
 
 
@@ -79,7 +79,7 @@ def fit_audio(samples: np.ndarray, rate: int, sample_rate: int) -> np.ndarray:
 
 
 def to_int16(waveform: np.ndarray) -> np.ndarray:
-    """Converts a waveform from -1 to 1 to 16 bits; values outside this range are clipped.
+    """Converts a waveform with values from -1 to 1 to 16-bit integers; values outside this range are clipped.
 
     Example:
 

@@ -26,7 +26,7 @@ def columns(image):
 
 
 def fit_height(image, height):
-    """Brings images to a given height: lower images are padded, higher ones are scaled down.
+    """Pads or scales images to a given height: shorter images are padded, taller ones are scaled down.
 
     Args:
         image: number tensor `[B, H, W]`, 0 = background.

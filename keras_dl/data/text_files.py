@@ -20,7 +20,7 @@ def read_lines(path: Path) -> list[str]:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line, byte = error.object.count(b"\n", 0, error.start) + 1, error.object[error.start]
-        raise UserError(f"{path}:{line}: expected text in UTF-8. Received: byte 0x{byte:02x}") from error
+        raise UserError(f"{path}:{line}: expected UTF-8 text. Received: byte 0x{byte:02x}") from error
     lines = [line.removesuffix("\r") for line in text.split("\n")]
     return lines[:-1] if lines[-1] == "" else lines
 

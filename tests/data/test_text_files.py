@@ -26,7 +26,7 @@ def test_only_newlines_end_a_line(content, lines, tmp_path):
 
 def test_invalid_bytes_are_reported_with_their_line(tmp_path):
     (tmp_path / "text").write_bytes(b"one\ntwo\nthr\xe9e\n")
-    with pytest.raises(UserError, match=r"text:3: expected text in UTF-8. Received: byte 0xe9"):
+    with pytest.raises(UserError, match=r"text:3: expected UTF-8 text. Received: byte 0xe9"):
         read_lines(tmp_path / "text")
 
 

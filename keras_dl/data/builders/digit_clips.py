@@ -74,7 +74,7 @@ def read_clips(source=None):
             f"{source} contains no clips: expected files such as 7_theo_12.wav ({{digit}}_{{speaker}}_{{index}})"
         )
     for (rate, channels), count in sorted(other.items()):
-        found = f"{count} of {len(clips)} clips have {rate} Hz and {channels} channel{'s' * (channels > 1)}"
+        found = f"{count} of {len(clips)} clips have a rate of {rate} Hz and {channels} channel{'s' * (channels > 1)}"
         print(f"{source}: {found}; converted to {RATE} Hz and one channel", file=sys.stderr)
     return [clips[key] for key in sorted(clips)]
 
@@ -100,7 +100,7 @@ def _tar(path):
             for member in archive:
                 if member.isfile() and LAYOUT.fullmatch(Path(member.name).name):
                     if member.size > LARGEST:
-                        raise UserError(f"{member.name} in {path} is too long for a clip: {member.size} bytes")
+                        raise UserError(f"{member.name} in {path} is too large for a clip: {member.size} bytes")
                     yield member.name, archive.extractfile(member).read()
     except (tarfile.TarError, OSError, EOFError) as error:
         raise UserError(f"{path} is not a readable tar archive: {error}") from error

@@ -27,8 +27,8 @@ class DigitStringsConfig(tfds.core.BuilderConfig):
 class DigitStrings(tfds.core.GeneratorBasedBuilder):
     """Strings of 1 to 8 handwritten digits with random gaps and vertical jitter.
 
-    The single images are split first, 70/15/15, so that no image is in two splits; if the source has a test split, that
-    is kept and its training images are split 85/15. Then 8000/1000/1000 strings are composed: a length from 1 to 8, a
+    The single images are split first, 70/15/15, so that no image is in two splits; if the source has a test split, it
+    is kept and the training images are split 85/15. Then 8000/1000/1000 strings are composed: a length from 1 to 8, a
     gap of 0 to 3 columns before, between and after the digits, and a vertical shift of at most one row per digit (gaps
     and shifts scale with the image: 3/8 and 1/8 of its side). All draws are uniform and derive from one seed.
 
@@ -62,7 +62,7 @@ class DigitStrings(tfds.core.GeneratorBasedBuilder):
             shape = info.features[info.supervised_keys[0]].shape
             if len(shape) != 3 or shape[0] is None or shape[0] != shape[1]:
                 raise UserError(
-                    f"digit_strings requires square images of one size. {images} has images of shape {shape}"
+                    f"digit_strings requires square images of equal size. {images} has images of shape {shape}"
                 )
             side, names = shape[0], info.features[info.supervised_keys[1]].names
         return self.dataset_info_from_configs(

@@ -65,9 +65,9 @@ class MackeyGlass(tfds.core.GeneratorBasedBuilder):
 
 
 def integrate(tau, count, history=1.2, substeps=10):
-    """Solves the Mackey-Glass equation by the classic fourth-order Runge-Kutta method with a fixed step.
+    """Solves the Mackey-Glass equation with the classic fourth-order Runge-Kutta method with a fixed step.
 
-    The step is `1 / substeps`. The delayed value at the midpoint of a step is interpolated by a cubic Hermite
+    The step is `1 / substeps`. The delayed value at the midpoint of a step is interpolated with a cubic Hermite
     polynomial, which keeps the error at fourth order. Only float64 sums, products and quotients are used, so the values
     are bit-identical on all machines; in a chaotic series, rounding differences would grow.
 

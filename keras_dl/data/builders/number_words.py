@@ -1,4 +1,4 @@
-"""Number words in two languages: a small translation task with real reordering, without a network."""
+"""Number words in two languages: a small translation task with real reordering that needs no network."""
 
 import dataclasses
 import importlib.metadata
@@ -10,7 +10,7 @@ from keras_dl.errors import UserError
 
 COUNTS = {"train": 20_000, "validation": 2_000, "test": 2_000}
 LONGER = 1_000
-WORDS = 100  # the words for numbers below it make up the longer ones
+WORDS = 100  # longer number words are composed of those below this number
 SMALLEST, LARGEST = 1_000, 10**6
 
 
@@ -34,8 +34,8 @@ class NumberWords(tfds.core.GeneratorBasedBuilder):
     for training, the rest in equal parts for validation and test. They are drawn with probabilities proportional to
     `1 / sqrt(number)`, so that short numbers occur as well as the many long ones. All numbers below 100 are in the
     training split, because the other number words are composed of theirs. A fourth split, `longer`, has 1000 numbers
-    from `largest` to ten times that; `load` ignores it, `keras_dl.data.sources.prepared` provides it. All draws derive
-    from one seed.
+    from `largest` to ten times that; `load` ignores it, but `keras_dl.data.sources.prepared` provides it. All draws
+    derive from one seed.
 
     Features: `source` and `target`, the number words; `number` int64.
 
@@ -43,7 +43,7 @@ class NumberWords(tfds.core.GeneratorBasedBuilder):
         languages: two language codes of num2words, separated by a comma. Defaults to `"de,en"`.
         largest: int from 1000 to 1 000 000. Defaults to 100 000.
 
-    Source: the package num2words; its installed version is part of the configuration name.
+    Source: the num2words package; its installed version is part of the configuration name.
     """
 
     VERSION = tfds.core.Version("1.0.0")

@@ -36,8 +36,8 @@ class ParallelText(tfds.core.GeneratorBasedBuilder):
     Features: `source`, `target`.
 
     Args:
-        pairs: a file of lines `SOURCE<tab>TARGET`, whose further columns are ignored; `"SOURCE,TARGET"`, two files with
-            the same number of lines; or a data set of TensorFlow Datasets with pairs of texts, such as
+        pairs: a file of lines `SOURCE<tab>TARGET`, in which further columns are ignored; `"SOURCE,TARGET"`, two files
+            with the same number of lines; or a data set of TensorFlow Datasets with pairs of texts, such as
             `"tfds:ted_hrlr_translate/pt_to_en"`. Files are UTF-8.
     """
 

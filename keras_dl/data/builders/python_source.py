@@ -93,7 +93,7 @@ def read(path):
         raise UserError(f"cannot read the text {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         line, byte = error.object.count(b"\n", 0, error.start) + 1, error.object[error.start]
-        raise UserError(f"{path}:{line}: expected text in UTF-8. Received: byte 0x{byte:02x}") from error
+        raise UserError(f"{path}:{line}: expected UTF-8 text. Received: byte 0x{byte:02x}") from error
     if len(text) < SHORTEST_TEXT:
         raise UserError(f"expected a text of at least {SHORTEST_TEXT} characters. {path} has {len(text)}")
     return text

@@ -166,10 +166,10 @@ def copy(generator, delay, patterns=4, bits=3):
 
 
 def counting(symbols):
-    """Returns the draw function of a^n b^n ...: a start symbol, then each symbol n times.
+    """Returns the function that draws a^n b^n ...: a start symbol, then each symbol n times.
 
-    The targets are the symbols that may follow: a or b after an a; exactly one from the first b on; the start symbol at
-    the end.
+    The targets are the symbols that may follow: a or b after an a; exactly one symbol from the first b on; the start
+    symbol at the end.
 
     Args:
         symbols: int, the number of distinct symbols.

@@ -82,8 +82,8 @@ def read(path):
     numbers. Empty rows are ignored.
 
     Raises:
-        UserError: if the file cannot be read, contains anything but finite numbers (with the line), has a constant
-            column, or has fewer than 100 steps.
+        UserError: if the file cannot be read, contains anything but finite numbers (the message gives the line), has a
+            constant column, or has fewer than 100 steps.
     """
     try:
         series = _read_npy(path) if path.suffix == ".npy" else _read_csv(path)

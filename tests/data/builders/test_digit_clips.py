@@ -65,7 +65,7 @@ def test_other_rates_are_converted_and_reported_once(tmp_path, capsys):
     for clip in clips:
         expected = tone(clip.digit, clip.speaker, clip.index)
         np.testing.assert_allclose(clip.waveform[100:-100], expected[100:-100], atol=0.01)
-    expected = f"{folder}: 20 of 20 clips have 16000 Hz and 1 channel; converted to 8000 Hz and one channel\n"
+    expected = f"{folder}: 20 of 20 clips have a rate of 16000 Hz and 1 channel; converted to 8000 Hz and one channel\n"
     assert capsys.readouterr().err == expected
 
 
@@ -160,5 +160,5 @@ def test_invalid_sources(prepare, name, message, tmp_path):
 def test_clips_that_are_too_long(tmp_path, monkeypatch):
     monkeypatch.setattr(digit_clips, "LARGEST", 1000)
     archive = pack(write_digits(tmp_path / "in", ["ann"], [0]), tmp_path / "recordings.tar")
-    with pytest.raises(UserError, match=r"0_ann_0.wav in .*recordings.tar is too long for a clip: 1644 bytes"):
+    with pytest.raises(UserError, match=r"0_ann_0.wav in .*recordings.tar is too large for a clip: 1644 bytes"):
         read_clips(str(archive))

@@ -199,8 +199,8 @@ def test_strings_of_other_data_sets(counts, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("tall_images", {"shape": (8, 9, 1)}, r"square images of one size. tfds:tall_images has .*\(8, 9, 1\)"),
-        ("any_images", {"shape": (None, None, 1)}, r"square images of one size. .*\(None, None, 1\)"),
+        ("tall_images", {"shape": (8, 9, 1)}, r"square images of equal size. tfds:tall_images has .*\(8, 9, 1\)"),
+        ("any_images", {"shape": (None, None, 1)}, r"square images of equal size. .*\(None, None, 1\)"),
         ("no_classes", {"labelled": False}, r"tfds:no_classes is not an image classification data set"),
     ],
 )

@@ -76,7 +76,7 @@ def test_invalid_file_names(tmp_path):
     with pytest.raises(UserError, match="cannot read the text missing.txt: No such file"):
         load("labelled_text", texts="pos=missing.txt,neg=missing.txt")
     (tmp_path / "latin").write_bytes(b"fine\nna\xefve\n")
-    with pytest.raises(UserError, match=r"latin:2: expected text in UTF-8"):
+    with pytest.raises(UserError, match=r"latin:2: expected UTF-8 text"):
         load("labelled_text", texts=f"pos={tmp_path / 'latin'}")
 
 

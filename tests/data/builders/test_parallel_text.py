@@ -73,7 +73,7 @@ def test_files_of_different_length(tmp_path, two_files):
 def test_invalid_bytes_are_reported_with_file_and_line(tmp_path, two_files):
     content = (tmp_path / "text.en").read_bytes().replace(b"sentence 41\n", b"sent\xffence 41\n")
     (tmp_path / "text.en").write_bytes(content)
-    with pytest.raises(UserError, match=r"text.en:42: expected text in UTF-8. Received: byte 0xff"):
+    with pytest.raises(UserError, match=r"text.en:42: expected UTF-8 text. Received: byte 0xff"):
         load("parallel_text", pairs=two_files)
 
 

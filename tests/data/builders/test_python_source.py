@@ -105,7 +105,7 @@ def test_the_name_depends_on_the_content(text_file):
     [
         (b"", "at least 200 characters. .*notes.txt has 0"),
         (b"x" * 199, "has 199"),
-        (b"one\ntwo\xff" + b"x" * 300, r"notes.txt:2: expected text in UTF-8. Received: byte 0xff"),
+        (b"one\ntwo\xff" + b"x" * 300, r"notes.txt:2: expected UTF-8 text. Received: byte 0xff"),
     ],
 )
 def test_invalid_texts(text_file, content, message):

@@ -160,7 +160,7 @@ def test_other_rates_are_reported_once(tmp_path, capsys):
     folder = write_digits(tmp_path, ["ann"], range(7), rate=16_000)
     examples = list(load("spoken_digits", clips=str(folder)).test.as_numpy_iterator())
     assert len(examples) == 100
-    assert capsys.readouterr().err.count("70 of 70 clips have 16000 Hz and 1 channel") == 1
+    assert capsys.readouterr().err.count("70 of 70 clips have a rate of 16000 Hz and 1 channel") == 1
 
 
 @pytest.fixture
