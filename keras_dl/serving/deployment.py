@@ -1,7 +1,7 @@
 """`keras-dl serve --write-config DIR`: writes the files that a deployment of TensorFlow Serving needs.
 
-`models.config`, `batching_parameters.txt` and `monitoring.config` are read by the server, `compose.yaml` starts it
-together with MLflow, `kubernetes.yaml` and `kserve.yaml` are for a cluster.
+The server reads `models.config`, `batching_parameters.txt` and `monitoring.config`; `compose.yaml` starts it together
+with MLflow; `kubernetes.yaml` and `kserve.yaml` are for a cluster.
 """
 
 import importlib.metadata
@@ -49,7 +49,7 @@ def write_deployment(
 
     Args:
         models: all exported models.
-        settings: of `mlflow.yaml`.
+        settings: the settings in `mlflow.yaml`.
         folder: created if it does not exist; existing files of the same names are replaced.
         names: models to deploy. Empty (default): all, including those that are exported later.
         rest_port: int, the port on this machine, for Compose.
@@ -67,7 +67,7 @@ def write_deployment(
         what = f"no export of {', '.join(missing)}" if missing else "no exported model"
         raise UserError(f"{what} in {settings.saved_models}. Available: {there}")
     models = [model for model in models if not names or model.name in names]
-    # All models: the file that promote and rollback keep up to date. Some models: a copy of a part of it.
+    # All models use the file that promote and rollback keep up to date; a selection gets a copy of part of it.
     config = f"{_FOLDER}/{LIVE}" if names else f"{CONTAINER_MODELS}/{LIVE}"
     files = {
         LIVE: f"# A copy; promote and rollback move the labels in saved_models/{LIVE}.\n"
@@ -99,7 +99,7 @@ def compose(
 
     Args:
         models: `Served` models.
-        settings: of `mlflow.yaml`.
+        settings: the settings in `mlflow.yaml`.
         folder: the folder of the other files; paths are relative to it.
         config: path of the `models.config` inside the container. Defaults to the one in `saved_models/`.
         rest_port: int, the port on this machine.
@@ -241,7 +241,7 @@ def kserve(models: Sequence[Served]) -> list[dict]:
 
 
 def _health_command(models: Sequence[Served]) -> list[str]:
-    """Returns a command that checks every model from inside the container: bash opens TCP, the image has no curl."""
+    """Returns a command that checks every model from inside the container with bash, because the image has no curl."""
     asked = []
     for model in models:
         path = shlex.quote(f"/v1/models/{quote(model.name, safe='')}")

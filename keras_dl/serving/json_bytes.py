@@ -1,4 +1,4 @@
-"""Bytes in TensorFlow Serving's JSON: text where they are UTF-8, otherwise `{"b64": "..."}`."""
+"""Bytes in TensorFlow Serving's JSON: text if they are UTF-8, otherwise `{"b64": "..."}`."""
 
 import base64
 

@@ -33,8 +33,8 @@ def show_prediction(
 ) -> dict:
     """Prints a model's answer to an image, a recording, a test example or JSON inputs, and returns the outputs.
 
-    The request is sent to the server at `url`. Without it, it is sent to http://127.0.0.1:8501 if that server has the
-    model; otherwise the newest version in `saved_models/` is loaded in this process.
+    The request is sent to the server at `url`. Without a URL, it is sent to http://127.0.0.1:8501 if a server there has
+    the model; otherwise the newest version in `saved_models/` is loaded in this process.
 
     Args:
         name: model name.

@@ -36,14 +36,15 @@ def serve(
         allow_unsafe: whether the embedded server also loads graphs that access files or run Python. Defaults to False.
 
     Raises:
-        UserError: there are no models, a port is in use, or Docker or the extra is missing. No model is loaded then.
+        UserError: there are no models, a port is in use, or Docker or the extra is missing. In these cases, no model is
+        loaded.
     """
     source.read()  # raises its errors early, like the next line
     parameters = None if batching is None else read_batching(batching) if batching else Batching()
     if by == "docker":
         docker = shutil.which("docker")
         if docker is None:
-            raise UserError("no program docker on PATH: install Docker, or omit --docker")
+            raise UserError("docker is not on PATH: install Docker, or omit --docker")
         _listen(host, rest_port, "--rest-port").close()
         return run_docker(docker, source, host, rest_port, grpc_port, batching)
     binary = None if by == "embedded" else shutil.which(BINARY)

@@ -60,10 +60,10 @@ def run_docker(
 ) -> int:
     """Runs the image on the models of a source until it ends or is stopped; returns its exit code.
 
-    The models' folders are mounted read-only. Later changes of the source are applied if their folders are mounted.
+    The models' folders are mounted read-only. Later changes to the source are applied if their folders are mounted.
 
     Args:
-        docker: path of the program `docker`.
+        docker: path of the `docker` program.
         source: the models.
         host: address of this machine to publish the ports on.
         rest_port: port of the REST API.

@@ -1,8 +1,8 @@
 """Conversion between `TensorProto` and numpy arrays, for the gRPC server and client.
 
 Source: ``tensorflow/core/framework/tensor.cc`` of https://github.com/tensorflow/tensorflow. The wire format of floats
-and booleans equals their layout in memory, so whole arrays are copied: 6400 values take 3 us, appending them one by one
-260 us. Deliberately stricter than `tf.make_ndarray` and TensorFlow: see `to_array`.
+and booleans equals their layout in memory, so whole arrays are copied: copying 6400 values takes 3 us, appending them
+one by one 260 us. Deliberately stricter than `tf.make_ndarray` and TensorFlow: see `to_array`.
 """
 
 import math

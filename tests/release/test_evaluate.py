@@ -105,7 +105,7 @@ def test_export_of_a_challenger_never_overwrites_a_version(trained, capsys):
         served = tf.saved_model.load(str(target)).signatures["serving_default"]
         np.testing.assert_allclose(served(x=tf.constant([[1.0]]))["y"], [[2.8]], rtol=1e-6)
         before = sorted(path.stat().st_mtime_ns for path in target.rglob("*"))
-        with pytest.raises(UserError, match="line/2 exists already"):
+        with pytest.raises(UserError, match="line/2 already exists"):
             export_version(pipeline, "2", {}, settings)
         assert sorted(path.stat().st_mtime_ns for path in target.rglob("*")) == before
     finally:

@@ -129,7 +129,7 @@ def test_no_models(tmp_path):
 
 def test_docker_is_not_installed(model_folders, monkeypatch):
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(UserError, match="no program docker on PATH: install Docker, or omit --docker"):
+    with pytest.raises(UserError, match="docker is not on PATH: install Docker, or omit --docker"):
         serve(SavedModels(model_folders["hp2"].parent), by="docker")
 
 

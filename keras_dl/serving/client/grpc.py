@@ -27,7 +27,7 @@ _OPTIONS = [
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),  # the default is 4 MiB
     ("grpc.enable_http_proxy", 0),
-    # Reconnects about a second after a server is back from any outage; the defaults take 6 after one of 10 seconds.
+    # Reconnects about a second after a server returns; the defaults take 6 seconds after an outage of 10 seconds.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
 ]

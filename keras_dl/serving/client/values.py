@@ -108,7 +108,7 @@ def _as_array(where: str, value: Any, dtype: str | None) -> np.ndarray:
         if target == np.uint64 and array.dtype == np.float64 and not isinstance(value, np.ndarray):
             array = _large_integers(value, array)
     except ValueError as error:
-        raise UserError(f"{where}: expected an array or nested lists of one shape: {error}") from None
+        raise UserError(f"{where}: expected an array or nested lists of equal lengths: {error}") from None
     if array.dtype == target and array.dtype != object:
         return array
     if array.dtype == object:

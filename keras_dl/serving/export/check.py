@@ -15,8 +15,8 @@ def check(folder: Path, expected: list[tuple[Arrays, Arrays]] | None = None) -> 
     """Prints the traps of a SavedModel with their fixes, and what was measured.
 
     An unsafe model, which reaches outside its graph, is read but never run. Any other model is loaded in a process
-    without keras_dl and run on the example request of its manifest (or on the first of `expected`), also with rows of
-    different lengths and without rows.
+    without keras_dl and run on the example request of its manifest (or the first of `expected`), on rows of different
+    lengths and on an empty batch.
 
     Args:
         folder: folder of a version, with `saved_model.pb`; not necessarily written by keras-dl.
@@ -84,14 +84,14 @@ def _report(name, measured: Measured, manifest):
     where = f"signature {name!r}"
     if not measured.answered:
         if name == "serving_default":
-            yield Trap("error", where, measured.batching.why, "export it again, with an example that it answers")
+            yield Trap("error", where, measured.batching.why, "export it again with an example that it can answer")
         return  # nothing was measured
     print(f"{where} answers {', '.join(_shapes(inputs) for inputs in measured.answered)}")
     print(f"{where}: {_describe(measured.batching)}")
     for refused in measured.refused:
-        yield Trap("warning", where, f"it does not answer {refused}", "a client must not send that")
+        yield Trap("warning", where, f"it does not answer {refused}", "clients must not send such requests")
     if note := measured.note():
-        yield Trap("warning", where, note, "change the model, or accept that each request runs by itself")
+        yield Trap("warning", where, note, "change the model, or accept that each request runs alone")
     recorded, now = _recorded(manifest, name), measured.batching
     known = ("rows_independent", "padded_axes", "cropped_axes")
     if recorded and (

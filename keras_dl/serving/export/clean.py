@@ -40,7 +40,7 @@ class CleanProcess:
             stderr=subprocess.DEVNULL,
             cwd="/",  # so that relative paths fail
             env=environment,
-            start_new_session=True,  # Ctrl-C stops the parent only
+            start_new_session=True,  # Ctrl-C stops only the parent
         )
 
     def load(self, folder: Path) -> None:

@@ -107,7 +107,7 @@ def _output(where, name, tensor):
         raise UserError(f"{where}: output names consist of letters, digits, _ . and -. Received: {name!r}")
     if isinstance(tensor, tf.RaggedTensor | tf.SparseTensor | tf.IndexedSlices):
         raise UserError(
-            f"{where}: output {name} is a {type(tensor).__name__}: make it dense, such as with .to_tensor()"
+            f"{where}: output {name} is a {type(tensor).__name__}: make it dense, for example with .to_tensor()"
         )
     tensor = tf.convert_to_tensor(tensor)
     if tensor.dtype in _COMPLEX:

@@ -53,13 +53,13 @@ def request_arrays(pipeline: Pipeline, endpoint: Endpoint, request: dict) -> Arr
 
 
 def expected_answers(pipeline: Pipeline, endpoint: Endpoint, request: Arrays) -> list[tuple[Arrays, Arrays]]:
-    """Runs the model on the example, on rows of different lengths padded to one length, and on no rows.
+    """Runs the model on the example, on rows of different lengths padded to equal length, and on an empty batch.
 
     Returns:
         List of `(request, answer)`. Requests other than the example that the model refuses are omitted.
 
     Raises:
-        UserError: the model fails on the example, or its answer to it changes from call to call.
+        UserError: the model fails on the example, or answers it differently from call to call.
     """
     requests = [request]
     if has_rows(endpoint.shapes):

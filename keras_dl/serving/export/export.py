@@ -51,7 +51,7 @@ def export(
         The folder of the version.
 
     Raises:
-        UserError: the version exists already, the folder cannot be written or the disk is full, a signature cannot be
+        UserError: the version already exists, the folder cannot be written or the disk is full, a signature cannot be
             served, or the answers of the export differ from those of the model.
     """
     check_free(saved_models, pipeline.name, version)

@@ -12,7 +12,7 @@
 `request` is an example for `serving_default`, in the form of TensorFlow Serving's "inputs"; bytes that are not UTF-8
 are `{"b64": ...}`. It is `{}` if there is no example, or if it is larger than 1 MiB.
 
-The server relies on the manifest, which anybody may have edited: `read_manifest` removes every part that does not match
+The server relies on the manifest, which anyone may have edited: `read_manifest` removes every part that does not match
 the graph when the model is loaded, so that no request depends on a wrong entry.
 """
 
@@ -129,7 +129,7 @@ def check_manifest(manifest: dict, signatures: Signatures) -> tuple[dict, list[s
 
     Returns:
         A manifest whose values have the right types and whose names and axes exist in the signatures, and a description
-        of each removed part. A signature with an error is removed as a whole, so that its requests run alone.
+        of each removed part. A signature with an error is removed entirely, so that its requests run alone.
     """
     problems = [
         f"{key} is of type {type(manifest[key]).__name__}"

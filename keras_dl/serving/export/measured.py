@@ -52,7 +52,7 @@ class Measured:
 def check_answers(process: CleanProcess, expected: list[tuple[Arrays, Arrays]]) -> None:
     """Compares the answers of the loaded export with those of the model.
 
-    The export may refuse a request without rows, as recurrent layers of Keras do.
+    The export may refuse a request without rows, as Keras' recurrent layers do.
 
     Raises:
         UserError: an answer differs, or the export gives none.
@@ -76,7 +76,7 @@ def check_answers(process: CleanProcess, expected: list[tuple[Arrays, Arrays]]) 
 
 
 def difference_of(before: np.ndarray, after: np.ndarray) -> str | None:
-    """Describes the largest difference of two answers, or returns None if they are equal except for rounding."""
+    """Describes the largest difference between two answers, or returns None if they are equal except for rounding."""
     before, after = np.asarray(before), np.asarray(after)
     if same(before, after, _RELATIVE, _OF_LARGEST):
         return None

@@ -6,7 +6,7 @@ same number of steps, which the server then removes. Most models with a convolut
 recurrent layer fail this test; their padded answers would be silently wrong.
 
 A constant output proves nothing. An unchanged label proves little about trailing zeros, because another request may be
-closer to the decision boundary: padding requires a fractional output that differs between rows and is not changed.
+closer to the decision boundary: padding requires a fractional output that differs between rows and stays unchanged.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -43,7 +43,7 @@ class Batching:
         rows_independent: True if the answer for a row does not depend on the other rows.
         padded_axes: for each input the axes, never 0, that may be padded with trailing zeros.
         cropped_axes: for each output that padding lengthens, its axis to crop.
-        why: the reason why no more is allowed, or "".
+        why: the reason for the restrictions, or "".
     """
 
     rows_independent: bool
@@ -69,7 +69,7 @@ def measure(
     try:
         rows, together = answered_rows(answer, shapes, request)
     except ModelFailed as error:
-        return Batching(False, why=f"it refuses rows of other content: {error}")
+        return Batching(False, why=f"it refuses rows with other content: {error}")
     count = len(next(iter(rows.values())))
     for name, array in together.items():
         if array.shape[:1] != (count,):

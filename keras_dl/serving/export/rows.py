@@ -62,7 +62,7 @@ def content(array: np.ndarray, index: int) -> np.ndarray:
 
 
 def cut(row: np.ndarray, shape: tuple[int | None, ...], share: float) -> np.ndarray:
-    """Replaces the last part of each axis of unknown size by zeros, in place; shortens a string."""
+    """Replaces the last part of each axis of unknown size with zeros, in place; shortens a string."""
     for axis in range(row.ndim):
         if shape[axis + 1] is None:
             tail = [slice(None)] * row.ndim

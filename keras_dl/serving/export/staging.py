@@ -1,6 +1,6 @@
 """Atomic creation of a version's folder: written under a temporary name, synced to disk, renamed.
 
-An operating system lock marks a folder that is being written. The lock ends with its process, however that ends, and
+An operating system lock marks a folder that is being written. The lock ends with its process, even if it is killed, and
 distinguishes folders of killed processes from those of running ones even if process ids are reused.
 """
 
@@ -30,13 +30,13 @@ def check_writable(folder: Path) -> None:
 
 
 def check_free(saved_models: Path, name: str, version: int) -> None:
-    """Raises a UserError if the version exists already, served or withdrawn."""
+    """Raises a UserError if the version already exists, served or withdrawn."""
     target = saved_models / name / str(version)
     if target.exists() or target.is_symlink():
-        raise UserError(f"{target} exists already: exported versions are never changed")
+        raise UserError(f"{target} already exists: exported versions are never changed")
     if withdrawn_folder(saved_models, name, version).exists():
         raise UserError(
-            f"{name} version {version} is exported already, but withdrawn from serving: "
+            f"{name} version {version} is already exported, but withdrawn from serving: "
             f"restore it with keras-dl promote {name} {version}"
         )
 

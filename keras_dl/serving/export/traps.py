@@ -84,7 +84,7 @@ def read_graph(folder: Path) -> meta_graph_pb2.MetaGraphDef:
         if list(graph.meta_info_def.tags) == ["serve"]:
             return graph
     tags = ["+".join(graph.meta_info_def.tags) for graph in saved.meta_graphs]
-    raise UserError(f"{file} has no graph with the tag 'serve' alone. Received: {', '.join(tags) or 'no graph'}")
+    raise UserError(f"{file} has no graph whose only tag is 'serve'. Received: {', '.join(tags) or 'no graph'}")
 
 
 def find_traps(folder: Path) -> list[Trap]:

@@ -1,7 +1,8 @@
-"""Warm-up requests, which a server replays before a version is available. First requests are hundreds of times slower.
+"""Warm-up requests, which a server replays before a version is available, because the first requests are hundreds of
+times slower.
 
 TensorFlow Serving reads up to 1000 of them from `assets.extra/tf_serving_warmup_requests`, a TFRecord of
-`PredictionLog`. If one fails, it does not serve the version, so only requests that were answered are written.
+`PredictionLog`. If one fails, the version is not served, so only requests that were answered are written.
 """
 
 from collections.abc import Iterable, Mapping
@@ -37,8 +38,8 @@ def write_warmup(folder: Path, name: str, requests: Iterable[tuple[str, Iterable
         requests: pairs of a signature's name and the `{input: array}` requests that it answers.
 
     Returns:
-        Number of requests written. Requests larger than 4 MiB are omitted, and those that would make the file larger
-        than 16 MiB. Without requests no file is written.
+        Number of requests written. Requests larger than 4 MiB, and those that would make the file larger than 16 MiB,
+        are omitted. Without requests, no file is written.
     """
     records, size = [], 0
     for record in (prediction_log(name, key, inputs) for key, several in requests for inputs in several):

@@ -28,7 +28,7 @@ class Batching:
             requests that are waiting, so that there is no delay under low load.
         num_threads: number of batches of one model that run at the same time. Defaults to the number of cores minus
             one, which is left to connections and JSON; fewer concurrent batches also make larger batches.
-        max_enqueued_batches: at most this many times max_batch_size requests wait; further ones are rejected.
+        max_enqueued_batches: at most `max_enqueued_batches * max_batch_size` requests wait; further ones are rejected.
         allowed_batch_sizes: ascending sizes to which batches are filled up, the last one equal to max_batch_size.
             Defaults to (): batches are not filled up.
         max_padding: maximum ratio of padding to data in a batch of requests of different lengths. Applies only if the
@@ -50,7 +50,7 @@ class Batching:
 def read_batching(text: str) -> Batching:
     """Reads TensorFlow Serving's ``--batching_parameters_file``.
 
-    Missing parameters have our defaults. ``pad_variable_length_inputs`` and ``thread_pool_name`` are ignored: inputs
+    Missing parameters get our defaults. ``pad_variable_length_inputs`` and ``thread_pool_name`` are ignored: inputs
     are padded only where the manifest allows it. ``enable_large_batch_splitting`` is ignored as well: requests with
     more rows than ``max_batch_size`` run alone.
 

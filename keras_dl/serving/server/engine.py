@@ -2,7 +2,7 @@
 
 Loading replays the predict requests among the export's warm-up requests
 (``servables/tensorflow/saved_model_warmup_util.cc`` of https://github.com/tensorflow/serving). Stricter than TF Serving
-on purpose: a graph that reads or writes files of the server, calls Python or contacts other machines is not loaded.
+on purpose: a graph that reads or writes files on the server, calls Python or contacts other machines is not loaded.
 This check looks for known operations and is not a sandbox: serve only models that you trust.
 """
 
@@ -80,7 +80,7 @@ class LoadedModel:
     ):
         self.name, self.version, self.folder = name, version, folder
         self._timeout_seconds = timeout_seconds
-        real = folder.resolve()  # once: a link may be redirected to another folder during the load
+        real = folder.resolve()  # resolved once: a link may be redirected during the load
         if not allow_unsafe:
             _check_safe(real)
         self._session = tf.compat.v1.Session(graph=tf.Graph(), config=_session_config())
@@ -185,7 +185,7 @@ class LoadedModel:
 
 
 def _session_config() -> config_pb2.ConfigProto:
-    """One thread per operation and per call: on few cores 20 % less work than with TensorFlow's defaults."""
+    """One thread per operation and per call: on few cores, this takes 20 % less work than TensorFlow's defaults."""
     config = config_pb2.ConfigProto(intra_op_parallelism_threads=1)
     for _ in range(_MOST_CALLS):
         config.session_inter_op_thread_pool.add(num_threads=1)

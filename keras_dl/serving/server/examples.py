@@ -1,8 +1,8 @@
 """Classify and regress: converts `tf.train.Example`s to inputs, and outputs to classes and values.
 
 Source: ``servables/tensorflow/{classifier,regressor,util}.cc`` of https://github.com/tensorflow/serving; messages and
-the order of checks are the same. As there by default, a signature is checked by its inputs and outputs, not by its
-method name.
+the order of checks are the same. As in TensorFlow Serving by default, a signature is checked by its inputs and outputs,
+not by its method name.
 """
 
 from collections.abc import Mapping, Sequence

@@ -113,7 +113,7 @@ class Inference:
             elif self._waiting.count(model.name) >= self._most_waiting:
                 problem = (
                     "The batch scheduling queue to which this task was submitted is full; "
-                    f"currently {self._most_waiting} requests wait"
+                    f"currently {self._most_waiting} requests are waiting"
                 )
             else:
                 problem = None
@@ -128,7 +128,7 @@ class Inference:
         return task.future
 
     def close(self, seconds: float) -> None:
-        """Rejects new requests and waits until all others are answered; rejects those left after so many seconds."""
+        """Rejects new requests and waits until all others are answered; rejects those left after the given seconds."""
         with self._work:
             self._closed = True
             self._answered.wait_for(lambda: not self._unanswered, seconds)
@@ -221,7 +221,7 @@ class Inference:
                 task.future.set_result(answer)
 
     def _claim(self, tasks: Sequence[Task]) -> list[Task | None]:
-        """Takes over the tasks that are not answered yet; the others are replaced by None."""
+        """Takes over the tasks that are not answered yet; the others are replaced with None."""
         with self._answered:
             claimed = [task if task in self._unanswered else None for task in tasks]
             self._unanswered.difference_update(tasks)

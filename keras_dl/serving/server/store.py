@@ -2,9 +2,9 @@
 
 Source: ``core/availability_preserving_policy.cc``, ``core/servable_state_monitor.cc`` and
 ``model_servers/server_core.cc`` of https://github.com/tensorflow/serving. Different on purpose: a folder that cannot be
-read affects only its own model; a version that fails to load is END at once, and is retried when its files change; a
-model whose base path changes is reloaded even if the version number stays the same; links that point outside of the
-base path are rejected.
+read affects only its own model; a version that fails to load immediately has the state END, and is retried when its
+files change; a model whose base path changes is reloaded even if the version number stays the same; links that point
+outside of the base path are rejected.
 """
 
 import logging

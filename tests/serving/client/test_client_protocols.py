@@ -127,7 +127,7 @@ def test_strings_that_are_not_utf8_are_bytes_over_grpc(both):
         (["a"], "float32", r"echo: input x: expected float32. Received: <U1 values"),
         ([True], "float32", r"echo: input x: expected float32. Received: bool values"),
         ([1], "bool", r"echo: input x: expected bool. Received: int64 values"),
-        ([[1, 2], [3]], "float32", r"echo: input x: expected an array or nested lists of one shape"),
+        ([[1, 2], [3]], "float32", r"echo: input x: expected an array or nested lists of equal lengths"),
         ([1], "string", r"echo: input x: expected str or bytes. Received: int"),
         ([["a", "b"], ["c"]], "string", r"echo: input x: expected str or bytes. Received: list"),
         (["\ud800"], "string", r"echo: input x: expected valid Unicode"),

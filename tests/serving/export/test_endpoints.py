@@ -83,7 +83,7 @@ def test_an_error_of_the_archive(model, tmp_path):
         (lambda x: {1: x}, "output names .* Received: 1"),
         (
             lambda x: {"y": tf.RaggedTensor.from_tensor(x)},
-            "output y is a RaggedTensor: make it dense, such as with .to_tensor()",
+            "output y is a RaggedTensor: make it dense, for example with .to_tensor()",
         ),
         (lambda x: {"y": tf.sparse.from_dense(x)}, "output y is a SparseTensor: make it dense"),
         (lambda x: {"y": tf.complex(x, x)}, "output y is complex64, .* its real and imaginary parts"),

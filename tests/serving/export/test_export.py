@@ -161,7 +161,7 @@ def test_several_inputs(tmp_path):
 def test_a_version_is_never_written_twice(exported):
     target, root = exported, exported.parents[1]
     before = {path: path.read_bytes() for path in target.rglob("*") if path.is_file()}
-    with pytest.raises(UserError, match="level/7 exists already: exported versions are never changed"):
+    with pytest.raises(UserError, match="level/7 already exists: exported versions are never changed"):
         export(Level(), build(4), root, 7, REQUEST)
     assert {path: path.read_bytes() for path in target.rglob("*") if path.is_file()} == before
 
@@ -277,7 +277,7 @@ def test_concurrent_exports(tmp_path):
         thread.join(60)
     assert (outcome[0], outcome[1]) == ("1", "2")
     assert [outcome[2], outcome[3]].count("3") == 1
-    assert [("exists already" in outcome[n]) for n in (2, 3)].count(True) == 1
+    assert [("already exists" in outcome[n]) for n in (2, 3)].count(True) == 1
     assert sorted(path.name for path in (tmp_path / "level").iterdir()) == ["1", "2", "3"]
     assert all(find_traps(path) == [] for path in (tmp_path / "level").iterdir())
 

@@ -88,7 +88,7 @@ def test_the_git_commit_is_recorded(exported, tmp_path, model):
 def test_a_withdrawn_version_is_not_exported_again(tmp_path, pipeline, model):
     (tmp_path / "level" / ".withdrawn-3").mkdir(parents=True)
     with pytest.raises(
-        UserError, match="version 3 is exported already, but withdrawn .* with keras-dl promote level 3"
+        UserError, match="version 3 is already exported, but withdrawn .* with keras-dl promote level 3"
     ):
         export(pipeline, model, tmp_path, 3, REQUEST)
     assert [path.name for path in (tmp_path / "level").iterdir()] == [".withdrawn-3"]

@@ -78,18 +78,18 @@ def test_everything_is_synced_before_the_rename(tmp_path, monkeypatch):
 
 def test_an_existing_version_is_kept(tmp_path):
     (tmp_path / "m" / "3").mkdir(parents=True)
-    with pytest.raises(UserError, match="m/3 exists already"), staged(tmp_path, "m", 3):
+    with pytest.raises(UserError, match="m/3 already exists"), staged(tmp_path, "m", 3):
         pass
     (tmp_path / "m" / ".withdrawn-4").mkdir()
-    with pytest.raises(UserError, match="m version 4 is exported already, but withdrawn"):
+    with pytest.raises(UserError, match="m version 4 is already exported, but withdrawn"):
         check_free(tmp_path, "m", 4)
     (tmp_path / "m" / "5").symlink_to("nowhere")
-    with pytest.raises(UserError, match="m/5 exists already"):
+    with pytest.raises(UserError, match="m/5 already exists"):
         check_free(tmp_path, "m", 5)
 
 
 def test_the_first_of_two_exports_of_a_version_wins(tmp_path):
-    with pytest.raises(UserError, match="m/3 exists already"), staged(tmp_path, "m", 3) as slow:
+    with pytest.raises(UserError, match="m/3 already exists"), staged(tmp_path, "m", 3) as slow:
         write(slow, "slow")
         with staged(tmp_path, "m", 3) as fast:
             assert fast != slow
@@ -107,7 +107,7 @@ def test_a_version_created_between_the_check_and_the_rename(tmp_path, monkeypatc
         os.rename(source, target)
 
     monkeypatch.setattr(staging, "rename", rename)
-    with pytest.raises(UserError, match="m/3 exists already"), staged(tmp_path, "m", 3) as folder:
+    with pytest.raises(UserError, match="m/3 already exists"), staged(tmp_path, "m", 3) as folder:
         write(folder, "second")
     assert names(tmp_path / "m") == ["3"]
     assert set(content(tmp_path / "m" / "3").values()) == {"first"}
@@ -133,7 +133,7 @@ def test_concurrent_exports_do_not_collide(tmp_path):
     assert [outcome[n] for n in range(8)] == ["done"] * 8
     same = [outcome[n] for n in range(8, 16)]
     assert same.count("done") == 1
-    assert sum("exists already" in text for text in same) == 7
+    assert sum("already exists" in text for text in same) == 7
     assert names(tmp_path / "m") == sorted(map(str, [*range(8), 100]))
     assert all(is_complete(path) for path in (tmp_path / "m").iterdir())
 

@@ -52,7 +52,7 @@ def test_no_saved_model(tmp_path, plain):
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.999])
 def test_a_truncated_graph(copy, share):
     truncate(copy / "saved_model.pb", share)
-    with pytest.raises(UserError, match="saved_model.pb (is corrupt|has no graph with the tag 'serve' alone)"):
+    with pytest.raises(UserError, match="saved_model.pb (is corrupt|has no graph whose only tag is 'serve')"):
         find_traps(copy)
 
 
@@ -66,7 +66,7 @@ def test_a_graph_that_is_not_for_serving(copy):
     saved = saved_model_pb2.SavedModel.FromString((copy / "saved_model.pb").read_bytes())
     saved.meta_graphs[0].meta_info_def.tags[:] = ["train"]
     (copy / "saved_model.pb").write_bytes(saved.SerializeToString())
-    with pytest.raises(UserError, match="has no graph with the tag 'serve' alone. Received: train"):
+    with pytest.raises(UserError, match="has no graph whose only tag is 'serve'. Received: train"):
         find_traps(copy)
 
 

@@ -4,7 +4,7 @@ Routes: ``POST /v1/models/<name>[/versions/<v>|/labels/<l>]:predict`` (``:classi
 /v1/models/<name>[/versions/<v>][/metadata]``; the metrics for Prometheus; for supervisors ``/healthz`` (the process
 responds) and ``/readyz`` (every model is available, and the server is not shutting down); ``/openapi.json``; ``/``, a
 web page. Every error is ``{"error": "..."}``, under ``/v1/`` with TF Serving's message and status, without tracebacks
-and paths.
+or paths.
 
 Statuses, messages and the order of checks follow ``model_servers/http_rest_api_handler.cc`` and ``http_server.cc`` of
 https://github.com/tensorflow/serving.

@@ -4,7 +4,7 @@ Source: ``util/json_tensor.cc`` of https://github.com/tensorflow/serving and the
 https://www.tensorflow.org/tfx/serving/api_rest. All errors are ``tf.errors`` with TF Serving's codes and messages, like
 the errors of a running model, so that both are mapped to HTTP statuses in the same way.
 
-Different on purpose: an integer out of the range of the input's dtype is rejected, where TF Serving wraps around 8-bit
+Different on purpose: an integer outside the range of the input's dtype is rejected, where TF Serving wraps around 8-bit
 and 16-bit types; a tensor has at most 64 dimensions, numpy's limit.
 
 Values are checked list by list, not one by one. If decoding fails, `parity_errors` finds the first invalid value.

@@ -34,7 +34,7 @@ class Limits:
         idle_seconds: time without a request after which a connection is closed.
         unread_seconds: time after which a connection is closed if the client does not read the answer.
         connections: number of connections; beyond it the longest idle one is closed. Defaults to None: as many as the
-            process may have files, less 2304 or half of them for others.
+            process may have open files, minus 2304 (or half of them) for other uses.
     """
 
     body_bytes: int = 64 * 2**20
@@ -147,4 +147,4 @@ def _inflate(inflater, content: bytes, most: int) -> bytes:
 
 
 def _full(limits: Limits) -> HTTPException:
-    return HTTPException(503, f"requests of {limits.total_bytes} bytes are being answered: retry later")
+    return HTTPException(503, f"requests totalling {limits.total_bytes} bytes are being answered: retry later")

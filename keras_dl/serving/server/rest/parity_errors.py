@@ -28,7 +28,7 @@ _SHOWN_CHARACTERS = 256
 
 
 def refuse_rows(rows: list, dtypes: Mapping[str, tf.DType], named: bool) -> NoReturn:
-    """Raises the error for "instances" that are not tensors of one shape.
+    """Raises the error for "instances" that are not tensors of equal shape.
 
     Args:
         rows: the value of "instances".
