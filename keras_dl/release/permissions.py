@@ -4,18 +4,15 @@ import mlflow
 import sqlalchemy
 
 from keras_dl.errors import UserError, reason_of
-from keras_dl.tracking.settings import Settings
 
 # The tables written when a version is registered and given an alias.
 _TABLES = ("registered_models", "model_versions", "model_version_tags", "registered_model_aliases")
 
 
-def check_registry(settings: Settings, name: str) -> None:
+def check_registry(name: str) -> None:
     """Checks that the registry allows a model of this name to be registered, without changing the registry.
 
     Args:
-        settings: the `Settings` of the project; MLflow must be connected. `MLFLOW_REGISTRY_URI` can name another
-            registry.
         name: str, the name of the model.
 
     Raises:

@@ -1,16 +1,19 @@
 """MLflow runs: connecting to a store, opening and ending runs, and logging their origin."""
 
 import contextlib
+import http.client
 import os
 import re
 import sqlite3
+import ssl
 import tempfile
 import traceback
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import filelock
 import mlflow
-import requests
 import sqlalchemy
 
 from keras_dl.compat.mlflow import is_local_uri, local_file_uri_to_path, quiet_loggers
@@ -71,13 +74,24 @@ def _check_uri(uri):
             f"sqlite:///mlflow.db. Received: {hide_password(uri)!r}"
         )
     if scheme in ("http", "https"):
-        try:
-            requests.get(uri.rstrip("/") + "/health", timeout=5)
-        except (requests.RequestException, UnicodeError) as error:
-            raise UserError(
-                f"no MLflow server answers at {hide_password(uri)} ({type(error).__name__}): start it, or change "
-                "tracking.uri in mlflow.yaml (or MLFLOW_TRACKING_URI)"
-            ) from error
+        _check_server(uri)
+
+
+def _check_server(uri):
+    """Raises UserError if no server answers within 5 seconds: MLflow itself would retry for minutes."""
+    url = re.sub(r"://[^/@\s]*@", "://", uri.rstrip("/"))  # without a password, which urlopen cannot read
+    try:
+        urllib.request.urlopen(f"{url}/health", timeout=5).close()
+    except urllib.error.HTTPError:
+        return  # a server answers; MLflow reports what is wrong
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        if isinstance(reason, ssl.SSLError):
+            return  # MLflow has its own options for certificates
+        raise UserError(
+            f"no MLflow server answers at {hide_password(uri)} ({type(reason).__name__}): start it, or change "
+            "tracking.uri in mlflow.yaml (or MLFLOW_TRACKING_URI)"
+        ) from error
 
 
 def _check_database(uri):

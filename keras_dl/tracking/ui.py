@@ -8,9 +8,9 @@ import threading
 import time
 import webbrowser
 from urllib.parse import urljoin
+from urllib.request import urlopen
 
 import mlflow
-import requests
 
 from keras_dl.errors import UserError
 from keras_dl.tracking.runs import connect
@@ -102,8 +102,8 @@ def _open(server, address):
     """Opens a page as soon as the server responds."""
     while server.poll() is None:
         try:
-            requests.get(urljoin(address, "/health"), timeout=5)
-        except requests.RequestException:
+            urlopen(urljoin(address, "/health"), timeout=5).close()
+        except OSError:
             time.sleep(0.2)
         else:
             webbrowser.open(address)

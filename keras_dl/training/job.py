@@ -41,7 +41,7 @@ def exclusive_job(pipeline: Pipeline, settings: Settings, folder: Path, kind: st
     check_writable(settings.saved_models)
     check_writable(folder.parent)
     connect(settings, pipeline.name)
-    check_registry(settings, pipeline.name)
+    check_registry(pipeline.name)
     try:
         with filelock.FileLock(f"{folder}.lock", timeout=0):
             yield

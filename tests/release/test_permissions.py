@@ -31,7 +31,7 @@ def test_a_writable_registry_is_not_changed(project, known):
         mlflow.MlflowClient().create_registered_model("digits")
         mlflow.MlflowClient().create_model_version("digits", "nowhere")
     before = content(project)
-    check_registry(project, "digits")
+    check_registry("digits")
     assert content(project) == before
 
 
@@ -39,7 +39,7 @@ def test_a_writable_registry_is_not_changed(project, known):
 def test_an_invalid_name_is_rejected(project, name):
     connect(project)
     with pytest.raises(UserError, match="must not be empty or contain '/' or ':'. Received: '"):
-        check_registry(project, name)
+        check_registry(name)
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def read_only(project):
 
 def test_a_read_only_store_is_reported(read_only):
     with pytest.raises(UserError, match=r"register digits in .*mlflow\.db: attempt to write a readonly database"):
-        check_registry(read_only, "digits")
+        check_registry("digits")
 
 
 def test_a_store_without_registry_tables_is_reported(project):
@@ -71,13 +71,13 @@ def test_a_store_without_registry_tables_is_reported(project):
     with contextlib.closing(sqlite3.connect(project.root / "mlflow.db")) as store:
         store.execute("DROP TABLE model_versions")
     with pytest.raises(UserError, match="cannot register digits in .*: no such table: model_versions"):
-        check_registry(project, "digits")
+        check_registry("digits")
 
 
 def test_the_password_is_hidden(project, monkeypatch):
     monkeypatch.setattr(mlflow, "get_registry_uri", lambda: "mysql+nothing://me:secret@tracker/db")
     with pytest.raises(UserError) as caught:
-        check_registry(project, "digits")
+        check_registry("digits")
     assert "me:***@tracker" in str(caught.value) and "secret" not in str(caught.value)
 
 
@@ -129,7 +129,7 @@ def ask(answers):
     with server(answers) as (url, asked):
         mlflow.set_tracking_uri(url)
         try:
-            check_registry(Settings(tracking={"uri": url}), "digits")
+            check_registry("digits")
         finally:
             mlflow.set_tracking_uri(None)
         return asked
@@ -166,5 +166,5 @@ def test_a_real_server_is_not_changed(project, start_ui):
         mlflow.MlflowClient().create_registered_model("digits")
         before = content(project)
         for name in ("digits", "speech"):
-            check_registry(Settings(tracking={"uri": url}), name)
+            check_registry(name)
         assert content(project) == before

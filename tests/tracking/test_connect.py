@@ -86,9 +86,11 @@ def test_a_server_that_denies_access_is_reported(project, status):
     assert "MLFLOW_TRACKING_USERNAME" in message and "MLFLOW_TRACKING_TOKEN" in message
 
 
-def test_a_server_that_is_not_mlflow_is_reported(project):
+@pytest.mark.parametrize("login", ["", "me:secret@"])
+def test_a_server_that_is_not_mlflow_is_reported(project, login):
     with answering(404) as uri:
-        assert "404" in refusal(project, uri)
+        message = refusal(project, uri.replace("://", f"://{login}"))
+    assert "404" in message and "no MLflow server answers" not in message and "secret" not in message
 
 
 def test_artifacts_that_cannot_be_written_are_reported(project):
