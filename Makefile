@@ -25,7 +25,7 @@ demo: $(VENV)/.installed  ## tune, track, register and export the digit reader (
 test: $(VENV)/.installed-test  ## run the tests, two files at a time (about 8 minutes on 2 cores)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-coverage: $(VENV)/.installed-test  ## run the tests and list the lines that they do not reach
+coverage: $(VENV)/.installed-test  ## run the tests and list the lines that they do not cover
 	$(BIN)/python -m pytest --cov=keras_dl --cov-report=term:skip-covered --cov-fail-under=92
 
 slow: $(VENV)/.installed-test  ## run the slow tests: trainings to a threshold, random kills, fuzzing

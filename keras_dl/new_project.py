@@ -10,15 +10,15 @@ _PACKAGE = Path(__file__).parent
 _STARTER = _PACKAGE / "starter" / "waves.py"
 SAVED_MODELS_README = """\
 Exported models, `<name>/<version>/`, in the layout of TensorFlow Serving. `keras-dl tune` and `keras-dl export` write
-to this folder, `keras-dl serve` reads it. A version never changes; delete its folder to stop serving it.
-`keras-dl promote` and `rollback` rename a version to `.withdrawn-<version>` to stop serving it, and back.
+to this folder, and `keras-dl serve` reads it. A version never changes; delete its folder to stop serving it.
+`keras-dl promote` and `rollback` rename a version to `.withdrawn-<version>` to stop serving it, and back to restore it.
 """
 
 
 def pipeline_files() -> dict[str, Path]:
     """Returns `{name: file}` of the pipelines that come with keras_dl, `waves` first."""
     installed = _PACKAGE / "pipelines"
-    folder = installed if installed.is_dir() else _PACKAGE.parent / "pipelines"  # of a checkout
+    folder = installed if installed.is_dir() else _PACKAGE.parent / "pipelines"  # in a checkout
     return {"waves": _STARTER, **{path.stem: path for path in sorted(folder.glob("*.py"))}}
 
 
@@ -42,7 +42,7 @@ def start_project(folder: Path, pipeline: str = "waves") -> None:
     """Writes `mlflow.yaml`, a pipeline and `saved_models/`; existing files are kept.
 
     Args:
-        folder: of the project, created if it does not exist.
+        folder: the project folder, created if it does not exist.
         pipeline: the name of a pipeline of `pipeline_files`, which is copied to `pipelines/`. Defaults to `"waves"`.
 
     Raises:

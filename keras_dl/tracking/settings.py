@@ -147,7 +147,7 @@ def _explain(problem: dict) -> str:
 
 def default_file() -> str:
     """Returns the text of an `mlflow.yaml` with all defaults and their descriptions, as `keras-dl init` writes it."""
-    lines = ["# Where runs go, and nothing about models. MLFLOW_* variables win over this file."]
+    lines = ["# Where runs are stored; nothing about models. MLFLOW_* variables take precedence over this file."]
     for section in _sections():
         lines += ["", f"{section}:"]
         for name, field in Settings.model_fields[section].annotation.model_fields.items():
