@@ -1,7 +1,7 @@
 """keras_dl: sequence learning with Keras 3, from a layer to a tuned, tracked and served model.
 
 `from keras_dl import Pipeline`, `keras_dl.layers`, `keras_dl.losses`, `keras_dl.metrics`, `keras_dl.data`,
-`keras_dl.models`. Importing the package alone loads none of them, so that `keras-dl --help` answers at once.
+`keras_dl.models`. Importing the package itself loads none of them, so `keras-dl --help` responds immediately.
 """
 
 import importlib

@@ -111,11 +111,11 @@ def _parser():
     tune.add_argument("--tuner", choices=["random", "bayesian", "hyperband", "grid"], default="random",
                       help="search strategy. Default: random")  # fmt: skip
     tune.add_argument("--trials", type=_positive, help="maximum number of trials. Default: set by the pipeline")
-    tune.add_argument("--executions-per-trial", type=_positive, default=1, metavar="N", help="trainings per trial "
+    tune.add_argument("--executions-per-trial", type=_positive, default=1, metavar="N", help="training runs per trial "
                       "with different initial weights; the score is their mean. Default: 1")  # fmt: skip
     tune.add_argument("--early-stop", choices=["median", "halving"], help="end trials that fall behind the others")
     tune.add_argument("--max-time", metavar="TIME", help="start no trial after this time, such as 90s, 15m or 1.5h")
-    tune.add_argument("--resume", action="store_true", help="resume an unfinished search although trials, time, ranges "
+    tune.add_argument("--resume", action="store_true", help="resume an unfinished search even if trials, time, ranges "
                       "or the file have changed; an unchanged search resumes without this option")  # fmt: skip
     tune.add_argument("--workers", type=_count, default=0, metavar="K", help="worker processes on this machine, "
                       "which share its cores and GPUs. Default: 0, trials run in this process")  # fmt: skip
@@ -132,7 +132,7 @@ def _parser():
     worker.add_argument(
         "--workers", type=_positive, default=1, metavar="K", help="worker processes on this machine. Default: 1"
     )
-    worker.add_argument("--data", help="location of the data on this machine. Default: the same as there")
+    worker.add_argument("--data", help="location of the data on this machine. Default: as on the other machine")
     worker.add_argument("--name", help=argparse.SUPPRESS)  # set by the parent process
 
     train = pipeline_verb(
@@ -141,13 +141,13 @@ def _parser():
     )  # fmt: skip
 
     for sub in (tune, train):
-        sub.add_argument("--epochs", type=_positive, help="epochs of each training. Default: set by the pipeline")
+        sub.add_argument("--epochs", type=_positive, help="epochs of each training run. Default: set by the pipeline")
         sub.add_argument("--objective", help="the metric to improve, or several, such as val_accuracy,val_loss:0.1")
         sub.add_argument("--precision", choices=["float32", "mixed_float16", "mixed_bfloat16"],
                          help="numerical precision. Default: set by the pipeline, else float32")  # fmt: skip
         sub.add_argument("--strategy", choices=["none", "mirrored"], help="mirrored: divide each batch among the GPUs")
         sub.add_argument(
-            "--jit", choices=["auto", "on", "off"], help="compile with XLA; auto: as the model is compiled"
+            "--jit", choices=["auto", "on", "off"], help="compile with XLA; auto: keep the model's setting"
         )
         sub.add_argument(
             "--deterministic", action="store_true", default=None, help="identical results in every run; slower"
@@ -180,7 +180,7 @@ def _parser():
         "reproduce 0c2f41d0b5a84b6f8d6d1f5f5a3b9c11",
     )  # fmt: skip
     again.add_argument(
-        "run", metavar="RUN_ID", help="the run of a training, a trial or a search (its best trial is repeated)"
+        "run", metavar="RUN_ID", help="the run of a training, trial or search (its best trial is repeated)"
     )
     again.add_argument("file", metavar="FILE", nargs="?", help="the pipeline. Default: pipelines/NAME.py of the run")
 
@@ -249,9 +249,7 @@ def _parser():
     )
     compare.add_argument("name", metavar="NAME", help="a registered model")
     compare.add_argument("first", metavar="A", nargs="?", help="an alias or a version number. Default: champion")
-    compare.add_argument(
-        "second", metavar="B", nargs="?", help="the same. Default: challenger, or the previous champion"
-    )
+    compare.add_argument("second", metavar="B", nargs="?", help="like A. Default: challenger, or the previous champion")
 
     verb("list", "list pipelines, registered models, exports and what is served", "list")
     init = verb("init", "start a project: mlflow.yaml, pipelines/ and saved_models/", "init my_project")

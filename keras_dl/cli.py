@@ -19,7 +19,7 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # read when gRPC is imported; the client reports its errors
     for name in ("SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
-            signal.signal(getattr(signal, name), _stop)  # so that runs are ended as with Ctrl-C
+            signal.signal(getattr(signal, name), _stop)  # so that runs end as they do after Ctrl-C
     try:
         return COMMANDS[options.verb](options) or 0
     except UserError as error:
@@ -136,7 +136,7 @@ def _pipeline_file(options):
 
 
 def _source(data):
-    """Returns the value of `--data`, a path made absolute: its run records it and may be used from another folder."""
+    """Returns the value of `--data`, with a path made absolute, because the run records it for use from any folder."""
     return str(Path(data).resolve()) if data and Path(data).exists() else data or None
 
 

@@ -1,4 +1,4 @@
-"""Atomic writing of files and removal of folders: a process killed meanwhile leaves the old state."""
+"""Atomic writing of files and removal of folders: if the process is killed, the old state remains."""
 
 import contextlib
 import errno
@@ -36,7 +36,7 @@ def write_json(path: str | Path, content) -> str:
     """Writes a JSON file atomically and returns its text.
 
     Raises:
-        OSError: as `write_bytes`.
+        OSError: as for `write_bytes`.
         TypeError: if the content cannot be represented in JSON.
     """
     text = json.dumps(content)
@@ -45,7 +45,7 @@ def write_json(path: str | Path, content) -> str:
 
 
 def remove_folder(folder: Path) -> None:
-    """Removes a folder, if it exists, atomically: a process killed meanwhile leaves no partial folder of this name."""
+    """Removes a folder, if it exists, atomically: if the process is killed, no partial folder of this name remains."""
     doomed = folder.parent / f".tmp-done-{folder.name}-{os.getpid()}"
     with contextlib.suppress(FileNotFoundError):
         os.rename(folder, doomed)

@@ -1,4 +1,4 @@
-"""The exception that the command line turns into a one-line message, and the one line that says why another failed."""
+"""The exception that the command line turns into a one-line message, and the line of any error that names its cause."""
 
 import re
 
@@ -6,7 +6,7 @@ import re
 class UserError(ValueError):
     """The caller's input is wrong; the message says what was expected and what was received.
 
-    The command line prints the message alone and exits with code 2. Any other exception is a bug in this project or in
+    The command line prints only the message and exits with code 2. Any other exception is a bug in this project or in
     the pipeline's own code and keeps its traceback.
     """
 

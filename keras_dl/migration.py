@@ -43,7 +43,7 @@ _PEEPHOLE += tuple(
 
 
 def convert_layer(layer):
-    """Converts a layer of TensorFlow Addons or Keras 2 to a layer of Keras 3 that computes the same.
+    """Converts a layer of TensorFlow Addons or Keras 2 to a layer of Keras 3 that computes the same outputs.
 
     `RNN(PeepholeLSTMCell)` becomes `keras_dl.layers.PeepholeLSTM`; `ESN`, `ESNCell` and `RNN(ESNCell)` become
     `keras_dl.layers.ESN`; `PeepholeLSTMCell`, `RNN` and `Bidirectional` around supported layers, and the common layers
@@ -88,7 +88,7 @@ def convert_layer(layer):
 
 
 def convert_model(model):
-    """Converts a Sequential or functional model of Keras 2 to a model of Keras 3 that computes the same.
+    """Converts a Sequential or functional model of Keras 2 to a model of Keras 3 that computes the same outputs.
 
     Args:
         model: a built `tf_keras.Sequential` or functional `tf_keras.Model`; its layers are converted by
@@ -120,7 +120,8 @@ def convert_model(model):
 
 @keras.saving.register_keras_serializable("keras_dl")
 def hard_sigmoid(x):
-    """Hard sigmoid of Keras 2, `0.2 x + 0.5` clipped to [0, 1]; the function of this name in Keras 3 has another slope.
+    """Hard sigmoid of Keras 2, `0.2 x + 0.5` clipped to [0, 1]; the function of this name in Keras 3 has a different
+    slope.
 
     Example:
 
@@ -251,7 +252,7 @@ def _attention(mechanism):
 
 
 def _attention_cell(wrapper):
-    """Converts a wrapper of Addons, which has no config, from its attributes."""
+    """Converts a wrapper of Addons from its attributes, because it has no config."""
     functions = [getattr(wrapper, name).__qualname__ for name in ("_cell_input_fn", "_attention_fn")]
     dense, mechanisms = wrapper._attention_layers or [None], wrapper._attention_mechanisms
     expected = ["AttentionWrapper.__init__.<locals>.cell_input_fn", "_compute_attention"]

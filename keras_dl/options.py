@@ -1,4 +1,4 @@
-"""The options of a training that are not hyperparameters."""
+"""Training options that are not hyperparameters."""
 
 import dataclasses
 
@@ -13,7 +13,7 @@ _CHOICES = {"precision": PRECISIONS, "strategy": STRATEGIES, "jit": JIT, "direct
 
 @dataclasses.dataclass(frozen=True)
 class TrainingOptions:
-    """Options that, with the hyperparameters and the pipeline's file, determine a training.
+    """Options that, with the hyperparameters and the pipeline's file, determine a training run.
 
     `Pipeline` has an attribute for each, and the command line an option (`source` is `--data`).
 
@@ -21,13 +21,13 @@ class TrainingOptions:
         objective: str, the validation metric to improve, or several: `"val_accuracy,val_loss:0.1"`, see
             `parse_objective`. Defaults to `"val_loss"`.
         direction: `"min"` or `"max"`, the direction of the first metric. None (default) infers it from the name.
-        epochs: int, epochs of one training. Defaults to 10.
+        epochs: int, epochs of one training run. Defaults to 10.
         seed: int, the seed of the data order, the initial weights and the search. Defaults to 0.
         source: str, the value of `--data`. Defaults to None.
         precision: `"float32"` (default), `"mixed_float16"` or `"mixed_bfloat16"`.
         strategy: `"none"` (default) or `"mirrored"`, which divides each batch among the GPUs.
         jit: `"auto"` (default) keeps the `jit_compile` of the model; `"on"` or `"off"` overrides it.
-        deterministic: bool, use only operations that give the same bits in every run. Defaults to False.
+        deterministic: bool, whether to use only operations that give the same bits in every run. Defaults to False.
 
     Raises:
         UserError: for an unknown choice or an invalid objective.

@@ -95,7 +95,7 @@ class Pipeline:
         raise NotImplementedError
 
     def callbacks(self, hp: kt.HyperParameters) -> list[keras.callbacks.Callback]:
-        """Returns new Keras callbacks for one training, such as `EarlyStopping`; none by default.
+        """Returns new Keras callbacks for one training run, such as `EarlyStopping`; none by default.
 
         Their numbers and arrays are part of the state from which an interrupted training resumes.
         """
@@ -106,8 +106,8 @@ class Pipeline:
 
         `inputs` is a list of named `tf.TensorSpec`; the function takes tensors in that order and returns a dictionary
         of named, dense tensors. The default is one signature, `serving_default`, with the model's inputs and outputs.
-        Names that Keras generated, such as `dense_7`, depend on the layers built before; they are replaced by `output`
-        (`output_1`, `output_2` for several) and `input`.
+        Names that Keras generated, such as `dense_7`, depend on the layers built before; they are replaced with
+        `output` (`output_1`, `output_2` for several) and `input`.
 
         Raises:
             UserError: by default, for a model without known inputs, such as a subclass.
@@ -127,7 +127,7 @@ class Pipeline:
             tf.TensorSpec(tensor.shape, tensor.dtype, name=name)
             for tensor, name in zip(model.inputs, input_names, strict=True)
         ]
-        # A Sequential model has no names of outputs: its one output is that of its last layer.
+        # A Sequential model has no output names: its only output is that of its last layer.
         names = getattr(model, "output_names", None) or [model.layers[-1].name]
         operations = {each.name: each for each in getattr(model, "operations", model.layers)}
         names = _stable(names, "output", [_is_generated(operations.get(name)) for name in names])
@@ -168,13 +168,13 @@ _GENERATED_INPUT = re.compile(r"(keras_tensor|input_layer)(_\d+)?")
 
 
 def _is_generated(operation) -> bool:
-    """Whether Keras generated the name: the class in lower case, with a counter of the process."""
+    """Whether Keras generated the name: the class in lower case, with a per-process counter."""
     plain = re.sub(r"_\d+$", "", operation.name) if operation is not None else ""
     return plain.replace("_", "") == type(operation).__name__.replace("_", "").lower()
 
 
 def _stable(names: list[str], kind: str, generated: list) -> list[str]:
-    """Replaces generated names by `kind`, numbered if there are several."""
+    """Replaces generated names with `kind`, numbered if there are several."""
     several = sum(map(bool, generated)) > 1
     numbered = (f"{kind}_{number}" for number in itertools.count(1))
     free = (name for name in itertools.chain([] if several else [kind], numbered) if name not in names)
@@ -188,14 +188,14 @@ def load_pipeline(path: str | Path) -> Pipeline:
         path: the file; its stem must be a Python identifier, as it names the experiment and the served model.
 
     Raises:
-        UserError: if the file does not exist, cannot be imported (with the line at fault), or holds no pipeline.
+        UserError: if the file does not exist, cannot be imported (with the line at fault), or contains no pipeline.
     """
     path = Path(path)
     if not path.is_file():
         near = sorted(str(file) for file in path.parent.glob("*.py")) if path.parent.is_dir() else []
         raise UserError(f"no pipeline file {path}" + (f". In that folder: {', '.join(near)}" if near else ""))
     if path.suffix != ".py" or not path.stem.isidentifier():
-        raise UserError(f"expected a pipeline file NAME.py, NAME in letters, digits and _. Received: {path.name}")
+        raise UserError(f"expected a pipeline file NAME.py with a NAME of letters, digits and _. Received: {path.name}")
     module = _import(path)
     classes = [
         value
@@ -203,7 +203,7 @@ def load_pipeline(path: str | Path) -> Pipeline:
         if inspect.isclass(value) and issubclass(value, Pipeline) and value.__module__ == module.__name__
     ]
     if len(classes) > 1:
-        raise UserError(f"{path} holds {len(classes)} pipelines; expected one per file")
+        raise UserError(f"{path} contains {len(classes)} pipelines; expected one per file")
     if classes:
         pipeline, has = classes[0](), lambda name: getattr(classes[0], name) is not getattr(Pipeline, name)
     else:

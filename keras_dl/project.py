@@ -16,7 +16,7 @@ from keras_dl.tracking.settings import Settings
 
 
 def show_project(settings: Settings) -> None:
-    """Prints the pipelines of a project and its registered versions, with whether each is exported and served."""
+    """Prints the pipelines of a project and its registered versions, and whether each is exported and served."""
     console = rich.console.Console()
     files = sorted((settings.root / "pipelines").glob("*.py"))
     table = rich.table.Table("pipeline", "what it does", box=rich.box.SIMPLE_HEAD)

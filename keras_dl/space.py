@@ -19,8 +19,8 @@ def space(pipeline: Pipeline, values: dict | None = None) -> kt.HyperParameters:
         `keras_tuner.HyperParameters` with every entry and its value.
 
     Raises:
-        UserError: for a name that is not in the space, a value outside its range or of a wrong type, an empty split, or
-            a `data` or `build` that returns something else.
+        UserError: for a name that is not in the space, a value outside its range or of the wrong type, an empty split,
+            or a `data` or `build` that returns something else.
     """
     hp = _Given(values or {})
     splits = pipeline.data(hp)
@@ -40,7 +40,7 @@ def space(pipeline: Pipeline, values: dict | None = None) -> kt.HyperParameters:
 class _Given(kt.HyperParameters):
     """Hyperparameters with given values, each checked at the call that declares its range.
 
-    A check after `build` would be too late: a layer would raise first, with a message about itself.
+    A check after `build` would be too late: a layer would raise an error first, with a message of its own.
     """
 
     def __init__(self, given):

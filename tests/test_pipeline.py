@@ -157,7 +157,7 @@ def test_a_file_without_data_or_build_says_what_is_missing(text, missing, write)
 
 
 def test_two_pipelines_in_a_file_are_one_too_many(write):
-    with pytest.raises(UserError, match="holds 2 pipelines; expected one"):
+    with pytest.raises(UserError, match="contains 2 pipelines; expected one"):
         load_pipeline(write(CLASS + CLASS.replace("One", "Two")))
 
 

@@ -9,7 +9,7 @@ from keras.src.trainers.compile_utils import CompileLoss, CompileMetrics
 from keras.src.utils.naming import reset_uids, to_snake_case
 
 __all__ = [
-    "CompileLoss",  # what `compile` makes of losses and metrics: compared between models by training/reuse
+    "CompileLoss",  # compiled losses and metrics, which training/reuse compares between models
     "CompileMetrics",
     "DropoutRNNCell",  # keras.layers.RNN looks for this base class to reset the dropout masks of a cell
     "TESTED",
@@ -23,7 +23,7 @@ __all__ = [
 
 TESTED = ">=3.15,<3.16"
 
-# `fit` warns of every data set of unknown length, as with buckets.
+# `fit` warns about every data set of unknown length, such as a bucketed one.
 warnings.filterwarnings("ignore", message="Your input ran out of data", category=UserWarning)
 
 

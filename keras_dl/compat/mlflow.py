@@ -10,9 +10,9 @@ from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.uri import is_local_uri
 
 __all__ = [
-    "SystemMetricsMonitor",  # its own thread ends for good when the store fails once
+    "SystemMetricsMonitor",  # MLflow's own thread ends permanently after one failure of the store
     "TESTED",
-    "is_local_uri",  # where the files of an experiment are stored is not checked by MLflow before the first write
+    "is_local_uri",  # MLflow does not check where an experiment stores its files before the first write
     "keras_flavor",
     "local_file_uri_to_path",
     "quiet_loggers",

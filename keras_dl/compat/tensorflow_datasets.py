@@ -6,5 +6,5 @@ TESTED = ">=4.9,<4.10"
 
 
 def limit_download_retries() -> None:
-    """Makes a download without a network fail after seconds: the default of 10 retries takes minutes."""
+    """Makes a download without a network fail within seconds: the default of 10 retries takes minutes."""
     downloader.MAX_RETRIES = 5
