@@ -126,19 +126,19 @@ def compare(title, ours, peer, shape, modes=MODES):
         *mine, theirs = np.array(elsewhere("times_here", ours, peer, mode, shape=shape))
         needed[mode] = elsewhere("memory_here", peer, mode, shape=shape)
         time[mode] = [*mine, theirs]
-        print(f"  Keras, {mode:6} {theirs[0]:8.0f} ms, least {theirs[1]:8.0f}, {needed[mode]:8.0f} MiB", flush=True)
+        print(f"  Keras, {mode:6} {theirs[0]:8.0f} ms, fastest {theirs[1]:8.0f}, {needed[mode]:8.0f} MiB", flush=True)
     for place, mode in enumerate(MODES):
         mine = elsewhere("memory_here", ours, mode, shape=shape)
         median, least = np.max([values[place] / values[-1] for values in time.values()], axis=0)
         own = np.median([values[place] for values in time.values()], axis=0)
-        ratios = f"time {median:.2f}, of the least {least:.2f}; memory 1/{min(needed.values()) / mine:.1f}"
-        print(f"  ours,  {mode:6} {own[0]:8.0f} ms, least {own[1]:8.0f}, {mine:8.0f} MiB: {ratios}", flush=True)
+        ratios = f"time {median:.2f}, fastest round {least:.2f}; memory 1/{min(needed.values()) / mine:.1f}"
+        print(f"  ours,  {mode:6} {own[0]:8.0f} ms, fastest {own[1]:8.0f}, {mine:8.0f} MiB: {ratios}", flush=True)
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--eager", action="store_true")
-    parser.add_argument("--only", nargs="+", help="a function of this file and what it is called with")
+    parser.add_argument("--only", nargs="+", help="a function of this file and its arguments")
     arguments = parser.parse_args()
     if arguments.only:
         globals()[arguments.only[0]](*arguments.only[1:])
@@ -149,7 +149,7 @@ def main():
     print("memory of additive attention in a graph, batch 1, features 256:")
     for length in LENGTHS:
         needed = elsewhere("memory_here", "ours_additive", "graph", shape=ADDITIVE | {"batch": 1, "length": length})
-        print(f"  length {length:5} {needed:8.0f} MiB, {1024 * needed / length:.0f} KiB of a query", flush=True)
+        print(f"  length {length:5} {needed:8.0f} MiB, {1024 * needed / length:.0f} KiB per query", flush=True)
 
 
 if __name__ == "__main__":

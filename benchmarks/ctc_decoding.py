@@ -108,7 +108,7 @@ def measured(functions, rounds=ROUNDS):
 
 
 def print_ratios(title, seconds):
-    print(f"\n{title}\n{'':28}{'clock s':>9}{'cpu s':>9}{'graph / it':>12}{'xla / it':>10}   (clock; cpu)")
+    print(f"\n{title}\n{'':28}{'clock s':>9}{'cpu s':>9}{'graph/peer':>12}{'xla/peer':>10}   (clock; cpu)")
     for name, (clock, cpu) in seconds.items():
         ratios = [
             f"{seconds[ours][0] / clock:.3f}; {seconds[ours][1] / cpu:.3f}" for ours in ("ours, graph", "ours, xla")
@@ -170,7 +170,7 @@ def plain():
         functions = decoders(logits)
         functions["tf.nn beam search"] = tensorflow_decoder(logits)
         functions["keras.ops.ctc_decode"] = keras_decoder(logits)
-        # It would not finish without pruning, and is not made for flat posteriors.
+        # It would not finish without pruning, and is not designed for flat posteriors.
         if pyctcdecode and kind == "peaky":
             functions["pyctcdecode"] = pyctcdecode_decoder(logits, [chr(192 + label) for label in range(CLASSES - 1)])
         print_ratios(f"Width {WIDTH}, {BATCH} x {FRAMES} x {CLASSES}, {kind} posteriors", measured(functions))
@@ -198,7 +198,7 @@ def with_language_model():
     for name, of_name in texts.items():
         scores = scores_of(of_name, logits, model, listed)
         right = np.mean([text == said for text, said in zip(of_name, texts["said"], strict=True)])
-        print(f"{name:28}mean score {scores.mean():9.3f}, sentences as said {right:.2f}")
+        print(f"{name:28}mean score {scores.mean():9.3f}, correct sentences {right:.2f}")
     if "pyctcdecode" in texts:
         ours, theirs = (scores_of(texts[name], logits, model, listed) for name in ("ours", "pyctcdecode"))
         better = ours - theirs
@@ -207,7 +207,7 @@ def with_language_model():
 
 def streaming():
     logits = posteriors("peaky")[:1]
-    print(f"\nOne piece of 10 frames of {CLASSES} classes, one sequence: milliseconds by the clock; of the processor")
+    print(f"\nOne chunk of 10 frames of {CLASSES} classes, one sequence: milliseconds of wall time; of processor time")
     decoders = {f"beam {width}": StreamingBeamSearch(CLASSES, width) for width in (32, 100)}
     for name, decoder in {"greedy": StreamingGreedy(), **decoders}.items():
         pieces = []

@@ -120,7 +120,7 @@ def main():
     for shape in SHAPES:
         labels, logits = problem(shape)
         times = measured(steps(labels, logits))
-        print("B={} T={} L={} V={}: milliseconds, median and least".format(*shape))
+        print("B={} T={} L={} V={}: milliseconds, median and fastest".format(*shape))
         for name, (median, least) in times.items():
             print(f"  {name:22} {median:8.1f} {least:8.1f}")
         ours = np.minimum(times["ours, shapes known"], times["ours, XLA"])
@@ -129,9 +129,9 @@ def main():
         for name, peer in peers.items():
             if peer is not None:
                 for mode, mine in (("compiled", ours), ("shapes unknown", times["ours, shapes unknown"])):
-                    ratio = "{:.2f}, of the least {:.2f}".format(*mine / peer)
+                    ratio = "{:.2f}, fastest round {:.2f}".format(*mine / peer)
                     print(f"  ours, {mode}, over {name}: {ratio}", flush=True)
-    print("errors: of losses relative to at least 1, of gradients absolute")
+    print("errors: losses relative to max(1, loss), gradients absolute")
     for scale in (1.0, 30.0):
         labels, logits = problem((4, 200, 40, 64), scale)
         loss, slope = truth(labels, logits)

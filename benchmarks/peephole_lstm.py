@@ -146,15 +146,15 @@ def main():
         for (name, mode), (median, least) in times.items():
             mine = times.get(("ours", mode), best)
             ratio = mine[0] / median, mine[1] / least
-            text = f"  {name:10} {mode:6} median {median * 1e3:8.1f} ms, least {least * 1e3:8.1f} ms"
+            text = f"  {name:10} {mode:6} median {median * 1e3:8.1f} ms, fastest {least * 1e3:8.1f} ms"
             if name != "ours":
                 ratios.setdefault((name, mode), []).append(ratio)
-                text += f"   ours / it {ratio[0]:.2f}, of the least {ratio[1]:.2f}"
+                text += f"   ours / peer {ratio[0]:.2f}, fastest round {ratio[1]:.2f}"
             print(text, flush=True)
     print("\ngeometric means, ours / peer")
     for (name, mode), values in ratios.items():
         median, least = (math.prod(kind) ** (1 / len(values)) for kind in zip(*values, strict=True))
-        print(f"  {name:10} {mode:6} {median:.2f}, of the least {least:.2f}")
+        print(f"  {name:10} {mode:6} {median:.2f}, fastest round {least:.2f}")
     print("\npeak memory of training, graph mode")
     for shape in SHAPES:
         mine, theirs = peak("ours", shape), peak("keras_lstm", shape)

@@ -108,7 +108,7 @@ def compare(ours, others, *data):
 
 
 def states(batch, steps, units, fan_in):
-    print(f"states: {batch} series x {steps} steps, N = {units}, {fan_in} links a unit")
+    print(f"states: {batch} series x {steps} steps, N = {units}, {fan_in} links per unit")
     generator = np.random.default_rng(0)
     kernel = draw_recurrent_kernel(units, fan_in, 0.9, seed=1)
     inputs, bias = generator.uniform(-1, 1, (1, units)), generator.uniform(-0.2, 0.2, units)

@@ -35,7 +35,8 @@ _LENGTH = re.compile(rb"(?i)\r\ncontent-length: (\d+)")
 
 
 def load(port, path, bodies, clients, seconds):
-    """Sends requests for so many seconds after a warm-up of one second; returns rate, p50, p99 and failures."""
+    """Sends requests for the given number of seconds after a warm-up of one second; returns rate, p50, p99 and
+    failures."""
     head = f"{'POST' if bodies else 'GET'} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     requests = [f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode() for body in bodies or [""]]
     poll, sockets, started, received = select.epoll(), {}, {}, {}

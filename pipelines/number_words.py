@@ -1,6 +1,6 @@
 """Translates number words letter by letter: dreiundzwanzig -> twenty-three.
 
-    keras-dl train pipelines/number_words.py                          # German to English; 9 minutes of one core
+    keras-dl train pipelines/number_words.py                          # German to English; 9 minutes on one core
     keras-dl train pipelines/number_words.py --languages fr,de        # any two languages of num2words
     keras-dl train pipelines/number_words.py --largest 1000000        # numbers below a million
     keras-dl train pipelines/number_words.py --compared additive      # compare fewer kinds of attention
@@ -58,7 +58,7 @@ class NumberWords(Pipeline):
     def data(self, hp):
         self.numbers, self.compared = numbers(hp), hp.Fixed("compared", ",".join(ATTENTION))  # for the methods below
         if unknown := set(self.compared.split(",")) - set(ATTENTION):
-            raise UserError(f"compared must be of {', '.join(ATTENTION)}. Received: {', '.join(sorted(unknown))}")
+            raise UserError(f"compared must be among {', '.join(ATTENTION)}. Received: {', '.join(sorted(unknown))}")
         source, target = tokenizers(**self.numbers)
         return batches(
             load("number_words", **self.numbers),

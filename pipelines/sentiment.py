@@ -5,7 +5,7 @@
     keras-dl train pipelines/sentiment.py --compared attention,mean       # compare fewer poolings
     keras-dl predict sentiment --input '{"text": ["not good at all"]}'
 
-`--data` is also a file of lines `LABEL<tab>TEXT`, or tfds:imdb_reviews, tfds:glue/sst2.
+`--data` may also be a file of lines `LABEL<tab>TEXT`, tfds:imdb_reviews or tfds:glue/sst2.
 
 Expected test accuracy on the invented opinions, with the default values: 100 % with attention, 98 % with the mean, 81 %
 with the last state. On one-sentence film reviews (10 662, by Pang and Lee 2005) pooling makes no difference: 75, 75 and
@@ -45,7 +45,7 @@ class Sentiment(Pipeline):
     def data(self, hp):
         self.compared = hp.Fixed("compared", ",".join(POOLINGS))  # for `report` and `pictures`
         if unknown := set(self.compared.split(",")) - set(POOLINGS):
-            raise UserError(f"compared must be of {', '.join(POOLINGS)}. Received: {', '.join(sorted(unknown))}")
+            raise UserError(f"compared must be among {', '.join(POOLINGS)}. Received: {', '.join(sorted(unknown))}")
         return batches(
             texts(self.source),
             batch_size(hp),

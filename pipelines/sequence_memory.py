@@ -52,7 +52,7 @@ class SequenceMemory(Pipeline):
     def data(self, hp):
         self.compared = hp.Fixed("compared", ",".join(LAYERS))  # for `report` and `pictures`
         if unknown := set(self.compared.split(",")) - set(LAYERS):
-            raise UserError(f"compared must be of {', '.join(LAYERS)}. Received: {', '.join(sorted(unknown))}")
+            raise UserError(f"compared must be among {', '.join(LAYERS)}. Received: {', '.join(sorted(unknown))}")
         return batches(
             load("sequence_memory", task=self.task),
             batch_size=hp.Choice("batch_size", [32, 64], default=32),

@@ -1,6 +1,6 @@
 """Recognises strings of spoken digits, with the time and confidence of each digit.
 
-    keras-dl train pipelines/spoken_digits.py --data recordings.tar                           # 10 minutes of one core
+    keras-dl train pipelines/spoken_digits.py --data recordings.tar                           # 10 minutes on one core
     keras-dl train pipelines/spoken_digits.py --data recordings.tar holdout_speaker=theo      # tested on a new voice
     keras-dl train pipelines/spoken_digits.py --data tfds:spoken_digit causal=True            # for streaming
     keras-dl predict spoken_digits --audio FILE.wav

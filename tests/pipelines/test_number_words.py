@@ -23,7 +23,7 @@ def small():
 def test_an_unknown_kind_of_attention_is_an_error():
     hp = kt.HyperParameters()
     hp.values.update(largest=1000, compared="none,luong")
-    with pytest.raises(UserError, match="compared must be of additive, general, dot, none. Received: luong"):
+    with pytest.raises(UserError, match="compared must be among additive, general, dot, none. Received: luong"):
         load_pipeline(FILE).data(hp)
 
 
