@@ -1,7 +1,7 @@
 """Accuracy of echo state networks on the standard tasks of the field, following the published protocols.
 
-    python benchmarks/reservoir_accuracy.py                                  # about 4 minutes on 2 cores
-    python benchmarks/reservoir_accuracy.py --minimal MackeyGlass_t17.txt    # also Lukosevicius' protocol, with his file
+    python benchmarks/reservoir_accuracy.py                                 # about 4 minutes on 2 cores
+    python benchmarks/reservoir_accuracy.py --minimal MackeyGlass_t17.txt   # also Lukosevicius' protocol, with his file
 
 States are float32 in the minimal protocol, NARMA and the memory capacity, and float64 where rounding errors of 1e-7
 matter: in Mackey-Glass (float32: 9.6e-5) and Lorenz (float32: 10.8 Lyapunov times). The targets of the project are
