@@ -5,7 +5,6 @@ from keras import ops
 
 from keras_dl.compat.keras import DropoutRNNCell
 from keras_dl.layers.attention.inputs import require_attention, require_shapes
-from keras_dl.layers.checks import require_count
 from keras_dl.layers.padding import without_padding
 from keras_dl.layers.recurrent_cell import (
     cells_of,
@@ -17,6 +16,7 @@ from keras_dl.layers.recurrent_cell import (
     run_cell,
     state_sizes,
 )
+from keras_dl.ops.checks import require_count
 
 MEMORY_REQUIRED = (
     "Expected a memory: RNN(cell)(inputs, initial_state=cell.get_initial_state(memory=...)), or its shape: "

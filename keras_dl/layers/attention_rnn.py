@@ -3,9 +3,9 @@
 import keras
 from keras import ops, tree
 
-from keras_dl.layers.checks import require_rank
 from keras_dl.layers.padding import without_padding
 from keras_dl.layers.recurrent_cell import state_sizes
+from keras_dl.ops.checks import require_rank
 from keras_dl.ops.scan import scan
 
 

@@ -3,8 +3,8 @@
 import keras
 from keras import ops
 
-from keras_dl.layers.checks import is_integer, require_count
 from keras_dl.layers.padding import without_padding
+from keras_dl.ops.checks import is_integer, require_count
 from keras_dl.ops.ctc import beam_search_decode, certain_blank, greedy_decode, minimum_frames
 
 

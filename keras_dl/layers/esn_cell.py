@@ -6,8 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_dl.layers.checks import is_integer, require_count
 from keras_dl.layers.padding import without_padding
+from keras_dl.ops.checks import is_integer, require_count
 from keras_dl.ops.reservoir import DENSE_SPEEDUP, recurrent_product, reservoir_states
 from keras_dl.ops.reservoir_weights import draw_input_kernel, draw_recurrent_kernel, links
 

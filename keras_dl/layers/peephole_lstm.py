@@ -3,8 +3,8 @@
 import keras
 from keras import ops
 
-from keras_dl.layers.checks import require_count, require_rate
 from keras_dl.layers.padding import without_padding
+from keras_dl.ops.checks import require_count, require_rate
 from keras_dl.ops.recurrence import peephole_lstm
 
 

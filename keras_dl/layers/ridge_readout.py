@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_dl.layers.checks import require_count
+from keras_dl.ops.checks import require_count
 from keras_dl.ops.ridge import RidgeStatistics
 
 

@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_dl.layers.ridge_readout import RidgeReadout
 from keras_dl.models.readout_fit import ReadoutFit
+from keras_dl.ops.checks import require_count
 from keras_dl.ops.scan import scan
 
 
@@ -80,8 +81,7 @@ class EchoStateNetwork(keras.Model):
         if isinstance(reservoir, keras.layers.Layer):
             kwargs.setdefault("dtype", reservoir.dtype_policy)
         super().__init__(**kwargs)
-        if not isinstance(washout, int | np.integer) or washout < 0:
-            raise ValueError(f"`washout` must be an int >= 0. Received: {washout!r}")
+        washout = require_count("washout", washout, 0)
         if pooling not in (None, "last", "mean", "vote"):
             raise ValueError(f"`pooling` must be None, 'last', 'mean' or 'vote'. Received: {pooling!r}")
         if not isinstance(reservoir, keras.layers.Layer):

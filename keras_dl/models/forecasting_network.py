@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from keras_dl.models.echo_state_network import EchoStateNetwork
+from keras_dl.ops.checks import require_count
 
 STARTS = 8
 # Larger errors are clipped: such a forecast has diverged, and its distance is meaningless.
@@ -45,14 +46,12 @@ class ForecastingNetwork(EchoStateNetwork):
 
     def __init__(self, reservoir, units, ahead=84, **kwargs):
         super().__init__(reservoir, units, **kwargs)
-        if not isinstance(ahead, int | np.integer) or ahead < 1:
-            raise ValueError(f"`ahead` must be an int above 0. Received: {ahead!r}")
         if self.mask_value is not None:
             raise ValueError(
                 f"`mask_value` must be None: closed-loop errors are measured without padding. Received: "
                 f"{self.mask_value}"
             )
-        self.ahead = ahead
+        self.ahead = require_count("ahead", ahead)
 
     def evaluate(self, x=None, y=None, *args, return_dict=False, **kwargs):
         pairs = [(x, y)] if y is not None else x

@@ -130,6 +130,7 @@ def test_continues_from_returned_and_given_states():
     assert len(slopes) == 1 + 8 + 4 and all(np.abs(slope).max() > 0 for slope in slopes)
 
 
+@pytest.mark.usefixtures("graphs")
 @pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_trains_is_saved_and_exported(compiled, tmp_path):
     x, memory = (keras.Input((None,), dtype="int32") for _ in range(2))

@@ -79,6 +79,7 @@ def test_the_mask_of_samples_is_converted_to_frames():
     np.testing.assert_allclose(model([SOUND, half])[1], LogMel()(SOUND[1:2, :600])[0].numpy().mean(axis=0), rtol=1e-3)
 
 
+@pytest.mark.usefixtures("graphs")
 def test_config_shapes_and_graphs():
     layer = LogMel(bands=12, hop=0.02, name="front")
     twin = LogMel.from_config(json.loads(json.dumps(layer.get_config())))

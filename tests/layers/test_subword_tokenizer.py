@@ -13,6 +13,8 @@ import tensorflow as tf
 from keras_dl.data.builders.number_words import say
 from keras_dl.layers import SubwordTokenizer
 
+pytestmark = pytest.mark.usefixtures("graphs")
+
 PIECES, SCORES = ["▁", "a", "b", "c", "ab", "▁ab", "bca"], [-3.0, -2.0, -2.1, -2.2, -3.5, -4.0, -5.0]
 
 

@@ -9,6 +9,8 @@ import tensorflow as tf
 
 from keras_dl.layers import Tokenizer
 
+pytestmark = pytest.mark.usefixtures("graphs")
+
 LETTERS = list("abcdefghijklmnopqrstuvwxyzäöüß -")
 
 

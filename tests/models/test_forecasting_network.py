@@ -64,7 +64,7 @@ def test_save_and_load(model, tmp_path):
 
 @pytest.mark.parametrize("ahead", [0, 2.5, "84"])
 def test_invalid_ahead(ahead):
-    with pytest.raises(ValueError, match="`ahead` must be an int above 0. Received: "):
+    with pytest.raises(ValueError, match="`ahead` must be an integer of at least 1. Received: "):
         ForecastingNetwork(ESN(10, fan_in=2, seed=0), 1, ahead=ahead)
 
 

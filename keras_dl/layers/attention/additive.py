@@ -6,8 +6,8 @@ import keras
 from keras import ops
 
 from keras_dl.layers.attention.base import Attention
-from keras_dl.layers.checks import require_count
 from keras_dl.ops.attention import additive_attention, additive_score
+from keras_dl.ops.checks import require_count
 from keras_dl.ops.precision import wide
 
 

@@ -4,9 +4,9 @@ import keras
 from keras import ops
 
 from keras_dl.layers.attention.inputs import require_shapes
-from keras_dl.layers.checks import require_count, require_rate
 from keras_dl.layers.padding import without_padding
 from keras_dl.ops.attention import causal_mask, masked_softmax
+from keras_dl.ops.checks import require_count, require_rate
 from keras_dl.ops.precision import wide
 
 

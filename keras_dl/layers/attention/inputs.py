@@ -2,7 +2,7 @@
 
 import inspect
 
-from keras_dl.layers.checks import require_rank
+from keras_dl.ops.checks import require_rank
 
 
 def require_attention(attention):

@@ -5,7 +5,7 @@ import tensorflow as tf
 from keras import ops
 
 from keras_dl.layers.attention.dot import DotProduct
-from keras_dl.layers.checks import require_count
+from keras_dl.ops.checks import require_count
 
 
 @keras.saving.register_keras_serializable("keras_dl")

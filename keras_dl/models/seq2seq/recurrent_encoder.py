@@ -1,12 +1,12 @@
 """A recurrent encoder of source sequences."""
 
-import numbers
 from typing import NamedTuple
 
 import keras
 from keras import ops
 
 from keras_dl.layers import PeepholeLSTM
+from keras_dl.ops.checks import require_count
 
 LAYERS = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU, "peephole": PeepholeLSTM}
 
@@ -159,5 +159,4 @@ def check_sizes(**sizes):
     >>> check_sizes(units=8)
     """
     for name, size in sizes.items():
-        if not isinstance(size, numbers.Integral) or isinstance(size, bool) or size < 1:
-            raise ValueError(f"`{name}` must be an integer of at least 1. Received: {size!r}")
+        require_count(name, size)

@@ -1,12 +1,12 @@
 """A sequence-to-sequence model: text in, text out."""
 
 import functools
-import numbers
 
 import keras
 import tensorflow as tf
 
 from keras_dl.models.seq2seq.recurrent_encoder import Encoded, check_sizes
+from keras_dl.ops.checks import is_integer
 from keras_dl.ops.decoding import beam_search, greedy_search, sample_search
 from keras_dl.ops.decoding.sampling import drawing
 from keras_dl.ops.special_ids import END, PADDING, START, UNKNOWN
@@ -195,7 +195,7 @@ def _bounds(max_length, min_length):
         if tf.is_tensor(bound):
             right = bound.dtype.is_integer and bound.shape.rank in (0, None)
         else:
-            right = isinstance(bound, numbers.Integral) and not isinstance(bound, bool) and abs(bound) <= tf.int32.max
+            right = is_integer(bound) and abs(bound) <= tf.int32.max
         if not right:
             raise ValueError(f"`{name}` must be a 32-bit integer. Received: {bound!r}")
     return tf.cast(max_length, tf.int32), tf.cast(min_length, tf.int32)

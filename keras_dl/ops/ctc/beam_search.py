@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from keras_dl.ops.checks import checked_int
+from keras_dl.ops.checks import require_count
 from keras_dl.ops.ctc.alignment import align
 from keras_dl.ops.ctc.fused_beam import Fusion, beam_of, checked_fusion
 from keras_dl.ops.ctc.inputs import checked_logits
@@ -106,9 +106,9 @@ def beam_search_decode(
     Reference: Hannun et al. 2014, "First-pass large vocabulary continuous speech recognition using bi-directional
     recurrent DNNs", algorithm 1, https://arxiv.org/abs/1408.2873
     """
-    logits, blank_index = tf.convert_to_tensor(logits), checked_int("blank_index", blank_index, 0)
-    beam_width = checked_int("beam_width", beam_width, 1)
-    top_paths = checked_int("top_paths", top_paths, 1, beam_width)
+    logits, blank_index = tf.convert_to_tensor(logits), require_count("blank_index", blank_index, 0)
+    beam_width = require_count("beam_width", beam_width, 1)
+    top_paths = require_count("top_paths", top_paths, 1, beam_width)
     logits, logit_length = checked_logits(logits, logit_length, blank_index)
     if logits.shape[2] is None:
         raise ValueError(f"The number of classes must be static. Received: logits of shape {logits.shape}")

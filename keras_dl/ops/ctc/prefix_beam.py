@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from keras_dl.ops.checks import checked_int
+from keras_dl.ops.checks import require_count
 from keras_dl.ops.ctc.log_space import LOG_ZERO, NEGLIGIBLE, log_add
 
 
@@ -56,9 +56,9 @@ class PrefixBeam:
     """
 
     def __init__(self, width, classes, blank_index):
-        self.width = width = checked_int("beam_width", width, 1)
-        self.classes = classes = checked_int("classes", classes, 1)
-        self.blank_index = checked_int("blank_index", blank_index, 0, classes - 1)
+        self.width = width = require_count("beam_width", width, 1)
+        self.classes = classes = require_count("classes", classes, 1)
+        self.blank_index = require_count("blank_index", blank_index, 0, classes - 1)
         self.actions = classes
         self.ranks = max(1, min(classes - 1, width + 1))  # tokens of a frame that are considered
         # The number of prefixes extended by the token of each rank; the last rank stands for all other classes.

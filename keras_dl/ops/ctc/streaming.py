@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from keras_dl.ops.checks import checked_int
+from keras_dl.ops.checks import require_count
 from keras_dl.ops.ctc.beam_search import run, tokens_ahead, trace_back
 from keras_dl.ops.ctc.fused_beam import beam_of, checked_fusion
 from keras_dl.ops.ctc.inputs import checked_logits
@@ -53,7 +53,7 @@ class StreamingGreedy:
     """
 
     def __init__(self, blank_index=0):
-        self.blank_index = checked_int("blank_index", blank_index, 0)
+        self.blank_index = require_count("blank_index", blank_index, 0)
         self._step = tf.function(self._step, autograph=False, reduce_retracing=True)
 
     def initial_state(self, batch):
@@ -151,8 +151,8 @@ class StreamingBeamSearch:
         word_bonus=0.0,
         vocabulary=None,
     ):
-        self.classes = classes = checked_int("classes", classes, 1)
-        self.blank_index = blank_index = checked_int("blank_index", blank_index, 0, classes - 1)
+        self.classes = classes = require_count("classes", classes, 1)
+        self.blank_index = blank_index = require_count("blank_index", blank_index, 0, classes - 1)
         fusion = checked_fusion(classes, blank_index, lexicon, language_model, vocabulary, lm_weight, word_bonus)
         self._beams = beam_of(beam_width, classes, blank_index, fusion)
         self._prepare = tf.function(self._prepare, autograph=False, reduce_retracing=True)

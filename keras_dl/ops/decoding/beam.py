@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from keras_dl.ops.checks import checked_int
+from keras_dl.ops.checks import require_count
 from keras_dl.ops.decoding.decoded import Decoded, traced
 from keras_dl.ops.decoding.loop import batch_size, bounded, of_length, run
 from keras_dl.ops.decoding.penalties import coverage_penalty as coverage
@@ -87,8 +87,8 @@ def beam_search(
     Reference: Wu et al. 2016, "Google's neural machine translation system", section 7,
     https://arxiv.org/abs/1609.08144
     """
-    beam_width = checked_int("beam_width", beam_width, 1)
-    top_paths = checked_int("top_paths", top_paths, 1, beam_width)
+    beam_width = require_count("beam_width", beam_width, 1)
+    top_paths = require_count("top_paths", top_paths, 1, beam_width)
     if coverage_penalty < 0:
         raise ValueError(f"`coverage_penalty` must be 0 or more. Received: {coverage_penalty}")
 

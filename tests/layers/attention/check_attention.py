@@ -6,6 +6,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ...eager import in_graphs
+
 GENERATOR = np.random.default_rng(3)
 QUERY = GENERATOR.normal(size=(3, 4, 6)).astype("float32")
 VALUE = GENERATOR.normal(size=(3, 5, 6)).astype("float32")
@@ -162,6 +164,7 @@ def check_saving(layer, folder):
         np.testing.assert_array_equal(one, other)
 
 
+@in_graphs()
 def check_compiled(layer, tolerance):
     """Traces the layer for any batch size and length, and compiles it with XLA for known ones."""
 

@@ -100,6 +100,7 @@ def test_more_padding_does_not_change_results(model):
     np.testing.assert_allclose(model.scored(more)[0][:, :3], expected, atol=1e-6)
 
 
+@pytest.mark.usefixtures("graphs")
 @pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_layers_learn(model, compiled):
     twin = keras.models.clone_model(model)
@@ -122,6 +123,7 @@ def test_saved_and_exported_models_give_equal_results(model, tmp_path):
     np.testing.assert_allclose(exported.serve([SOURCE[:1, :4], TARGET[:1]]), expected[:1], atol=1e-5)
 
 
+@pytest.mark.usefixtures("graphs")
 @pytest.mark.parametrize("make", [LAYERS[0], LAYERS[1], LAYERS[3]])
 def test_a_memory_that_is_empty_at_run_time_gives_zeros(make):
     layer = make()

@@ -54,6 +54,7 @@ def test_a_memory_that_is_too_long_raises_an_error():
         LocationAttention(0)
 
 
+@pytest.mark.usefixtures("graphs")
 @pytest.mark.parametrize(("max_length", "scores"), [(1, True), (4, False)])
 def test_a_memory_that_is_too_long_at_run_time_raises_an_error(max_length, scores, tmp_path):
     module = tf.Module()

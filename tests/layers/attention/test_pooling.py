@@ -54,6 +54,7 @@ def test_symbolic_shapes_match_the_results():
     assert [tensor.shape for tensor in outputs] == [(None, 4), (None, None)]
 
 
+@pytest.mark.usefixtures("graphs")
 def test_learns_in_a_model_with_keras_masks_and_is_saved(tmp_path):
     layer = AttentionPooling(5, dropout=0.1, seed=1)
     config = layer.get_config()

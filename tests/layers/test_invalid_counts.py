@@ -1,4 +1,4 @@
-"""Tests of the argument checks shared by the layers."""
+"""Layers reject invalid counts with the same message."""
 
 import keras
 import pytest
