@@ -174,7 +174,7 @@ def test_invalid_forecasts(fitted):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"washout": -1}, "`washout` must be an int >= 0. Received: -1"),
+        ({"washout": -1}, "`washout` must be an integer of at least 0. Received: -1"),
         ({"pooling": "first"}, "`pooling` must be None, 'last', 'mean' or 'vote'. Received: 'first'"),
         ({"units": 0}, "`units` must be an integer of at least 1"),
         ({"alpha": -1.0}, "`alpha` must be"),
