@@ -16,10 +16,9 @@ import filelock
 import mlflow
 import sqlalchemy
 
-from keras_dl.compat.mlflow import is_local_uri, local_file_uri_to_path, quiet_loggers
+from keras_dl.compat.mlflow import BRIEF, is_local_uri, last_words, local_file_uri_to_path, quiet_loggers
 from keras_dl.errors import UserError, reason_of
 from keras_dl.tracking.environment import environment, git_diff, is_gone, owner
-from keras_dl.tracking.patience import BRIEF, last_words
 from keras_dl.tracking.settings import Settings, hide_password
 from keras_dl.tracking.system_metrics import measure
 

@@ -5,9 +5,8 @@ import logging
 import os
 import threading
 
-from keras_dl.compat.mlflow import SystemMetricsMonitor
+from keras_dl.compat.mlflow import SystemMetricsMonitor, last_words
 from keras_dl.errors import reason_of
-from keras_dl.tracking.patience import last_words
 from keras_dl.tracking.settings import Settings, hide_password
 
 logger = logging.getLogger(__name__)

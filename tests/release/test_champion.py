@@ -1,4 +1,4 @@
-"""promote and rollback change alias and folder together, also if they are interrupted and repeated."""
+"""promote and rollback change the alias and the folder together, even if they are interrupted and repeated."""
 
 import shutil
 

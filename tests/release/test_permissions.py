@@ -44,7 +44,7 @@ def test_an_invalid_name_is_rejected(project, name):
 
 @pytest.fixture
 def read_only(project):
-    """Settings of a project whose store is read-only, by its permissions and by not being root."""
+    """Settings of a project whose store is read-only, because of its permissions and because the user is not root."""
     with tempfile.TemporaryDirectory() as folder:  # pytest's folders are accessible only to its user
         os.chmod(folder, 0o755)
         shutil.copy(project.root / "mlflow.db", folder)

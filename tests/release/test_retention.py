@@ -4,7 +4,7 @@ import mlflow
 import pytest
 
 from keras_dl.errors import UserError
-from keras_dl.release.retention import retire
+from keras_dl.release.publish import retire
 from keras_dl.serving.versions import exported_versions, withdrawn_versions
 from keras_dl.tracking.runs import connect
 

@@ -126,7 +126,7 @@ def wait_for_failure(capsys):
     return printed
 
 
-def test_a_store_that_stays_unreachable_stops_nothing(project, monkeypatch, capsys):
+def test_a_store_that_stays_unreachable_does_not_stop_training(project, monkeypatch, capsys):
     connect(project, "digits")
     client = mlflow.MlflowClient()
     experiment = client.get_experiment_by_name("digits").experiment_id
@@ -178,7 +178,7 @@ def test_concurrent_deliveries_of_one_journal_create_one_run(project):
 
 
 def replace_store(project, empty_store):
-    """Replaces the project's store by an empty one and returns a new parent run in it."""
+    """Replaces the project's store with an empty one and returns a new parent run in it."""
     mlflow.tracking._tracking_service.utils._get_store().engine.dispose()
     for file in project.root.glob("mlflow.db*"):
         file.unlink()

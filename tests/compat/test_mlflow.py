@@ -10,8 +10,8 @@ from threading import Event, Thread
 import mlflow
 import pytest
 
+from keras_dl.compat.mlflow import last_words
 from keras_dl.errors import UserError
-from keras_dl.tracking.patience import last_words
 from keras_dl.tracking.runs import connect, open_run
 from keras_dl.tracking.settings import Settings
 
@@ -50,7 +50,7 @@ def delete_store(project):
 
 @pytest.mark.parametrize("state", [unreachable, hung])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
-def test_a_server_that_does_not_answer_delays_the_end_by_seconds(project, state, error):
+def test_a_server_that_does_not_answer_delays_the_end_only_by_seconds(project, state, error):
     connect(project, "digits")
     measured = Settings(system_metrics={"enabled": True, "interval": 0.2}, root=project.root)
     with state() as address:
