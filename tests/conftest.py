@@ -1,4 +1,4 @@
-"""What every test stands on: a quiet TensorFlow, a folder of its own for data sets, a clean MLflow."""
+"""Fixtures for all tests: a quiet TensorFlow, a separate folder for data sets, and a clean MLflow."""
 
 import os
 import shutil
@@ -15,11 +15,11 @@ import pytest
 
 @pytest.fixture(scope="session", autouse=True)
 def tfds_data_dir(tmp_path_factory):
-    """The folder where this session, and every process that it starts, prepares data sets: never the user's own."""
+    """The folder in which this session and its child processes prepare data sets, instead of the user's folder."""
     folder = str(tmp_path_factory.mktemp("tensorflow_datasets"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TFDS_DATA_DIR", folder)
-        # TFDS reads the variable once, when it is imported, which collecting the tests may have done.
+        # TFDS reads the variable only when it is imported, which may have happened while tests were collected.
         if "tensorflow_datasets" in sys.modules:
             patch.setattr(sys.modules["tensorflow_datasets"].core.constants, "DATA_DIR", folder)
         yield folder
@@ -27,7 +27,7 @@ def tfds_data_dir(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def ordinary_operations():
-    """Ends deterministic operations, which a training that is to be reproduced asks for in the whole process."""
+    """Disables deterministic operations, which a reproducible training run enables for the whole process."""
     yield
     if config := sys.modules.get("tensorflow.python.framework.config"):
         config.disable_op_determinism()
@@ -35,7 +35,7 @@ def ordinary_operations():
 
 @pytest.fixture(autouse=True)
 def clean_mlflow():
-    """Ends the runs a test left open and forgets its store and experiment, the variables that MLflow sets too."""
+    """Ends runs that a test left open, and resets the store, the experiment and MLflow's environment variables."""
     before = {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_")}
     yield
     if "mlflow" in sys.modules:
@@ -51,7 +51,7 @@ def clean_mlflow():
 
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory):
-    """An MLflow SQLite store with its tables and nothing in them: making one takes seconds, copying it none."""
+    """An empty MLflow SQLite store: creating one takes seconds, copying it is immediate."""
     import mlflow
 
     file = tmp_path_factory.mktemp("store") / "mlflow.db"
@@ -79,7 +79,7 @@ def start_project(folder, empty_store):
 
 
 def enter(settings, monkeypatch):
-    """Makes a project the current one."""
+    """Makes a project's folder the current one."""
     for name in [name for name in os.environ if name.startswith("MLFLOW_") and name.endswith(("_URI", "_ID"))]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(settings.root)
@@ -114,7 +114,7 @@ def three_versions(tmp_path_factory, empty_store):
 
 @pytest.fixture
 def trained(three_versions, monkeypatch):
-    """The settings of that project, which is the current one, and its pipeline."""
+    """The settings and pipeline of that project, whose folder is the current one."""
     from keras_dl.pipeline import load_pipeline
     from keras_dl.tracking.runs import connect
 

@@ -1,11 +1,11 @@
-"""A pipeline of one weight, whose trainings can be computed by hand; and what the store knows of its versions."""
+"""A pipeline with one weight, whose training can be computed by hand, and access to its registered versions."""
 
 import mlflow
 
 from keras_dl.pipeline import load_pipeline
 from keras_dl.release import registry
 
-# One weight w, the loss (w - 1)^2, one step of gradient descent an epoch: each one multiplies w - 1 by 1 - 2 rate.
+# One weight w, the loss (w - 1)^2, one step of gradient descent per epoch: each one multiplies w - 1 by 1 - 2 rate.
 # From w = 0, rate 1.2 gives 1 + 1.4, 1 - 1.96, 1 + 2.744: the first epoch is the best. Test inputs are twice as large.
 PIPELINE = '''"""A line."""
 

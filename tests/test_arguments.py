@@ -1,4 +1,4 @@
-"""Values of the command line, from text."""
+"""Parsing of values on the command line."""
 
 import pytest
 
@@ -22,6 +22,6 @@ def test_values_are_read_as_python_or_text():
 
 
 @pytest.mark.parametrize("argument", ["rate", "=3", "a b=3", "--rate=3", "1=2"])
-def test_what_is_no_assignment_is_refused(argument):
+def test_arguments_that_are_not_assignments_are_rejected(argument):
     with pytest.raises(UserError, match=f"expected name=value.*Received: '{argument}'"):
         parse_values([argument])

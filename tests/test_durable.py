@@ -42,7 +42,7 @@ def assert_untouched(file):
     assert os.listdir(file.parent) == ["state.json"]
 
 
-def test_what_is_written_is_there(file):
+def test_written_content_can_be_read(file):
     assert json.loads(write_json(file, {"trials": [1, 2]})) == {"trials": [1, 2]}
     write_json(str(file), {"trials": [1, 2, 3]})
     assert json.loads(file.read_text()) == {"trials": [1, 2, 3]}

@@ -1,4 +1,4 @@
-"""Why something failed, in one line."""
+"""One-line reasons of errors."""
 
 import pytest
 import tensorflow as tf
@@ -20,5 +20,5 @@ from keras_dl.errors import reason_of
         (tf.errors.InvalidArgumentError(None, None, "one; two"), "one; two"),
     ],
 )  # fmt: skip
-def test_a_reason(error, reason):
+def test_reason_of(error, reason):
     assert reason_of(error) == reason

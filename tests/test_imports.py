@@ -16,7 +16,7 @@ import keras_dl
 
 PACKAGE = Path(keras_dl.__file__).parent
 
-# From low to high; the parts of one row do not import each other.
+# From the lowest to the highest; the parts of one row do not import each other.
 ORDER = [
     {"errors"},
     {"startup", "durable", "arguments"},
@@ -88,7 +88,7 @@ def modules():
             yield path, module
 
 
-def test_every_module_is_in_the_order():
+def test_every_module_has_a_place_in_the_order():
     assert {module.split(".")[1] for _, module in modules()} == set(RANK)
 
 
@@ -110,13 +110,13 @@ def dependencies():
     return found
 
 
-def test_no_modules_import_each_other_in_a_circle():
+def test_there_are_no_import_cycles():
     graph = dependencies()
     assert sum(map(len, graph.values())) > len(graph)
-    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError with the circle
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError with the cycle
 
 
-def test_a_circle_is_found():
+def test_a_cycle_is_found():
     graph = dependencies()
     graph["keras_dl.ops.ctc.inputs"] = {"keras_dl.ops.ctc.loss"}
     assert "keras_dl.ops.ctc.inputs" in graph["keras_dl.ops.ctc.loss"]
@@ -135,7 +135,7 @@ def private_imports(source):
     return [target for target in targets for name in PRIVATE if f"{target}.".startswith(f"{name}.")]
 
 
-def test_private_parts_of_libraries_are_used_in_compat_only():
+def test_private_parts_of_libraries_are_used_only_in_compat():
     for path, module in modules():
         if module.split(".")[1] != "compat" and not module.startswith("keras_dl.tuning.distributed."):
             assert not private_imports(path.read_text("utf-8")), f"{module}: move this to keras_dl/compat/"
@@ -143,7 +143,7 @@ def test_private_parts_of_libraries_are_used_in_compat_only():
 
 
 @pytest.mark.parametrize("library", ["keras", "keras_tuner", "mlflow", "tensorflow", "tensorflow_datasets"])
-def test_installed_versions_are_those_that_compat_was_tested_with(library):
+def test_compat_was_tested_with_the_installed_versions(library):
     tree = ast.parse((PACKAGE / "compat" / f"{library}.py").read_text("utf-8"))
     values = {node.targets[0].id: node.value for node in tree.body if isinstance(node, ast.Assign)
               and isinstance(node.targets[0], ast.Name)}  # fmt: skip
@@ -183,7 +183,7 @@ def test_the_package_itself_imports_none_of_its_modules():
         ("keras_dl.cli", "from pipelines import digits_ctc"),
     ],
 )
-def test_a_wrong_import_is_found(module, source):
+def test_a_forbidden_import_is_found(module, source):
     assert len(violations(source, module)) == 1
 
 
@@ -198,7 +198,7 @@ def test_a_wrong_import_is_found(module, source):
         ("keras_dl.cli", "import keras_dl, keras, numpy"),
     ],
 )
-def test_a_correct_import_is_accepted(module, source):
+def test_an_allowed_import_is_accepted(module, source):
     assert violations(source, module) == []
 
 

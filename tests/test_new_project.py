@@ -21,7 +21,7 @@ def files(folder):
     return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_new_project_has_settings_a_pipeline_and_a_place_for_models(tmp_path, capsys):
+def test_a_new_project_has_settings_a_pipeline_and_a_folder_for_models(tmp_path, capsys):
     folder = tmp_path / "deep" / "mine"
     start_project(folder)
     content = files(folder)
@@ -34,7 +34,7 @@ def test_a_new_project_has_settings_a_pipeline_and_a_place_for_models(tmp_path, 
     assert read_settings(folder).root == folder
 
 
-def test_a_second_start_keeps_every_file(tmp_path, capsys, monkeypatch):
+def test_repeating_init_keeps_every_file(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     start_project(Path("."))
     (tmp_path / "mlflow.yaml").write_text("ui: {port: 7000}\n")
@@ -50,13 +50,13 @@ def test_a_second_start_keeps_every_file(tmp_path, capsys, monkeypatch):
     assert output.endswith("next: keras-dl tune pipelines/waves.py\n")
 
 
-def test_a_place_that_cannot_be_written_is_told(tmp_path):
+def test_an_unwritable_folder_is_reported(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"cannot write .*file/mine/mlflow\.yaml: Not a directory"):
         start_project(tmp_path / "file" / "mine")
 
 
-def test_the_guide_shows_the_starter_word_for_word():
+def test_the_guide_contains_the_starter_unchanged():
     guide = (ROOT / "pipelines" / "README.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"^```python\n(.*?)^```$", guide, flags=re.DOTALL | re.MULTILINE)
     assert block == (ROOT / "keras_dl" / "starter" / "waves.py").read_text(encoding="utf-8")
@@ -71,7 +71,7 @@ def test_the_starter_is_a_pipeline(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_starter_learns_what_it_says(tmp_path, monkeypatch):
+def test_the_starter_reaches_its_documented_accuracy(tmp_path, monkeypatch):
     start_project(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)

@@ -1,4 +1,4 @@
-"""What a search improves, read from a text."""
+"""Parsing and evaluation of objectives."""
 
 import math
 
@@ -18,7 +18,7 @@ ROW = {"val_loss": 2.0, "val_accuracy": 0.75, "loss": 1.0, "val_gain": 5.0}
         ("val_accuracy", "min", [("val_accuracy", "min", 1)]),
         ("val_gain:max", None, [("val_gain", "max", 1)]),
         ("val_gain", "max", [("val_gain", "max", 1)]),
-        ("val_loss:max", "min", [("val_loss", "max", 1)]),  # what stands with the metric wins
+        ("val_loss:max", "min", [("val_loss", "max", 1)]),  # a direction given with the metric takes precedence
         ("val_accuracy,val_loss:0.1", None, [("val_accuracy", "max", 1), ("val_loss", "min", 0.1)]),
         (" val_gain:2:min , val_loss:max:.5", None, [("val_gain", "min", 2), ("val_loss", "max", 0.5)]),
         ("val_loss,val_gain:1e-3:max", "min", [("val_loss", "min", 1), ("val_gain", "max", 1e-3)]),
@@ -44,25 +44,25 @@ def test_metrics_with_weights_and_directions(text, direction, terms):
         (":max", "each once. Received: ':max'"),
     ],
 )
-def test_what_is_no_objective_is_told(text, message):
+def test_an_invalid_objective_is_reported(text, message):
     with pytest.raises(UserError, match=message) as caught:
         parse_objective(text)
     assert "\n" not in str(caught.value)
 
 
-def test_a_direction_is_that_of_the_first_metric_only():
+def test_the_direction_applies_only_to_the_first_metric():
     with pytest.raises(UserError, match="cannot infer the direction of 'val_gain'"):
         parse_objective("val_loss,val_gain", "max")
 
 
-def test_one_metric_is_itself():
+def test_the_value_of_one_metric_is_the_metric():
     objective = parse_objective("val_accuracy:3")
     assert (objective.name, objective.direction) == ("val_accuracy", "max")
-    assert objective.value(ROW) == 0.75  # and not three times it
+    assert objective.value(ROW) == 0.75  # not three times as much
     assert objective.better_than(0.8, 0.75) and not objective.better_than(0.7, 0.75)
 
 
-def test_several_metrics_are_their_weighted_sum_to_be_minimised():
+def test_several_metrics_give_a_weighted_sum_to_minimise():
     objective = parse_objective("val_accuracy:2,val_loss:0.1,val_gain:max:0.01")
     assert (objective.name, objective.direction) == ("objective", "min")
     assert objective.value(ROW) == pytest.approx(-2 * 0.75 + 0.1 * 2 - 0.01 * 5)
@@ -71,21 +71,21 @@ def test_several_metrics_are_their_weighted_sum_to_be_minimised():
     assert objective.better_than(better, objective.value(ROW))
 
 
-def test_a_sum_with_what_is_no_number_is_none():
+def test_a_sum_with_nan_is_nan():
     assert math.isnan(parse_objective("val_accuracy,val_loss").value({**ROW, "val_loss": math.nan}))
 
 
-def test_missing_metrics_are_named_in_their_order():
+def test_missing_metrics_are_listed_in_order():
     objective = parse_objective("val_error,val_loss,val_recall")
     assert objective.missing(ROW) == ["val_error", "val_recall"]
     assert parse_objective("val_loss").missing(ROW) == []
 
 
 @pytest.mark.parametrize("name", ["loss", "val_label_error_rate", "val_bits_per_character", "val_mae", "nrmse"])
-def test_errors_should_fall(name):
+def test_errors_are_minimised(name):
     assert infer_direction(name) == "min"
 
 
 @pytest.mark.parametrize("name", ["val_accuracy", "auc", "val_f1", "val_bleu_score", "val_recall"])
-def test_successes_should_rise(name):
+def test_successes_are_maximised(name):
     assert infer_direction(name) == "max"

@@ -1,4 +1,4 @@
-"""Pipelines found in files, with their settings, and errors of one line."""
+"""Loading pipelines from files: classes, plain modules, settings, and one-line errors."""
 
 import hashlib
 import importlib.resources
@@ -51,19 +51,19 @@ def write(tmp_path):
     return write
 
 
-def test_a_file_with_one_class_is_that_pipeline(write):
+def test_a_file_with_one_class_is_loaded(write):
     pipeline = load_pipeline(str(write(CLASS)))
     assert isinstance(pipeline, Pipeline)
     assert (pipeline.name, pipeline.data(None), pipeline.build(None)) == ("mine", 1, 2)
     assert pipeline.file.name == "mine.py" and pipeline.file.is_absolute()
 
 
-def test_a_class_that_was_imported_is_not_the_files_own(write):
+def test_an_imported_class_is_ignored(write):
     pipeline = load_pipeline(write(CLASS + "\nfrom keras_dl.pipeline import Pipeline as Other"))
     assert type(pipeline).__name__ == "One"
 
 
-def test_data_and_build_may_come_from_a_base(write):
+def test_data_and_build_may_be_inherited(write):
     write(CLASS, "base_of_mine.py")
     text = """
     import sys
@@ -79,7 +79,7 @@ def test_data_and_build_may_come_from_a_base(write):
     assert (pipeline.data(None), pipeline.build(None)) == (1, 3)
 
 
-def test_a_bare_module_is_a_pipeline(write):
+def test_a_plain_module_is_a_pipeline(write):
     pipeline = load_pipeline(write(BARE))
     assert (pipeline.name, pipeline.epochs, pipeline.trials) == ("mine", 3, Pipeline.trials)
     assert pipeline.goal.test_metric == ("accuracy", "max")
@@ -100,7 +100,7 @@ def test_the_starter_is_a_pipeline():
     assert pipeline.build(hp)(signal).shape == square.shape
 
 
-def test_a_missing_file_lists_those_beside_it(write, tmp_path):
+def test_the_error_for_a_missing_file_lists_other_files(write, tmp_path):
     write(CLASS, "other.py")
     with pytest.raises(UserError, match=r"no pipeline file .*mine.py. In that folder: .*other.py$"):
         load_pipeline(tmp_path / "mine.py")
@@ -111,18 +111,18 @@ def test_a_missing_file_lists_those_beside_it(write, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["my-digits.py", "2digits.py", "digits.txt", "my digits.py"])
-def test_the_name_of_the_file_must_serve_everywhere(name, write):
+def test_the_file_name_must_be_an_identifier(name, write):
     with pytest.raises(UserError, match=f"expected a pipeline file NAME.py.*Received: {name}"):
         load_pipeline(write(CLASS, name))
 
 
-def test_a_syntax_error_is_told_with_its_line(write):
+def test_a_syntax_error_is_reported_with_its_line(write):
     with pytest.raises(UserError, match=r"mine.py:3: SyntaxError: "):
         load_pipeline(write("x = 1\ny = 2\nz = = 3\n"))
 
 
 @pytest.mark.parametrize("relative", [False, True])
-def test_an_error_of_the_import_is_told_with_its_line(relative, write, monkeypatch, tmp_path):
+def test_an_import_error_is_reported_with_its_line(relative, write, monkeypatch, tmp_path):
     path = write("import json\n\ndef f():\n    return json.loads('nothing')\n\nx = f()\n")
     if relative:
         monkeypatch.chdir(tmp_path)
@@ -135,7 +135,7 @@ def test_an_error_of_the_import_is_told_with_its_line(relative, write, monkeypat
         load_pipeline(path)
 
 
-def test_a_user_error_of_the_file_stays_as_it_is(write):
+def test_a_user_error_in_the_file_is_unchanged(write):
     with pytest.raises(UserError, match="^do that first$"):
         load_pipeline(write("from keras_dl.errors import UserError\nraise UserError('do that first')\n"))
 
@@ -151,12 +151,12 @@ def test_a_user_error_of_the_file_stays_as_it_is(write):
         ("from keras_dl import Pipeline\nclass A(Pipeline):\n    def data(self, hp): ...", r"no build\(hp\)"),
     ],
 )
-def test_a_file_without_data_or_build_says_what_is_missing(text, missing, write):
+def test_missing_functions_are_reported(text, missing, write):
     with pytest.raises(UserError, match=rf"mine.py has {missing}: expected a subclass"):
         load_pipeline(write(text))
 
 
-def test_two_pipelines_in_a_file_are_one_too_many(write):
+def test_a_file_with_two_pipelines_is_rejected(write):
     with pytest.raises(UserError, match="contains 2 pipelines; expected one"):
         load_pipeline(write(CLASS + CLASS.replace("One", "Two")))
 
@@ -190,12 +190,12 @@ def test_the_direction_follows_from_the_name_unless_given(objective, direction, 
         ("objective = 'val_loss:-1'", "expected NAME:WEIGHT"),
     ],
 )
-def test_an_objective_that_makes_no_sense_is_told_before_any_work(extra, message, write):
+def test_an_invalid_objective_is_reported_before_any_work(extra, message, write):
     with pytest.raises(UserError, match=message):
         load_pipeline(write("def data(hp): ...\ndef build(hp): ...\n" + extra))
 
 
-def test_several_metrics_are_judged_by_the_first_where_one_is_needed():
+def test_the_first_metric_is_used_where_one_is_needed():
     pipeline = Pipeline()
     pipeline.objective = "val_accuracy,val_loss:0.1"
     assert pipeline.goal.test_metric == ("accuracy", "max")
@@ -220,7 +220,7 @@ SETTINGS = {
 }
 
 
-def test_every_setting_may_stand_in_a_bare_module(write):
+def test_a_plain_module_may_define_every_setting(write):
     assert SETTINGS.keys() == Pipeline.__annotations__.keys() - {"name", "file", "custom_objects"}
     text = "\n".join(f"{name} = {value!r}" for name, value in SETTINGS.items())
     functions = "\ndef data(hp): ...\ndef build(hp): ...\ndef callbacks(hp): return [hp]\n"
@@ -229,7 +229,7 @@ def test_every_setting_may_stand_in_a_bare_module(write):
     assert pipeline.callbacks(5) == [5]
 
 
-def test_the_digest_is_that_of_the_file(write):
+def test_the_digest_depends_on_the_file(write):
     pipeline = load_pipeline(write(CLASS))
     digest = pipeline.digest
     assert digest == hashlib.sha256(pipeline.file.read_bytes()).hexdigest()

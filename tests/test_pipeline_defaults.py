@@ -1,4 +1,4 @@
-"""What a pipeline need not say: signatures, requests, and methods with a default."""
+"""Defaults of a pipeline: signatures, requests and optional methods."""
 
 import keras
 import numpy as np
@@ -66,7 +66,7 @@ def test_names_do_not_depend_on_the_models_that_were_built_before(kind, tmp_path
     assert (names, list(outputs)) == (["input"], ["output"])
 
 
-def test_several_names_that_keras_made_up_are_numbered():
+def test_several_generated_names_are_numbered():
     rows = [keras.Input((2,)), keras.Input((2,), name="input_1"), keras.Input((2,))]
     dense, named = keras.layers.Dense(1), keras.layers.Dense(1, name="dense_level")
     model = keras.Model(rows, [dense(rows[0]), named(rows[1]), dense(rows[2])])
@@ -84,7 +84,7 @@ def test_the_default_signature_does_not_train():
     np.testing.assert_array_equal(outputs["dropped"], 1)
 
 
-def test_what_a_pipeline_need_not_say():
+def test_optional_methods_have_defaults():
     pipeline = Pipeline()
     request = pipeline.request((tf.constant([1.0, 2.0]), tf.constant(0)))
     assert request[""].tolist() == [[1.0, 2.0]]
@@ -110,7 +110,7 @@ class Subclassed(keras.Model):
 
 
 @pytest.mark.parametrize("build", [Subclassed, lambda: keras.Sequential([keras.layers.Dense(1)])], ids=["sub", "seq"])
-def test_a_model_that_does_not_know_its_inputs_is_told(build):
+def test_a_model_without_known_inputs_is_reported(build):
     message = r"begin a Sequential with keras.Input\(...\), or implement signatures\(model\)$"
     with pytest.raises(UserError, match=message):
         Pipeline().signatures(build())

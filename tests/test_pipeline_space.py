@@ -1,4 +1,4 @@
-"""The search space of a pipeline, and values given for it."""
+"""The search space of a pipeline, and given values."""
 
 import keras
 import keras_tuner as kt
@@ -13,7 +13,7 @@ from keras_dl.space import describe, space
 
 
 class Spaced(Pipeline):
-    """One hyperparameter of each kind; the model is the smallest there is."""
+    """One hyperparameter of each kind, and a minimal model."""
 
     sizes = (2, 2, 2)
 
@@ -66,7 +66,7 @@ def test_a_space_has_the_defaults():
         ("depth", 2),
     ],
 )
-def test_a_value_in_its_range_is_taken(name, value):
+def test_a_value_in_its_range_is_accepted(name, value):
     hp = space(Spaced(), {name: value})
     assert hp.get(name) == value
     assert hp.get("units") == (value if name == "units" else 16)
@@ -98,19 +98,19 @@ def test_a_value_in_its_range_is_taken(name, value):
         ("depth", True, "depth fixed, not searched (default 2)"),
     ],
 )
-def test_a_value_that_is_not_possible_gets_the_range(name, value, expected):
+def test_the_error_for_an_invalid_value_contains_the_range(name, value, expected):
     with pytest.raises(UserError) as caught:
         space(Spaced(), {name: value})
     assert str(caught.value) == f"{name}={value!r} is invalid: expected {expected}"
 
 
-def test_what_is_fixed_can_be_given_and_is_not_searched():
+def test_fixed_values_can_be_given_and_are_not_searched():
     hp = space(Spaced(), {"depth": 3})
     assert hp.get("depth") == 3
     assert [entry.name for entry in hp.space if type(entry).__name__ == "Fixed"] == ["depth"]
 
 
-def test_a_condition_opens_and_closes_a_part_of_the_space():
+def test_a_condition_adds_and_removes_a_part_of_the_space():
     assert space(Spaced(), {"cell": "gru"}).get("resets") == 1
     assert space(Spaced(), {"cell": "gru", "resets": 3}).get("resets") == 3
     with pytest.raises(UserError, match="resets=4 is invalid: expected resets from 1 to 3"):
@@ -119,7 +119,7 @@ def test_a_condition_opens_and_closes_a_part_of_the_space():
         space(Spaced(), {"resets": 3})
 
 
-def test_an_unknown_name_gets_all_that_are_known():
+def test_the_error_for_an_unknown_name_lists_the_known_ones():
     with pytest.raises(UserError) as caught:
         space(Spaced(), {"unit": 3, "rat": 1})
     message = str(caught.value)
@@ -139,7 +139,7 @@ def test_a_pipeline_without_hyperparameters_has_none():
 
 
 @pytest.mark.parametrize(("sizes", "name"), [((0, 1, 1), "train"), ((1, 0, 1), "validation"), ((1, 1, 0), "test")])
-def test_an_empty_split_is_told_by_name(sizes, name):
+def test_an_empty_split_is_reported_by_name(sizes, name):
     pipeline = Spaced()
     pipeline.sizes = sizes
     with pytest.raises(UserError, match=f"the {name} split is empty"):

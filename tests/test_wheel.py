@@ -1,4 +1,4 @@
-"""The wheel that a stranger installs: complete without the checkout, and readable on a package index."""
+"""The wheel works without the checkout, and its description is valid on a package index."""
 
 import re
 import shutil
@@ -30,7 +30,7 @@ sys.exit(main(["init", "project", "--pipeline", "digits_ctc"]))
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    """The wheel, built from a copy of the files that belong to it."""
+    """The wheel, built from a copy of its files."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")

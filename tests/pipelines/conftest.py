@@ -42,7 +42,7 @@ def serving(name, folder):
     with ModelStore([ModelConfig(name, folder)]) as store, socket.create_server(("127.0.0.1", 0)) as listener:
         assert store.polled.wait(120) and store.unavailable() == []
         inference = Inference(store, Metrics())
-        # Without log_config: configuring logging would make absl close the standard error that pytest captures.
+        # Without log_config, because configuring logging would make absl close the standard error that pytest captures.
         config = uvicorn.Config(create_app(inference, Limits()), ws="none", log_config=None, lifespan="off")
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

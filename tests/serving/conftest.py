@@ -26,7 +26,7 @@ from keras_dl.serving.server.store import ModelStore
 
 
 def _half_plus(offset):
-    """y = x / 2 + offset for any shape, and signatures that can fail or run for long."""
+    """y = x / 2 + offset for any shape, and signatures that can fail or run for a long time."""
     module = tf.Module()
     module.half = tf.Variable(0.5)
 
@@ -169,7 +169,7 @@ def _scores():
 
 
 def _reader():
-    """Unsafe: returns the content of any file of the server."""
+    """Unsafe: returns the content of any file on the server."""
     module = tf.Module()
 
     @tf.function(input_signature=[tf.TensorSpec([], tf.string, name="path")])
@@ -208,7 +208,7 @@ def model_folders(tmp_path_factory, save_model):
 
 
 def _limit_spin(model):
-    """Only spin gets a short deadline: on a busy machine any other run could exceed it, too."""
+    """Only spin gets a short deadline: on a busy machine, any other run could exceed it too."""
     timeout, model._timeout_seconds = model._timeout_seconds, 1.0
     for pool in range(model._idle_pools.qsize()):
         model._callables["spin", pool] = model._make_callable(model.signatures["spin"], pool)

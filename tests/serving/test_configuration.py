@@ -20,7 +20,7 @@ def read(text):
     return text_format.Parse(text, ModelServerConfig()).model_config_list.config
 
 
-def test_labels_keep_the_versions_they_need_and_one_to_move_to():
+def test_models_keep_the_versions_of_their_labels_and_one_more():
     models = [
         Served("a", (9, 5, 4, 1), {"champion": 9, "challenger": 4}),
         Served("b", (2,), {"champion": 2}),
@@ -39,7 +39,7 @@ def test_names_are_quoted():
     assert (entry.name, entry.base_path) == ('b"c\nü', '/mo dels/b"c\nü')
 
 
-def test_what_is_written_is_read_again():
+def test_written_text_is_parsed_to_the_same_models():
     configs = [
         ModelConfig("a", Path("/a"), VersionPolicy(latest=3), {"champion": 9}),
         ModelConfig("b", Path("/b"), VersionPolicy(specific=(2, 5))),
@@ -50,19 +50,19 @@ def test_what_is_written_is_read_again():
     assert read_model_config(model_config_text([])) == []
 
 
-def test_the_text_is_read_by_tensorflow_servings_own_message():
+def test_the_text_is_parsed_by_tensorflow_servings_message():
     theirs = pytest.importorskip("tensorflow_serving.config.model_server_config_pb2")
     text = model_config_text(model_configs([Served("a", (9, 5), {"champion": 9})]))
     config = text_format.Parse(text, theirs.ModelServerConfig()).model_config_list.config[0]
     assert config.model_version_policy.latest.num_versions == 2 and config.version_labels["champion"] == 9
 
 
-def test_batching_waits_for_nobody_and_pads_nothing():
+def test_batching_neither_waits_nor_pads():
     parameters = text_format.Parse(batching_parameters(), BatchingParameters())
     assert parameters.HasField("batch_timeout_micros") and parameters.batch_timeout_micros.value == 0
     assert not parameters.pad_variable_length_inputs
     assert parameters.max_batch_size.value > 1 and parameters.num_batch_threads.value >= 1
 
 
-def test_monitoring_is_on():
+def test_monitoring_is_enabled():
     assert text_format.Parse(monitoring_config(), MonitoringConfig()).prometheus_config.enable

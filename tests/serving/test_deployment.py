@@ -1,4 +1,4 @@
-"""What `--write-config` writes, each file valid by its own schema."""
+"""The files that `--write-config` writes are valid according to their schemas."""
 
 import subprocess
 
@@ -55,22 +55,22 @@ def test_every_file_is_written_and_valid(exported):
         kubernetes_validate.validate(document, "1.31", strict=True)
 
 
-def test_compose_listens_on_this_machine_only(project):
+def test_compose_listens_only_on_this_machine(project):
     services = compose(MODELS, project, project.root)["services"]
     ports = [port for service in services.values() for port in service["ports"]]
     assert ports == ["127.0.0.1:8500:8500", "127.0.0.1:8501:8501", "127.0.0.1:5000:5000"]
     assert services["serving"]["volumes"][0] == "./saved_models:/models:ro"
-    # The store knows its artifacts by the path of the project.
+    # The store refers to its artifacts by the path of the project.
     assert services["mlflow"]["volumes"] == [f"{project.root}:{project.root}"]
     assert services["mlflow"]["command"][-1] == f"sqlite:///{project.root}/mlflow.db"
 
 
-def test_a_store_that_is_a_server_gets_no_second_one(project, monkeypatch):
+def test_a_tracking_server_needs_no_second_server(project, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow.example:5000")
     assert list(compose(MODELS, project, project.root)["services"]) == ["serving"]
 
 
-def test_some_models_on_other_ports(exported):
+def test_selected_models_on_other_ports(exported):
     (exported.saved_models / "speech" / "1").mkdir(parents=True)
     files = write_deployment(
         served_models(exported), exported, exported.root / "deploy", ["digits"], rest_port=9001, grpc_port=9000
@@ -83,8 +83,8 @@ def test_some_models_on_other_ports(exported):
         write_deployment(served_models(exported), exported, exported.root / "deploy", ["digits", "other"])
 
 
-def test_the_health_check_asks_for_every_model(project, free_port, tmp_path):
-    """Run by bash against a server that answers what TensorFlow Serving does; a name is no code of the shell."""
+def test_the_health_check_requests_every_model(project, free_port, tmp_path):
+    """Runs in bash against a server that answers like TensorFlow Serving; names are not interpreted by the shell."""
     import http.server
     import threading
 
@@ -103,7 +103,7 @@ def test_the_health_check_asks_for_every_model(project, free_port, tmp_path):
     with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         _, *command = compose(MODELS, project, project.root)["services"]["serving"]["healthcheck"]["test"]
-        assert "$" not in command[-1]  # Compose would put a variable in its place
+        assert "$" not in command[-1]  # Compose would substitute a variable
         command[-1] = command[-1].replace("/8501", f"/{server.server_address[1]}")
         assert subprocess.run(command, cwd=tmp_path, timeout=30).returncode == 0
         assert asked == ["/v1/models/digits_ctc", "/v1/models/it%27s%20%24HOME%2F%25d"]
@@ -124,7 +124,7 @@ def test_a_cluster_gets_the_same_configuration(project):
     assert service["spec"]["selector"].items() <= deployment["spec"]["template"]["metadata"]["labels"].items()
 
 
-def test_kserve_names_are_those_of_a_cluster():
+def test_kserve_names_are_valid_in_a_cluster():
     first, second = kserve(MODELS)
     assert (first["metadata"]["name"], second["metadata"]["name"]) == ("digits-ctc", "it-s-home-d")
     assert first["spec"]["predictor"]["model"]["storageUri"] == "pvc://saved-models/digits_ctc"
@@ -134,13 +134,13 @@ def test_kserve_names_are_those_of_a_cluster():
         kserve([Served("a_b", (1,), {}), Served("a__b", (1,), {})])
 
 
-def test_nothing_exported_is_told(project):
+def test_missing_exports_are_reported(project):
     with pytest.raises(UserError, match="no exported model in .*saved_models"):
         write_deployment([], project, project.root / "deploy")
     assert not (project.root / "deploy").exists()
 
 
-def test_a_folder_that_cannot_be_written_is_told(exported):
+def test_an_unwritable_folder_is_reported(exported):
     (exported.root / "file").write_text("")
     with pytest.raises(UserError, match="cannot write to .*file"):
         write_deployment(served_models(exported), exported, exported.root / "file")

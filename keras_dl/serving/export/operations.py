@@ -43,7 +43,7 @@ _WRITES = Rule(
 )
 _READS = Rule(
     "unsafe",
-    "reads files of the server",
+    "reads files on the server",
     "make the content an input; keep a vocabulary as an asset (StringLookup, tf.saved_model.Asset)",
     r"ReadFile|MatchingFiles|(WholeFile|TextLine|FixedLengthRecord|TFRecord|LMDB)Reader(V2)?|RestoreV2|Restore"
     r"|RestoreSlice|RecordInput|Skipgram|DTensorRestoreV2|(TextLine|TFRecord|FixedLengthRecord)Dataset(V2)?|(Experimental)?LMDBDataset"

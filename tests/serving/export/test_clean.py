@@ -142,7 +142,7 @@ def test_a_forked_child_does_not_use_the_process(process):
 
 @pytest.fixture
 def fast_worker(tmp_path, monkeypatch):
-    """Replaces the worker by one that does not spend seconds on importing TensorFlow."""
+    """Replaces the worker with one that does not spend seconds importing TensorFlow."""
     worker = tmp_path / "worker.py"
     worker.write_text("import sys\nfor line in sys.stdin:\n    print('{\"outputs\": {}}', flush=True)\n")
     monkeypatch.setattr(clean_worker, "__file__", str(worker))

@@ -1,4 +1,4 @@
-"""The model's answers to the example, to rows of different lengths, and to no rows."""
+"""The model's answers to the example, to rows of different lengths, and to an empty batch."""
 
 import keras
 import numpy as np

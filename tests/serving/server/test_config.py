@@ -123,7 +123,7 @@ def test_an_empty_file_and_an_empty_message_are_rejected():
         model_configs(ModelServerConfig())
 
 
-def test_messages_of_tensorflow_serving_api_are_read_alike():
+def test_messages_of_tensorflow_serving_api_are_read_in_the_same_way():
     model_server_config_pb2 = pytest.importorskip("tensorflow_serving.config.model_server_config_pb2")
     content = f"{COMPLETE} model_version_policy {{ specific {{ versions: 3 }} }} version_labels {{ key: 'a' value: 3 }}"
     theirs = model_server_config_pb2.ModelServerConfig()

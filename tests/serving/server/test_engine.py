@@ -249,7 +249,7 @@ def test_a_link_that_is_redirected_during_the_load_has_no_effect(version, tiny_m
 def test_a_graph_that_reads_files_is_loaded_only_with_allow_unsafe(model_folders):
     with pytest.raises(tf.errors.PermissionDeniedError) as caught:
         LoadedModel("reader", 1, model_folders["reader"] / "1")
-    assert caught.value.message == "signature 'serving_default': ReadFile reads files of the server"
+    assert caught.value.message == "signature 'serving_default': ReadFile reads files on the server"
 
 
 @pytest.mark.parametrize("operation", ["WriteFile", "PyFunc"])

@@ -1,4 +1,4 @@
-"""Health, readiness, draining, metrics, and routes outside of TF Serving's API."""
+"""Health, readiness, draining, metrics, and routes outside TF Serving's API."""
 
 import shutil
 
@@ -15,7 +15,7 @@ from keras_dl.serving.server.store import ModelStore
 
 @pytest.fixture(scope="module")
 def server(model_folders, tmp_path_factory):
-    """A store of which nothing is loaded yet, its application, and the folder of a model that is to come."""
+    """A store in which nothing is loaded yet, its application, and the folder of a model that is added later."""
     absent = tmp_path_factory.mktemp("absent") / "absent"
     store = ModelStore([ModelConfig("hp2", model_folders["hp2"]), ModelConfig("absent", absent)])
     inference = Inference(store, Metrics())

@@ -12,7 +12,7 @@ from keras_dl.serving.server.sharing import Sharing
 
 @pytest.fixture
 def tasks():
-    """tasks(...): a queue; by default batches of two rows, two batches of a model at once."""
+    """tasks(...): a queue, by default with batches of two rows and two concurrent batches per model."""
 
     def make(max_batch_size=2, max_padding=0.5, max_batches=2, max_runs=100, wait_seconds=0.0):
         return WaitingTasks(max_batch_size, max_padding, max_batches, max_runs, wait_seconds)

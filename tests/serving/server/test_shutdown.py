@@ -40,7 +40,7 @@ sys.exit(run.run_embedded(ConfigFile(config), "127.0.0.1", listener, grpc, None)
 
 @pytest.fixture
 def server(tmp_path, model_folders, free_port, eventually):
-    """server(seconds, notice): a process that serves hp2 and drains for so many seconds; its ports and its output.
+    """server(seconds, notice): a process that serves hp2 and drains for this many seconds; its ports and its output.
 
     Without `notice`, the notice period lasts until the file `end` exists in `tmp_path`.
     """
