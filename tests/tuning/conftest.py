@@ -1,29 +1,53 @@
-"""A project after one search of three trials; and searches whose trials run, with nothing published."""
+"""A project after a search of three trials, and searches without publishing."""
 
 import shutil
+from pathlib import Path
 
+import keras_tuner as kt
 import mlflow
 import pytest
+from matplotlib.figure import Figure
 
 from keras_dl.tracking.journal import Delivery
 from keras_dl.tracking.runs import connect, open_run
 from keras_dl.tracking.settings import Settings
+from keras_dl.training.reuse import CompiledModels
+from keras_dl.tuning import tuner as tuners
 from keras_dl.tuning.oracles import make_oracle
 from keras_dl.tuning.search import search
 from keras_dl.tuning.tuner import TrialTuner
 
 from .halves import write_pipeline
 
+MODELS = CompiledModels(most=16)
+
+
+@pytest.fixture(autouse=True)
+def shared_models(monkeypatch):
+    """Shares compiled models between all searches, since compiling takes most of the time of a tiny search."""
+    monkeypatch.setattr(tuners, "CompiledModels", lambda: MODELS)
+
+
+@pytest.fixture
+def without_drawing(monkeypatch):
+    """Saves empty files instead of figures."""
+
+    def savefig(self, file, **options):
+        file.write(b"") if hasattr(file, "write") else Path(file).write_bytes(b"")
+
+    monkeypatch.setattr(Figure, "savefig", savefig)
+
 
 @pytest.fixture(scope="session")
 def searched(tmp_path_factory, empty_store):
-    """The settings of a project after one random search of three trials, and the version that it returned."""
+    """The settings of a project after a random search of three trials, and the version that it returned."""
     root = tmp_path_factory.mktemp("searched")
     shutil.copy(empty_store, root / "mlflow.db")
     settings = Settings(system_metrics={"enabled": False}, tracking={"tags": {"team": "speech"}}, root=root)
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.chdir(root)
+        patch.setattr(tuners, "CompiledModels", lambda: MODELS)
         return settings, search(write_pipeline(root), settings)
 
 
@@ -38,11 +62,9 @@ def connected(searched, monkeypatch):
 
 @pytest.fixture
 def tune(project):
-    """tune(pipeline, name, ...): runs the trials of a search, or those that are left of it; its tuner and run."""
+    """tune(pipeline, name, ...): runs the trials of a new or resumed search; returns its tuner and run."""
 
     def run(pipeline, name="random", trials=3, pins=None, executions=1, run_id=None, **options):
-        import keras_tuner as kt
-
         connect(project, pipeline.name)
         hp = kt.HyperParameters()
         for pin, value in (pins or {}).items():

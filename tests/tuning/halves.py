@@ -1,4 +1,4 @@
-"""A tiny pipeline, which can be stopped at any epoch; and what the store holds of its searches."""
+"""A tiny pipeline that can be stopped at any epoch, and access to the runs of its searches."""
 
 import json
 import signal
@@ -8,9 +8,9 @@ import mlflow
 
 from keras_dl.pipeline import load_pipeline
 
-# Every fit is written to fits.jsonl. The file `stop` with "fit epoch signal" stops the fit of that number, counted from
-# 1, or a later one, before that epoch, counted from 0, by that signal; 0 is Ctrl-C as Python raises it.
-PIPELINE = '''"""Which half is larger."""
+# Every fit is recorded in fits.jsonl. A file `stop` with "fit epoch signal" stops the fit with this number (or a later
+# one), counted from 1, before this epoch, counted from 0, with this signal; 0 raises KeyboardInterrupt.
+PIPELINE = '''"""Classifies which half of a signal is larger."""
 
 import json
 import os
@@ -47,7 +47,7 @@ class Record(keras.callbacks.Callback):
             fit, when, number = map(int, (HERE / "stop").read_text().split())
             if fits < fit or epoch != when:
                 return
-            (HERE / "stop").rename(HERE / "stopped")  # one worker of several does it
+            (HERE / "stop").rename(HERE / "stopped")  # succeeds in one worker only
         except FileNotFoundError:
             return
         if number == 0:
@@ -88,13 +88,13 @@ class Halves(Pipeline):
         return [Record(dict(hp.values))]
 '''
 
-# Pins that leave the three values of `units`.
+# Pins that leave only `units`, with three values.
 GRID = {"batch_size": 64, "rate": 0.01, "cell": "max", "bias": True}
 INTERRUPT, KILL = 0, int(signal.SIGKILL)
 
 
 def write_pipeline(root, build=""):
-    """The pipeline of the folder; `build` are lines to put before its `compile`."""
+    """Writes and loads the pipeline; `build` are lines to insert before its `compile`."""
     file = root / "pipelines" / "halves.py"
     file.parent.mkdir(exist_ok=True)
     file.write_text(PIPELINE.replace("# BUILD", build.replace("\n", "\n        ")))
@@ -102,12 +102,12 @@ def write_pipeline(root, build=""):
 
 
 def stop(root, fit, epoch, number=INTERRUPT):
-    """Has a fit stopped before an epoch."""
+    """Stops a fit before an epoch."""
     (root / "pipelines" / "stop").write_text(f"{fit} {epoch} {int(number)}")
 
 
 def fits(settings):
-    """The values of every fit so far, those that went on too, with the optimizer's steps before it."""
+    """Returns the values of every fit so far, including resumed ones, with the optimizer's steps before it."""
     file = settings.root / "pipelines" / "fits.jsonl"
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
@@ -117,7 +117,7 @@ def client_of(settings):
 
 
 def runs(settings, parent=None):
-    """The runs below `parent` in the order of their start; without one, those below none."""
+    """Returns the child runs of `parent`, or the runs without a parent, in the order in which they started."""
     client = client_of(settings)
     found = client.search_runs([client.get_experiment_by_name("halves").experiment_id])
     parent_id = parent and parent.info.run_id
@@ -126,14 +126,14 @@ def runs(settings, parent=None):
 
 
 def curve(settings, run, metric="val_loss"):
-    """The points of a run as `{step: value}`; no step twice."""
+    """Returns the points of a run's metric as `{step: value}`, and checks that no step is logged twice."""
     points = client_of(settings).get_metric_history(run.info.run_id, metric)
     assert len({point.step for point in points}) == len(points)
     return {point.step: point.value for point in points}
 
 
 def curves(settings, parent):
-    """`{name: curve}` of the runs below a run."""
+    """Returns `{name: curve}` of the child runs of a run."""
     return {run.info.run_name: curve(settings, run) for run in runs(settings, parent)}
 
 

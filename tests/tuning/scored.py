@@ -1,8 +1,8 @@
-"""Oracles without any training: a score is computed from the values."""
+"""Oracles without training: the score of a trial is computed from its values."""
 
 import keras_tuner as kt
 
-from keras_dl.tuning import tuner  # noqa: F401  Keras Tuner's files are written whole from here on
+from keras_dl.tuning import tuner  # noqa: F401  makes Keras Tuner write its files atomically
 from keras_dl.tuning.oracles import make_oracle
 
 UNITS, CELLS, RATES = [8, 16, 32], ["lstm", "gru"], (1e-3, 1e-1)
@@ -18,7 +18,7 @@ def space(hp, continuous=True):
 
 
 def made(name, folder, trials=8, seed=0, direction="min", pins=None, continuous=True, epochs=9):
-    """An oracle as `search` makes one: pins first, then what the pipeline asks for."""
+    """Creates an oracle like `search`: first the pins, then the hyperparameters of the pipeline."""
     hp = kt.HyperParameters()
     for pin, value in (pins or {}).items():
         hp.Fixed(pin, value)
@@ -29,7 +29,7 @@ def made(name, folder, trials=8, seed=0, direction="min", pins=None, continuous=
 
 
 def again(oracle):
-    """The oracle of a new process that finds what this one has saved."""
+    """Returns the oracle of a new process that resumes the saved state of this one."""
     pins = {entry.name: entry.value for entry in oracle.hyperparameters.space if type(entry).__name__ == "Fixed"}
     hp = kt.HyperParameters()
     for pin, value in pins.items():
@@ -48,7 +48,7 @@ def score(trial):
 
 
 def run(oracle, most=1000):
-    """Runs at most so many trials; returns the values of each."""
+    """Runs at most this number of trials; returns the values of each."""
     values = []
     while len(values) < most:
         trial = oracle.create_trial("tuner0")
@@ -60,7 +60,7 @@ def run(oracle, most=1000):
 
 
 def end(oracle, trial, status="COMPLETED"):
-    """Ends a trial as the tuner does."""
+    """Ends a trial like the tuner does."""
     if status == "COMPLETED":
         oracle.update_trial(trial.trial_id, {"val_loss": score(trial), "score": score(trial)}, step=0)
     oracle.end_trial(kt.engine.trial.Trial(trial.hyperparameters, trial.trial_id, status))

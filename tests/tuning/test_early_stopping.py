@@ -1,4 +1,4 @@
-"""Which trials are ended early: every case counted by hand."""
+"""Early stopping of trials, with cases computed by hand."""
 
 import math
 
@@ -9,8 +9,8 @@ from keras_dl.tuning.early_stopping import should_stop
 from .scored import again, end, made
 
 
-def began(oracle, *curves):
-    """Trials of several workers, with these curves so far; None stands for no report of that epoch."""
+def begin(oracle, *curves):
+    """Starts a trial per worker and reports these curves; None means that an epoch is not reported."""
     trials = []
     for number, curve in enumerate(curves):
         trial = oracle.create_trial(f"tuner{number}")
@@ -22,8 +22,8 @@ def began(oracle, *curves):
 
 
 def verdict(rule, oracle, curves, step=None):
-    """Whether the last of the curves should end."""
-    *_, trial = began(oracle, *curves)
+    """Returns whether the trial of the last curve should stop."""
+    *_, trial = begin(oracle, *curves)
     return should_stop(rule, oracle, trial, len(curves[-1]) - 1 if step is None else step)
 
 
@@ -32,12 +32,12 @@ OTHERS = [(0.4, 0.2), (0.6, 0.4, 0.0), (0.8, 0.6)]
 
 
 @pytest.mark.parametrize("own, stops", [((0.9, 0.51), True), ((0.9, 0.5), False), ((0.49, 0.9), False)])
-def test_median_by_hand(tmp_path, own, stops):
+def test_median(tmp_path, own, stops):
     assert verdict("median", made("random", tmp_path), [*OTHERS, own]) is stops
 
 
 @pytest.mark.parametrize("own, stops", [((0.1, 0.49), True), ((0.1, 0.5), False), ((0.51, 0.1), False)])
-def test_median_of_what_should_rise(tmp_path, own, stops):
+def test_median_of_an_objective_to_maximize(tmp_path, own, stops):
     assert verdict("median", made("random", tmp_path, direction="max"), [*OTHERS, own]) is stops
 
 
@@ -48,18 +48,18 @@ def test_median_of_an_even_number_of_others(tmp_path):
 
 
 @pytest.mark.parametrize("rule", ["median", "halving"])
-def test_nobody_is_judged_by_fewer_than_three(tmp_path, rule):
+def test_at_least_three_other_trials_are_required(tmp_path, rule):
     assert not verdict(rule, made("random", tmp_path / "a"), [(0.1,), (0.2,), (9.0,)])
     assert verdict(rule, made("random", tmp_path / "b"), [(0.1,), (0.2,), (0.3,), (9.0,)])
-    # One of three has not come as far.
+    # One of the three has not reached this epoch.
     assert not verdict(rule, made("random", tmp_path / "c"), [(0.1,) * 3, (0.2,) * 3, (0.3,) * 2, (9.0,) * 3])
 
 
-def test_no_rule_stops_nothing(tmp_path):
+def test_without_a_rule_no_trial_is_stopped(tmp_path):
     assert not verdict(None, made("random", tmp_path), [(0.1,), (0.2,), (0.3,), (9.0,)])
 
 
-# Of four trials that came so far one is the better third; of six, two.
+# The better third of four trials is one trial; of six, two.
 @pytest.mark.parametrize(
     "others, own, stops",
     [
@@ -70,37 +70,37 @@ def test_no_rule_stops_nothing(tmp_path):
         ([0.1, 0.2, 0.4, 0.6, 0.8], 0.21, True),
     ],
 )
-def test_halving_by_hand(tmp_path, others, own, stops):
+def test_halving(tmp_path, others, own, stops):
     assert verdict("halving", made("random", tmp_path), [*((value,) for value in others), (own,)]) is stops
 
 
 @pytest.mark.parametrize("own, stops", [(0.6, False), (0.59, True)])
-def test_halving_of_what_should_rise(tmp_path, own, stops):
+def test_halving_of_an_objective_to_maximize(tmp_path, own, stops):
     assert verdict("halving", made("random", tmp_path, direction="max"), [(0.2,), (0.4,), (0.6,), (own,)]) is stops
 
 
-def test_halving_judges_after_1_3_9_and_27_epochs_only(tmp_path):
+def test_halving_decides_only_after_1_3_9_and_27_epochs(tmp_path):
     curves = [(0.1,) * 30, (0.2,) * 30, (0.3,) * 30, (0.9,) * 30]
     oracle = made("random", tmp_path)
-    *_, trial = began(oracle, *curves)
+    *_, trial = begin(oracle, *curves)
     assert [step + 1 for step in range(30) if should_stop("halving", oracle, trial, step)] == [1, 3, 9, 27]
 
 
-def test_halving_goes_by_the_best_epoch_so_far(tmp_path):
+def test_halving_compares_the_best_epochs_so_far(tmp_path):
     others = [(0.5, 0.5, 0.5)] * 3
     assert not verdict("halving", made("random", tmp_path / "a"), [*others, (0.4, 0.9, 0.9)])
     assert verdict("halving", made("random", tmp_path / "b"), [*others, (0.6, 0.9, 0.9)])
 
 
 @pytest.mark.parametrize("rule", ["median", "halving"])
-def test_what_others_do_later_does_not_count(tmp_path, rule):
-    """A trial that goes on after a kill tells its epochs again, when others have come further."""
+def test_later_epochs_of_other_trials_are_ignored(tmp_path, rule):
+    """A trial that is resumed after a kill reports its epochs again, when others are ahead."""
     others = [(0.8, 0.0, 0.0)] * 3
     assert not verdict(rule, made("random", tmp_path), [*others, (0.7, 0.7, 0.7)], step=0)
 
 
 @pytest.mark.parametrize("rule", ["median", "halving"])
-def test_epochs_that_are_no_number_do_not_count(tmp_path, rule):
+def test_epochs_with_nan_are_ignored(tmp_path, rule):
     others = [(0.2, math.nan, 0.2), (0.4, 0.4, 0.4), (0.6, 0.6, 0.6)]
     assert verdict(rule, made("random", tmp_path / "a"), [*others, (math.nan, 0.9, 0.9)])
     assert not verdict(rule, made("random", tmp_path / "b"), [*others, (math.nan, 0.1, 0.9)])
@@ -108,14 +108,14 @@ def test_epochs_that_are_no_number_do_not_count(tmp_path, rule):
 
 
 @pytest.mark.parametrize("rule", ["median", "halving"])
-def test_a_promoted_trial_is_judged_by_the_epochs_that_it_saw(tmp_path, rule):
-    """It begins with its parent's last epoch; the others' are there from the first."""
+def test_a_promoted_trial_is_compared_over_its_own_epochs(tmp_path, rule):
+    """It starts after its parent's last epoch; the others have reported all epochs."""
     others = [(0.8, 0.8, 0.2)] * 3
     assert verdict(rule, made("random", tmp_path / "a"), [*others, (None, None, 0.61)])
     assert not verdict(rule, made("random", tmp_path / "b"), [*others, (None, None, 0.2)])
 
 
-def test_the_oracle_tells_the_trial_to_stop_and_counts_its_best_epoch(tmp_path):
+def test_the_oracle_stops_a_trial_and_takes_its_best_epoch(tmp_path):
     oracle = made("random", tmp_path)
     oracle.early_stopping = "median"
     for value in (0.1, 0.2, 0.3):
@@ -134,7 +134,7 @@ def test_the_oracle_tells_the_trial_to_stop_and_counts_its_best_epoch(tmp_path):
     assert (oracle.trials[other.trial_id].score, oracle.trials[other.trial_id].best_step) == (0.5, 0)
 
 
-def test_a_search_that_goes_on_judges_as_before(tmp_path):
+def test_a_resumed_search_decides_as_before(tmp_path):
     oracle = made("random", tmp_path)
     oracle.early_stopping = "median"
     for value in (0.1, 0.2, 0.3):

@@ -1,4 +1,4 @@
-"""Oracles that are killed between any two events: they propose what an undisturbed one proposes."""
+"""Oracles that are killed between any two events propose the same values as undisturbed ones."""
 
 import itertools
 import tempfile
@@ -21,7 +21,7 @@ EVENTS = st.lists(
 
 
 class Workers:
-    """Workers that ask one oracle, which may be killed after every event; and what they were given."""
+    """Workers of an oracle that may be killed after every event; records the oracle's answers."""
 
     def __init__(self, oracle, killed):
         self.oracle, self.killed, self.given, self.epochs = oracle, killed, [], {}
@@ -47,12 +47,12 @@ class Workers:
 
     def kill(self):
         self.oracle = again(self.oracle)
-        for trial in self.oracle.ongoing_trials.values():  # those that go on tell their epochs again
+        for trial in self.oracle.ongoing_trials.values():  # resumed trials report their epochs again
             for step, value in enumerate(self.epochs.get(trial.trial_id, [])):
                 self.oracle.update_trial(trial.trial_id, {"val_loss": value}, step)
 
     def finish(self):
-        """Ends all that is left, one worker after the other."""
+        """Runs all remaining trials, one worker after the other."""
         for _ in range(100):
             for worker in WORKERS:
                 self.event("ask", worker)
@@ -63,7 +63,7 @@ class Workers:
 
 
 def state(oracle):
-    """What an oracle knows of its trials."""
+    """Returns the state of an oracle that concerns its trials."""
     kept = oracle.get_state()
     return {name: kept[name] for name in ("trials", "start_order", "end_order", "ongoing_trials", "seed_state")}
 
@@ -71,7 +71,7 @@ def state(oracle):
 @pytest.mark.parametrize("name", ["random", "hyperband", "grid"])
 @given(events=EVENTS)
 @settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-def test_killed_after_every_event_it_gives_what_an_undisturbed_one_gives(name, events):
+def test_an_oracle_killed_after_every_event_proposes_the_same_trials(name, events):
     with tempfile.TemporaryDirectory() as folder:
         undisturbed, killed = (
             Workers(made(name, Path(folder, part), trials=9, epochs=4, continuous=name != "grid"), part == "killed")
@@ -83,15 +83,16 @@ def test_killed_after_every_event_it_gives_what_an_undisturbed_one_gives(name, e
             workers.finish()
         assert killed.given == undisturbed.given
         assert state(killed.oracle) == state(undisturbed.oracle)
-        # Each trial has ended, once, and the numbers have no gap.
+        # Each trial has ended exactly once, and the numbers have no gap.
         oracle = killed.oracle
         assert sorted(oracle.end_order) == sorted(oracle.start_order) == sorted(oracle.trials)
         assert oracle._retry_queue == [] and len(set(oracle.end_order)) == len(oracle.end_order)
-        assert len(oracle.trials) == 6 if name == "grid" else 9
+        if name != "hyperband":  # which runs fewer trials after failures
+            assert len(oracle.trials) == (6 if name == "grid" else 9)
 
 
-def test_the_process_of_a_bayesian_search_proposes_the_same_after_a_kill(tmp_path):
-    """Beyond its random points, and with a trial of another worker whose result it has to guess."""
+def test_the_gaussian_process_proposes_the_same_after_a_kill(tmp_path):
+    """After the random trials, and with a running trial of another worker whose score is predicted."""
     found = []
     for part in ("undisturbed", "killed"):
         oracle = made("bayesian", tmp_path / part, trials=5)
@@ -105,7 +106,7 @@ def test_the_process_of_a_bayesian_search_proposes_the_same_after_a_kill(tmp_pat
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_trial_that_was_running_is_given_to_the_same_worker_again(tmp_path, name):
+def test_a_running_trial_is_returned_to_the_same_worker(tmp_path, name):
     oracle = made(name, tmp_path)
     first, second = oracle.create_trial("tuner0"), oracle.create_trial("tuner1")
     oracle = again(oracle)
@@ -114,11 +115,11 @@ def test_a_trial_that_was_running_is_given_to_the_same_worker_again(tmp_path, na
     assert len(oracle.trials) == 2
 
 
-def test_a_released_trial_goes_to_the_next_that_asks_and_its_worker_may_come_back(tmp_path):
+def test_a_released_trial_goes_to_the_next_worker_and_the_lost_worker_may_return(tmp_path):
     oracle = made("random", tmp_path)
     first = oracle.create_trial("tuner0")
     oracle.release("tuner0")
-    oracle.release("tuner0")  # nothing to give up any more
+    oracle.release("tuner0")  # already released
     oracle = again(oracle)
     assert oracle.create_trial("tuner1").trial_id == first.trial_id
     other = oracle.create_trial("tuner0")
@@ -128,7 +129,7 @@ def test_a_released_trial_goes_to_the_next_that_asks_and_its_worker_may_come_bac
     assert {name: trial.trial_id for name, trial in oracle.ongoing_trials.items()} == {"tuner0": other.trial_id}
 
 
-def test_a_trial_that_ends_after_its_release_is_not_given_away(tmp_path):
+def test_a_trial_that_ends_after_its_release_is_not_reassigned(tmp_path):
     oracle = made("random", tmp_path, trials=2)
     trial = oracle.create_trial("tuner0")
     oracle.release("tuner0")
@@ -137,7 +138,7 @@ def test_a_trial_that_ends_after_its_release_is_not_given_away(tmp_path):
     assert again(oracle)._retry_queue == []
 
 
-def test_the_time_of_earlier_processes_counts(tmp_path):
+def test_the_time_of_earlier_processes_is_included(tmp_path):
     oracle = made("random", tmp_path)
     oracle.max_time, oracle.spent_before = 1000.0, 600.0
     oracle.create_trial("tuner0")
@@ -149,7 +150,7 @@ def test_the_time_of_earlier_processes_counts(tmp_path):
 
 
 @pytest.mark.parametrize("ended", range(6))
-def test_a_grid_goes_on_with_every_combination_once(tmp_path, ended):
+def test_a_resumed_grid_tries_every_combination_once(tmp_path, ended):
     oracle = made("grid", tmp_path, trials=100, continuous=False)
     values = run(oracle, most=ended)
     started = oracle.create_trial("tuner0").hyperparameters.values

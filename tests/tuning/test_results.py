@@ -1,4 +1,4 @@
-"""What is read from an oracle, and how trials compare."""
+"""The results read from an oracle, and comparisons of trials."""
 
 import keras_tuner as kt
 import pytest
@@ -11,7 +11,7 @@ from keras_dl.tuning.results import TrialResult, clock, last_line, leaderboard, 
 
 @pytest.fixture
 def oracle(tmp_path):
-    """A random search over one number, of up to five trials."""
+    """A random search over one number, with up to five trials."""
     hp = kt.HyperParameters()
     hp.Int("units", 1, 1000)
     made = make_oracle("random", kt.Objective("val_loss", "min"), 5, 4, 0, hp)
@@ -21,7 +21,7 @@ def oracle(tmp_path):
 
 
 def ended(trial, status="COMPLETED", message=None):
-    """A copy, as a worker sends it: that of the oracle itself must change only there."""
+    """Returns a copy with this status, as a worker sends it; only the oracle changes its own trial."""
     return Trial(trial.hyperparameters, trial.trial_id, status, message)
 
 
@@ -58,7 +58,7 @@ def test_a_failed_trial_keeps_its_curve_and_message_and_has_no_score(oracle):
     assert result.curve == (0.1,) and result.message.endswith("ValueError: no") and not result.completed
 
 
-def test_trials_stand_in_the_order_of_their_start(oracle):
+def test_trials_are_in_the_order_in_which_they_started(oracle):
     first, second = oracle.create_trial("a"), oracle.create_trial("b")
     oracle.update_trial(second.trial_id, {"score": 0.5}, step=0)
     oracle.end_trial(ended(second))
@@ -67,7 +67,7 @@ def test_trials_stand_in_the_order_of_their_start(oracle):
     assert (two.number, two.trial_id, two.status, two.score) == (2, second.trial_id, "COMPLETED", 0.5)
 
 
-def test_a_promoted_trial_begins_at_its_epoch_and_hides_what_keras_tuner_adds(oracle):
+def test_a_promoted_trial_has_its_first_epoch_and_no_internal_values(oracle):
     trial = oracle.create_trial("tuner0")
     oracle.trials[trial.trial_id].hyperparameters.values["tuner/initial_epoch"] = 2
     for epoch in (2, 3):
@@ -97,7 +97,7 @@ def test_the_leaderboard(direction, order):
     assert [one.number for one in leaderboard(trials, direction)] == order
 
 
-def test_another_direction_is_refused():
+def test_an_invalid_direction_raises_an_error():
     with pytest.raises(UserError, match="'min' or 'max'. Received: 'down'"):
         leaderboard([], "down")
 
@@ -106,9 +106,9 @@ def test_the_pareto_front():
     trials = [
         made(1, 0, error=0.1, gain=5.0),
         made(2, 0, error=0.2, gain=9.0),
-        made(3, 0, error=0.2, gain=5.0),  # beaten by both
-        made(4, 0, error=0.3, gain=9.0),  # no better than 2 anywhere
-        made(5, 0, error=0.1, gain=5.0),  # as good as 1
+        made(3, 0, error=0.2, gain=5.0),  # dominated by both
+        made(4, 0, error=0.3, gain=9.0),  # dominated by 2
+        made(5, 0, error=0.1, gain=5.0),  # equal to 1
         made(6, 0, error=0.0, gain=NAN),
         made(7, 0, error=0.0),
         made(8, 0, "FAILED", error=0.0, gain=10.0),
@@ -118,17 +118,17 @@ def test_the_pareto_front():
     assert [one.number for one in pareto(trials, {"error": "min"})] == [6, 7]
 
 
-def test_a_front_of_nothing():
+def test_the_pareto_front_of_no_trials_is_empty():
     assert pareto([], {"error": "min"}) == []
     assert pareto([made(1, NAN)], {"error": "min"}) == []
 
 
-def test_a_metric_that_no_trial_reported_is_told():
+def test_an_unknown_metric_raises_an_error():
     with pytest.raises(UserError, match="no trial reported gain. Available: error"):
         pareto([made(1, 0, error=0.1)], {"error": "min", "gain": "max"})
 
 
-def test_hyperparameters_that_differ():
+def test_searched_hyperparameters_are_those_that_differ():
     trials = [made(1, 0), made(2, 0)]
     assert searched(trials) == ["units"]
     assert searched(trials[:1]) == searched([]) == []
@@ -146,12 +146,12 @@ def test_a_score_is_shown_with_its_spread(spread, shown):
     "seconds, shown",
     [(0, "0:00"), (59.6, "1:00"), (61, "1:01"), (3599, "59:59"), (3600, "1:00:00"), (None, "-")],
 )
-def test_the_clock(seconds, shown):
+def test_times_are_formatted(seconds, shown):
     assert clock(seconds) == shown
 
 
 @pytest.mark.parametrize("value, shown", [(None, "-"), (1.0, "1"), (1e-7, "1e-07"), (True, "True"), ("[a]", "[a]")])
-def test_numbers(value, shown):
+def test_numbers_are_formatted(value, shown):
     assert number(value) == shown
 
 

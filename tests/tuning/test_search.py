@@ -1,4 +1,4 @@
-"""One search of three trials, looked at from all sides; and searches with other options."""
+"""The results of a search of three trials, and searches with other options."""
 
 import json
 import math
@@ -16,10 +16,10 @@ from keras_dl.training.train import train
 from keras_dl.tuning.plan import Plan
 from keras_dl.tuning.search import search
 
-from .halves import GRID, KILL, artifacts, curve, fits, runs, stop, text_of, write_pipeline
+from .halves import KILL, artifacts, curve, fits, runs, stop, text_of, write_pipeline
 
 
-def test_one_parent_and_a_child_for_each_trial(searched):
+def test_a_search_is_a_parent_run_with_a_child_run_per_trial(searched):
     settings, _ = searched
     (parent,) = runs(settings)
     children = runs(settings, parent)
@@ -29,7 +29,7 @@ def test_one_parent_and_a_child_for_each_trial(searched):
     assert len(fits(settings)) == 3
 
 
-def test_a_child_has_its_values_and_its_curve(searched):
+def test_a_child_run_has_the_values_and_the_curve_of_its_trial(searched):
     settings, _ = searched
     (parent,) = runs(settings)
     for child, fitted in zip(runs(settings, parent), fits(settings), strict=True):
@@ -42,13 +42,13 @@ def test_a_child_has_its_values_and_its_curve(searched):
         assert child.data.tags["kind"] == "trial" and child.data.tags["team"] == "speech"
 
 
-def test_the_first_trial_has_the_defaults_and_the_others_have_not(searched):
+def test_only_the_first_trial_has_the_defaults(searched):
     defaults = {"batch_size": 64, "units": 3, "rate": 0.01, "cell": "max", "bias": True, "iterations": 0}
     first, *others = fits(searched[0])
     assert first == defaults and defaults not in others
 
 
-def test_the_parent_tells_the_best(searched):
+def test_the_parent_run_has_the_results_of_the_best_trial(searched):
     settings, version = searched
     (parent,) = runs(settings)
     children = runs(settings, parent)
@@ -67,7 +67,7 @@ def test_the_parent_tells_the_best(searched):
     assert math.isfinite(metrics["test_loss"]) and 0 <= metrics["test_accuracy"] <= 1
 
 
-def test_the_parent_keeps_what_there_is_to_see(searched):
+def test_the_parent_run_has_the_artifacts_of_the_search(searched):
     settings, _ = searched
     (parent,) = runs(settings)
     names = {"pipeline", "environment.json", "space.txt", "values.json", "trials.json"}
@@ -87,7 +87,7 @@ def test_the_best_model_is_registered(searched, connected):
     assert row["fingerprint"] == parent.data.tags["test_fingerprint"]
 
 
-def test_the_exported_model_is_the_registered_one_and_the_best_trials(searched, connected):
+def test_the_exported_model_is_the_registered_model_of_the_best_trial(searched, connected):
     x = np.random.default_rng(5).normal(size=(4, 9, 1)).astype("float32")
     model = mlflow.keras.load_model("models:/halves@champion")
     served = tf.saved_model.load(str(connected.saved_models / "halves" / "1")).signatures["serving_default"]
@@ -100,15 +100,15 @@ def test_the_exported_model_is_the_registered_one_and_the_best_trials(searched, 
     assert results["loss"] == pytest.approx(parent.data.metrics["best_val_loss"], rel=1e-5)
 
 
-def test_nothing_is_left_of_the_search_but_its_report(searched):
+def test_only_the_report_of_a_finished_search_is_kept(searched):
     settings, _ = searched
     left = {path.name for path in (settings.root / "searches").iterdir()} - {"halves.lock"}
     assert left == {"halves.html"}
     assert [path.name for path in (settings.saved_models / "halves").iterdir()] == ["1"]
 
 
-def test_a_training_with_the_values_of_a_trial_has_its_curve(searched, project):
-    """The trials share a compiled model; a training has its own."""
+def test_a_training_with_the_values_of_a_trial_has_the_same_curve(searched, project):
+    """Trials share compiled models; a training compiles its own."""
     settings, _ = searched
     (parent,) = runs(settings)
     trial = runs(settings, parent)[-1]
@@ -122,17 +122,24 @@ def test_a_training_with_the_values_of_a_trial_has_its_curve(searched, project):
 # ---------------------------------------------------------------------------- options
 
 
-def test_pins_are_kept_in_every_trial(project):
+def test_pins_and_executions(project, without_drawing):
+    """Every trial has the pinned values, and the version has the spread over the executions of the best one."""
     pins = {"units": 4, "rate": 0.05, "cell": "mean"}
-    search(write_pipeline(project.root), project, Plan(tuner="bayesian", pins=pins))
+    plan = Plan(tuner="bayesian", trials=3, pins=pins, executions=2)
+    version = search(write_pipeline(project.root), project, plan)
     assert {(fit["units"], fit["rate"], fit["cell"]) for fit in fits(project)} == {(4, 0.05, "mean")}
     (parent,) = runs(project)
     children = runs(project, parent)
     assert len({(child.data.params["batch_size"], child.data.params["bias"]) for child in children}) == 3
     assert parent.data.params["pins"] == str(pins) and parent.data.params["best_units"] == "4"
+    best = min(children, key=lambda run: run.data.metrics["best_val_loss"])
+    assert parent.data.metrics["best_val_loss"] == best.data.metrics["best_val_loss"]
+    mlflow.set_tracking_uri(project.tracking_uri)
+    spread = float(registry.get_version("halves", version.version).tags["spread"])
+    assert spread == pytest.approx(best.data.metrics["spread_val_loss"], rel=1e-3)
 
 
-def test_several_metrics_are_one_objective_and_a_pareto_table_in_the_report(project):
+def test_several_metrics_are_one_objective_with_a_pareto_front_in_the_report(project, without_drawing):
     pipeline = write_pipeline(project.root)
     pipeline.objective = "val_accuracy,val_loss:0.5"
     version = search(pipeline, project, Plan(trials=2))
@@ -146,22 +153,12 @@ def test_several_metrics_are_one_objective_and_a_pareto_table_in_the_report(proj
     )
     assert (parent.data.tags["objective"], parent.data.tags["direction"]) == ("objective", "min")
     page = (project.root / "searches" / "halves.html").read_text()
-    assert "Trials that no other one beats in all objectives" in page and "val_accuracy: the more the better" in page
+    assert "Pareto front" in page and "val_accuracy: higher is better" in page
     mlflow.set_tracking_uri(project.tracking_uri)
     assert registry.get_version("halves", version.version).tags["metric"] == "accuracy"
 
 
-def test_the_spread_over_executions_is_the_versions(project):
-    version = search(write_pipeline(project.root), project, Plan(tuner="grid", trials=2, pins=GRID, executions=2))
-    (parent,) = runs(project)
-    best = min(runs(project, parent), key=lambda run: run.data.metrics["best_val_loss"])
-    spread = best.data.metrics["spread_val_loss"]
-    mlflow.set_tracking_uri(project.tracking_uri)
-    assert float(registry.get_version("halves", version.version).tags["spread"]) == pytest.approx(spread, rel=1e-3)
-    assert parent.data.metrics["best_val_loss"] == best.data.metrics["best_val_loss"]
-
-
-def test_a_search_that_has_no_time_for_a_trial_says_so(project):
+def test_a_search_without_time_for_a_trial_raises_an_error(project):
     with pytest.raises(UserError, match="no trial"):
         search(write_pipeline(project.root), project, Plan(max_time=1e-6))
     (parent,) = runs(project)
@@ -172,14 +169,14 @@ def test_a_search_that_has_no_time_for_a_trial_says_so(project):
 
 
 def found(settings, parent):
-    """The trials of a search whatever their order: values and curves."""
+    """Returns values and curves of the trials of a search, sorted."""
     children = runs(settings, parent)
     assert {child.info.status for child in children} == {"FINISHED"}
     return sorted((sorted(child.data.params.items()), sorted(curve(settings, child).items())) for child in children)
 
 
-@pytest.mark.slow  # three more imports of TensorFlow
-def test_workers_find_what_one_process_finds(project, searched):
+@pytest.mark.slow  # two processes that import TensorFlow
+def test_workers_give_the_same_results_as_one_process(project, searched):
     settings, _ = searched
     assert search(write_pipeline(project.root), project, Plan(workers=2)).version == 1
     (one,), (two,) = runs(settings), runs(project)
@@ -190,7 +187,7 @@ def test_workers_find_what_one_process_finds(project, searched):
 
 
 @pytest.mark.slow
-def test_a_worker_that_is_killed_goes_on_with_its_trial(project):
+def test_a_killed_worker_resumes_its_trial(project):
     pipeline = write_pipeline(project.root)
     pipeline.epochs = 4
     search(pipeline, project, Plan(trials=5))

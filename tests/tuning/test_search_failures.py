@@ -1,4 +1,4 @@
-"""What a search refuses before any trial, and what becomes of it when trials, disk or store fail."""
+"""Searches with invalid arguments, failing trials, a full disk or a failing store."""
 
 import errno
 import threading
@@ -19,18 +19,20 @@ from keras_dl.tuning.search import search
 from .halves import GRID, client_of, curve, curves, fits, runs, write_pipeline
 from .test_tuner import BROKEN
 
+pytestmark = pytest.mark.usefixtures("without_drawing")
+
 # ---------------------------------------------------------------------------- before any trial
 
 
-def nothing_was_begun(settings):
+def has_not_started(settings):
     return fits(settings) == [] and not [path for path in (settings.root / "searches").glob("*") if path.is_dir()]
 
 
-def test_an_unwritable_folder(project):
+def test_an_unwritable_export_folder(project):
     project.saved_models.write_text("a file in its place")
     with pytest.raises(UserError, match="cannot write to .*saved_models"):
         search(write_pipeline(project.root), project)
-    assert nothing_was_begun(project)
+    assert has_not_started(project)
     assert client_of(project).get_experiment_by_name("halves") is None
 
 
@@ -40,36 +42,36 @@ def test_an_unwritable_folder(project):
         (Plan(pins={"unit": 3}), r"unknown hyperparameter: unit\. This pipeline has: batch_size .*; units from 2 to 4"),
         (Plan(pins={"units": 5}), r"units=5 is invalid: expected units from 2 to 4"),
         (Plan(pins={"rate": "fast"}), r"rate='fast' is invalid: expected rate from 0\.001 to 0\.1"),
-        (Plan(pins={**GRID, "units": 2}), "there is nothing to search: every value of the space is given"),
+        (Plan(pins={**GRID, "units": 2}), "there is nothing to search: every hyperparameter has a single value"),
         (Plan(tuner="grid", trials=4, pins=GRID), "the grid has 3 combinations; expected --trials of at most that"),
     ],
 )
-def test_wrong_pins_and_numbers(project, plan, message):
+def test_invalid_pins_and_numbers_of_trials(project, plan, message):
     with pytest.raises(UserError, match=message):
         search(write_pipeline(project.root), project, plan)
-    assert nothing_was_begun(project) and runs(project) == []
+    assert has_not_started(project) and runs(project) == []
 
 
-def test_a_disk_with_hardly_any_space(project, monkeypatch):
+def test_a_disk_with_too_little_space(project, monkeypatch):
     monkeypatch.setattr("keras_dl.tuning.search.FREE_BYTES", 2**62)
     with pytest.raises(UserError, match=r"searches has \d+ MB left; expected at least"):
         search(write_pipeline(project.root), project)
-    assert nothing_was_begun(project)
+    assert has_not_started(project)
 
 
-def test_two_searches_at_once_do_not_meet(project):
+def test_a_second_search_at_the_same_time_raises_an_error(project):
     folder = project.root / "searches"
     folder.mkdir()
     with filelock.FileLock(folder / "halves.lock"):
         with pytest.raises(UserError, match="another search of halves is running"):
             search(write_pipeline(project.root), project)
-    assert nothing_was_begun(project)
+    assert has_not_started(project)
 
 
 # ---------------------------------------------------------------------------- trials that fail
 
 
-def test_failed_trials_are_seen_and_the_search_goes_on(project, capfd):
+def test_failed_trials_are_reported_and_the_search_continues(project, capfd):
     version = search(write_pipeline(project.root, BROKEN), project, Plan(tuner="grid", pins=GRID))
     (parent,) = runs(project)
     children = {child.data.params["units"]: child for child in runs(project, parent)}
@@ -85,7 +87,7 @@ def test_failed_trials_are_seen_and_the_search_goes_on(project, capfd):
     assert "2 units are too few" in page
 
 
-def test_if_every_trial_fails_the_search_does_and_the_next_begins_anew(project):
+def test_if_every_trial_fails_the_search_fails_and_the_next_one_starts_over(project):
     pipeline = write_pipeline(project.root, 'loss = lambda target, output: keras.ops.mean(output) * float("nan")')
     with pytest.raises(UserError, match="all 2 trials failed; the last one: .*loss is nan in epoch 1"):
         search(pipeline, project, Plan(trials=2))
@@ -94,13 +96,13 @@ def test_if_every_trial_fails_the_search_does_and_the_next_begins_anew(project):
     assert [child.info.status for child in runs(project, parent)] == ["FAILED", "FAILED"]
     assert registry.list_models() == [] and not (project.saved_models / "halves").exists()
 
-    # Other arguments are no reason to complain: there is nothing to go on from.
+    # Other arguments are accepted: there is nothing to resume.
     assert search(write_pipeline(project.root), project, Plan(trials=1)).version == 1
     _, second = runs(project)
     assert second.info.status == "FINISHED" and len(runs(project, second)) == 1
 
 
-def test_a_missing_objective_is_told_in_the_first_trial(project):
+def test_a_missing_objective_is_reported_in_the_first_trial(project):
     pipeline = write_pipeline(project.root)
     pipeline.objective, pipeline.direction = "val_error_rate", "min"
     with pytest.raises(UserError, match="'val_error_rate' is not among the metrics: accuracy, loss, val_accuracy"):
@@ -108,10 +110,10 @@ def test_a_missing_objective_is_told_in_the_first_trial(project):
     assert len(fits(project)) == 1
     (parent,) = runs(project)
     assert [run.info.status for run in (parent, *runs(project, parent))] == ["FAILED", "FAILED"]
-    assert not (project.root / "searches" / "halves").exists()  # with the name mended, nothing stands in the way
+    assert not (project.root / "searches" / "halves").exists()  # nothing to resume
 
 
-def test_an_export_that_fails_leaves_the_version_and_tells_what_to_do(project):
+def test_a_failed_export_keeps_the_version_and_reports_the_command(project):
     pipeline = write_pipeline(project.root)
     project.saved_models.mkdir()
     (project.saved_models / "halves").write_text("a file in its place")
@@ -128,7 +130,7 @@ def test_an_export_that_fails_leaves_the_version_and_tells_what_to_do(project):
 
 
 def full_after(writes):
-    """A `write_bytes` whose disk is full from that call on."""
+    """Returns a `write_bytes` that fails with a full disk after this number of calls."""
     write = state.write_bytes
     left = [writes]
 
@@ -141,19 +143,18 @@ def full_after(writes):
     return full
 
 
-@pytest.mark.parametrize("writes", [0, 4])
-def test_a_disk_that_is_full_in_mid_search_ends_it_and_the_same_call_goes_on(project, searched, writes):
-    """After no file of a training, and within the second trial."""
+def test_a_full_disk_stops_the_search_and_the_same_call_resumes_it(project, searched):
+    """The disk is full at the first file of a training, and then in the second trial."""
     undisturbed, _ = searched
     pipeline = write_pipeline(project.root)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(state, "write_bytes", full_after(writes))
-        with pytest.raises(UserError, match="the disk is full: .*Every finished trial is kept"):
-            search(pipeline, project)
-    (parent,) = runs(project)
-    statuses = [run.info.status for run in runs(project, parent)]
-    assert parent.info.status == "FAILED"
-    assert statuses == (["KILLED"] if writes == 0 else ["FINISHED", "KILLED"])
+    for writes, expected in ((0, ["KILLED"]), (4, ["FINISHED", "KILLED"])):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(state, "write_bytes", full_after(writes))
+            with pytest.raises(UserError, match="the disk is full: .*Every finished trial is kept"):
+                search(pipeline, project)
+        (parent,) = runs(project)
+        assert parent.info.status == "FAILED"
+        assert [run.info.status for run in runs(project, parent)] == expected
 
     search(pipeline, project)
     (again,) = runs(project)
@@ -173,7 +174,7 @@ def quick_retries(monkeypatch):
     monkeypatch.setattr(journal, "GATHER", 0.01)
 
 
-def test_a_store_that_fails_for_a_while_loses_nothing(project, searched, quick_retries, monkeypatch, capfd):
+def test_nothing_is_lost_if_the_store_fails_temporarily(project, searched, quick_retries, monkeypatch, capfd):
     undisturbed, _ = searched
     log, failures = MlflowClient.log_batch, iter(range(8))
 
@@ -188,12 +189,12 @@ def test_a_store_that_fails_for_a_while_loses_nothing(project, searched, quick_r
     assert next(failures, None) is None
     assert curves(project, parent) == curves(undisturbed, whole)
     assert {run.info.status for run in runs(project, parent)} == {"FINISHED"}
-    told = capfd.readouterr().err
-    assert told.count("does not answer") == 1 and told.count("is back") == 1
+    output = capfd.readouterr().err
+    assert output.count("does not answer") == 1 and output.count("is back") == 1
 
 
-def test_a_store_that_stays_away_costs_the_trials_nothing(project, quick_retries, monkeypatch):
-    """The trials are done; their runs and the version come with the same call, when the store is back."""
+def test_trials_are_kept_if_the_store_stays_unavailable(project, quick_retries, monkeypatch):
+    """When the store is available again, the same call delivers their runs and registers the model."""
     pipeline = write_pipeline(project.root)
     stop = journal.Delivery.stop
 
@@ -203,11 +204,11 @@ def test_a_store_that_stays_away_costs_the_trials_nothing(project, quick_retries
     with monkeypatch.context() as patch:
         patch.setattr(Outbox, "deliver", unavailable)
         patch.setattr(journal.Delivery, "stop", lambda self, timeout: stop(self, 1))
-        with pytest.raises(UserError, match="does not answer, so the best model cannot be registered yet"):
+        with pytest.raises(UserError, match="does not answer, so the model cannot be registered yet"):
             search(pipeline, project, Plan(trials=2))
     assert len(fits(project)) == 2 and registry.list_models() == []
     assert search(pipeline, project, Plan(trials=2)).version == 1
-    assert len(fits(project)) == 2  # nothing is trained again
+    assert len(fits(project)) == 2  # no trial is repeated
     (parent,) = runs(project)
     children = runs(project, parent)
     assert [child.info.run_name for child in children] == ["trial-1", "trial-2"]

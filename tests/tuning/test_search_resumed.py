@@ -1,4 +1,4 @@
-"""Searches that were stopped or killed: the same call goes on, and what changed is asked for."""
+"""Searches that were stopped or killed, and resumed with the same or with other arguments."""
 
 import json
 import os
@@ -11,22 +11,25 @@ import pytest
 from keras_dl.errors import UserError
 from keras_dl.pipeline import load_pipeline
 from keras_dl.release import registry
+from keras_dl.training import job
 from keras_dl.tuning import search as searches
 from keras_dl.tuning.plan import Plan
 from keras_dl.tuning.search import search
 
 from .halves import GRID, KILL, artifacts, client_of, curve, curves, fits, runs, stop, text_of, write_pipeline
 
+pytestmark = pytest.mark.usefixtures("without_drawing")
+
 
 def interrupted(settings, pipeline, plan=None, fit=2, epoch=1):
-    """A search stopped in a fit, before an epoch."""
+    """Runs a search that is stopped in a fit, before an epoch; returns its run."""
     stop(settings.root, fit, epoch)
     with pytest.raises(KeyboardInterrupt):
         search(pipeline, settings, plan)
     return runs(settings)[-1]
 
 
-def test_a_stopped_search_goes_on_in_its_runs(project):
+def test_a_stopped_search_is_resumed_in_its_runs(project):
     pipeline = write_pipeline(project.root)
     parent = interrupted(project, pipeline)
     before = runs(project, parent)
@@ -53,8 +56,8 @@ search(load_pipeline("pipelines/halves.py"), read_settings())
 """
 
 
-def test_killed_it_gives_what_an_undisturbed_one_gives(project, tmp_path_factory, searched):
-    """A real kill -9 of a process; the undisturbed search is that of `searched`."""
+def test_a_killed_search_gives_the_same_results_when_resumed(project, searched):
+    """A process is killed with kill -9; the reference is the search of `searched`."""
     undisturbed, _ = searched
     pipeline = write_pipeline(project.root)
     stop(project.root, 2, 1, KILL)
@@ -77,7 +80,7 @@ def test_killed_it_gives_what_an_undisturbed_one_gives(project, tmp_path_factory
     assert again.data.tags["best_trial"] == whole.data.tags["best_trial"]
 
 
-def test_a_stopped_search_goes_on_without_its_deleted_run(project):
+def test_a_search_whose_run_was_deleted_is_resumed_in_a_new_run(project):
     pipeline = write_pipeline(project.root)
     plan = Plan(trials=2)
     parent = interrupted(project, pipeline, plan)
@@ -90,91 +93,81 @@ def test_a_stopped_search_goes_on_without_its_deleted_run(project):
     assert len(fits(project)) == 3
 
 
-@pytest.mark.parametrize("place", ["write_report", "remove_folder", "export_champion"])
-def test_stopped_after_its_model_is_registered_it_registers_no_second_one(project, monkeypatch, place):
+def test_a_search_stopped_after_registration_does_not_register_again(project, monkeypatch):
+    """It is stopped before each of the later steps."""
     pipeline = write_pipeline(project.root)
 
-    proceed = getattr(searches, place)
-
     def stopped(*arguments):
-        if registry.list_models():
-            raise KeyboardInterrupt
-        proceed(*arguments)
+        raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
-        patch.setattr(searches, place, stopped)
-        with pytest.raises(KeyboardInterrupt):
+    for module, step in ((searches, "write_report"), (job, "export_champion"), (job, "remove_folder")):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(module, step, stopped)
             search(pipeline, project, Plan(trials=1))
-    mlflow.set_tracking_uri(project.tracking_uri)
-    assert int(registry.get_version("halves", "champion").version) == 1
+        assert int(registry.get_version("halves", "champion").version) == 1
+        assert (project.saved_models / "halves").exists() == (step == "remove_folder")
     version = search(pipeline, project, Plan(trials=1))
     assert (version.version, version.alias) == (1, "champion")
     assert len(registry.list_models()) == 1 and len(fits(project)) == 1
     assert (project.saved_models / "halves" / "1").is_dir()
     (parent,) = runs(project)
     assert parent.info.status == "FINISHED" and "halves.html" in artifacts(project, parent)
-    assert len(json.loads(text_of(parent, "trials.json"))["data"]) == 1  # told twice, and there once
+    assert len(json.loads(text_of(parent, "trials.json"))["data"]) == 1  # although logged several times
 
 
 # ---------------------------------------------------------------------------- with other arguments
 
 
 def refusal(settings, plan=None, **changes):
-    """What a search with other arguments is told."""
+    """Returns the error message of a search with other arguments."""
     changed = load_pipeline(settings.root / "pipelines" / "halves.py")
     for name, value in changes.items():
         setattr(changed, name, value)
-    with pytest.raises(UserError, match="an unfinished search lies in .*--fresh") as caught:
+    with pytest.raises(UserError, match="holds an unfinished search with other arguments: .*--fresh") as caught:
         search(changed, settings, plan)
     return str(caught.value)
 
 
-def test_other_arguments_are_named_and_begin_nothing(project):
+def test_other_arguments_raise_an_error_that_names_them(project):
     interrupted(project, write_pipeline(project.root), fit=1)
-    assert "tuner was 'random' and is 'bayesian'" in refusal(project, Plan(tuner="bayesian"))
-    assert "trials was 3 and is 5" in refusal(project, trials=5)
-    message = refusal(project, epochs=1, seed=4)
+    plan = Plan(tuner="bayesian", pins={"units": 2}, executions=2)
+    changes = {"epochs": 1, "seed": 4, "trials": 5, "objective": "val_accuracy", "deterministic": True}
+    message = refusal(project, plan, **changes)
+    assert "tuner was 'random' and is 'bayesian'" in message and "executions was 1 and is 2" in message
+    assert "pins was {} and is {'units': 2}" in message and "trials was 3 and is 5" in message
     assert "epochs was 2 and is 1" in message and "seed was 0 and is 4" in message
-    assert "Repeat it with the same ones" in message
-    assert "objective was 'val_loss' and is 'val_accuracy'" in refusal(project, objective="val_accuracy")
-    assert "pins was {} and is {'units': 2}" in refusal(project, Plan(pins={"units": 2}))
-    assert "executions was 1 and is 2" in refusal(project, Plan(executions=2))
-    assert "deterministic was False and is True" in refusal(project, deterministic=True)
-    # What changes nothing of the finished trials may be asked for.
-    assert "Give --resume to go on" in refusal(project, Plan(trials=5, early_stop="median"))
+    assert "objective was 'val_loss' and is 'val_accuracy'" in message
+    assert "deterministic was False and is True" in message
+    assert "Repeat the earlier arguments to resume it" in message
+    # --resume allows changes under which the finished trials stay comparable, and no others.
+    assert "Give --resume to resume with the new ones" in refusal(project, Plan(trials=5, early_stop="median"))
     assert "seed was 0 and is 4" in refusal(project, Plan(resume=True), seed=4)
     assert len(fits(project)) == 1 and len(runs(project)) == 1
 
 
-def test_more_trials_may_be_asked_for(project):
-    pipeline = write_pipeline(project.root)
-    parent = interrupted(project, pipeline)
-    search(pipeline, project, Plan(trials=5, resume=True))
-    (again,) = runs(project)
-    assert again.info.run_id == parent.info.run_id
-    assert len(runs(project, again)) == 5 and again.data.metrics["trials_completed"] == 5
-    assert len(fits(project)) == 6
-
-
-def test_a_changed_range_is_said_and_used_from_then_on(project):
+def test_a_search_is_resumed_with_more_trials_and_a_changed_range(project):
     pins = {name: value for name, value in GRID.items() if name != "rate"} | {"units": 3}
-    interrupted(project, write_pipeline(project.root), Plan(trials=6, pins=pins))
+    parent = interrupted(project, write_pipeline(project.root), Plan(trials=3, pins=pins))
     file = project.root / "pipelines" / "halves.py"
     file.write_text(file.read_text().replace('"rate", 1e-3, 1e-1', '"rate", 5e-3, 2e-2'))
     message = refusal(project, Plan(trials=6, pins=pins))
     assert "space had rate from 0.001 to 0.1 (default 0.01) and has rate from 0.005 to 0.02 (default 0.01)" in message
-    assert "the pipeline's file has changed" in message and "--resume" in message
+    assert "the pipeline's file has changed" in message and "trials was 3 and is 6" in message
+    assert "--resume" in message
     search(load_pipeline(file), project, Plan(trials=6, pins=pins, resume=True))
+    (again,) = runs(project)
+    assert again.info.run_id == parent.info.run_id
+    assert len(runs(project, again)) == 6 and again.data.metrics["trials_completed"] == 6
     rates = [fit["rate"] for fit in fits(project)]
     assert len(rates) == 7 and all(0.005 <= rate <= 0.02 for rate in rates[3:])
 
 
-def test_thrown_away_a_search_leaves_no_run_running(project):
+def test_the_runs_of_a_discarded_search_are_closed(project):
     pipeline = write_pipeline(project.root)
     parent = interrupted(project, pipeline)
     client = client_of(project)
     old = [parent, *runs(project, parent)]
-    for run in old:  # as after a kill, which closes nothing
+    for run in old:  # as after a kill
         client.update_run(run.info.run_id, status="RUNNING")
     assert search(pipeline, project, Plan(trials=1, fresh=True)).version == 1
     assert {client.get_run(run.info.run_id).info.status for run in old} == {"KILLED"}
@@ -182,19 +175,9 @@ def test_thrown_away_a_search_leaves_no_run_running(project):
     assert len(runs(project, new)) == 1
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}"])
-def test_an_unreadable_record_names_the_way_out(project, text):
-    state = project.root / "searches" / "halves"
-    state.mkdir(parents=True)
-    (state / "search.json").write_text(text)
-    with pytest.raises(UserError, match="search.json cannot be read .*--fresh"):
-        search(write_pipeline(project.root), project)
-    assert json.dumps(fits(project)) == "[]"
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("tuner", ["bayesian", "hyperband", "grid"])
-def test_each_tuner_goes_on_with_what_it_would_have_done(project, tmp_path, empty_store, monkeypatch, tuner):
+def test_each_tuner_gives_the_same_results_when_resumed(project, tmp_path, empty_store, monkeypatch, tuner):
     plan = Plan(tuner=tuner, trials=5 if tuner == "hyperband" else 3, pins=GRID if tuner == "grid" else {})
     pipeline = write_pipeline(project.root)
     search(pipeline, project, plan)

@@ -1,4 +1,4 @@
-"""The trials of a search, interrupted and gone on with: nothing is lost, nothing doubled, every number the same."""
+"""The trials of a search, uninterrupted and resumed: no epoch is lost or repeated, and all numbers are equal."""
 
 import shutil
 
@@ -7,6 +7,7 @@ import pytest
 
 from keras_dl.pipeline import load_pipeline
 from keras_dl.training.fit import BEST, DONE, STATE, finished_training
+from keras_dl.training.reuse import CompiledModels
 from keras_dl.tuning.oracles import NAMES, RandomOracle
 
 from .halves import GRID, client_of, curve, curves, fits, runs, stop, write_pipeline
@@ -15,32 +16,34 @@ SPACE = {"cell": "max", "bias": True}  # pins
 
 
 def outcome(project, tuner, parent):
-    """Scores and curves of a search, and the values that its trials had."""
+    """Returns scores, values, curves and best models of the trials of a search."""
     trials = {key: (trial.score, trial.best_step, trial.status) for key, trial in tuner.oracle.trials.items()}
     values = [{**trial.hyperparameters.values} for trial in tuner.oracle.trials.values()]
-    return trials, curves(project, parent), values
+    models = [tuner.load_model(trial).get_weights() for trial in tuner.oracle.trials.values()]
+    weights = [[array.tobytes() for array in model] for model in models]
+    return trials, values, curves(project, parent), weights
 
 
-def begin_anew(project):
-    """As if nothing had been searched yet."""
+def start_over(project):
+    """Removes the state of the search."""
     shutil.rmtree(project.root / "searches" / "halves")
     (project.root / "pipelines" / "fits.jsonl").unlink()
 
 
 def interrupted(project, tune, pipeline, *arguments, **options):
-    """Runs a search until its interruption; its run."""
+    """Runs a search until it is interrupted; returns its run."""
     with pytest.raises(KeyboardInterrupt):
         tune(pipeline, *arguments, **options)
     return runs(project)[-1]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_interrupted_again_and_again_a_search_gives_what_it_would_have_given(project, tune, name):
+def test_a_search_interrupted_several_times_gives_the_same_results(project, tune, name):
     pipeline = write_pipeline(project.root)
     pipeline.epochs = 3
     trials, pins = 5 if name == "hyperband" else 3, GRID if name == "grid" else SPACE
     whole = outcome(project, *tune(pipeline, name, trials, pins))
-    begin_anew(project)
+    start_over(project)
     stop(project.root, 1, 0)  # before its first epoch
     parent = interrupted(project, tune, pipeline, name, trials, pins)
     for fit, epoch in [(2, 0), (5, 0)] if name == "hyperband" else [(2, 2), (4, 1)]:
@@ -55,40 +58,27 @@ def test_interrupted_again_and_again_a_search_gives_what_it_would_have_given(pro
     assert len(fits(project)) == trials + 3
 
 
-def test_a_trial_goes_on_after_its_last_finished_epoch_in_its_run(project, tune):
-    pipeline = write_pipeline(project.root)
-    pipeline.epochs = 4
-    stop(project.root, 2, 3)
-    parent = interrupted(project, tune, pipeline)
-    first, second = runs(project, parent)
-    assert list(curve(project, second)) == [0, 1, 2]
-    _, parent = tune(pipeline, run_id=parent.info.run_id)
-    *_, begun, again, _ = fits(project)
-    steps = {32: 2, 64: 1}[begun["batch_size"]]  # an epoch
-    assert (begun["iterations"], again) == (0, {**begun, "iterations": 3 * steps})
-    children = runs(project, parent)
-    assert [child.info.run_id for child in children[:2]] == [first.info.run_id, second.info.run_id]
-    assert [list(curve(project, child)) for child in children] == [[0, 1, 2, 3]] * 3
-
-
-def test_the_best_model_of_an_interrupted_search_is_that_of_the_undisturbed_one(project, tune):
+def test_a_trial_is_resumed_after_its_last_finished_epoch_in_its_run(project, tune):
     pipeline = write_pipeline(project.root)
     pipeline.epochs = 3
-    tuner, _ = tune(pipeline, pins=SPACE, trials=2)
-    kept = [tuner.load_model(trial).get_weights() for trial in tuner.oracle.trials.values()]
-    begin_anew(project)
-    stop(project.root, 2, 1)
-    parent = interrupted(project, tune, pipeline, pins=SPACE, trials=2)
-    tuner, _ = tune(pipeline, pins=SPACE, trials=2, run_id=parent.info.run_id)
-    for trial, weights in zip(tuner.oracle.trials.values(), kept, strict=True):
-        for array, expected in zip(tuner.load_model(trial).get_weights(), weights, strict=True):
-            np.testing.assert_array_equal(array, expected)
+    stop(project.root, 2, 2)
+    parent = interrupted(project, tune, pipeline, trials=2)
+    first, second = runs(project, parent)
+    assert list(curve(project, second)) == [0, 1]
+    _, parent = tune(pipeline, trials=2, run_id=parent.info.run_id)
+    _, stopped, resumed = fits(project)
+    steps = {32: 2, 64: 1}[stopped["batch_size"]]  # per epoch
+    assert (stopped["iterations"], resumed) == (0, {**stopped, "iterations": 2 * steps})
+    children = runs(project, parent)
+    assert [child.info.run_id for child in children] == [first.info.run_id, second.info.run_id]
+    assert [list(curve(project, child)) for child in children] == [[0, 1, 2]] * 2
 
 
 # ---------------------------------------------------------------------------- one compiled model
 
 
-def test_trials_that_differ_in_rates_train_one_compiled_model_with_the_results_of_fresh_ones(project, tune):
+def test_trials_that_differ_in_rates_share_a_compiled_model_with_unchanged_results(project, tune, monkeypatch):
+    monkeypatch.setattr("keras_dl.tuning.tuner.CompiledModels", CompiledModels)
     pins = {"batch_size": 64, "units": 3, **SPACE}
     tuner, parent = tune(write_pipeline(project.root), pins=pins)
     assert tuner.models.reused == 2
@@ -98,18 +88,17 @@ def test_trials_that_differ_in_rates_train_one_compiled_model_with_the_results_o
         def take(self, model):
             return model
 
-    begin_anew(project)
+    start_over(project)
     pipeline = load_pipeline(project.root / "pipelines" / "halves.py")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("keras_dl.tuning.tuner.CompiledModels", Fresh)
-        _, parent = tune(pipeline, pins=pins)
+    monkeypatch.setattr("keras_dl.tuning.tuner.CompiledModels", Fresh)
+    _, parent = tune(pipeline, pins=pins)
     assert curves(project, parent) == found and len(set(map(str, found.values()))) == 3
 
 
 # ---------------------------------------------------------------------------- executions
 
 
-def test_executions_are_runs_below_the_trials_and_their_mean_is_the_score(project, tune):
+def test_executions_are_child_runs_of_trials_and_their_mean_is_the_score(project, tune):
     tuner, parent = tune(write_pipeline(project.root), trials=2, executions=3, pins=SPACE)
     trials = runs(project, parent)
     assert [trial.info.run_name for trial in trials] == ["trial-1", "trial-2"]
@@ -125,21 +114,21 @@ def test_executions_are_runs_below_the_trials_and_their_mean_is_the_score(projec
         assert spread == pytest.approx(np.std(best, ddof=1)) == trial.data.metrics["spread_val_loss"]
         folder, number = tuner.best_execution(known.trial_id)
         assert number == int(np.argmin(best)) and finished_training(folder).best == pytest.approx(min(best))
-        assert curve(project, trial) == {}  # its executions have theirs
-        told = {point.step: point.value[0] for point in known.metrics.get_history("val_loss")}
-        assert told == curve(project, executions[0])  # the rules of early stopping compare like with like
+        assert curve(project, trial) == {}  # only the executions have curves
+        reported = {point.step: point.value[0] for point in known.metrics.get_history("val_loss")}
+        assert reported == curve(project, executions[0])  # early stopping compares first executions
 
 
 @pytest.mark.parametrize(
     "fit, epoch", [(2, 1), pytest.param(3, 0, marks=pytest.mark.slow), pytest.param(4, 1, marks=pytest.mark.slow)]
 )
-def test_a_search_interrupted_in_an_execution_goes_on_there(project, tune, fit, epoch):
+def test_a_search_interrupted_in_an_execution_is_resumed_there(project, tune, fit, epoch):
     pipeline = write_pipeline(project.root)
     options = {"trials": 2, "executions": 2, "pins": SPACE}
     tuner, parent = tune(pipeline, **options)
     whole = [curves(project, trial) for trial in runs(project, parent)]
     scores = [trial.score for trial in tuner.oracle.trials.values()]
-    begin_anew(project)
+    start_over(project)
     stop(project.root, fit, epoch)
     parent = interrupted(project, tune, pipeline, **options)
     tuner, parent = tune(pipeline, run_id=parent.info.run_id, **options)
@@ -154,12 +143,12 @@ def test_a_search_interrupted_in_an_execution_goes_on_there(project, tune, fit, 
 # ---------------------------------------------------------------------------- ended early
 
 
-def test_a_trial_ended_by_the_time_counts_with_its_best_epoch(project, tune):
+def test_a_trial_stopped_by_the_time_limit_counts_with_its_best_epoch(project, tune):
     pipeline = write_pipeline(project.root)
     pipeline.epochs = 50
-    begun = lambda oracle: any(trial.metrics.exists("val_loss") for trial in oracle.trials.values())  # noqa: E731
+    started = lambda oracle: any(trial.metrics.exists("val_loss") for trial in oracle.trials.values())  # noqa: E731
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(RandomOracle, "_out_of_time", begun)
+        patch.setattr(RandomOracle, "_out_of_time", started)
         tuner, parent = tune(pipeline, trials=3)
     (trial,) = tuner.oracle.trials.values()
     (run,) = runs(project, parent)
@@ -167,8 +156,8 @@ def test_a_trial_ended_by_the_time_counts_with_its_best_epoch(project, tune):
     assert trial.score == curve(project, run)[0] and run.data.tags["stopped_early"] == "true"
 
 
-def test_a_trial_that_falls_behind_is_ended_early(project, tune):
-    """Those of four units begin far off and learn nothing; three others have come as far before them."""
+def test_a_trial_that_falls_behind_is_stopped_early(project, tune):
+    """Trials with four units start with a high loss and do not learn; four other trials come before them."""
     hopeless = "if units == 4:\n    rate = 0.0\n    model.layers[-1].bias.assign([5.0])"
     pipeline = write_pipeline(project.root, hopeless)
     pipeline.epochs = 4
@@ -188,7 +177,7 @@ def test_a_trial_that_falls_behind_is_ended_early(project, tune):
 # ---------------------------------------------------------------------------- Hyperband
 
 
-def test_a_promoted_trial_goes_on_with_its_parents_state(project, tune):
+def test_a_promoted_trial_continues_from_the_state_of_its_parent(project, tune):
     pipeline = write_pipeline(project.root)
     pipeline.epochs = 3
     tuner, parent = tune(pipeline, "hyperband", 5, {"batch_size": 32})
@@ -196,18 +185,18 @@ def test_a_promoted_trial_goes_on_with_its_parents_state(project, tune):
     promoted = [fit for fit in fits(project) if fit.get("tuner/trial_id")]
     assert promoted
     for fit in fits(project):
-        assert fit["iterations"] == 2 * fit["tuner/initial_epoch"]  # two batches an epoch
+        assert fit["iterations"] == 2 * fit["tuner/initial_epoch"]  # two batches per epoch
     for trial in tuner.oracle.trials.values():
         values = trial.hyperparameters.values
         begin, end = values["tuner/initial_epoch"], values["tuner/epochs"]
         assert list(curve(project, children[trial.trial_id])) == list(range(begin, end))
 
-    # One training of all the epochs gives the same curve.
+    # A single training over all epochs gives the same curve.
     trial = next(t for t in tuner.oracle.trials.values() if t.hyperparameters.values.get("tuner/trial_id"))
     values = {k: v for k, v in trial.hyperparameters.values.items() if "/" not in k}
     joined = curve(project, children[trial.hyperparameters.values["tuner/trial_id"]])
     joined |= curve(project, children[trial.trial_id])
-    begin_anew(project)
+    start_over(project)
     tuner, parent = tune(pipeline, "random", 1, values)
     assert curve(project, runs(project, parent)[0]) == joined
 

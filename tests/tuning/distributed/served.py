@@ -1,24 +1,21 @@
-"""A search without training, for the tests of chief and workers: an oracle, what its workers must know, and threads."""
+"""A search without training, for tests of chief and workers."""
 
 import contextlib
 import threading
 import time
 
 import keras_tuner as kt
-import keras_tuner.src.utils as kt_utils
 
-from keras_dl.durable import write_json
 from keras_dl.tuning.distributed.chief import Chief
 from keras_dl.tuning.distributed.client import ChiefClient
 from keras_dl.tuning.oracles import make_oracle
 
 IDENTITY = {"versions": {"keras_dl": "0.1.0", "keras": "3.15.1"}, "pipeline": "waves", "digest": "a" * 64}
 SEARCH = "0f1e2d3c"
-kt_utils.save_json = write_json  # as keras_dl.tuning.tuner does
 
 
 def new_oracle(folder, trials=4, reload=False):
-    """A random search of a learning rate in a folder."""
+    """Returns the oracle of a random search of a learning rate."""
     space = kt.HyperParameters()
     space.Float("rate", 1e-4, 1e-1, sampling="log", default=0.003)
     oracle = make_oracle("random", kt.Objective("val_loss", "min"), trials, 3, 0, space)
@@ -32,17 +29,23 @@ def new_chief(oracle, port=0, lease=60.0, **facts):
     return Chief(oracle, "127.0.0.1", port, {**IDENTITY, "search": SEARCH, **facts}, lease)
 
 
+def silence(chief, name):
+    """Lets the lease of a worker expire."""
+    chief._heard[name] -= chief.lease
+    chief._expire()
+
+
 def client(chief, name, patience=20.0, identity=IDENTITY, **options):
     return ChiefClient(f"127.0.0.1:{chief.port}", name, identity, patience=patience, **options)
 
 
 def score(trial):
-    """What a trial comes to: a function of its value, with digits that single precision lacks."""
+    """The score of a trial: a function of its value, with more digits than single precision has."""
     return trial.hyperparameters.values["rate"] * 10 + 0.123456789012345
 
 
 def run_one(client, trial, epochs=2, pause=0.0):
-    """Does what a tuner does with a trial."""
+    """Runs a trial like a tuner."""
     for epoch in range(epochs):
         time.sleep(pause)
         if client.update_trial(trial.trial_id, {"val_loss": score(trial) + epochs - epoch}, epoch).status == "STOPPED":
@@ -54,7 +57,7 @@ def run_one(client, trial, epochs=2, pause=0.0):
 
 
 def run_all(client, done, **how):
-    """Runs trials to the end of the search; their ids are appended to `done`."""
+    """Runs trials until the end of the search; their ids are appended to `done`."""
     with client:
         while (trial := client.create_trial()).status == "RUNNING":
             run_one(client, trial, **how)
@@ -63,7 +66,7 @@ def run_all(client, done, **how):
 
 @contextlib.contextmanager
 def thread(function, *arguments, **options):
-    """Runs a function in a thread meanwhile; it must have ended soon after."""
+    """Runs a function in a thread while the context is entered; waits for its end."""
     runner = threading.Thread(target=function, args=arguments, kwargs=options, daemon=True)
     runner.start()
     yield runner

@@ -1,4 +1,4 @@
-"""The chief over real gRPC, its workers in threads."""
+"""The chief with real gRPC, and workers in threads."""
 
 import socket
 import time
@@ -34,7 +34,7 @@ def test_every_trial_is_run_once_and_its_score_is_exact(oracle):
         assert [point.value for point in trial.metrics.get_history("val_loss")] == [[score(trial) + 2], [score(trial)]]
 
 
-def test_a_worker_knows_the_facts_the_objective_and_finished_trials(oracle):
+def test_a_worker_receives_the_facts_the_objective_and_finished_trials(oracle):
     with new_chief(oracle, run_id="r1") as chief, client(chief, "a") as worker:
         assert worker.facts["run_id"] == "r1"
         assert (worker.objective.name, worker.objective.direction, worker.max_trials) == ("val_loss", "min", 4)
@@ -46,7 +46,7 @@ def test_a_worker_knows_the_facts_the_objective_and_finished_trials(oracle):
         assert worker.get_space().space[0].name == "rate"
 
 
-def test_new_values_join_the_space(oracle):
+def test_a_new_hyperparameter_is_added_to_the_space(oracle):
     with new_chief(oracle) as chief, client(chief, "a") as worker:
         space = worker.get_space()
         space.Int("units", 8, 64, step=8)
@@ -54,14 +54,14 @@ def test_new_values_join_the_space(oracle):
     assert [entry.name for entry in oracle.get_space().space] == ["rate", "units"]
 
 
-def test_a_worker_that_asks_again_gets_its_trial_again(oracle):
+def test_a_worker_that_restarts_gets_its_trial_back(oracle):
     with new_chief(oracle) as chief:
         trial = client(chief, "a").create_trial()
         assert client(chief, "a").create_trial().trial_id == trial.trial_id
         assert len(oracle.trials) == 1
 
 
-def test_of_two_processes_of_one_name_the_later_one_goes_on(oracle):
+def test_of_two_processes_of_one_name_the_later_one_is_accepted(oracle):
     with new_chief(oracle) as chief:
         before, after = client(chief, "a"), client(chief, "a")
         trial = after.create_trial()
@@ -80,7 +80,7 @@ def test_the_message_of_a_failed_trial_arrives(oracle):
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "reason"),
     [
         ({"versions": {"keras_dl": "0.2.0", "keras": "3.15.1"}}, "the chief has keras_dl 0.1.0, the worker 0.2.0"),
         ({"versions": {"keras_dl": "0.1.0"}}, "the chief has keras 3.15.1, the worker none"),
@@ -89,27 +89,26 @@ def test_the_message_of_a_failed_trial_arrives(oracle):
         ({"digest": "b" * 64}, "SHA-256 is aaaaaaaaaaaa... at the chief, bbbbbbbbbbbb... at the worker"),
     ],
 )
-def test_another_version_or_pipeline_is_refused_before_any_trial(oracle, changed, told):
+def test_another_version_or_pipeline_is_rejected_before_any_trial(oracle, changed, reason):
     with new_chief(oracle) as chief:
-        with pytest.raises(UserError, match="worker a is not of use") as error:
+        with pytest.raises(UserError, match="worker a rejected") as error:
             client(chief, "a", identity={**IDENTITY, **changed})
-        assert told in str(error.value)
+        assert reason in str(error.value)
         assert chief.workers == [] and oracle.trials == {}
 
 
-def test_a_worker_of_an_earlier_search_is_refused(oracle, tmp_path):
+def test_a_worker_of_an_earlier_search_is_rejected(oracle, tmp_path):
     with new_chief(oracle) as chief:
         worker, port = client(chief, "a"), chief.port
     with new_chief(new_oracle(tmp_path / "new"), port, search="another"):
-        with pytest.raises(ChiefRefused, match="began another search"):
+        with pytest.raises(ChiefRefused, match="started another search"):
             worker.create_trial()
 
 
 @pytest.mark.parametrize(
     "metadata", [(), [("keras-dl-bin", b"{")], [("keras-dl-bin", b"[]")], [("keras-dl-bin", b"{}")]]
 )
-def test_other_clients_are_refused_and_do_no_harm(oracle, metadata):
-
+def test_other_clients_are_rejected_and_do_no_harm(oracle, metadata):
     with new_chief(oracle) as chief:
         with grpc.insecure_channel(f"127.0.0.1:{chief.port}") as channel:
             stub = protos.get_service_grpc().OracleStub(channel)
@@ -119,32 +118,32 @@ def test_other_clients_are_refused_and_do_no_harm(oracle, metadata):
         assert client(chief, "a").create_trial().status == "RUNNING"
 
 
-def test_a_failing_oracle_tells_the_worker_and_the_waiting_search(oracle):
+def test_an_error_of_the_oracle_reaches_the_worker_and_the_search(oracle):
     def full():
         raise OSError(28, "No space left on device")
 
     with new_chief(oracle) as chief, client(chief, "a") as worker:
         oracle.save = full
-        for _ in range(2):  # and no lock is left behind
+        for _ in range(2):  # the lock is released
             with pytest.raises(ChiefRefused, match="failed at the chief: OSError: .*No space left on device"):
                 worker.create_trial()
         with pytest.raises(OSError, match="No space left"):
             chief.wait()
 
 
-def test_a_taken_port_is_told(oracle):
+def test_a_taken_port_raises_an_error(oracle):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with pytest.raises(UserError, match=f"cannot listen on 127.0.0.1:{port}: the port is taken"):
             new_chief(oracle, port).__enter__()
 
 
-def test_without_a_chief_a_worker_says_so_waits_and_gives_up(oracle, capfd, monkeypatch):
+def test_a_worker_without_a_chief_waits_and_gives_up(oracle, capfd, monkeypatch):
     monkeypatch.setattr("keras_dl.tuning.distributed.client.ANSWER", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
     began = time.monotonic()
     with pytest.raises(ChiefRefused, match=f"no chief answered at 127.0.0.1:{port} in 1 seconds"):
         client(new_chief(oracle, port), "a", patience=1.0)
-    assert 1 <= time.monotonic() - began < 5
+    assert time.monotonic() - began >= 1
     assert capfd.readouterr().err.count("no chief answers") == 1

@@ -1,4 +1,4 @@
-"""State of trials through the artifact store, as between machines that share no folder."""
+"""Exchange of the state of trials through the artifact store, between machines that share no folder."""
 
 import shutil
 
@@ -13,7 +13,7 @@ from ..halves import GRID, runs, write_pipeline
 
 @pytest.fixture
 def exchanging(monkeypatch):
-    """Has every tuner put what its trials leave behind into the store."""
+    """Makes every tuner put the files of its trials into the store."""
     begin = TrialTuner.__init__
 
     def with_exchange(self, pipeline, oracle, folder, delivery, parent_id, *arguments, **options):
@@ -28,7 +28,7 @@ def contents(folder, names):
 
 
 @pytest.mark.parametrize("executions", [1, 2])
-def test_what_a_trial_leaves_behind_is_brought_back(project, tune, exchanging, tmp_path, executions):
+def test_the_files_of_a_trial_are_exchanged(project, tune, exchanging, tmp_path, executions):
     tuner, parent = tune(write_pipeline(project.root), "grid", 2, GRID, executions)
     elsewhere = tmp_path / "elsewhere"
     exchange = Exchange(parent.info.experiment_id, parent.info.run_id)
@@ -41,23 +41,20 @@ def test_what_a_trial_leaves_behind_is_brought_back(project, tune, exchanging, t
         assert contents(there, ("*.tmp*", ".fetch*")) == {}
 
 
-def test_what_is_there_already_stays(project, tune, exchanging, tmp_path):
-    tuner, parent = tune(write_pipeline(project.root), "grid", 1, GRID)
+def test_only_missing_files_of_a_known_trial_are_fetched(project, tune, exchanging, tmp_path):
+    _, parent = tune(write_pipeline(project.root), "grid", 1, GRID)
     there = tmp_path / "trial_0"
     there.mkdir()
     (there / BEST).write_bytes(b"mine")
-    Exchange(parent.info.experiment_id, parent.info.run_id).fetch("0", there)
+    exchange = Exchange(parent.info.experiment_id, parent.info.run_id)
+    exchange.fetch("0", there)
     assert (there / BEST).read_bytes() == b"mine" and (there / DONE).is_file()
-
-
-def test_of_a_trial_that_is_not_there_nothing_comes(project, tune, exchanging, tmp_path):
-    _, parent = tune(write_pipeline(project.root), "grid", 1, GRID)
-    Exchange(parent.info.experiment_id, parent.info.run_id).fetch("7", tmp_path / "trial_7")
+    exchange.fetch("7", tmp_path / "trial_7")
     assert not (tmp_path / "trial_7").exists()
 
 
-def test_a_promoted_trial_goes_on_from_a_parent_that_another_machine_trained(project, tune, exchanging, monkeypatch):
-    """After each trial its folder is gone, as on a machine that never had it."""
+def test_a_promoted_trial_continues_from_a_parent_on_another_machine(project, tune, exchanging, monkeypatch):
+    """The folder of each trial is removed after its end, as if it were on another machine."""
     pipeline = write_pipeline(project.root)
     pipeline.epochs = 3
     ended = TrialTuner.on_trial_end
@@ -72,6 +69,6 @@ def test_a_promoted_trial_goes_on_from_a_parent_that_another_machine_trained(pro
     promoted = [trial for trial in tuner.oracle.trials.values() if "tuner/trial_id" in trial.hyperparameters.values]
     assert promoted and {trial.status for trial in promoted} == {"COMPLETED"}
     assert {run.info.status for run in runs(project, parent)} == {"FINISHED"}
-    for trial in promoted:  # the parent's state came with the store
+    for trial in promoted:  # the parent's state was fetched from the store
         folder = tuner.trial_folder(trial.hyperparameters.values["tuner/trial_id"])
         assert (folder / "state.npz").is_file()

@@ -1,4 +1,4 @@
-"""A distributed search over real processes, in which anything may be killed."""
+"""A distributed search with real processes, any of which is killed."""
 
 import json
 import random
@@ -21,7 +21,7 @@ HERE = Path(__file__).parent
 
 @pytest.fixture
 def chief(tmp_path):
-    """chief(trials, workers): starts the chief of a search in a process, on one port each time."""
+    """chief(trials, workers): starts the chief of a search in a process, always on the same port."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     started = []
@@ -39,7 +39,7 @@ def chief(tmp_path):
 
 
 def ended(folder):
-    """The trials that have ended, as the oracle's file says."""
+    """Returns the finished trials, from the file of the oracle."""
     try:
         return json.loads((folder / "oracle.json").read_text())["end_order"]
     except FileNotFoundError:
@@ -47,7 +47,7 @@ def ended(folder):
 
 
 def check(folder, trials):
-    """All trials have completed, each once, with the score that is theirs."""
+    """Checks that all trials have completed, each once and with its score."""
     oracle = new_oracle(folder, trials, reload=True)
     assert len(oracle.trials) == trials
     assert sorted(oracle.end_order) == sorted(oracle.start_order) == sorted(oracle.trials)
@@ -57,7 +57,7 @@ def check(folder, trials):
 
 
 @pytest.mark.slow
-def test_workers_killed_again_and_again_and_the_chief_once(chief, tmp_path):
+def test_a_search_survives_many_kills_of_workers_and_one_of_the_chief(chief, tmp_path):
     trials, rng, killed = 40, random.Random(0), 0
     process = chief(trials, 2)
     command = [sys.executable, str(HERE / "sleeping_worker.py"), chief.address]
@@ -87,7 +87,7 @@ def own_children(chief):
 
 
 @pytest.mark.slow
-def test_a_worker_killed_in_its_trial_comes_back_and_finishes_it(chief):
+def test_a_worker_killed_in_its_trial_is_restarted_and_finishes_it(chief):
     process = chief(3, 1)
     while len(ended(chief.folder)) < 1:
         assert process.poll() is None

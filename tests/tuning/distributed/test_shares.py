@@ -1,4 +1,4 @@
-"""What of the machine each worker gets."""
+"""The cores and GPUs of each worker."""
 
 import pytest
 
@@ -15,7 +15,7 @@ PARTS = """GPU 0: NVIDIA H200 (UUID: GPU-11111111-aaaa)
 
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
-    """machine(count, listed): one with so many cores, whose nvidia-smi -L lists that; None has no such command."""
+    """machine(count, listed): sets the number of cores and the output of nvidia-smi -L; None removes the command."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
 
@@ -43,7 +43,7 @@ def test_cores_are_divided(machine, there, workers, given):
     assert cores(workers) == given
 
 
-def test_systems_that_bind_no_cores(monkeypatch):
+def test_without_support_for_binding_the_cores_are_none(monkeypatch):
     monkeypatch.delattr("os.sched_getaffinity")
     assert cores(2) == [None, None]
 
@@ -60,7 +60,7 @@ def test_each_worker_gets_a_gpu_in_turn(machine):
     assert "TF_FORCE_GPU_ALLOW_GROWTH" not in gpu_variables(2)[0]
 
 
-def test_parts_of_a_gpu_are_given_instead_of_it(machine):
+def test_a_gpu_with_mig_is_used_through_its_instances(machine):
     machine(8, PARTS)
     assert gpus() == ["MIG-33333333-cccc", "MIG-44444444-dddd"]
 
@@ -68,14 +68,14 @@ def test_parts_of_a_gpu_are_given_instead_of_it(machine):
 @pytest.mark.parametrize(
     ("allowed", "found"), [("1,0", ["1", "0"]), ("GPU-x", ["GPU-x"]), ("", []), ("-1", []), ("0,-1,1", ["0"])]
 )
-def test_gpus_that_the_user_allows_are_divided(machine, monkeypatch, allowed, found):
+def test_only_the_visible_gpus_are_used(machine, monkeypatch, allowed, found):
     machine(8, LISTED)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", allowed)
     assert gpus() == found
     assert ("CUDA_VISIBLE_DEVICES" in gpu_variables(1)[0]) == bool(found)
 
 
-def test_without_gpus_nothing_is_said_of_them(machine):
+def test_without_gpus_there_are_no_variables(machine):
     machine(8)
     assert gpus() == [] and gpu_variables(2) == [{}, {}]
     machine(8, "")

@@ -1,19 +1,16 @@
-"""What a worker does before its first trial, and files that it exchanges through the store."""
+"""A worker before its first trial, and files exchanged through the store."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import mlflow
 import pytest
 
 from keras_dl import Pipeline
 from keras_dl.errors import UserError
-from keras_dl.tuning.distributed.address import parse_address
 from keras_dl.tuning.distributed.checkpoints import fetch, put
 from keras_dl.tuning.distributed.protocol import difference, identity
 from keras_dl.tuning.distributed.worker import adopt, check_store, is_shared, state_folder
+from keras_dl.tuning.plan import Plan
 
 
 class Waves(Pipeline):
@@ -36,21 +33,7 @@ def run_id(project):
     return client.create_run(client.create_experiment("waves", artifact_location=artifacts)).info.run_id
 
 
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [("10.0.0.2:9000", ("10.0.0.2", 9000)), ("chief.lab:1", ("chief.lab", 1)), ("[::1]:65535", ("[::1]", 65535))],
-)
-def test_an_address(text, found):
-    assert parse_address(text) == found
-
-
-@pytest.mark.parametrize("text", ["", "host", "host:", ":9000", "host:0", "host:65536", "a/b:1", "http://a:1", "::1:9"])
-def test_what_is_no_address(text):
-    with pytest.raises(UserError, match="expected HOST:PORT"):
-        parse_address(text)
-
-
-def test_the_same_file_has_one_identity_wherever_it_lies(waves, tmp_path):
+def test_the_identity_does_not_depend_on_the_folder_of_the_file(waves, tmp_path):
     before = identity(waves)
     assert difference(before, json.loads(json.dumps(before))) is None
     assert set(before["versions"]) == {"keras_dl", "keras", "tensorflow"}
@@ -61,16 +44,19 @@ def test_the_same_file_has_one_identity_wherever_it_lies(waves, tmp_path):
     assert "the file of the pipeline waves differs" in difference(before, identity(waves))
 
 
-def test_a_worker_takes_the_chiefs_options(waves):
-    arguments = {"epochs": 7, "seed": 3, "objective": "val_accuracy", "data": "tfds:mnist", "space": [], "name": "no"}
+def test_a_worker_adopts_the_options_of_the_chief(waves):
+    chief = Waves()
+    chief.name, chief.file = "no", waves.file
+    chief.set_training_options(epochs=7, seed=3, objective="val_accuracy", source="tfds:mnist")
+    arguments = Plan().arguments(chief, 5, [])
     adopt(waves, arguments)
     assert (waves.epochs, waves.seed, waves.objective, waves.source) == (7, 3, "val_accuracy", "tfds:mnist")
-    assert waves.name == "waves"
+    assert (waves.name, waves.trials) == ("waves", 5)
     adopt(waves, arguments, "/data/mnist")
     assert waves.source == "/data/mnist"
 
 
-def test_the_state_lies_with_the_chiefs_where_that_is_seen(waves, project):
+def test_the_state_is_stored_with_that_of_the_chief_if_the_folder_is_shared(waves, project):
     chiefs = project.root / "searches" / "waves"
     own = project.root / "searches" / "waves@10.0.0.2_9000" / "abc"
     assert state_folder(waves, "10.0.0.2:9000", project, "abc") == own
@@ -83,18 +69,18 @@ def test_the_state_lies_with_the_chiefs_where_that_is_seen(waves, project):
     assert state_folder(waves, "10.0.0.2:9000", project, "abc") == chiefs
 
 
-def test_a_chief_cannot_name_folders_outside(waves, project):
+def test_a_chief_cannot_choose_a_folder_outside(waves, project):
     with pytest.raises(UserError, match="expected a search's id"):
         state_folder(waves, "10.0.0.2:9000", project, "../../etc")
 
 
-def test_another_store_than_the_chiefs_is_told(project, run_id):
+def test_another_store_than_the_chiefs_raises_an_error(project, run_id):
     check_store(project, run_id)
-    with pytest.raises(UserError, match="the run of the search is not in sqlite:///.*let tracking: uri:"):
+    with pytest.raises(UserError, match="the run of the search is not in sqlite:///.*set tracking: uri:"):
         check_store(project, "0" * 32)
 
 
-def test_files_go_through_the_artifact_store(run_id, tmp_path):
+def test_files_are_exchanged_through_the_artifact_store(run_id, tmp_path):
     assert fetch(run_id, "best.npz", tmp_path / "there") is None
     (tmp_path / "best.npz").write_bytes(b"first")
     put(run_id, tmp_path / "best.npz")
@@ -107,21 +93,6 @@ def test_files_go_through_the_artifact_store(run_id, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["../best.npz", "a/b", "/etc/passwd", "", ".", ".."])
-def test_only_plain_names_are_fetched(run_id, name, tmp_path):
+def test_only_plain_file_names_are_fetched(run_id, name, tmp_path):
     with pytest.raises(ValueError, match="expected a plain file name"):
         fetch(run_id, name, tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        (["nowhere", "waves.py"], "expected HOST:PORT, such as 192.168.0.2:9000. Received: nowhere"),
-        (["127.0.0.1:9000", "wave.py"], "no pipeline file wave.py. In that folder: waves.py"),
-    ],
-)
-def test_wrong_arguments_are_told_in_one_line(arguments, told, waves, tmp_path):
-    answer = subprocess.run(
-        [sys.executable, "-m", "keras_dl.cli", "worker", *arguments], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert (answer.returncode, answer.stderr) == (2, f"keras-dl: {told}\n")
-    assert not Path(tmp_path, "searches").exists()

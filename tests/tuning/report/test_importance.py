@@ -1,4 +1,4 @@
-"""Importance, against functions whose decomposition is known."""
+"""Importance of hyperparameters, for functions with a known decomposition."""
 
 import math
 
@@ -23,7 +23,7 @@ def space():
 
 
 def trials(space, score, count, seed=1, noise=0.0):
-    """Trials of values drawn as a random search draws them."""
+    """Returns trials with values drawn like those of a random search."""
     generator, made = np.random.default_rng(seed), []
     for number in range(1, count + 1):
         drawn = {entry.name: entry.prob_to_value(generator.uniform()) for entry in space.space[:-1]}
@@ -52,13 +52,13 @@ def test_shares_of_whole_numbers_and_categories(space):
     assert found.shares["a"] == pytest.approx(1 / 12 / total, abs=0.03)
 
 
-def test_what_only_two_explain_together(space):
+def test_an_interaction_of_two_hyperparameters(space):
     found = importance(trials(space, lambda v: (v["a"] - 0.5) * (v["b"] - 0.5), 500), space)
     assert found.interactions > 0.9 and max(found.shares.values()) < 0.05
 
 
-def test_a_log_scale_counts_as_the_space_draws_it(space):
-    # The last of four decades is three quarters of their variance, 3/16; drawn evenly it would be 9/100.
+def test_values_on_a_log_scale_are_weighted_as_sampled(space):
+    # An indicator of the last of four decades has variance 3/16; on a linear scale it would be 9/100.
     found = importance(trials(space, lambda v: (v["rate"] > 0.1) + 1.5 * v["a"], 400), space)
     assert found.shares["rate"] == pytest.approx(0.5, abs=0.06)
     smooth = importance(trials(space, lambda v: math.log10(v["rate"]) + 4 * v["a"], 400), space)
@@ -66,12 +66,12 @@ def test_a_log_scale_counts_as_the_space_draws_it(space):
     assert smooth.shares["a"] == pytest.approx(0.5, abs=0.06)
 
 
-def test_noise_is_recognised_as_such(space):
+def test_noise_is_not_explained(space):
     assert importance(trials(space, lambda v: 0.0, 40, noise=1.0), space).explained < 0.1
     assert importance(trials(space, lambda v: 3 * v["a"], 40, noise=0.1), space).explained > 0.6
 
 
-def test_one_diverged_trial_does_not_decide(space):
+def test_one_diverged_trial_does_not_dominate(space):
     made = trials(space, lambda v: v["a"], 60)
     middle = sorted(made, key=lambda one: one.score)[30]
     made[middle.number - 1] = TrialResult(middle.number, middle.trial_id, middle.values, "COMPLETED", 1e9)
@@ -85,7 +85,7 @@ def test_the_same_trials_give_the_same_shares(space):
     assert importance(made, space, seed=1) != importance(made, space)
 
 
-def test_eight_trials_are_needed(space):
+def test_at_least_eight_trials_are_required(space):
     made = trials(space, lambda v: v["a"], 12)
     failed = [TrialResult(one.number, one.trial_id, one.values, "FAILED") for one in made[8:]]
     nowhere = [TrialResult(13, "12", made[0].values, "COMPLETED", float("nan"))]
@@ -93,23 +93,23 @@ def test_eight_trials_are_needed(space):
     assert importance(made[:7] + failed + nowhere, space) is None
 
 
-def test_without_variation_there_is_none(space):
+def test_without_variation_the_result_is_none(space):
     assert importance(trials(space, lambda v: 0.5, 20), space) is None
     same = [TrialResult(i + 1, f"{i:02d}", {"a": 0.5}, "COMPLETED", float(i)) for i in range(20)]
     assert importance(same, space) is None
     assert importance([], space) is None
 
 
-def test_nearly_all_scores_the_same(space):
+def test_most_scores_can_be_equal(space):
     found = importance(trials(space, lambda v: float(v["a"] > 0.8), 100), space)
-    assert found.shares["a"] > 0.9  # quartiles without a range between them fence nothing
+    assert found.shares["a"] > 0.9  # with an interquartile range of 0 nothing is clipped
 
 
-def test_what_never_changed_has_no_share(space):
+def test_a_constant_hyperparameter_has_no_share(space):
     assert "filters" not in importance(trials(space, lambda v: v["a"], 20), space).shares
 
 
-def test_a_value_under_a_condition():
+def test_a_conditional_hyperparameter():
     hp = kt.HyperParameters()
     hp.Choice("cell", ["lstm", "esn"])
     with hp.conditional_scope("cell", ["esn"]):
@@ -125,7 +125,7 @@ def test_a_value_under_a_condition():
     assert next(iter(importance(made, hp).shares)) == "radius"
 
 
-def test_a_name_declared_under_two_conditions():
+def test_a_hyperparameter_declared_under_two_conditions():
     hp = kt.HyperParameters()
     hp.Choice("cell", ["lstm", "esn"])
     with hp.conditional_scope("cell", ["lstm"]):

@@ -1,4 +1,4 @@
-"""What the table of a search knows, and what it writes to a log file."""
+"""The contents of the progress table, and its output in a log file."""
 
 import io
 import re
@@ -16,14 +16,14 @@ from keras_dl.tuning.report.live_table import SearchTable
 
 @pytest.fixture
 def clock(monkeypatch):
-    """The time in seconds, to be set by hand."""
+    """A clock in seconds that the test sets."""
     clock = SimpleNamespace(now=100.0)
     monkeypatch.setattr(live_table, "time", SimpleNamespace(monotonic=lambda: clock.now))
     return clock
 
 
 def trial(number=1, status="RUNNING", score=None, message=None, curve=(), seconds=None, **values):
-    """A trial of Keras Tuner, which counts from 0."""
+    """A trial of Keras Tuner, whose ids start at 0."""
     hp = kt.HyperParameters()
     hp.values = values or {"units": 16, "rate": 0.01}
     made = Trial(hp, f"{number - 1:02d}", status, message)
@@ -41,7 +41,7 @@ def table(direction="min", trials=3, epochs=2, workers=1):
 
 
 def run(table, clock, number, score, seconds, worker=None, **values):
-    """One trial of two epochs; the second one's objective is `score`."""
+    """Runs a trial of two epochs; the objective of the second is `score`."""
     one = trial(number, **values)
     table.begin(one, worker)
     clock.now += seconds / 2
@@ -56,7 +56,7 @@ def last(table):
     return list(table.rows.values())[-1]
 
 
-def test_a_row_says_what_became_of_a_trial(clock):
+def test_a_row_shows_the_result_of_a_trial(clock):
     shown = table()
     run(shown, clock, 1, 0.5, seconds=10, units=8, rate=0.1)
     row = shown.rows["00"]
@@ -73,7 +73,7 @@ def test_the_best_so_far(clock, direction, best):
 
 
 @pytest.mark.parametrize("direction, best", [("min", [0.9, 0.4, 0.4]), ("max", [0.9, 0.9, 0.9])])
-def test_while_a_trial_runs_its_best_epoch_is_shown(clock, direction, best):
+def test_the_best_epoch_of_a_running_trial_is_shown(clock, direction, best):
     shown = table(direction, epochs=3)
     shown.begin(trial())
     assert (last(shown).state, last(shown).score) == ("running", None)
@@ -83,10 +83,10 @@ def test_while_a_trial_runs_its_best_epoch_is_shown(clock, direction, best):
         seen.append(last(shown).score)
         assert last(shown).state == f"epoch {epoch}/3"
     assert seen == best
-    assert shown.best is None  # only finished trials count there
+    assert shown.best is None  # only finished trials count
 
 
-def test_no_number_is_never_the_best(clock):
+def test_nan_is_never_the_best(clock):
     shown = table()
     shown.begin(trial())
     for epoch, value in enumerate((float("nan"), 0.4, float("nan"), None), start=1):
@@ -94,7 +94,7 @@ def test_no_number_is_never_the_best(clock):
     assert last(shown).score == 0.4
 
 
-def test_a_failed_trial_has_no_score_and_its_reason_is_told(clock):
+def test_a_failed_trial_has_no_score_and_its_reason_is_printed(clock):
     shown = table()
     run(shown, clock, 1, 0.5, seconds=2)
     shown.begin(trial(2))
@@ -105,7 +105,7 @@ def test_a_failed_trial_has_no_score_and_its_reason_is_told(clock):
     assert shown.console.file.getvalue() == "trial 2 failed: FailedTrialError: [loss] is nan in epoch 2\n"
 
 
-def test_trials_of_several_workers_are_kept_apart(clock):
+def test_trials_of_several_workers_are_independent(clock):
     shown = table(trials=4)
     shown.begin(trial(1), "a")
     assert not shown.several
@@ -119,7 +119,7 @@ def test_trials_of_several_workers_are_kept_apart(clock):
     assert [row.state for row in shown.rows.values()] == ["completed", "epoch 1/2"]
 
 
-def test_a_trial_that_goes_on_begins_at_its_epoch_and_keeps_its_time(clock):
+def test_a_resumed_trial_keeps_its_epochs_and_its_time(clock):
     shown = table(epochs=5)
     shown.begin(trial(1, curve=(0.9, 0.4, 0.6), seconds=30.0))
     assert (last(shown).state, last(shown).score) == ("epoch 3/5", 0.4)
@@ -128,7 +128,7 @@ def test_a_trial_that_goes_on_begins_at_its_epoch_and_keeps_its_time(clock):
     assert last(shown).seconds == 50
 
 
-def test_a_worker_that_comes_again_finds_its_row(clock):
+def test_a_worker_that_restarts_keeps_its_row(clock):
     shown = table()
     shown.begin(trial(1), "a")
     clock.now += 7
@@ -139,7 +139,7 @@ def test_a_worker_that_comes_again_finds_its_row(clock):
     assert last(shown).seconds == 10
 
 
-def test_the_seconds_of_the_oracle_count_if_it_has_them(clock):
+def test_the_seconds_reported_by_the_trial_are_used(clock):
     shown = table()
     shown.begin(trial(1))
     clock.now += 3
@@ -147,7 +147,7 @@ def test_the_seconds_of_the_oracle_count_if_it_has_them(clock):
     assert last(shown).seconds == 44
 
 
-def test_the_epochs_of_hyperband_are_those_of_the_trial(clock):
+def test_a_trial_of_hyperband_has_its_own_number_of_epochs(clock):
     shown = table(epochs=9)
     shown.begin(trial(1, units=8, **{"tuner/epochs": 3}))
     shown.epoch("00", 1, 0.5)
@@ -165,7 +165,7 @@ def test_the_time_left(clock):
     assert shown.left() == 30
     clock.now += 6
     assert shown.left() == 24
-    clock.now += 60  # longer than the mean: never less than what the waiting ones need
+    clock.now += 60  # longer than the mean: the waiting trial still needs 15
     assert shown.left() == 15
     clock.now += 12
     shown.end(trial(3, "COMPLETED", 0.5))
@@ -180,7 +180,7 @@ def test_the_time_left_of_several_workers(clock):
     shown.begin(trial(2), "b")
     clock.now += 10
     shown.end(trial(1, "COMPLETED", 0.5))
-    assert shown.left() == 20  # b is about to end; four trials wait for two workers
+    assert shown.left() == 20  # b is expected to end now; four trials wait for two workers
     shown.begin(trial(3), "a")
     shown.end(trial(2, "COMPLETED", 0.5))
     shown.begin(trial(4), "b")
@@ -189,7 +189,7 @@ def test_the_time_left_of_several_workers(clock):
     assert shown.left() == 16
 
 
-def test_a_worker_that_stays_away_is_counted_out(clock):
+def test_a_worker_without_a_trial_for_long_is_not_counted(clock):
     shown = table(trials=4)
     shown.begin(trial(1), "a")
     shown.begin(trial(2), "b")
@@ -199,9 +199,9 @@ def test_a_worker_that_stays_away_is_counted_out(clock):
     clock.now += 6
     shown.begin(trial(3), "a")
     clock.now += 1
-    assert shown.left() == 10  # b will take trial 4
+    assert shown.left() == 10  # b is expected to take trial 4
     clock.now += 4
-    assert shown.left() == 15  # or not: it waits for a
+    assert shown.left() == 15  # b is no longer counted: trial 4 waits for a
 
 
 def test_trials_of_an_earlier_process(clock):
@@ -209,21 +209,21 @@ def test_trials_of_an_earlier_process(clock):
     earlier = [trial(1, "COMPLETED", 0.3), trial(2, "FAILED"), trial(3, curve=(0.8,), status="RUNNING")]
     shown.resume(earlier)
     assert [row.state for row in shown.rows.values()] == ["completed", "failed", "epoch 1/2"]
-    assert shown.best == 0.3 and shown.left() is None  # nobody knows how long they took
-    shown.epoch("02", 2, 0.2)  # its worker did not notice that this process is another one
+    assert shown.best == 0.3 and shown.left() is None  # their time is unknown
+    shown.epoch("02", 2, 0.2)  # its worker continues with this process
     clock.now += 4
     shown.end(trial(3, "COMPLETED", 0.2))
     run(shown, clock, 4, 0.5, seconds=8)
     assert shown.seconds == [4, 8] and last(shown).number == 4
 
 
-def test_trials_of_an_earlier_process_count_for_the_time_if_theirs_is_known(clock):
+def test_the_known_time_of_earlier_trials_counts_for_the_time_left(clock):
     shown = table(trials=3)
     shown.resume([trial(1, "COMPLETED", 0.3, seconds=60.0)])
     assert shown.rows["00"].seconds == 60 and shown.left() == 120
 
 
-def test_many_threads_may_tell_it_at_once():
+def test_several_threads_can_report_at_once():
     shown = table(trials=400)
 
     def worker(first):
@@ -241,7 +241,7 @@ def test_many_threads_may_tell_it_at_once():
     assert all(row.score == 1 / (row.number + 5) and row.state == "epoch 5/2" for row in shown.rows.values())
 
 
-def test_in_a_log_file_there_is_a_line_a_trial(clock, capsys):
+def test_a_log_file_has_one_line_per_trial(clock, capsys):
     with table() as shown:
         run(shown, clock, 1, 0.123456, seconds=70, units=8, rate=0.001, cell="lstm")
         assert len(capsys.readouterr().out.splitlines()) == 2
@@ -251,7 +251,7 @@ def test_in_a_log_file_there_is_a_line_a_trial(clock, capsys):
     assert "\x1b" not in line and shown.console.file.getvalue() == ""
 
 
-def test_the_columns_of_a_log_file_stand_below_their_names(clock, capsys):
+def test_the_columns_of_a_log_file_are_aligned_with_their_names(clock, capsys):
     with table() as shown:
         run(shown, clock, 1, 0.5, seconds=3700, units=8)
     names, line = capsys.readouterr().out.splitlines()
@@ -264,7 +264,7 @@ def test_the_columns_of_a_log_file_stand_below_their_names(clock, capsys):
     ]
 
 
-def test_a_log_file_names_the_workers_if_several_are_expected(clock, capsys):
+def test_a_log_file_shows_the_workers_if_several_are_expected(clock, capsys):
     with table(workers=2) as shown:
         run(shown, clock, 1, 0.5, seconds=10, worker="worker-2", units=8)
     names, line = capsys.readouterr().out.splitlines()

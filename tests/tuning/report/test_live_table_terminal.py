@@ -1,4 +1,4 @@
-"""The table of a search on a terminal."""
+"""The progress table on a terminal."""
 
 import io
 import time
@@ -32,15 +32,21 @@ def complete(table, number, score, worker=None, **values):
     table.end(trial(number, "COMPLETED", score, **values))
 
 
+@pytest.fixture
+def drawn_by_hand(monkeypatch):
+    """Disables the thread that redraws the table."""
+    monkeypatch.setattr(SearchTable, "_keep_drawing", lambda self: None)
+
+
 def drawn(table):
-    """The lines of a drawing made now."""
+    """Draws the table and returns its lines."""
     before = len(table.console.file.getvalue())
     table.draw()
     return table.console.file.getvalue()[before:].split("\n")
 
 
 def numbers(lines):
-    """The trials that have a row."""
+    """Returns the numbers of the trials that have a row."""
     return [int(line.split("/")[0].split()[-1]) for line in lines if "/" in line]
 
 
@@ -51,7 +57,7 @@ def until(true, seconds=10):
         time.sleep(0.01)
 
 
-def test_the_table_is_redrawn_in_place_by_itself(capsys):
+def test_the_table_is_redrawn_in_place_by_a_thread(capsys):
     with table() as shown:
         complete(shown, 1, 0.5, units=8)
         shown.begin(trial(2))
@@ -61,25 +67,25 @@ def test_the_table_is_redrawn_in_place_by_itself(capsys):
     text = shown.console.file.getvalue()
     for word in ("units", "val_loss", "best so far", "1/3", "2/3", "completed", "about 0:00 left"):
         assert word in text
-    assert "\x1b[2K" in text  # lines are taken back
+    assert "\x1b[2K" in text  # erases lines
     assert capsys.readouterr().out == ""
 
 
-def test_the_last_drawing_shows_the_end():
+def test_the_table_is_drawn_at_the_end():
     with table(trials=1) as shown:
         complete(shown, 1, 0.25)
     assert "completed" in shown.console.file.getvalue() and not shown._drawer.is_alive()
 
 
-def test_the_terminal_is_given_back_after_an_error():
+def test_the_terminal_is_restored_after_an_error():
     with pytest.raises(KeyboardInterrupt), table() as shown:
         shown.begin(trial(1))
         raise KeyboardInterrupt
     assert not shown._live.is_started
-    assert shown.console.file.getvalue().endswith("\x1b[?25h")  # the cursor
+    assert shown.console.file.getvalue().endswith("\x1b[?25h")  # shows the cursor
 
 
-def test_values_that_only_some_trials_have_leave_a_gap():
+def test_a_value_that_a_trial_lacks_is_shown_as_a_dash(drawn_by_hand):
     shown = table()
     with shown:
         complete(shown, 1, 0.5, cell="lstm")
@@ -91,14 +97,14 @@ def test_values_that_only_some_trials_have_leave_a_gap():
     assert ["2/3", "esn", "0.9"] in [line.split()[:3] for line in lines]
 
 
-def test_values_are_not_read_as_markup():
+def test_values_are_not_parsed_as_markup(drawn_by_hand):
     with table() as shown:
         complete(shown, 1, 0.5, layers="[8, 8]", style="[red]", end="[/]")
         text = "\n".join(drawn(shown))
     assert "[8, 8]" in text and "[red]" in text and "[/]" in text
 
 
-def test_workers_are_named_once_there_are_several():
+def test_workers_are_shown_if_there_are_several(drawn_by_hand):
     with table() as shown:
         complete(shown, 1, 0.5, worker="host-a")
         assert "worker" not in "\n".join(drawn(shown))
@@ -107,9 +113,9 @@ def test_workers_are_named_once_there_are_several():
     assert "worker" in text and "host-a" in text and "host-b" in text
 
 
-def test_a_low_terminal_shows_those_that_run_the_best_and_the_last():
+def test_a_low_terminal_shows_the_running_the_best_and_the_latest_trials(drawn_by_hand):
     with table(trials=60, height=20) as shown:
-        shown.begin(trial(1), "a")  # all the time
+        shown.begin(trial(1), "a")  # running
         for number in range(2, 51):
             complete(shown, number, abs(number - 20), worker="b")
         lines = drawn(shown)
@@ -118,7 +124,7 @@ def test_a_low_terminal_shows_those_that_run_the_best_and_the_last():
     assert "35 more trials" in lines[-1]
 
 
-def test_with_more_workers_than_rows_the_best_is_still_shown():
+def test_with_more_workers_than_rows_the_best_is_still_shown(drawn_by_hand):
     with table(trials=60, height=12) as shown:
         complete(shown, 1, 0.5)
         for number in range(2, 30):
@@ -126,12 +132,11 @@ def test_with_more_workers_than_rows_the_best_is_still_shown():
         assert 1 in numbers(drawn(shown)) and len(drawn(shown)) <= 12
 
 
-def test_drawing_takes_less_than_a_hundredth_of_the_time(monkeypatch):
-    pauses = []
-    with table() as shown:
-        monkeypatch.setattr(shown._closed, "wait", lambda pause: pauses.append(pause) or len(pauses) > 3)
-        spent = iter([0.0, 0.001, 1.0, 1.5, 2.0, 2.0])
-        monkeypatch.setattr(live_table.time, "thread_time", lambda: next(spent))
+def test_drawing_takes_at_most_one_percent_of_the_time(monkeypatch):
+    pauses, shown = [], table()
+    monkeypatch.setattr(shown._closed, "wait", lambda pause: pauses.append(pause) or len(pauses) > 3)
+    spent = iter([0.0, 0.001, 1.0, 1.5, 2.0, 2.0])
+    with monkeypatch.context() as patch:
+        patch.setattr(live_table.time, "thread_time", lambda: next(spent))
         shown._keep_drawing()
-        monkeypatch.undo()
     assert pauses == [0.0, pytest.approx(0.25), pytest.approx(75), pytest.approx(0.25)]
