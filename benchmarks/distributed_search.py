@@ -1,11 +1,11 @@
-"""A search on several worker processes: how much faster, and what killing them costs.
+"""Measures the speedup of a search on several worker processes, and the effect of killing them.
 
     python benchmarks/distributed_search.py            # about 6 minutes on 2 cores
 
-The trials wait for most of their time, as those do that wait for their input or an accelerator. First the same search
-with one worker and with four, whole commands, imports included. Then with three workers, one of which is killed (-9)
-every 5 seconds, and the chief's whole process once; the command is given again. Counted are trials lost or doubled and
-leaderboards (values and scores to the last bit) that differ from that of one worker.
+Trials spend most of their time waiting, like those that wait for input or an accelerator. The first part runs the same
+search with one worker and with four, as whole commands including imports. The second part uses three workers, kills one
+of them (-9) every 5 seconds and the chief once, and repeats the command. It reports lost and repeated trials, and any
+difference (to the last bit) between the leaderboard and that of one worker.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from pathlib import Path
 
 import mlflow
 
-PIPELINE = '''"""Three seconds a trial, most of them waiting."""
+PIPELINE = '''"""Trials of three seconds, most of them spent waiting."""
 
 import time
 
@@ -76,7 +76,7 @@ def wait(process, root):
 
 
 def outcome(root):
-    """The leaderboard of the last search, and what is wrong with its runs, in words."""
+    """Returns the leaderboard of the last search and the faults of its runs."""
     client = mlflow.MlflowClient(f"sqlite:///{root}/mlflow.db")
     experiment = client.get_experiment_by_name("waiting").experiment_id
     run = client.search_runs([experiment], "tags.kind = 'search' and attributes.status = 'FINISHED'", max_results=1)[0]
@@ -104,7 +104,7 @@ def main():
         root = Path(folder)
         (root / "waiting.py").write_text(PIPELINE)
         (root / "mlflow.yaml").write_text("system_metrics:\n  enabled: false\n")
-        wait(start(root, "--trials", "1"), root)  # makes the store, warms the disk
+        wait(start(root, "--trials", "1"), root)  # creates the store
         seconds, boards = {}, {}
         for count in (1, 4):
             began = time.perf_counter()
@@ -126,7 +126,7 @@ def main():
                     break
                 raise SystemExit((root / "output.txt").read_text())
             if turn == 9:
-                os.kill(process.pid, signal.SIGKILL)  # and with it, within a second, its workers
+                os.kill(process.pid, signal.SIGKILL)  # its workers end with it
                 process.wait()
                 time.sleep(2)
                 process, chiefs = start(root, "--workers", "3"), chiefs + 1

@@ -1,11 +1,11 @@
-"""What a search costs beside its training steps: ours, tracked and safe from kills, against plain Keras Tuner.
+"""Measures the cost of a search besides its training steps: keras_dl, tracked and resumable, against Keras Tuner.
 
     python benchmarks/tuning.py            # about 3 minutes on 2 cores
 
 Both run the same 20 small trials (learning rate, batch size, dropout; 0.3 s of steps each), interleaved A B A B in one
-process. Keras Tuner writes no runs and keeps no state of epochs. Printed are the time of the trials, the share of it
-that is not spent in Keras' loop over steps (tracing, compiling and starting the input count as waste), and of ours also
-the whole command: looking at the space, evaluation, registry, report, export.
+process. Keras Tuner writes no runs and saves no state after epochs. The output has the time of the trials, the share
+not spent in Keras' loop over steps (such as tracing, compiling and starting the input pipeline), and for keras_dl also
+the time of the whole command: finding the space, evaluation, registration, report and export.
 """
 
 import contextlib
@@ -41,7 +41,7 @@ def rows(count, seed):
 
 
 class Steps(keras.callbacks.Callback):
-    """Adds the time of an epoch's steps to a list: from the end of the first to that of the last, and one step more."""
+    """Appends the time of an epoch's steps to a list: from the end of the first to that of the last, plus one step."""
 
     def __init__(self, seconds):
         super().__init__()
@@ -88,7 +88,7 @@ class Small(Pipeline):
 
 
 def ours(pipeline, folder):
-    """Seconds of the trials, and of the whole search."""
+    """Returns the seconds of the trials and of the whole search."""
     plain_search, trials = TrialTuner.search, []
 
     def timed(self):
@@ -106,7 +106,7 @@ def ours(pipeline, folder):
 
 
 def plain(pipeline, folder):
-    """Seconds of the trials, twice: there is nothing else."""
+    """Returns the seconds of the trials, twice: the search consists of its trials."""
 
     class Model(kt.HyperModel):
         def declare_hyperparameters(self, hp):
@@ -133,7 +133,7 @@ def main():
     pipeline = Small()
     measured = {plain: [], ours: []}
     with tempfile.TemporaryDirectory() as folder:
-        for number in range(ROUNDS + 1):  # the first round warms up: imports, a new store
+        for number in range(ROUNDS + 1):  # the first round is a warm-up: imports, a new store
             for function in (plain, ours):
                 pipeline.seconds.clear()
                 with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
