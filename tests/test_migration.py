@@ -7,6 +7,8 @@ import pytest
 from keras_dl.layers import ESN, PeepholeLSTM, PeepholeLSTMCell
 from keras_dl.migration import convert_layer, convert_model
 
+from .eager import eager_functions  # noqa: F401
+
 GENERATOR = np.random.default_rng(0)
 
 

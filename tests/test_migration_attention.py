@@ -6,6 +6,7 @@ import pytest
 from keras_dl.layers import AdditiveAttention, GeneralAttention, MonotonicAttention
 from keras_dl.migration import convert_layer
 
+from .eager import eager_functions  # noqa: F401
 from .test_migration import Imitation, drawn
 
 

@@ -130,16 +130,15 @@ def test_continues_from_returned_and_given_states():
     assert len(slopes) == 1 + 8 + 4 and all(np.abs(slope).max() > 0 for slope in slopes)
 
 
-@pytest.mark.usefixtures("graphs")
 @pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_trains_is_saved_and_exported(compiled, tmp_path):
+def test_trains_is_saved_and_exported(compiled, tmp_path, graphs):
     x, memory = (keras.Input((None,), dtype="int32") for _ in range(2))
     embedded = [keras.layers.Embedding(7, size, mask_zero=True)(each) for each, size in ((x, 2), (memory, 4))]
     cell = keras.layers.StackedRNNCells([keras.layers.GRUCell(5, dropout=0.1), keras.layers.LSTMCell(6)])
     cell = AttentionCell(cell, AdditiveAttention(8, dropout=0.1), 5, "tanh")
     output, alignments = AttentionRNN(cell, return_alignments=True)(*embedded)
     model = keras.Model([x, memory], [keras.layers.Dense(7)(output), alignments])
-    model.compile(keras.optimizers.Adam(0.02), ["mse", None], jit_compile=compiled)
+    model.compile(keras.optimizers.Adam(0.02), ["mse", None], jit_compile=compiled, run_eagerly=not compiled)
     inputs = [GENERATOR.integers(0, 7, (8, 4)).astype("int32"), GENERATOR.integers(0, 7, (8, 6)).astype("int32")]
     before = model.get_weights()
     history = model.fit(inputs, [np.eye(7)[inputs[1][:, :4]], None], epochs=6, verbose=0).history["loss"]

@@ -41,7 +41,8 @@ def test_behaves_as_a_sequence_layer(arguments, tmp_path):
     regularizer = arguments.get("peephole_regularizer")
     if regularizer:
         arguments = {**arguments, "peephole_regularizer": keras.regularizers.serialize(regularizer)}
-    check_layer(PeepholeLSTM, {"units": 5, "return_sequences": True, **arguments}, INPUTS, tmp_path)
+    arguments = {"units": 5, "return_sequences": True, **arguments}
+    check_layer(PeepholeLSTM, arguments, INPUTS, tmp_path, compiled=bool(regularizer))
 
 
 def test_weights_are_in_the_order_of_tensorflow_addons():
@@ -165,9 +166,7 @@ def test_exports_without_xla_for_any_batch_size_and_length(tmp_path):
 
 
 @pytest.mark.usefixtures("graphs")
-@pytest.mark.parametrize(
-    ("jit", "lengths"), [(False, (3, 7)), pytest.param(True, (7,), marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize(("jit", "lengths"), [(False, (3, 7)), pytest.param(True, (7,), marks=pytest.mark.slow)])
 def test_fits_batches_of_several_lengths(jit, lengths):
     model = keras.Sequential([keras.layers.Masking(), PeepholeLSTM(5, learn_initial_state=True)])
     model.compile(keras.optimizers.Adam(0.05, clipnorm=1.0), "mse", jit_compile=jit)

@@ -14,6 +14,11 @@ SERIES = SERIES.reshape(3, 400, 2)
 DATA = tf.data.Dataset.from_tensor_slices((SERIES[:, :-1], SERIES[:, 1:])).batch(2)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def eager_functions():
+    """Overrides the fixture of all tests of models: graphs are faster for these lengths."""
+
+
 @pytest.fixture(scope="module")
 def model():
     model = ForecastingNetwork(ESN(50, input_scaling=0.1, seed=0), 2, ahead=30, alpha=1e-6, washout=50)

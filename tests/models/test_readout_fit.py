@@ -99,6 +99,7 @@ def test_masked_steps_and_zero_weights_do_not_count():
     model.fit(padded, y, sample_weight=weights, verbose=0)
 
 
+@pytest.mark.usefixtures("graphs")
 def test_evaluate_ignores_washout_and_padding_even_if_nan():
     model = network(mask_value=9.0)
     model.compile(loss="mse", metrics=["mae"])

@@ -64,19 +64,23 @@ def test_learns_saves_and_loads(kind, tmp_path):
         assert one == other
 
 
-@pytest.mark.parametrize("kind", ["additive", "transformer", "cho"])
-def test_xla_and_mixed_precision(kind):
-    options = {"depth": 1} if kind == "transformer" else {}
-    model = small_model(kind, **options)
+@pytest.mark.usefixtures("graphs")
+@pytest.mark.parametrize("kind", ["additive", "transformer", pytest.param("cho", marks=pytest.mark.slow)])
+def test_xla(kind):
+    model = shared_model(kind)
     compiled = tf.function(lambda x: model(x, training=False), jit_compile=True)
     np.testing.assert_allclose(compiled({key: tf.constant(ids) for key, ids in X.items()}), model(X), atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["additive", "transformer", "cho"])
+def test_mixed_precision(kind):
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        half = small_model(kind, **options)
+        half = small_model(kind)
     finally:
         keras.config.set_dtype_policy("float32")
     assert half(X).dtype == "float32"
-    logits, expected = (keras.ops.log_softmax(each(X)).numpy() for each in (half, model))
+    logits, expected = (keras.ops.log_softmax(each(X)).numpy() for each in (half, shared_model(kind)))
     assert np.abs(logits - expected).mean() < 0.1
 
 
@@ -104,6 +108,7 @@ def test_scheduled_sampling(kind):
     assert np.abs(model(X, training=True) - model(X, training=True)).max() > 1e-3  # each call draws again
 
 
+@pytest.mark.usefixtures("graphs")
 def test_the_schedule_follows_the_optimizer():
     model = small_model("additive", scheduled_sampling=True)
     model.compile(keras.optimizers.Adam(0.01), keras.losses.SparseCategoricalCrossentropy(True), jit_compile=False)

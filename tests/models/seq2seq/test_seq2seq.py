@@ -65,6 +65,7 @@ def test_a_wide_beam_finds_the_best_answers(kind):
     assert model.decode(["abc"], max_length=0, **search).tokens.shape == (1, 5, 0)
 
 
+@pytest.mark.usefixtures("graphs")
 def test_rows_are_independent(model):
     together = model.decode(TEXTS, **BEAM, max_length=5)
     for row, text in enumerate(TEXTS):
@@ -155,6 +156,7 @@ def test_max_length_below_one_gives_empty_answers(model):
         assert decoded.tokens.shape == (1, 1, 0) and decoded.lengths.numpy().tolist() == [[0]]
 
 
+@pytest.mark.usefixtures("graphs")
 def test_empty_batches(model):
     for options, paths in (({}, 1), (BEAM, 2)):
         for empty in ([], tf.zeros([0], tf.string), np.zeros([0, 2], int)):

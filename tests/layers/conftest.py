@@ -1,0 +1,3 @@
+"""Functions run eagerly in these tests."""
+
+from ..eager import eager_functions, graphs  # noqa: F401
