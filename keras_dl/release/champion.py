@@ -44,7 +44,7 @@ def rollback(settings: Settings, name: str) -> int:
         int, the version.
 
     Raises:
-        UserError: if the model does not exist, or no earlier champion exists any more.
+        UserError: if the model does not exist, or no earlier champion is left.
     """
     connect(settings)
     champion = registry.get_version(name, settings.registry.champion)

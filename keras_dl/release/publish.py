@@ -26,7 +26,7 @@ def publish(
     If the test split has no metric for the objective, for example because a callback computes it, the model is judged
     by the best validation value of the run.
 
-    If the model of the run is registered already, for example by a process that was killed afterwards, that version is
+    If the model of the run is already registered, for example by a process that was killed afterwards, that version is
     returned.
 
     Args:
@@ -126,7 +126,7 @@ def export_registered(pipeline: Pipeline, model: keras.Model, values: dict, vers
         Path, the folder of the export.
 
     Raises:
-        UserError: as `export`.
+        UserError: as for `export`.
     """
     registered = registry.get_version(pipeline.name, version)
     request, origin = example_request(pipeline, values), registry.lineage(registered)

@@ -67,8 +67,8 @@ def register(
 def verdict(present: dict | None, new: dict) -> tuple[bool, str]:
     """Decides whether a version becomes the champion.
 
-    It does if it is better on the same metric and the same test data by more than noise. Noise is the larger of the two
-    spreads, which are standard deviations over executions, and 0 if neither is known.
+    It does if it is better on the same metric and the same test data by more than the noise. The noise is the larger of
+    the two spreads, which are standard deviations over executions, and 0 if neither is known.
 
     Args:
         present: the champion's tags, as written by `register`; None if there is no champion.
@@ -85,7 +85,7 @@ def verdict(present: dict | None, new: dict) -> tuple[bool, str]:
     if present.get("metric") != metric:
         return False, f"the champion was judged by {present.get('metric')}, this one by {metric}"
     if present.get("fingerprint") != new["fingerprint"]:
-        return False, "the champion was judged on other test data"
+        return False, "the champion was judged on different test data"
     best, noise = float(present["value"]), max(_spread(present), _spread(new))
     if not math.isfinite(best):
         return True, f"{metric} {value:.4g} beats {best}"
@@ -93,8 +93,8 @@ def verdict(present: dict | None, new: dict) -> tuple[bool, str]:
     if gain <= 0:
         return False, f"{metric} {value:.4g} does not beat the champion's {best:.4g}"
     if gain <= noise:
-        return False, f"{metric} {value:.4g} beats the champion's {best:.4g} by no more than noise, {noise:.2g}"
-    return True, f"{metric} {value:.4g} beats {best:.4g}" + (f" by more than noise, {noise:.2g}" if noise else "")
+        return False, f"{metric} {value:.4g} beats the champion's {best:.4g} by no more than the noise, {noise:.2g}"
+    return True, f"{metric} {value:.4g} beats {best:.4g}" + (f" by more than the noise, {noise:.2g}" if noise else "")
 
 
 def _spread(tags):
@@ -103,7 +103,7 @@ def _spread(tags):
 
 
 def give_alias(settings: Settings, name: str, version: int) -> Registered:
-    """Gives a registered version the alias according to `verdict`, unless an interrupted call has done so already.
+    """Gives a registered version the alias according to `verdict`, unless an interrupted call has already done so.
 
     Args:
         settings: the `Settings` of the project, which define the names of the aliases.

@@ -1,6 +1,6 @@
 """`saved_models/models.config`, the list of exported models and their labels that servers read.
 
-`promote`, `rollback` and every export rewrite the file. The embedded server follows it, and TensorFlow Serving does
+`promote`, `rollback` and every export rewrite the file. The embedded server follows it, and so does TensorFlow Serving
 with `--model_config_file_poll_wait_seconds`.
 """
 
@@ -67,7 +67,7 @@ def write_model_config(settings: Settings) -> Path:
     except OSError as error:
         problem = f"cannot write {path}: {error.strerror or error}"
         raise UserError(
-            f"{problem}. Servers keep their present labels; keras-dl promote writes the file again"
+            f"{problem}. Servers keep their current labels; keras-dl promote writes the file again"
         ) from error
     return path
 

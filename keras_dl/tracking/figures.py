@@ -15,7 +15,7 @@ def log_picture(name: str, picture) -> None:
 
 
 def learning_curves(curves: dict[str, list[float]], objective: str):
-    """Returns a figure of the objective over the epochs, one line per training.
+    """Returns a figure of the objective over the epochs, with one line per training run.
 
     Args:
         curves: `{name: values}`, one value per epoch.

@@ -142,7 +142,7 @@ class Delivery:
                 del self._waiting[outbox]
             try:
                 outbox.deliver(self._client, self.experiment_id)
-            except Exception as error:  # no failure of a store may stop a training
+            except Exception as error:  # no failure of a store may stop the training
                 if not isinstance(error, filelock.Timeout):
                     self._report_failure(outbox, error)
                 return outbox

@@ -21,7 +21,7 @@ CHUNK = 1000  # metrics per call; MLflow accepts a tenth as many params or tags
 
 
 class _RunLost(Exception):
-    """The store does not know the run any more: its database was recreated."""
+    """The store no longer knows the run: its database was recreated."""
 
 
 class Outbox:

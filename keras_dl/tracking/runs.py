@@ -23,8 +23,8 @@ from keras_dl.tracking.settings import Settings, hide_password
 from keras_dl.tracking.system_metrics import measure
 
 SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql", "databricks")
-# What an unusable store raises. OSError includes requests.RequestException and filelock.Timeout; ImportError is raised
-# for a missing database driver.
+# Errors raised by an unusable store. OSError includes requests.RequestException and filelock.Timeout; ImportError is
+# raised for a missing database driver.
 STORE_ERRORS = (mlflow.MlflowException, sqlalchemy.exc.SQLAlchemyError, sqlite3.Error, OSError, ImportError)
 
 
@@ -191,7 +191,7 @@ def open_run(settings: Settings, name: str, tags: dict | None = None, run_id: st
 
 
 def reap(experiment_id: str, but: set[str] = frozenset()) -> int:
-    """Marks runs as KILLED whose status is RUNNING although their process, one of this machine, has ended.
+    """Marks as KILLED the runs with status RUNNING whose process, on this machine, has ended.
 
     Args:
         experiment_id: str.
@@ -209,7 +209,7 @@ def reap(experiment_id: str, but: set[str] = frozenset()) -> int:
 
 
 def close_abandoned(run_id: str) -> None:
-    """Marks a run and its descendants as KILLED where their status is RUNNING: they will not be resumed."""
+    """Marks a run and its descendants as KILLED if their status is RUNNING, because they will not be resumed."""
     if not _exists(run_id):
         return
     client, experiments = mlflow.MlflowClient(), [mlflow.get_run(run_id).info.experiment_id]

@@ -1,4 +1,4 @@
-"""Settings of `mlflow.yaml`: where runs are stored, and nothing about models."""
+"""Settings of `mlflow.yaml`: where runs are stored; nothing about models."""
 
 import os
 import re
@@ -29,7 +29,7 @@ class Tracking(_Section):
 
 
 class SystemMetrics(_Section):
-    enabled: bool = Field(True, description="CPU, memory, disk, network, and GPU where there is one, on every run.")
+    enabled: bool = Field(True, description="CPU, memory, disk, network, and GPU if there is one, for every run.")
     interval: float = Field(5.0, gt=0, description="Seconds between two samples.")
 
 

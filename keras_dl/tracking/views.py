@@ -23,7 +23,7 @@ def page(experiment: Experiment) -> str:
     MLflow's default view.
 
     Args:
-        experiment: an experiment with runs of searches and trainings.
+        experiment: an experiment with the runs of searches and training.
     """
     # Without workflowType, the UI opens its pages for traces of language models.
     query = {"workflowType": "machine_learning"}

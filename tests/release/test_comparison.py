@@ -50,7 +50,7 @@ def test_champion_and_challenger(project, register, capsys):
     assert found["test_error"] == ["0.25", "0.2", "*"] and found["test_loss"] == ["0.5", "0.4", "*"]
     assert "best_val_error" not in found
     assert found["run"][:2] == [registry.get_version("digits", number).run_id for number in (1, 2)]
-    reason = "error 0.2 beats the champion's 0.25 by no more than noise, 0.12"
+    reason = "error 0.2 beats the champion's 0.25 by no more than the noise, 0.12"
     assert output.endswith(f"\nversion 2 does not replace version 1: {reason}\n")
 
 

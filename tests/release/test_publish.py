@@ -94,7 +94,7 @@ def test_a_gain_within_noise_does_not_win_and_old_exports_are_removed(project, l
         versions.append((version.version, version.alias))
     assert versions == [(1, "champion"), (2, "challenger"), (3, "champion"), (4, "champion")]
     output = capsys.readouterr().out
-    assert "loss 0.64 beats the champion's 1 by no more than noise, 10" in output
+    assert "loss 0.64 beats the champion's 1 by no more than the noise, 10" in output
     assert "removed the exports of line 3" in output
     assert exported_versions(project.saved_models, "line") == [4]
     assert [row["version"] for row in registry.list_models()] == [4, 3, 2, 1]

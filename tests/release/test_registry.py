@@ -57,7 +57,7 @@ def test_spread_and_reason_are_stored_with_the_version(register):
     register(0.5)
     second = register(0.4, spread=0.2)
     assert second.alias == "challenger"
-    assert second.why == "error 0.4 beats the champion's 0.5 by no more than noise, 0.2"
+    assert second.why == "error 0.4 beats the champion's 0.5 by no more than the noise, 0.2"
     tags = registry.get_version("digits", 2).tags
     assert (tags["spread"], tags["why"]) == ("0.2", second.why)
     register(0.1, spread=0.0)

@@ -35,10 +35,10 @@ def test_values_are_compared_with_full_precision():
 def test_a_gain_up_to_the_larger_spread_does_not_win(direction, value, old, new):
     champion = tags(0.5, old, direction)
     wins, why = verdict(champion, tags(value, new, direction))
-    assert (wins, why) == (False, f"error {value:.4g} beats the champion's 0.5 by no more than noise, 0.12")
+    assert (wins, why) == (False, f"error {value:.4g} beats the champion's 0.5 by no more than the noise, 0.12")
     beyond = math.nextafter(value, 0.0 if direction == "min" else 1.0)
     wins, why = verdict(champion, tags(beyond, new, direction))
-    assert (wins, why) == (True, f"error {value:.4g} beats 0.5 by more than noise, 0.12")
+    assert (wins, why) == (True, f"error {value:.4g} beats 0.5 by more than the noise, 0.12")
 
 
 @pytest.mark.parametrize("spread", [math.nan, math.inf, 0.0])
@@ -59,7 +59,7 @@ def test_different_metrics_are_not_comparable():
 
 
 def test_different_test_data_are_not_comparable():
-    reason = "the champion was judged on other test data"
+    reason = "the champion was judged on different test data"
     assert verdict(tags(0.5), tags(0.1, fingerprint="other")) == (False, reason)
 
 
