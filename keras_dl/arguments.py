@@ -55,13 +55,13 @@ def parse_values(arguments: list[str]) -> dict:
 
 def _positive(text):
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1. Received: {text}")
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1. Received: {text}")
     return int(text)
 
 
 def _count(text):
     if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected a whole number from 0. Received: {text}")
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0. Received: {text}")
     return int(text)
 
 

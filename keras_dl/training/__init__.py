@@ -1,1 +1,1 @@
-"""A pipeline and one set of values -> a trained model; what is done with every best model; doing it again."""
+"""Training with one set of values, releasing the best model, and reproducing a run."""

@@ -28,12 +28,12 @@ def train_configuration(
     logger: EpochLogger | None = None,
     **options,
 ) -> Progress:
-    """Trains the pipeline's model with one set of hyperparameters, or resumes an interrupted training.
+    """Trains the pipeline's model with one set of hyperparameters, or resumes an interrupted training run.
 
     Args:
         pipeline: `Pipeline`, for its training options.
         values: `keras_tuner.HyperParameters`.
-        folder: of this training's state.
+        folder: the folder of this training run's state.
         models: `CompiledModels` of this process.
         data: `SharedData` of this process.
         execution: int, added to the seed of the model. The data, and so the validation and test splits, keep the
@@ -65,12 +65,12 @@ def train_configuration(
 
 
 def best_model(pipeline: Pipeline, values: kt.HyperParameters, folder: Path, execution: int = 0) -> keras.Model:
-    """Returns the compiled model of the best epoch of a training.
+    """Returns the compiled model of the best epoch of a training run.
 
     Args:
         pipeline: `Pipeline` that was trained.
         values: its hyperparameters.
-        folder: of the training's state.
+        folder: the folder of the training run's state.
         execution: int, see `train_configuration`.
     """
     with hardware(pipeline):
@@ -88,7 +88,7 @@ def give_variables(model: keras.Model, data: tf.data.Dataset) -> None:
 
     Args:
         model: `keras.Model`; unchanged if it has its variables.
-        data: `tf.data.Dataset`, the batches of the training.
+        data: `tf.data.Dataset`, the training batches.
     """
     if not _has_variables(model):
         inputs, _, _ = keras.utils.unpack_x_y_sample_weight(data.element_spec)

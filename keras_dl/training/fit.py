@@ -1,4 +1,4 @@
-"""One training, which can be interrupted at any time and resumes with the same results."""
+"""One training run, which can be interrupted at any time and resumes with the same results."""
 
 import dataclasses
 import json
@@ -17,17 +17,17 @@ from keras_dl.errors import UserError
 from keras_dl.objective import Objective
 from keras_dl.training.state import read_state, restore_callbacks, restore_model, write_state, write_variables
 
-# Files in the folder of a training.
+# Files in the folder of a training run.
 STATE, BEST, DONE = "state.npz", "best.npz", "done.json"
 
 
 @dataclasses.dataclass
 class Progress:
-    """The progress of a training.
+    """The progress of a training run.
 
     Args:
         rows: list of dictionaries, the metrics of each epoch.
-        begin: int, the first epoch; above 0 for a training that continues another one.
+        begin: int, the first epoch; above 0 for a training run that continues another one.
         best: float, the best objective; None before the first epoch.
         best_epoch: int, the epoch of the best objective, from 0.
         seconds: float, the time spent in `fit`, in all processes.
@@ -47,7 +47,7 @@ class Progress:
 
 
 class ObjectiveGuard(keras.callbacks.Callback):
-    """Stops a training that cannot succeed: the objective is missing, or the loss is NaN or infinite.
+    """Stops a training run that cannot succeed: the objective is missing, or the loss is NaN or infinite.
 
     It runs after the pipeline's callbacks, which may add metrics.
 
@@ -79,15 +79,15 @@ class ObjectiveGuard(keras.callbacks.Callback):
 
 
 class StateSaver(keras.callbacks.Callback):
-    """Saves the state of the training after each epoch, and the variables of the best one; the last of the callbacks.
+    """Saves the state of training after each epoch, and the variables of the best epoch; must be the last callback.
 
     Args:
-        folder: of the training.
+        folder: the folder of the training run.
         objective: `Objective` by which epochs are compared.
         callbacks: list of callbacks whose state is saved too.
         progress: `Progress`, which is updated.
-        epochs: int, the epochs of the whole training.
-        saved: the state of the callbacks from `read_state`, `(arrays, scalars)`; None for a new training.
+        epochs: int, the total number of epochs.
+        saved: the state of the callbacks from `read_state`, `(arrays, scalars)`; None for a new training run.
         report: called after every epoch with its number (from 0) and its metrics; returns whether to stop.
         last: bool, whether the state of the last epoch is saved too.
         order: `Splits.epoch`, set before each epoch; None if the order of the data does not depend on it.
@@ -143,23 +143,24 @@ def fit(
     """Trains a model, resuming after the last finished epoch whose state is in the folder.
 
     The state of each epoch is written atomically: variables, optimizer, seeds, callbacks, and the order of the data if
-    it depends on `Splits.epoch`, as with `batches`. A training that was killed therefore gives the same numbers as one
-    that was not. Data that are shuffled in another way restart with the order of their first epoch. A damaged state, or
+    it depends on `Splits.epoch`, as with `batches`. A training run that was killed therefore gives the same numbers as
+    one that was not. Data shuffled in any other way start again with the order of the first epoch. A damaged state, or
     the state of another model, is ignored.
 
     Args:
         model: `keras.Model`, compiled and untrained.
         splits: `Splits` of batches.
-        folder: of this training; created if it does not exist.
+        folder: the folder of this training run; created if it does not exist.
         objective: `Objective`; the variables of the best epoch are saved in `best.npz`.
         epochs: int, the number of the last epoch.
-        callbacks: Keras callbacks whose state is saved with the training's, such as early stopping.
+        callbacks: Keras callbacks whose state is saved too, such as early stopping.
         watchers: further Keras callbacks, without state.
         report: called with the number and the metrics of each finished epoch, including those of an earlier process; a
             return value of True stops the training.
         begin: int, the first epoch. Defaults to 0.
-        origin: the folder of a training to continue, if this one has no state yet. Defaults to none.
-        last: bool, keep the last state, so that another training can continue this one. Defaults to False.
+        origin: the folder of a training run to continue, if this one has no state yet. Defaults to none.
+        last: bool, whether to keep the last state, so that another training run can continue this one. Defaults to
+            False.
         nan_patience: int, see `ObjectiveGuard`. Defaults to 0.
         verbose: verbosity of Keras' `fit`. Defaults to 0.
 
@@ -218,7 +219,7 @@ def _resume(path, model, kept):
 
 
 def finished_training(folder: Path) -> Progress | None:
-    """Returns the progress of a finished training in this folder; None if there is none."""
+    """Returns the progress of a finished training run in this folder; None if there is none."""
     try:
         return Progress(**json.loads((folder / DONE).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):

@@ -1,4 +1,4 @@
-"""Applies the options of a training that concern the machine: precision, devices, XLA and determinism."""
+"""Applies the training options that concern the machine: precision, devices, XLA and determinism."""
 
 import contextlib
 import functools

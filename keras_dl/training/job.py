@@ -1,4 +1,4 @@
-"""The parts that a training and a search share: checks, the lock, and the release of the best model."""
+"""The parts shared by training and search: checks, the lock, and the release of the best model."""
 
 import contextlib
 from collections.abc import Callable
@@ -29,8 +29,8 @@ def exclusive_job(pipeline: Pipeline, settings: Settings, folder: Path, kind: st
 
     Args:
         pipeline: `Pipeline`.
-        settings: of `mlflow.yaml`.
-        folder: of the job's state.
+        settings: the settings in `mlflow.yaml`.
+        folder: the folder of the job's state.
         kind: `"training"` or `"search"`, for messages.
         unit: `"epoch"` or `"trial"`, the part of the job that is never lost.
 
@@ -57,7 +57,7 @@ def exclusive_job(pipeline: Pipeline, settings: Settings, folder: Path, kind: st
 
 
 def check_space(pipeline: Pipeline, values: dict) -> kt.HyperParameters:
-    """Finds the search space and tries the serving signature on an untrained model, before any training.
+    """Finds the search space and tries the serving signature on an untrained model, before training.
 
     Args:
         pipeline: `Pipeline`.
@@ -77,7 +77,7 @@ def check_delivered(delivery: Delivery, settings: Settings, done: str) -> None:
 
     Args:
         delivery: `Delivery`, closed.
-        settings: of `mlflow.yaml`.
+        settings: the settings in `mlflow.yaml`.
         done: str, the subject of the message, such as `"The training is"`.
     """
     if not delivery.delivered:
@@ -100,11 +100,11 @@ def release(
     """Publishes and exports the best model, then removes the state of the job.
 
     Args:
-        pipeline: that made the model.
-        model: with its best weights.
+        pipeline: the pipeline that created the model.
+        model: the model with its best weights.
         values: its hyperparameters.
-        settings: of `mlflow.yaml`.
-        folder: of the job's state. It is removed even if the export fails: the model is registered by then.
+        settings: the settings in `mlflow.yaml`.
+        folder: the folder of the job's state. It is removed even if the export fails: the model is registered by then.
         keep: int, exports to keep besides the champion's; None (default) keeps all.
         spread: float, standard deviation of the metric over executions; None (default) if there was one execution.
         report: called between registration and export.

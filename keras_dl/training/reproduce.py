@@ -30,16 +30,16 @@ TIMES = {"epoch_seconds", "steps_per_second", "examples_per_second", "input_frac
 
 
 def reproduce(pipeline: Pipeline, run_id: str, settings: Settings) -> bool:
-    """Repeats the training of a run, with its values, seed, data and options, and compares the metrics of each epoch.
+    """Repeats the training of a run with its values, seed, data and options, and compares the metrics of each epoch.
 
-    The local pipeline file is used, not the copy in the run: nothing is executed from a store. Differences of the file,
+    The local pipeline file is used, not the copy in the run: nothing is executed from a store. Differences in the file,
     the packages, the commit and the devices are printed.
 
     Args:
         pipeline: from `load_pipeline`; its options are set to those of the run.
-        run_id: str, the run of a training, an execution, a trial (its first execution is repeated) or a search (its
+        run_id: str, a run of `keras-dl train`, an execution, a trial (its first execution is repeated) or a search (its
             best trial is repeated).
-        settings: of `mlflow.yaml`.
+        settings: the settings in `mlflow.yaml`.
 
     Returns:
         bool, whether all metrics are bit-identical, in the epochs that the run finished.
@@ -70,7 +70,7 @@ def reproduce(pipeline: Pipeline, run_id: str, settings: Settings) -> bool:
         test = fingerprint(pipeline.data(values).test)
     if tags.get("test_fingerprint", test) != test:
         print(f"differs: the test data are {test}, were {tags['test_fingerprint']}")
-    # A trial that Hyperband promoted continued another trial, which equals one training of all epochs.
+    # A trial that Hyperband promoted continued another trial, which equals one training run over all epochs.
     epochs = int(recorded.get("tuner/epochs", pipeline.epochs))
     tags = {"kind": "reproduction", "reproduces": run.info.run_id}
     with open_run(settings, f"reproduction of {run.info.run_name}", tags), tempfile.TemporaryDirectory() as folder:
@@ -122,7 +122,7 @@ def _find(run_id):
     except mlflow.MlflowException as error:
         raise UserError(f"no run {run_id!r} in {mlflow.get_tracking_uri()}: {error.message}") from error
     if run.data.tags.get("kind") not in KINDS:
-        raise UserError(f"run {run_id} was not made by keras-dl: expected a run of kind {', '.join(KINDS)}")
+        raise UserError(f"run {run_id} was not created by keras-dl: expected a run of kind {', '.join(KINDS)}")
     if run.data.tags["kind"] == "search":
         best = run.data.tags.get("best_trial")
         run = next((child for child in _children(run) if child.info.run_name == best), None)
@@ -161,7 +161,7 @@ def _value(text):
 
 
 def _differences(pipeline, run, origin):
-    """Yields sentences on what has changed since the run."""
+    """Yields sentences about what has changed since the run."""
     was = json.loads(mlflow.artifacts.load_text(f"{origin.info.artifact_uri}/environment.json"))
     now = environment(pipeline.file.parent)
     if {**origin.data.tags, **run.data.tags}.get("pipeline_digest") != pipeline.digest:

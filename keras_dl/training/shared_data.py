@@ -1,4 +1,4 @@
-"""Data that are made once for all trainings with the same data hyperparameters."""
+"""Data that are created once for all training runs with the same data hyperparameters."""
 
 import keras_tuner as kt
 

@@ -1,4 +1,4 @@
-"""The state of a training after an epoch in one file, from which it resumes with identical results."""
+"""The state of a training run after an epoch, in one file from which it resumes with identical results."""
 
 import io
 import json
@@ -36,7 +36,7 @@ def read_variables(path: Path, model: keras.Model) -> None:
 
 
 def write_state(path: Path, model: keras.Model, callbacks: list, record: dict) -> None:
-    """Writes the state of a training: variables, optimizer, seeds, callbacks, and a record of the caller.
+    """Writes the state of a training run: variables, optimizer, seeds, callbacks, and a record of the caller.
 
     Args:
         path: the file.

@@ -35,13 +35,13 @@ def train(
     Args:
         pipeline: from `load_pipeline`.
         values: hyperparameters that replace their defaults.
-        settings: of `mlflow.yaml`.
-        fresh: start over in any case. Defaults to False.
+        settings: the settings in `mlflow.yaml`.
+        fresh: whether to start over even if an interrupted run could be resumed. Defaults to False.
         keep: int, exports of this model to keep besides the champion's; None (default) keeps all.
 
     Raises:
-        UserError: before the training, for values outside the space, an empty split, a store, registry or folder that
-            cannot be written, or another training of this pipeline at the same time; later, if the objective is
+        UserError: before training, for values outside the space, an empty split, a store, registry or folder that
+            cannot be written, or another training run of this pipeline at the same time; later, if the objective is
             missing, the loss is NaN or the disk is full.
     """
     folder = settings.root / "searches" / f"{pipeline.name}.training"
@@ -93,12 +93,12 @@ def _unfinished(folder, arguments, fresh):
         earlier = json.loads((folder / "training.json").read_text(encoding="utf-8"))
     arguments = json.loads(json.dumps(arguments))
     if earlier.get("arguments") == arguments and not fresh:
-        print("resuming an interrupted training; --fresh starts over")
+        print("resuming an interrupted training run; --fresh starts over")
         return earlier["run_id"]
     if "run_id" in earlier:
         close_abandoned(earlier["run_id"])
         if not fresh:
-            print(f"starting over: the interrupted training had {_differences(earlier['arguments'], arguments)}")
+            print(f"starting over: the interrupted training run had {_differences(earlier['arguments'], arguments)}")
     remove_folder(folder)
     return None
 

@@ -1,1 +1,1 @@
-"""A pipeline -> a Keras Tuner search with one MLflow run a trial."""
+"""A pipeline -> a Keras Tuner search with one MLflow run per trial."""

@@ -30,14 +30,14 @@ class _Durable:
     """Mixin that changes how Keras Tuner's oracles save their state and end their trials.
 
     The state of the oracle and of all trials is one file, written atomically, so a kill never leaves one without the
-    other. After `reload`, a worker that asks again under its name gets its trial back. Trials report every epoch and
-    can be stopped early.
+    other. After `reload`, a worker that asks again under the same name gets its trial back. Trials report every epoch
+    and can be stopped early.
 
     Attributes:
         watch: `Watch`, called for every event.
         early_stopping: None (default), `"median"` or `"halving"`, see `should_stop`.
         max_time: float, seconds of the whole search, over all its processes, after which no trial starts and running
-            trials end with their epoch; None (default) for no limit.
+            trials end after their current epoch; None (default) for no limit.
     """
 
     watch = Watch()
@@ -164,7 +164,7 @@ class RandomOracle(_DefaultsFirst, kt.oracles.RandomSearchOracle):
 class BayesianOracle(_DefaultsFirst, kt.oracles.BayesianOptimizationOracle):
     """Gaussian process with an upper confidence bound (Snoek et al. 2012).
 
-    Keras Tuner's oracle keeps its random state and its fitted process in memory only. Here each proposal starts from a
+    Keras Tuner's oracle keeps its random state and its fitted process only in memory. Here each proposal starts from a
     fresh random state and a fresh fit, so a resumed search proposes the same values as an uninterrupted one.
     """
 
@@ -188,7 +188,7 @@ class HyperbandOracle(_Durable, kt.oracles.HyperbandOracle):
 
 
 class GridOracle(_Durable, kt.oracles.GridSearchOracle):
-    """Tries every combination, the defaults first. Their order, which Keras Tuner keeps in memory only, is saved."""
+    """Tries every combination, the defaults first. Their order, which Keras Tuner keeps only in memory, is saved."""
 
     def _ended(self, trial):
         self._populate_next.append(trial.trial_id)
@@ -212,8 +212,8 @@ def make_oracle(name: str, objective: kt.Objective, trials: int, epochs: int, se
         name: one of `NAMES`.
         objective: `keras_tuner.Objective`.
         trials: int, the maximum number of trials; Hyperband may end earlier, at the end of its brackets.
-        epochs: int, epochs of a full training; Hyperband starts with fewer.
-        seed: int; the oracle gets `seed + 1`, since Keras Tuner replaces 0 by a random seed.
+        epochs: int, epochs of a full training run; Hyperband starts with fewer.
+        seed: int; the oracle gets `seed + 1`, because Keras Tuner replaces 0 with a random seed.
         hp: the pinned values, as `Fixed`.
     """
     common = dict(objective=objective, hyperparameters=hp, seed=seed + 1, max_consecutive_failed_trials=trials + 1)
@@ -238,7 +238,7 @@ def combinations(hp: kt.HyperParameters) -> int | None:
         known = ", ".join(entry.name for entry in hp.space) or "none"
         raise UserError(
             f"there is nothing to search: every hyperparameter has a single value ({known}). Train once with keras-dl "
-            "train, or leave a value open"
+            "train, or do not set every value"
         )
     if any(entry.conditions for entry in hp.space):
         return None

@@ -15,7 +15,7 @@ from keras_dl.tracking.runs import close_abandoned
 from keras_dl.tuning import early_stopping, oracles
 from keras_dl.tuning.distributed.address import parse_address
 
-# A search can be resumed although these have changed: its finished trials stay comparable.
+# A search can be resumed even if these have changed: its finished trials remain comparable.
 CHANGEABLE = ("trials", "early_stop", "max_time", "space", "pipeline")
 
 
@@ -28,12 +28,13 @@ class Plan:
         trials: int, the maximum number of trials; None (default) takes the pipeline's, or the number of combinations of
             a grid if that is smaller.
         pins: hyperparameters that are not searched, with their values.
-        executions: int, trainings per trial, each from other initial weights; the score is their mean. Defaults to 1.
+        executions: int, training runs per trial, each from different initial weights; the score is their mean. Defaults
+            to 1.
         early_stop: `"median"` or `"halving"`, see `should_stop`; None (default) trains every trial to its end.
-        max_time: float, seconds after which no trial starts and running trials end with their epoch; None (default) for
-            no limit.
-        resume: bool, resume an unfinished search although `CHANGEABLE` arguments differ. Defaults to False.
-        fresh: bool, discard an unfinished search. Defaults to False.
+        max_time: float, seconds after which no trial starts and running trials end after their current epoch; None
+            (default) for no limit.
+        resume: bool, whether to resume an unfinished search even if `CHANGEABLE` arguments differ. Defaults to False.
+        fresh: bool, whether to discard an unfinished search. Defaults to False.
         keep: int, exports of this model to keep besides the champion's; None (default) keeps all.
         workers: int, worker processes on this machine; 0 (default) runs the trials in this process.
         chief: `"HOST:PORT"`, the address at which workers of other machines are served; None (default) for none.
@@ -61,7 +62,7 @@ class Plan:
             if getattr(self, name) is not None and getattr(self, name) < least:
                 raise UserError(f"{name} must be at least {least}. Received: {getattr(self, name)}")
         if self.tuner == "hyperband" and self.executions > 1:
-            raise UserError("hyperband resumes single trainings: expected executions 1, or another tuner")
+            raise UserError("hyperband resumes single training runs: expected executions 1, or another tuner")
         if self.chief:
             parse_address(self.chief)  # raises UserError
 
@@ -110,7 +111,7 @@ def seconds(text: str) -> float:
 
 
 def changes(earlier: dict, now: dict) -> dict[str, str]:
-    """Returns `{argument: its earlier and its present value, as text}` for those that differ."""
+    """Returns `{argument: its earlier and its current value, as text}` for those that differ."""
     found = {}
     for name, value in now.items():
         was = earlier.get(name)
@@ -130,9 +131,9 @@ def unfinished(folder: Path, arguments: dict, resume: bool) -> tuple[dict, dict]
     """Reads the record of an unfinished search to resume.
 
     Args:
-        folder: of the search's state.
-        arguments: of this call, see `Plan.arguments`.
-        resume: whether to resume although `CHANGEABLE` arguments differ.
+        folder: the folder of the search's state.
+        arguments: the arguments of this call, see `Plan.arguments`.
+        resume: whether to resume even if `CHANGEABLE` arguments differ.
 
     Returns:
         `(record, changes)`, see `changes`; two empty dictionaries if there is no unfinished search.
@@ -150,12 +151,12 @@ def unfinished(folder: Path, arguments: dict, resume: bool) -> tuple[dict, dict]
         earlier = json.loads(record.read_text(encoding="utf-8"))
         changed = changes(earlier["arguments"], json.loads(json.dumps(arguments)))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{record} cannot be read ({error}): give --fresh to start over") from error
+        raise UserError(f"{record} cannot be read ({error}): use --fresh to start over") from error
     refused = [text for name, text in changed.items() if name not in CHANGEABLE]
     if refused or (changed and not resume):
-        way = "Repeat the earlier arguments to resume it" if refused else "Give --resume to resume with the new ones"
+        way = "Repeat the earlier arguments to resume it" if refused else "Use --resume to resume with the new ones"
         raise UserError(
-            f"{folder} holds an unfinished search with other arguments: {'; '.join(changed.values())}. {way}, or "
+            f"{folder} contains an unfinished search with other arguments: {'; '.join(changed.values())}. {way}, or "
             "--fresh to discard it"
         )
     return earlier, changed

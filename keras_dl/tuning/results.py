@@ -54,7 +54,7 @@ class TrialResult:
 
 
 def results(oracle, run_ids: dict[str, str] | None = None) -> list[TrialResult]:
-    """Returns the trials of an oracle in the order of their start.
+    """Returns the trials of an oracle in the order in which they started.
 
     Args:
         oracle: `keras_tuner.Oracle`; the metrics of a trial contain the objective of each epoch, "score", "spread",
@@ -71,7 +71,7 @@ def shown_values(trial) -> dict:
 
 
 def last_value(trial, name: str) -> float | None:
-    """Returns the last value that a Keras Tuner trial reported of a metric; None if there is none."""
+    """Returns the last value that a Keras Tuner trial reported for a metric; None if there is none."""
     history = trial.metrics.get_history(name) if trial.metrics.exists(name) else []
     return float(history[-1].value[0]) if history else None
 
@@ -112,11 +112,11 @@ def leaderboard(results: list[TrialResult], direction: str) -> list[TrialResult]
 
 
 def pareto(results: list[TrialResult], directions: dict[str, str]) -> list[TrialResult]:
-    """Returns the Pareto front: the completed trials that no other trial dominates, in the order of their start.
+    """Returns the Pareto front: the completed trials that no other trial dominates, in the order in which they started.
 
     Args:
         results: list of `TrialResult`.
-        directions: `{metric: "min" or "max"}`. Trials without a finite value of each metric are left out.
+        directions: `{metric: "min" or "max"}`. Trials without a finite value for each metric are left out.
 
     Raises:
         UserError: if no completed trial has one of the metrics.

@@ -40,7 +40,7 @@ def search(pipeline: Pipeline, settings: Settings, plan: Plan | None = None) -> 
 
     Args:
         pipeline: from `load_pipeline`.
-        settings: of `mlflow.yaml`.
+        settings: the settings in `mlflow.yaml`.
         plan: `Plan`. Defaults to `Plan()`.
 
     Raises:
@@ -66,9 +66,9 @@ class _Search:
 
     Args:
         pipeline: `Pipeline`.
-        settings: of `mlflow.yaml`.
+        settings: the settings in `mlflow.yaml`.
         plan: `Plan`.
-        folder: of its state, locked.
+        folder: the folder of its state, locked.
 
     Attributes:
         found: `keras_tuner.HyperParameters`, the space without the pinned entries.
@@ -156,8 +156,8 @@ class _Search:
                 self.tuner.load_model(best[0])
             except (ValueError, OSError) as error:
                 raise UserError(
-                    f"the model of {run_name(best[0].trial_id)}, the best so far, has another structure than the one "
-                    "the pipeline's file builds now: restore the file, or give --fresh"
+                    f"the model of {run_name(best[0].trial_id)}, the best so far, differs in structure from the one "
+                    "the pipeline's file builds now: restore the file, or use --fresh"
                 ) from error
 
     def best_trial(self) -> kt.engine.trial.Trial:
@@ -178,7 +178,7 @@ class _Search:
             message = self.oracle.trials[self.oracle.end_order[-1]].message or ""
             raise UserError(
                 f"all {len(self.oracle.trials)} trials failed; the last one: {message.strip().splitlines()[-1]}. Their "
-                "runs hold the tracebacks"
+                "runs contain the tracebacks"
             )
         return best
 

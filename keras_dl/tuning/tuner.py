@@ -55,8 +55,8 @@ class TrialTuner(BaseTuner):
         folder: folder of the search's state.
         delivery: `Delivery`, which writes the records of the trials to the store.
         parent_id: str, the run of the search.
-        executions: int, trainings per trial. Defaults to 1.
-        name: str, the name of this process at the oracle. Defaults to `"tuner0"`.
+        executions: int, training runs per trial. Defaults to 1.
+        name: str, the name of this process in the oracle. Defaults to `"tuner0"`.
         remote: bool, whether the oracle is a chief's, which saves its state. Defaults to False.
         exchange: `Exchange`, for state that is stored on another machine; None (default) if all of it is in `folder`.
     """
@@ -152,7 +152,7 @@ class TrialTuner(BaseTuner):
             raise
 
     def _execute(self, trial, folder, journal, number) -> Progress:
-        """Runs one training of a trial; each epoch is reported to the oracle, with the objective in the first one."""
+        """Runs one execution of a trial; each epoch is reported to the oracle, with the objective in the first one."""
         values, objective = trial.hyperparameters.values, self.pipeline.goal
         single = self.executions == 1
         if not single:
@@ -202,7 +202,7 @@ class TrialTuner(BaseTuner):
         others = {
             name: value
             for name, value in best.rows[best.best_epoch - best.begin].items()
-            if name != objective.name  # already reported, for each epoch of the first training
+            if name != objective.name  # already reported, for each epoch of the first execution
         }
         self.oracle.update_trial(trial.trial_id, {**others, **result}, step=best.best_epoch)
         summary = {f"best_{objective.name}": result["score"], "seconds": result["seconds"]}
@@ -214,7 +214,7 @@ class TrialTuner(BaseTuner):
         journal.end("FINISHED")
 
     def best_execution(self, trial_id: str) -> tuple[Path, int]:
-        """Returns folder and number of the training of a trial that has the best model."""
+        """Returns the folder and number of a trial's training run with the best model."""
         folder = self.trial_folder(trial_id)
         if self.executions == 1:
             return folder, 0

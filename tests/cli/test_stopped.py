@@ -69,7 +69,7 @@ def test_a_training_that_is_stopped_goes_on(halves, run):
     assert main(arguments) == 130
     (begun,) = runs(halves)
     assert begun.info.status == "KILLED"
-    assert "resuming an interrupted training; --fresh starts over" in run(*arguments)
+    assert "resuming an interrupted training run; --fresh starts over" in run(*arguments)
     (again,) = runs(halves)
     assert again.info.run_id == begun.info.run_id and again.info.status == "FINISHED"
     assert list(curve(halves, again)) == [0, 1, 2, 3]

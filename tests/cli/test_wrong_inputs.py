@@ -146,7 +146,7 @@ def test_a_nan_loss(halves, error):
         (["--max-time", "soon"], "expected a time such as 90s, 15m or 1.5h. Received: 'soon'"),
         (["--objective", "val_gain"], "cannot infer the direction of 'val_gain'"),
         (["--objective", "val_loss,val_loss"], "expected metrics separated by commas, each once"),
-        (["--tuner", "hyperband", "--executions-per-trial", "2"], "hyperband resumes single trainings"),
+        (["--tuner", "hyperband", "--executions-per-trial", "2"], "hyperband resumes single training runs"),
         (["--tuner", "grid", "--trials", "7", "rate=0.01", "cell=max", "bias=True"], "the grid has 6 combinations"),
         (["units=3", "rate=0.01", "cell=max", "bias=True", "batch_size=64"], "there is nothing to search"),
         (["--chief", "nowhere"], "expected HOST:PORT"),

@@ -138,7 +138,7 @@ def test_the_pipeline_of_a_run_is_found_by_its_name(project):
 def test_what_is_no_run_of_ours_is_told(act, project):
     with mlflow.start_run() as foreign:
         pass
-    with pytest.raises(UserError, match="was not made by keras-dl: expected a run of kind train"):
+    with pytest.raises(UserError, match="was not created by keras-dl: expected a run of kind train"):
         act(project, foreign)
 
     class Unknown:

@@ -70,7 +70,7 @@ def test_it_goes_on_in_the_same_run_and_registers_its_model_once(project, line, 
     capsys.readouterr()
     version = train(line, {"rate": 1.2}, project)
     output = capsys.readouterr().out
-    assert "resuming an interrupted training; --fresh starts over" in output
+    assert "resuming an interrupted training run; --fresh starts over" in output
     assert "model  line version 1, champion: registered before the interruption" in output
     assert (version.version, version.alias, version.why) == (1, "champion", "the first version")
     assert [row["version"] for row in registry.list_models()] == [1]
@@ -139,10 +139,10 @@ def fresh(line):
 
 
 CHANGES = {
-    other_values: "starting over: the interrupted training had rate=1.2\n",
-    other_seed: "starting over: the interrupted training had seed=0\n",
-    other_precision: "starting over: the interrupted training had precision=float32\n",
-    a_changed_file: "starting over: the interrupted training had another pipeline file\n",
+    other_values: "starting over: the interrupted training run had rate=1.2\n",
+    other_seed: "starting over: the interrupted training run had seed=0\n",
+    other_precision: "starting over: the interrupted training run had precision=float32\n",
+    a_changed_file: "starting over: the interrupted training run had another pipeline file\n",
     fresh: "",  # it was asked for
 }
 

@@ -20,7 +20,7 @@ from .scored import space
         ({"keep": 0}, "keep must be at least 1. Received: 0"),
         ({"workers": -1}, "workers must be at least 0. Received: -1"),
         ({"chief": "nowhere"}, "HOST:PORT"),
-        ({"tuner": "hyperband", "executions": 2}, "hyperband resumes single trainings"),
+        ({"tuner": "hyperband", "executions": 2}, "hyperband resumes single training runs"),
     ],
 )
 def test_invalid_options_raise_an_error(options, message):

@@ -123,7 +123,7 @@ def refusal(settings, plan=None, **changes):
     changed = load_pipeline(settings.root / "pipelines" / "halves.py")
     for name, value in changes.items():
         setattr(changed, name, value)
-    with pytest.raises(UserError, match="holds an unfinished search with other arguments: .*--fresh") as caught:
+    with pytest.raises(UserError, match="contains an unfinished search with other arguments: .*--fresh") as caught:
         search(changed, settings, plan)
     return str(caught.value)
 
@@ -140,7 +140,7 @@ def test_other_arguments_raise_an_error_that_names_them(project):
     assert "deterministic was False and is True" in message
     assert "Repeat the earlier arguments to resume it" in message
     # --resume allows changes under which the finished trials stay comparable, and no others.
-    assert "Give --resume to resume with the new ones" in refusal(project, Plan(trials=5, early_stop="median"))
+    assert "Use --resume to resume with the new ones" in refusal(project, Plan(trials=5, early_stop="median"))
     assert "seed was 0 and is 4" in refusal(project, Plan(resume=True), seed=4)
     assert len(fits(project)) == 1 and len(runs(project)) == 1
 

@@ -1,4 +1,4 @@
-"""Compiled models shared by trainings that differ only in numbers which do not change the graph."""
+"""Compiled models shared by training runs that differ only in numbers that do not change the graph."""
 
 from keras_dl.training.reuse.compiled_models import CompiledModels
 

@@ -1,4 +1,4 @@
-"""Shares a compiled model between trainings that differ only in numbers that do not change its graph."""
+"""Shares a compiled model between training runs that differ only in numbers that do not change its graph."""
 
 import keras
 
@@ -29,10 +29,10 @@ def may_differ(owner, name: str) -> bool:
 
 
 class CompiledModels:
-    """A cache of compiled models, each reused by trainings whose graph would be the same.
+    """A cache of compiled models, each reused by training runs whose graph would be the same.
 
-    Tracing and compiling a small model takes longer than training it. A fresh model is still built for each training,
-    since building is cheap and determines initial values, seeds and numbers exactly. It is then compared with the
+    Tracing and compiling a small model takes longer than training it. A fresh model is still built for each training
+    run, since building is cheap and determines initial values, seeds and numbers exactly. It is then compared with the
     cached models leaf by leaf: layers, optimizer, loss, metrics, functions and their closures. If it differs from a
     cached model only in the values of variables and in numbers such as rates, the cached model takes these values and
     is trained in its place. If anything else differs or cannot be compared, the fresh model itself is trained.
@@ -123,7 +123,7 @@ class _Kept:
 
 
 def _comparable(model):
-    """Returns whether a model uses Keras' own `fit`, is completely built, and trains by gradients on one device."""
+    """Returns whether a model uses Keras' own `fit`, is completely built, and trains with gradients on one device."""
     return (
         isinstance(model, keras.Model)
         and type(model).fit is keras.Model.fit

@@ -1,4 +1,4 @@
-"""Numbers that a traced step reads from variables, so that later trainings can change them without retracing."""
+"""Numbers that a traced step reads from variables, so that later training runs can change them without retracing."""
 
 import contextlib
 import math
@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from keras_dl.compat.tensorflow import op_def_registry
 
-# Operations without state, or whose state is in variables. Others, above all TensorFlow's legacy random operations,
+# Operations without state, or whose state is in variables. Others, in particular TensorFlow's legacy random operations,
 # have an internal state that cannot be reset.
 HARMLESS = {"Assert", "If", "Print", "PrintV2", "StatefulPartitionedCall", "While", "XlaLaunch"}
 HARMLESS_KINDS = ("Assign", "CudnnRNN", "ReadVariable", "Resource", "Var")
@@ -23,7 +23,7 @@ class TracedNumbers:
         places: list of `(dict, key)`, the places where the numbers are stored.
 
     Attributes:
-        reusable: bool, False once a trace did something that another training cannot repeat, such as drawing random
+        reusable: bool, False once a trace did something that another training run cannot repeat, such as drawing random
             numbers from a state outside of variables.
     """
 

@@ -21,9 +21,9 @@ FAREWELL = 10.0  # seconds to tell the workers that the search is over
 class Chief:
     """Serves an oracle over Keras Tuner's gRPC protocol, in threads of this process, while the context is entered.
 
-    A trial belongs to the worker that received it. A worker that restarts under its name gets it back. A worker that is
-    silent for a whole lease loses it to another, and must stop it if it comes back. Reports from a worker that has lost
-    the trial are ignored. A trial whose workers die repeatedly is FAILED.
+    A trial belongs to the worker that received it. A worker that restarts under the same name gets it back. A worker
+    that is silent for a whole lease loses it to another, and must stop it if it comes back. Reports from a worker that
+    has lost the trial are ignored. A trial whose workers die repeatedly is FAILED.
 
     Args:
         oracle: oracle with a method `release(worker)`, which returns that worker's trial to the queue.
@@ -76,7 +76,7 @@ class Chief:
                 if all workers are on other machines.
 
         Raises:
-            UserError: if the supervisor has given up all its workers and there are no others.
+            UserError: if the supervisor has abandoned all its workers and there are no others.
             Exception: an error of the oracle, such as OSError for a full disk.
         """
         while not self._over():
@@ -116,7 +116,7 @@ class Chief:
         """
         name, started = caller.get("name"), caller.get("started")
         if not isinstance(name, str) or not isinstance(started, int):
-            raise UserError("this is a chief of keras-dl tune; it serves `keras-dl worker` only")
+            raise UserError("this is a chief of keras-dl tune; it serves only `keras-dl worker`")
         reason = difference(self.facts, caller)
         if reason is None and caller.get("search") not in (None, self.facts["search"]):
             reason = "the chief has started another search: restart the worker"

@@ -30,11 +30,11 @@ class ChiefClient(kt.Oracle):
     """Forwards Keras Tuner's calls of an oracle to the chief; waits for a chief that does not answer.
 
     While the context is entered, a thread sends a heartbeat to the chief every few seconds. On exit the chief is
-    informed, so that an unfinished trial goes to another worker at once.
+    informed, so that an unfinished trial goes to another worker immediately.
 
     Args:
         address: `"HOST:PORT"` of the chief.
-        name: str, unique name of this worker. A worker that restarts under its name gets its trial back.
+        name: str, unique name of this worker. A worker that restarts under the same name gets its trial back.
         identity: the pipeline's, from `protocol.identity`.
         died: how the previous process of this name ended: `{"reason": str, "crash": bool}`. None (default) if there
             was none.

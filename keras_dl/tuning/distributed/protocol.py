@@ -1,6 +1,6 @@
 """Metadata that a chief and its workers add to Keras Tuner's messages.
 
-Those messages have metrics in single precision only, no error message of a failed trial and no information on the
+Those messages have metrics in single precision only, no error message of a failed trial and no information about the
 caller. These are sent as one JSON object in the metadata of each call and response.
 """
 

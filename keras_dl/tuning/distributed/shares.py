@@ -7,10 +7,10 @@ import subprocess
 
 
 def cores(count: int) -> list[set[int] | None]:
-    """Returns the numbers of the cores of each worker; None where the system does not support binding.
+    """Returns the numbers of the cores of each worker; None if the system does not support binding.
 
-    A worker bound to its cores also starts no more threads than it has cores, since TensorFlow and OpenMP count the
-    available ones. With fewer threads but no binding, small models train at half the speed.
+    A worker that is bound to its cores also starts no more threads than it has cores, since TensorFlow and OpenMP count
+    the available ones. With fewer threads but no binding, small models train at half the speed.
 
     Args:
         count: int, workers on this machine; if there are more of them than cores, several share one.

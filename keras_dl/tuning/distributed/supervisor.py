@@ -15,7 +15,7 @@ from keras_dl.errors import UserError
 from keras_dl.tuning.distributed.lifeline import has_begun
 from keras_dl.tuning.distributed.shares import cores, gpu_variables
 
-CRASHES = 3  # consecutive crashes of a worker, before it receives a trial, after which it is given up
+CRASHES = 3  # consecutive crashes of a worker, before it receives a trial, after which it is abandoned
 DEATHS = 20  # the same, including deaths caused from outside, such as kill -9
 REFUSED = 2  # exit status for an invalid input: a retry would fail too
 LEAVE = 60.0  # seconds for workers to deliver their last results to the store at the end of the search
@@ -23,16 +23,17 @@ STOP = 10.0  # seconds for workers to stop
 
 
 class Supervisor:
-    """Runs worker processes while the context is entered; a worker that dies is restarted under its name.
+    """Runs worker processes while the context is entered; a worker that dies is restarted under the same name.
 
     The workers end with this process, even if it is killed. A restarted worker finds in `KERAS_DL_DIED`, an environment
     variable, how its predecessor ended.
 
     Args:
-        command: list, the command of a worker; `--name NAME` is appended. Its standard input is a socket, see `lifeline`.
+        command: list, the command of a worker; `--name NAME` is appended. Its standard input is a socket; see
+            `lifeline`.
         names: list, the names of the workers, which share cores and GPUs.
         logs: folder for the workers' output, `<name>.log`.
-        gone: called with the name of a worker that is given up. Defaults to no action.
+        gone: called with the name of a worker that is abandoned. Defaults to no action.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class Supervisor:
 
     @property
     def error(self) -> UserError:
-        """The reason why no worker is left, from the first worker that was given up."""
+        """The reason why no worker is left, from the first worker that was abandoned."""
         reasons = [f"{name}: {reason}" for name, reason in self._reasons.items()]
         return UserError(f"no worker is left. {reasons[0]}" if reasons else "no worker is left: all have ended")
 
@@ -78,14 +79,14 @@ class Supervisor:
             else:
                 worker.process = None
                 self._reasons[worker.name] = reason
-                _say(f"{worker.name} is given up: {reason}")
+                _say(f"giving up on {worker.name}: {reason}")
                 self._gone(worker.name)
 
     def wait(self) -> None:
         """Returns when all workers have ended.
 
         Raises:
-            UserError: if all of them were given up.
+            UserError: if all of them were abandoned.
         """
         while self.running:
             self.check()

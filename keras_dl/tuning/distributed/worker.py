@@ -24,12 +24,12 @@ from keras_dl.tuning.tuner import TrialTuner
 
 
 def work(pipeline: Pipeline, address: str, settings: Settings, name: str, source: str | None = None) -> None:
-    """Runs trials of the chief at an address until there are none left.
+    """Runs trials of the chief at an address until none are left.
 
     Args:
         pipeline: the same file as the chief's.
         address: `"HOST:PORT"` of the chief.
-        settings: of this machine's `mlflow.yaml`, with the chief's store.
+        settings: the settings in this machine's `mlflow.yaml`, with the chief's store.
         name: str, name of this worker.
         source: value of `--data` on this machine; None (default) takes that of the chief.
 
@@ -50,11 +50,11 @@ def work(pipeline: Pipeline, address: str, settings: Settings, name: str, source
 
 
 def run_worker(pipeline: Pipeline, settings: Settings, client: ChiefClient, folder: Path, facts: dict) -> None:
-    """Runs trials of a chief until there are none left.
+    """Runs trials of a chief until none are left.
 
     Args:
         pipeline: the same as the chief's, with its options.
-        settings: of this machine.
+        settings: the settings of this machine.
         client: `ChiefClient`.
         folder: folder of the search's state, the chief's or one of this machine.
         facts: the chief's description of the search.
@@ -77,7 +77,7 @@ def adopt(pipeline: Pipeline, arguments: dict, source: str | None = None) -> Non
 
 
 def state_folder(pipeline: Pipeline, address: str, settings: Settings, search: str) -> Path:
-    """Returns the folder for the state of this worker's trials: the chief's if it is shared, otherwise one of its own.
+    """Returns the folder for the state of this worker's trials: the chief's if it is shared, otherwise a separate one.
 
     Args:
         pipeline: `Pipeline`.
@@ -100,7 +100,8 @@ def is_shared(folder: Path, search: str) -> bool:
 
 
 def check_store(settings: Settings, run_id: str) -> None:
-    """Raises UserError if the run of the search is not in this machine's store; a store that does not answer passes."""
+    """Raises UserError if the run of the search is not in this machine's store; a store that does not answer is
+    accepted."""
     try:
         mlflow.MlflowClient(settings.tracking_uri).get_run(run_id)
     except mlflow.MlflowException as error:

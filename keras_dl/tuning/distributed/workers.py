@@ -12,17 +12,17 @@ from keras_dl.tuning.distributed.supervisor import Supervisor
 
 
 def run_workers(address: str, pipeline: Path, settings: Settings, count: int, source: str | None = None) -> None:
-    """Runs workers of a chief on another machine, and ends with them.
+    """Runs workers of a chief on another machine, and returns when they have ended.
 
     Args:
         address: `"HOST:PORT"` of the chief.
         pipeline: path of the pipeline's file.
-        settings: of this machine's `mlflow.yaml`.
+        settings: the settings in this machine's `mlflow.yaml`.
         count: int, number of workers; their names are `MACHINE-0`, `MACHINE-1` and so on.
         source: value of `--data` on this machine; None (default) takes that of the chief.
 
     Raises:
-        UserError: if all of them were given up, with the reason of the first.
+        UserError: if all of them were abandoned, with the reason of the first.
     """
     parse_address(address)
     folder = folder_of(pipeline.stem, address, settings)

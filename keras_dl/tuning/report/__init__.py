@@ -1,1 +1,1 @@
-"""What a search shows: the live table, the leaderboard, pictures and the HTML report."""
+"""Reports of a search: the live table, the leaderboard, pictures and the HTML report."""

@@ -19,7 +19,7 @@ class Importance:
     Args:
         shares: `{hyperparameter: share}`, the share that it explains alone, from 0 to 1, the largest first.
         interactions: float, the share that only several hyperparameters explain together.
-        explained: float, the out-of-bag R squared of the forest, at most 1. The shares mean nothing at 0 or below.
+        explained: float, the out-of-bag R squared of the forest, at most 1. At 0 or below, the shares are meaningless.
     """
 
     shares: dict[str, float]

@@ -43,7 +43,7 @@ class SearchTable:
         trials: int, the planned number of trials.
         epochs: int, epochs per trial.
         console: `rich.console.Console`. Defaults to one on standard output.
-        workers: int, expected number of workers; from 2 on, a column shows the worker of each trial. Defaults to 1.
+        workers: int, expected number of workers; if 2 or more, a column shows the worker of each trial. Defaults to 1.
     """
 
     def __init__(self, objective: str, direction: str, trials: int, epochs: int, console=None, workers: int = 1):

@@ -18,7 +18,7 @@ from keras_dl.tuning.results import TrialResult, clock, last_line, leaderboard, 
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """The new best model beside the present champion.
+    """The new best model, compared with the current champion.
 
     Args:
         new: str, name of the new model, such as `"version 4"`.

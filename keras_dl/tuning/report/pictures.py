@@ -120,7 +120,7 @@ def _curve(axis, one, **how):
 
 
 def importance_bars(found: Importance):
-    """Plots the share of the variance that each hyperparameter explains; the last bar is that of interactions."""
+    """Plots the share of the variance that each hyperparameter explains; the last bar shows the interactions."""
     bars = {**found.shares, "interactions": found.interactions}
     figure = Figure(figsize=(6.6, 0.32 * len(bars) + 0.7), layout="constrained")
     axis = figure.subplots()
