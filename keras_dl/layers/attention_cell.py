@@ -35,7 +35,7 @@ class AttentionCell(keras.layers.Layer, DropoutRNNCell):
         context   = attend(h)                       h, s      = cell([x ; context], s')
         attention = f([h ; context] W)              attention = f([h ; context] W)
 
-    Without `attention_units`, the attention is the context itself. For whole sequences use `AttentionRNN`, which
+    Without `attention_units`, the attention is the context itself. For whole sequences, use `AttentionRNN`, which
     projects the memory once. A decoder does the same with `prepare`, `start` and `step`:
 
         prepared = cell.prepare(memory, memory_mask)
@@ -52,7 +52,7 @@ class AttentionCell(keras.layers.Layer, DropoutRNNCell):
     order of Addons.
 
     Args:
-        cell: a recurrent cell or `keras.layers.StackedRNNCells`; in a stack the last cell queries the memory.
+        cell: a recurrent cell or `keras.layers.StackedRNNCells`; in a stack, the last cell queries the memory.
         attention: a layer of `keras_dl.layers` such as `AdditiveAttention`.
         attention_units: int, A. Defaults to None: the attention is the context.
         attention_activation: activation f. Defaults to None, linear; Luong et al. use `"tanh"`.
@@ -228,7 +228,7 @@ class AttentionCell(keras.layers.Layer, DropoutRNNCell):
 
         Args:
             batch_size: passed by Keras if there is no initial state; ignored, because the memory is required.
-            memory: float tensor `[B, S, Dm]`, also symbolic.
+            memory: float tensor `[B, S, Dm]`, possibly symbolic.
             memory_mask: bool tensor `[B, S]`, False at padding. Defaults to the Keras mask of `memory`.
             cell_states: as in `start`.
 
@@ -269,7 +269,7 @@ class AttentionCell(keras.layers.Layer, DropoutRNNCell):
 
     @property
     def state_size(self):
-        """Sizes of the states for `keras.layers.RNN`; `()` where the cell cannot know them."""
+        """Sizes of the states for `keras.layers.RNN`; `()` if the cell cannot know them."""
         attention = self.attention_units or self.memory_features or ()
         return [*state_sizes(self.cell), attention, (), (), ()]
 

@@ -34,7 +34,7 @@ class AttentionRNN(keras.layers.Layer):
 
     Returns:
         float tensor `[B, T, A]`, or `[B, A]` without `return_sequences`, with A the size of the output of the cell.
-        With alignments or states a tuple `(output, alignments [B, T, S], *states)`, where the states are
+        With alignments or states, a tuple `(output, alignments [B, T, S], *states)`, where the states are
         `[*cell states, attention [B, A], alignment [B, S]]`.
 
     Raises:

@@ -10,8 +10,8 @@ class LogMel(keras.layers.Layer):
 
     Frame t is centered on sample `t * hop`, and there are `ceil(samples / hop)` frames: the Hann window covers half a
     window before and after the center, with silence outside of the recording. The powers are those of
-    `keras.layers.MelSpectrogram`. Neither its conversion to decibels is used, which depends on the loudest frame of the
-    batch, nor its reflection padding, which repeats the recording backwards at both ends.
+    `keras.layers.MelSpectrogram`. Two of its features are not used: its conversion to decibels, which depends on the
+    loudest frame of the batch, and its reflection padding, which repeats the recording backwards at both ends.
 
     Args:
         sample_rate: int, samples per second. Defaults to 8000.

@@ -10,8 +10,8 @@ from keras_dl.layers.padding import without_padding
 class SpecAugment(keras.layers.Layer):
     """Sets random intervals of time and of frequency to zero, in training only.
 
-    For each row and mask a width is drawn between 0 and the maximum, then a position; masks may overlap. After
-    `UtteranceNormalization` zero is the mean of the recording. The time warping of the paper is omitted, since the
+    For each row and mask, a width is drawn between 0 and the maximum, then a position; masks may overlap. After
+    `UtteranceNormalization`, zero is the mean of the recording. The time warping of the paper is omitted, since the
     paper attributes most of the gain to the masks.
 
     Args:

@@ -15,7 +15,7 @@ UNKNOWN_PENALTY = 10.0  # as in sentencepiece
 class SubwordTokenizer(VocabularyLayer):
     """Converts texts to ids of subwords, using the most probable segmentation, and ids to texts. TensorFlow only.
 
-    Among all segmentations of a text into pieces of the vocabulary it selects the one with the largest sum of scores,
+    Among all segmentations of a text into pieces of the vocabulary, it selects the one with the largest sum of scores,
     by the Viterbi algorithm over characters; sentencepiece gives the same result with the same unigram model. It uses
     only built-in operations, so it works in `tf.data` and is exported to a SavedModel with its vocabulary. Leading,
     trailing and repeated spaces are ignored. Ids are those of `keras_dl.layers.Tokenizer`.

@@ -10,8 +10,8 @@ from keras_dl.layers.padding import without_padding
 class UtteranceNormalization(keras.layers.Layer):
     """Shifts and scales each feature of a sequence to mean 0 and variance 1 over time.
 
-    For log-mel frames this removes the loudness of the recording and the coloration of the microphone. With
-    `running=True` only the current and earlier frames are used, for streaming. The statistics then start from
+    For log-mel frames, this removes the loudness of the recording and the coloration of the microphone. With
+    `running=True`, only the current and earlier frames are used, for streaming. The statistics then start from
     `prior_frames` virtual frames with learned mean and variance, so that the first frames are not divided by a variance
     of zero.
 

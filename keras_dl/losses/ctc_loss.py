@@ -22,7 +22,7 @@ class CTCLoss(keras.losses.Loss):
         impossible: `"zero"` (default), `"inf"` or `"raise"`: the loss of a row that no path fits, as in
             `keras_dl.ops.ctc.ctc_loss`.
         label_smoothing: float `a` in [0, 1): `(1 - a) ctc - a sum over t of H(softmax(logits[t]))`. The
-            entropies H, in nats, favour uncertain frames; up to a constant they are the divergence from the uniform
+            entropies H, in nats, favour uncertain frames; up to a constant, they are the divergence from the uniform
             distribution of Kim et al. The loss may become negative. Defaults to 0.
         reduction: as for every Keras loss. Defaults to `"sum_over_batch_size"`.
         name: str. Defaults to `"ctc_loss"`.

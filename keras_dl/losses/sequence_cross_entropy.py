@@ -13,7 +13,7 @@ class SequenceCrossEntropy(keras.losses.Loss):
 
     `loss[b, t] = -(1 - a) log p(y_true[b, t]) - a mean over v of log p(v)`, with the smoothing `a`. Labels of 0 and
     masked steps of `y_pred` are padding; padding, even NaN, changes neither loss nor gradient. The mean is over all
-    other labels of the batch, so a label has the same weight in short and long rows; without any labels it is 0.
+    other labels of the batch, so a label has the same weight in short and long rows; without any labels, it is 0.
 
     Args:
         label_smoothing: float `a` in [0, 1). Defaults to 0.

@@ -54,7 +54,7 @@ class ImpossibleRows(keras.metrics.Metric):
 
 
 def _may_emit_label(logits, blank_index):
-    """Returns False at frames of `[B, T, V]` that are blanks as certain as only `certain_blank` makes them."""
+    """Returns False at frames of `[B, T, V]` whose blank is so certain that only `certain_blank` can have set it."""
     half = keras.backend.standardize_dtype(logits.dtype) == "float16"
     blank = logits[..., blank_index : blank_index + 1]
     # Halved, because float16 overflows above 65504. The blank itself counts as one; a second class may be a label.

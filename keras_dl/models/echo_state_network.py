@@ -27,7 +27,7 @@ class EchoStateNetwork(keras.Model):
     Args:
         reservoir: `ESN`, `DeepESN`, or another layer `[B, T, D]` -> `[B, T, N]`; recurrent layers are set to return all
             states. A model with a `Bidirectional` reservoir cannot forecast. With a stateful reservoir, the washout
-            counts from the start of the stream in `fit`; `predict` and `evaluate` continue the stream, `forecast` does
+            counts from the start of the stream in `fit`; `predict` and `evaluate` continue the stream; `forecast` does
             not change it.
         units: int, K, the number of targets or classes.
         alpha: float >= 0, the ridge penalty; or a list, from which `fit` chooses the best on the validation data at no
@@ -169,7 +169,7 @@ class EchoStateNetwork(keras.Model):
             sample_weight: `[n]` or `[n, T]`, if x is an array. Targets with weight 0 may be NaN.
             initial_epoch: int, the epoch number passed to callbacks. Defaults to 0.
             solver: `"ridge"` (default), or `"rls"`: recursive least squares, which learns at each step. For a reservoir
-                with feedback this is FORCE learning: the model reads its own outputs while it learns. `loss` is then
+                with feedback, this is FORCE learning: the model reads its own outputs while it learns. `loss` is then
                 the error before each step's update.
             forgetting: float above 0 and at most 1 (default), for `"rls"`: a step that is n steps old has weight
                 `forgetting ** n`.
@@ -216,7 +216,7 @@ class EchoStateNetwork(keras.Model):
         self._readout_fit.partial_fit(x, y, sample_weight, batch_size, solver, forgetting)
 
     def check_fitted(self):
-        """Raises a ValueError if the readout was never solved. In graphs only checks that the model is built."""
+        """Raises a ValueError if the readout was never solved. In graphs, it only checks that the model is built."""
         if not self.built:
             raise ValueError("Expected a fitted model; call `fit` first. Received: a model that is not built")
         if keras.backend.backend() == "tensorflow":
@@ -267,7 +267,7 @@ class EchoStateNetwork(keras.Model):
         return self.readout_inputs(inputs, outputs), states
 
     def readout_inputs(self, inputs, states):
-        """Concatenates those of inputs, states and squared states that the readout reads."""
+        """Concatenates the inputs, states and squared states that the readout reads."""
         if self.feedback:
             inputs = inputs[..., : -self.feedback]
         parts = [ops.cast(inputs, states.dtype)] if self.input_to_readout else []
@@ -308,7 +308,7 @@ class EchoStateNetwork(keras.Model):
     def forecast(self, context, steps, initial_state=None, return_state=False):
         """Continues a series in closed loop: each forecast is the next input.
 
-        On TensorFlow it also works in a graph, with `steps` as an int tensor, and so can be exported.
+        On TensorFlow, it also works in a graph, with `steps` as an int tensor, and so can be exported.
 
         Args:
             context: float tensor `[B, T, D]`, T at least 1: the series so far.

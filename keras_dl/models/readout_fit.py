@@ -37,8 +37,8 @@ def readout_error(y_true, y_pred):
 class ReadoutFit:
     """Implements `fit` and `partial_fit` of an `EchoStateNetwork`, which documents the arguments.
 
-    Holds what `partial_fit` needs to continue: the state of recursive least squares and the position in the stream of a
-    stateful reservoir. The statistics of ridge regression are kept in the readout layer.
+    It stores what `partial_fit` needs to continue: the state of recursive least squares and the position in the stream
+    of a stateful reservoir. The statistics of ridge regression are kept in the readout layer.
 
     Args:
         model: `EchoStateNetwork`.

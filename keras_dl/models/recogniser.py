@@ -11,8 +11,7 @@ def recogniser(height, vocabulary, filters=32, units=64, dropout=0.3, halvings=1
 
     It consists of 3 x 3 convolutions, dropout, a bidirectional LSTM, dropout and `CTCOutput`. Each convolution is
     followed by pooling that halves the height; the first `halvings` also halve the number of frames. Columns of zeros
-    at the end of a row are
-    padding: they are masked, and their number does not change the result.
+    at the end of a row are padding: they are masked, and their number does not change the result.
 
     Args:
         height: int, values per column.

@@ -21,7 +21,7 @@ def is_integer(value):
 def require_count(name, value, least=1, most=None):
     """Returns an argument as an int, or raises an error if it is not an integer in the valid range.
 
-    NumPy integers are accepted, a bool is not.
+    NumPy integers are accepted, but a bool is not.
 
     Args:
         name: str, name of the argument.

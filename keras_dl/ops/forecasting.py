@@ -112,10 +112,10 @@ def persistence(context, steps):
 
 
 class LinearAutoregression:
-    """Predicts the next value as a linear function of the last ones, fitted by least squares.
+    """Predicts the next value as a linear function of the most recent ones, fitted by least squares.
 
     Args:
-        order: int, the number of last values.
+        order: int, the number of most recent values.
 
     Attributes:
         kernel: float64 `[order * D, D]`, the oldest value first; from `fit`.

@@ -42,7 +42,7 @@ def fused_loop(x, h, c, kernel, recurrent_kernel, bias, peepholes, mask, dropped
             @tf.custom_gradient
             def once(*tensors):
                 # Tensor lists cannot leave their graph, but the gradient in a SavedModel and that of a tape around a
-                # compiled function require it. In these cases the forward pass runs again.
+                # compiled function require it. In these cases, the forward pass runs again.
                 *tensors, dy, dh, dc = tensors
                 inside = tf.compat.v1.get_default_graph() is home
                 kept = saved if inside else _call(_forward, *tensors, mask, dropped)[0]

@@ -22,7 +22,7 @@ def recurrent_product(state, kernel):
     Args:
         state: float tensor `[B, N]`.
         kernel: float tensor `[N, N]`, or `(sources, values)`, each `[fan_in, N]`: sources[:, j] are the units with
-            links into unit j, values[:, j] their weights.
+            links into unit j, and values[:, j] are their weights.
 
     Example:
 

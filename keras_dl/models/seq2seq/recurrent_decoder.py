@@ -18,8 +18,8 @@ class RecurrentDecoder(keras.layers.Layer):
     """A stack of recurrent cells over the previous tokens, optionally with attention to the encoder's memory.
 
     With attention, each step's output is `tanh(W [h ; context])` and is fed to the next step together with the token
-    (Luong 2015); with `query="previous"` the context is computed first and fed in with the token (Bahdanau 2015).
-    Without attention the source is a fixed vector: an input of every step (Cho 2014), or only the initial state
+    (Luong 2015); with `query="previous"`, the context is computed first and fed in with the token (Bahdanau 2015).
+    Without attention, the source is a fixed vector: an input of every step (Cho 2014), or only the initial state
     (Sutskever 2014). The initial state is always `tanh(W summary + b)`.
 
     Args:
@@ -158,7 +158,7 @@ class RecurrentDecoder(keras.layers.Layer):
         return self._logits(ops.swapaxes(outputs, 0, 1), training)
 
     def prepare(self, encoded):
-        """Returns what is constant over the steps: keys, values and mask of the memory, or the summary."""
+        """Returns the inputs that all steps share: keys, values and mask of the memory, or the summary."""
         if self.attention is not None:
             return self.attended.prepare(encoded.memory, encoded.mask)
         return encoded.summary

@@ -128,7 +128,7 @@ class ScheduledSampling(keras.callbacks.Callback):
             raise ValueError("ScheduledSampling requires a model whose decoder has scheduled_sampling=True")
 
     def on_train_batch_begin(self, batch, logs=None):
-        # The optimizer's counter is saved with the model, so a resumed training continues the schedule.
+        # The optimizer's counter is saved with the model, so a resumed training run continues the schedule.
         step = int(self.model.optimizer.iterations)
         self.model.decoder.sampling_probability.assign(self.sampling(step))
 

@@ -18,7 +18,7 @@ LONGEST = 100
 class Seq2Seq(keras.Model):
     """An encoder, a decoder, and their tokenizers.
 
-    Calling the model is for training: it maps source ids and target ids to the logits of the next target ids. `decode`
+    Call the model for training: it maps source ids and target ids to the logits of the next target ids. `decode`
     generates answers with the decoder's `step`, which computes the same logits one token at a time. TensorFlow only.
 
     Args:

@@ -130,7 +130,7 @@ class TransformerDecoder(Transformer):
             features.
         scheduled_sampling: bool, whether to replace tokens in training with the decoder's own most probable ones, with
             probability `sampling_probability`, a weight that starts at 0 and is set by `ScheduledSampling`. A first
-            pass computes the predictions, a second pass reads them (Mihaylova and Martins 2019). Defaults to False.
+            pass computes the predictions, and a second pass reads them (Mihaylova and Martins 2019). Defaults to False.
         seed: int, seed of this sampling. Defaults to None.
         **kwargs: `name`, `dtype`, as for every layer.
 
@@ -191,7 +191,7 @@ class TransformerDecoder(Transformer):
         return self.project(self.norm(x))
 
     def prepare(self, encoded):
-        """Returns what is constant over the steps: each layer's keys and values of the memory, and its mask."""
+        """Returns the inputs that all steps share: each layer's keys and values of the memory, and its mask."""
         return [cross.keys_values(encoded.memory) for cross in self.crosses], encoded.mask
 
     def start(self, encoded, prepared):

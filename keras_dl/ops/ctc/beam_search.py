@@ -44,7 +44,7 @@ def beam_search_decode(
 ):
     """Finds the most probable token sequences, summed over their paths, with a prefix beam search.
 
-    After each frame the `beam_width` most probable prefixes are kept:
+    After each frame, the `beam_width` most probable prefixes are kept:
 
         p_blank(y)     = (p_blank(y) + p_token(y)) p(blank)
         p_token(y)     = p_token(y) p(last of y)
@@ -57,7 +57,7 @@ def beam_search_decode(
 
     An eager call is compiled by XLA, which takes seconds for each new combination of batch size, options, lexicon and
     language model, and for some new lengths (frames are padded to one of a few lengths). Use batches of the same shape
-    and reuse the lexicon; for ragged data, call it in a `tf.function` with unknown dimensions. In a graph it consists
+    and reuse the lexicon; for ragged data, call it in a `tf.function` with unknown dimensions. In a graph, it consists
     of stock operations, so a model that ends in it can be exported and served.
 
     Args:

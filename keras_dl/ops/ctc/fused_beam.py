@@ -103,7 +103,7 @@ class FusedBeam(PrefixBeam):
     """A `PrefixBeam` that ranks prefixes by score and drops those that the lexicon cannot complete.
 
     The best tokens differ between prefixes, so every prefix tries every action. An action extends the prefix by a
-    class. Without a separator there are V more actions, which end the word and start the next one with a class; a
+    class. Without a separator, there are V more actions, which end the word and start the next one with a class; a
     prefix that can be split into words in two ways is then in the beam twice.
 
     Args:

@@ -105,7 +105,7 @@ def _token_of_frame(path, blank_index):
 
 
 def _first_of(values, token):
-    """Returns the smallest value over the frames of each token, that of the first frame; -1 for missing tokens."""
+    """Returns the smallest value over the frames of each token, which is at its first frame; -1 for missing tokens."""
     least = tf.math.unsorted_segment_min(values, token, tf.size(token))
     return tf.reshape(tf.where(least == values.dtype.max, -1, least), tf.shape(token))
 

@@ -66,7 +66,7 @@ def _lengths(lengths, name, batch):
 
 
 def checked_logits(logits, logit_length=None, blank_index=0):
-    """Validates the inputs of a decoder, as `checked_inputs` without labels, and rejects NaN in valid frames.
+    """Validates the inputs of a decoder, like `checked_inputs` without labels, and rejects NaN in valid frames.
 
     Args:
         logits, logit_length, blank_index: as for `checked_inputs`.

@@ -87,7 +87,7 @@ def _loss(labels, logits, label_length, logit_length, blank_index):
     frames, longest = (tf.shape(x)[1] if x.shape[1] is None else x.shape[1] for x in (logits, labels))
     forward = functools.partial(_forward, softplus=tf.math.softplus)
     if isinstance(frames, int) and isinstance(longest, int) and frames >= _WORTH_COMPILING:
-        # With static shapes XLA compiles once and halves the time of the loop.
+        # With static shapes, XLA compiles once and halves the time of the loop.
         forward = tf.function(functools.partial(_forward, softplus=_softplus), autograph=False, jit_compile=True)
     valid = tf.sequence_mask(logit_length, frames)[..., None]
     inside = tf.sequence_mask(label_length, longest)
@@ -173,7 +173,7 @@ def _occupancy(prefixes, suffixes, emissions, frames):
 
 
 def _forward(of_blank, of_labels, follows, start, softplus):
-    """Computes the log probability of all path prefixes, by the state in which they are at each frame.
+    """Computes the log probability of all path prefixes, by their state at each frame.
 
     Args:
         of_blank: float `[T, B, 1]`, logits of the blank; T is a multiple of the unrolled frames.

@@ -23,7 +23,7 @@ class Beam(NamedTuple):
     """
 
     blank: tf.Tensor  # float, log probability of the paths that end in a blank, without `scale`
-    token: tf.Tensor  # float, that of the paths that end in the last token, without `scale`
+    token: tf.Tensor  # float, log probability of those that end in the last token, without `scale`
     parent: tf.Tensor  # int64, hash of the prefix without its last action; negative if it is empty
     last: tf.Tensor  # int32, the last action: a class, or an action of `FusedBeam`; -1 if there is none
     scale: tf.Tensor  # float64 [B], subtracted from the log probabilities to keep the best near 0

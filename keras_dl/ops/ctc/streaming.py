@@ -189,7 +189,7 @@ class StreamingBeamSearch:
         if tf.inside_function():
             chunk, length = checked_logits(chunk, length, self.blank_index)
             return self._settle(state.tail, *self._run(chunk, length, tf.shape(chunk)[1], state.beam))
-        # The search runs as an XLA program, the rest, whose shapes depend on values, as a graph.
+        # The search runs as an XLA program, and the rest, whose shapes depend on values, as a graph.
         return self._settle(state.tail, *self._compiled(*self._prepare(chunk, length), state.beam))
 
     def finish(self, state):

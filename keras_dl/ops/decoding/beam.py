@@ -165,7 +165,7 @@ def beam_search(
 
 
 def _best(first, second, count):
-    """Returns the best `count` sequences of both; at equal scores those of the first."""
+    """Returns the best `count` sequences of both; in a tie, those of the first."""
     both = [tf.concat(pair, axis=1) for pair in zip(first, second, strict=True)]
     score, index = tf.math.top_k(both[0], count)
     return _Ended(score, *(tf.gather(values, index, batch_dims=1) for values in both[1:]))
