@@ -69,8 +69,8 @@ def batches(
 
     1. `load` has cached the source, so later trials read from memory.
     2. The training examples are shuffled over the whole split, differently in each epoch but reproducibly for a seed.
-    3. `example` is mapped. Because this follows the shuffle, its random draws apply to different examples in each
-    epoch. 4. Examples are bucketed by length, padded with zeros, batched and prefetched.
+    3. `example` is mapped, after the shuffle, so that its random draws apply to different examples in each epoch.
+    4. Examples are bucketed by length, padded with zeros, batched and prefetched.
 
     Validation and test keep their order and have their own batch size, so that their metrics and fingerprints do not
     depend on the training batch size.

@@ -1,4 +1,4 @@
-"""Vocabularies for `keras_dl.layers.Tokenizer`. Build them from the training texts only."""
+"""Vocabularies for `keras_dl.layers.Tokenizer`. Build them only from the training texts."""
 
 import collections
 import re

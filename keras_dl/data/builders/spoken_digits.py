@@ -37,14 +37,14 @@ class SpokenDigits(tfds.core.GeneratorBasedBuilder):
     The clips are split first, so that none is in two splits. The official test indices 0 to 4 form the test split; a
     ninth of the other clips of each digit and speaker forms the validation split. With `holdout_speaker`, the test
     split has all clips of that speaker and no others, and the indices 0 to 4 of the other speakers are not used. From
-    the clips of each split, `compose` creates two strings per clip, for training also at different speeds. All draws
-    derive from one seed.
+    the clips of each split, `compose` creates two strings per clip, and varies the speed of the training strings. All
+    draws derive from one seed.
 
     Features: `waveform` int16 `[samples]` at 8000 Hz; `text`, for example "2024"; `label` int64 `[length]`; `speaker`.
 
     Source: `clips`, a folder or a tar archive with files `{digit}_{speaker}_{index}.wav` at any depth, as in the Free
-    Spoken Digit Dataset (CC BY-SA 4.0), or that data set as `"tfds:spoken_digit"`. Without it the clips are artificial:
-    see `digit_voices`.
+    Spoken Digit Dataset (CC BY-SA 4.0), or that data set as `"tfds:spoken_digit"`. Without it, the clips are
+    artificial: see `digit_voices`.
     """
 
     VERSION = tfds.core.Version("1.0.0")
