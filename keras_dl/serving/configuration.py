@@ -81,8 +81,8 @@ def server_flags(config: str, folder: str, batching: bool = True, every_model: b
         config: str, path of the `models.config`, as the server sees it.
         folder: str, the folder with the two other files, as the server sees it.
         batching: bool, whether requests are batched. Defaults to True.
-        every_model: bool, batch the requests of all models, not only of those whose export allows it. Defaults to
-            False.
+        every_model: bool, whether to batch the requests of all models, not only of those whose export allows it.
+            Defaults to False.
     """
     flags = [
         f"--model_config_file={config}",

@@ -32,7 +32,7 @@ _POLL_SECONDS = 1.0
 def run_binary(binary: str, source: Source, rest_port: int, grpc_port: int | None, batching: str | None) -> int:
     """Runs the program on the models of a source until it ends or is stopped; returns its exit code.
 
-    The program listens on all interfaces and has no option to change that. It always serves gRPC; without `grpc_port`
+    The program listens on all interfaces and has no option to change that. It always serves gRPC; without `grpc_port`,
     it uses a Unix socket in a temporary folder.
 
     Args:

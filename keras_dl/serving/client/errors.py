@@ -31,4 +31,4 @@ def not_reachable(url: str, model: str) -> str:
 
 def timed_out(url: str, timeout: float) -> str:
     """Returns the message for a request that took too long, by the client's limit or by the server's own."""
-    return f"the request to {url} timed out: the client waits {timeout:g} seconds, the server may allow less"
+    return f"the request to {url} timed out: the client waits {timeout:g} seconds; the server may allow less"

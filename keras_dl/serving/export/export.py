@@ -19,7 +19,7 @@ from keras_dl.serving.export.traps import graph_traps, read_graph
 from keras_dl.serving.export.warmup import write_warmup
 from keras_dl.tracking.environment import git_commit
 
-# Next to saved_model.pb: with --enable_per_model_batching_parameters only models with this file are batched.
+# Next to saved_model.pb: with --enable_per_model_batching_parameters, only models with this file are batched.
 BATCHING = "batching_params.pbtxt"
 
 

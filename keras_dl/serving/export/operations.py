@@ -121,7 +121,7 @@ def rule_of(node: node_def_pb2.NodeDef, constant: Callable[[int], bytes | None])
     match node.op:
         case "PrintV2" if not _OWN_STREAM.fullmatch(_text(node, "output_stream")):
             return _WRITES
-        case "CacheDataset" | "CacheDatasetV2":  # without a file name the cache is in memory
+        case "CacheDataset" | "CacheDatasetV2":  # without a file name, the cache is in memory
             return None if constant(1) == b"" else _WRITES
         case "FixedUnigramCandidateSampler":
             return _READS if _text(node, "vocab_file") else None

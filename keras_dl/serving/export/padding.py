@@ -61,8 +61,8 @@ def measure(
         answer: function that runs the signature, or raises `ModelFailed`.
         shapes: shapes of the signature's inputs; None for an unknown size.
         request: example with at least one row.
-        proven: `padded_axes` of another signature with the same inputs and model. On these axes no fractional output is
-            required. Defaults to None: no axes.
+        proven: `padded_axes` of another signature with the same inputs and model. On these axes, no fractional output
+            is required. Defaults to None: no axes.
     """
     if not has_rows(shapes):
         return Batching(False, why="an input has no batch axis of unknown size")
@@ -180,7 +180,7 @@ def _different_lengths(answer, rows, padded, cropped):
         row = row_of(together, index)
         row |= {name: cropped_by(row[name], axis, pad) for name, axis in cropped.items()}
         if difference := _difference(alone[index], row):
-            return f"{difference} if rows of different lengths are padded to one length"
+            return f"{difference} if rows of different lengths are padded to equal length"
     return None
 
 

@@ -96,7 +96,7 @@ def _own_folder(parent, prefix):
 def _remove_if_abandoned(folder):
     try:
         lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError:  # removed already, or no permission
+    except OSError:  # already removed, or no permission
         return
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

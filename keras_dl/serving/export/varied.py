@@ -1,6 +1,6 @@
 """Variations of an example, to detect answers that depend on other rows or on padding.
 
-The example alone proves little: a padded zero is never the maximum of positive values, and in a batch of one class a
+The example alone proves little: a padded zero is never the maximum of positive values, and in a batch of one class, a
 class taken from another row goes unnoticed. So the variations go beyond the values of the example. A model may refuse
 some of them, which proves nothing; then milder variations are tried.
 """

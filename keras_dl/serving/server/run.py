@@ -75,7 +75,7 @@ def run_embedded(
 class Server(uvicorn.Server):
     """The REST API, and the shutdown of both APIs.
 
-    A signal starts the shutdown. For one second all requests are still accepted while ``/readyz`` and gRPC's health
+    A signal starts the shutdown. For one second, all requests are still accepted while ``/readyz`` and gRPC's health
     service report that the server is about to stop. Then no new requests are accepted, and running ones may finish
     until 25 seconds after the signal. Those still running one second before that are answered with an error.
 
@@ -197,7 +197,7 @@ def ready_text(store: ModelStore, url: str, grpc_port: int | None) -> str:
 def curl_example(model, url: str) -> str:
     """Returns a curl command for a loaded model, with the example request of its manifest unless that is long.
 
-    Without an example the request is generated: one element per unknown dimension, with zeros or "text" as values.
+    Without an example, the request is generated: one element per unknown dimension, with zeros or "text" as values.
     If it would be long, or the model has no signature with inputs, the command asks for the metadata instead.
 
     Args:

@@ -133,7 +133,7 @@ def test_many_threads_share_a_client(client):
 
 
 def test_a_request_beyond_the_servers_limit_times_out(client):
-    with pytest.raises(UserError, match="timed out: the client waits 30 seconds, the server may allow less"):
+    with pytest.raises(UserError, match="timed out: the client waits 30 seconds; the server may allow less"):
         client.predict("hp2", {"steps": 2**31 - 1}, signature_name="spin")
 
 

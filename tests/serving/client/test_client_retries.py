@@ -88,7 +88,7 @@ def test_other_errors_are_not_retried(answering, waits, status):
 def test_the_servers_timeout_is_reported_as_a_timeout(answering, waits, answer):
     with Client(answering(answer), timeout=9.0) as asked, pytest.raises(UserError) as raised:
         asked.status("m")
-    assert str(raised.value).endswith("timed out: the client waits 9 seconds, the server may allow less")
+    assert str(raised.value).endswith("timed out: the client waits 9 seconds; the server may allow less")
     assert waits == []
 
 
@@ -99,7 +99,7 @@ def test_the_clients_timeout_is_reported_as_a_timeout(waits, scheme):
         with Client(url, timeout=0.2) as asked, pytest.raises(UserError) as raised:
             asked.status("m")
     assert (
-        str(raised.value) == f"the request to {url} timed out: the client waits 0.2 seconds, the server may allow less"
+        str(raised.value) == f"the request to {url} timed out: the client waits 0.2 seconds; the server may allow less"
     )
     assert waits == []
 
@@ -199,7 +199,7 @@ def test_the_grpc_servers_timeout_is_reported_as_a_timeout(waits):
     with grpc_service(Unavailable(1, grpc.StatusCode.DEADLINE_EXCEEDED)) as url, Client(url, timeout=9.0) as asked:
         with pytest.raises(UserError) as raised:
             asked.status("m")
-    assert str(raised.value) == f"the request to {url} timed out: the client waits 9 seconds, the server may allow less"
+    assert str(raised.value) == f"the request to {url} timed out: the client waits 9 seconds; the server may allow less"
     assert waits == []
 
 

@@ -70,7 +70,7 @@ class _GuardedProtocol(HttpToolsProtocol):
         super().__init__(*arguments, **options)
         self._head_begun = False
         self._head_bytes = 0
-        self._heads = 0  # number of heads that have begun
+        self._heads = 0  # number of requests whose headers have begun to arrive
         self._waiting: set[asyncio.Future] = set()  # answers of models
         self._head_timer: asyncio.TimerHandle | None = None
         self._unread_timer: asyncio.TimerHandle | None = None

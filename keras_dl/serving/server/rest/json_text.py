@@ -8,7 +8,7 @@ half a surrogate pair is rejected, and there is no recursion, so that half a mil
 bits become floats in both parsers.
 
 Different on purpose: nesting is limited, a text of more than 16 MiB must be JSON according to RFC 8259, and of two
-members with the same name the last one is used instead of the first.
+members with the same name, the last one is used instead of the first.
 """
 
 import json

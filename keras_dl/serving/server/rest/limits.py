@@ -19,7 +19,7 @@ _DRAIN_SECONDS = 3.0  # for the rest of a body during the shutdown
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of a request and of a connection. TensorFlow Serving has only that of decompressed bodies.
+    """Limits of a request and of a connection. TensorFlow Serving limits only decompressed bodies.
 
     Attributes:
         body_bytes: size of a body as it is sent; else 413.
@@ -33,7 +33,7 @@ class Limits:
         head_seconds: time from the first byte of a request to the end of its headers; else 408.
         idle_seconds: time without a request after which a connection is closed.
         unread_seconds: time after which a connection is closed if the client does not read the answer.
-        connections: number of connections; beyond it the longest idle one is closed. Defaults to None: as many as the
+        connections: number of connections; beyond it, the longest idle one is closed. Defaults to None: as many as the
             process may have open files, minus 2304 (or half of them) for other uses.
     """
 

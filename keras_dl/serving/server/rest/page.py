@@ -119,7 +119,7 @@ def _tensor(info):
 
 
 def _tagged(request: Request, content: bytes, media_type: str) -> Response:
-    """Returns the content, or 304 if the browser has it already: the page fetches the models every few seconds."""
+    """Returns the content, or 304 if the browser already has it: the page fetches the models every few seconds."""
     tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
     headers = {**_HEADERS, "ETag": tag}
     if tag in request.headers.get("if-none-match", ""):
