@@ -185,7 +185,7 @@ def _parser():
     again.add_argument("file", metavar="FILE", nargs="?", help="the pipeline. Default: pipelines/NAME.py of the run")
 
     serve = verb(
-        "serve", "serve exported models with TensorFlow Serving's REST and gRPC API, and a page to try them",
+        "serve", "serve exported models with TensorFlow Serving's REST and gRPC APIs, and a page to try them",
         "serve digits_ctc",
     )  # fmt: skip
     serve.add_argument(

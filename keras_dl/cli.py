@@ -11,7 +11,7 @@ from keras_dl.startup import import_tensorflow
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command; the exit status is 0, 1 for a failure, 2 for invalid input, 130 if it was stopped."""
+    """Runs one command. Exit status: 0 on success, 1 on failure, 2 for invalid input, 130 if it was stopped."""
     options = parse(arguments)
     # Read when TensorFlow is imported: hides its notes about the processor.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -1,6 +1,6 @@
 """Conversion of trained layers and models of TensorFlow Addons and Keras 2 to Keras 3, with identical outputs.
 
-The module imports neither `tensorflow_addons` nor `tf_keras`. It identifies layers by the name of their class and reads
+The module imports neither `tensorflow_addons` nor `tf_keras`. It identifies layers by their class names and reads
 `get_config()` and `get_weights()`, so it works with any version of either.
 """
 

@@ -97,7 +97,7 @@ class Pipeline:
     def callbacks(self, hp: kt.HyperParameters) -> list[keras.callbacks.Callback]:
         """Returns new Keras callbacks for one training run, such as `EarlyStopping`; none by default.
 
-        Their numbers and arrays are part of the state from which an interrupted training resumes.
+        Their numbers and arrays are part of the state from which an interrupted training run resumes.
         """
         return []
 

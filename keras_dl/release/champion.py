@@ -67,7 +67,7 @@ def _instead_of(before, version):
 
 
 def _serve(settings, name, version):
-    """Makes servers use the champion, if it is exported, and prints the changes of the folder."""
+    """Makes servers use the champion, if it is exported, and prints the changes to the folder."""
     folder, withdrawn = settings.saved_models, withdrawn_versions(settings.saved_models, name)
     if not show_champion(settings, name, version):
         print(f"export missing; to serve it: keras-dl export FILE --model {version}, where FILE is the pipeline")

@@ -22,7 +22,7 @@ def log_model(model: keras.Model, example) -> str:
 
     The model is stored twice: as `.keras`, for `load_version` and `mlflow.keras.load_model`, and as a TensorFlow graph,
     for `mlflow.pyfunc.load_model` without keras_dl. A model with several outputs, or one that TensorFlow cannot trace,
-    has no graph: the run's tag `pyfunc` states the reason, and pyfunc then requires that keras_dl is imported.
+    has no graph: the run's tag `pyfunc` states the reason, and pyfunc then requires keras_dl to be imported.
 
     Args:
         model: `keras.Model`, functional or built.

@@ -66,12 +66,12 @@ def git_diff(folder: Path) -> str:
 
 
 def owner() -> str:
-    """Returns a unique name of this process, made of host, process id and start time."""
+    """Returns a unique name of this process, consisting of host, process id and start time."""
     return f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.0f}"
 
 
 def is_gone(name: str) -> bool:
-    """Returns whether the process with this `owner` name has ended; False for a process of another host."""
+    """Returns whether the process with this `owner` name has ended; False for a process on another host."""
     host, *numbers = name.rsplit(":", 2)
     if host != socket.gethostname() or len(numbers) != 2 or not all(part.isdigit() for part in numbers):
         return False

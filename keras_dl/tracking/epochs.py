@@ -13,7 +13,7 @@ class EpochLogger(keras.callbacks.Callback):
     """Writes the metrics of each epoch to a journal, together with
 
     - `epoch_seconds`, the duration of the epoch, including validation;
-    - `steps_per_second` and `examples_per_second` of the training part; in the first epoch they include compilation;
+    - `steps_per_second` and `examples_per_second` of the training part; in the first epoch, they include compilation;
     - `input_fraction`, the fraction of the training part spent waiting for the input, including its start-up; 0 if
       every batch was ready in time. It requires `watch`. On a GPU, it is the host's waiting time. The metric is missing
       under a distribution strategy and without tf.data's autotuning.

@@ -31,7 +31,7 @@ class Progress:
         best: float, the best objective; None before the first epoch.
         best_epoch: int, the epoch of the best objective, from 0.
         seconds: float, the time spent in `fit`, in all processes.
-        stopped: bool, whether the training ended before its last epoch.
+        stopped: bool, whether training ended before the last epoch.
     """
 
     rows: list[dict] = dataclasses.field(default_factory=list)

@@ -47,7 +47,7 @@ def _mirrored(devices):
 
 
 def build(pipeline: Pipeline, hp, seed: int) -> keras.Model:
-    """Builds and compiles the pipeline's model; to be called within `hardware`.
+    """Builds and compiles the pipeline's model; call it within `hardware`.
 
     Args:
         pipeline: `Pipeline`; its `jit` may override the model's `jit_compile`.

@@ -164,7 +164,7 @@ class RandomOracle(_DefaultsFirst, kt.oracles.RandomSearchOracle):
 class BayesianOracle(_DefaultsFirst, kt.oracles.BayesianOptimizationOracle):
     """Gaussian process with an upper confidence bound (Snoek et al. 2012).
 
-    Keras Tuner's oracle keeps its random state and its fitted process only in memory. Here each proposal starts from a
+    Keras Tuner's oracle keeps its random state and its fitted process only in memory. Here, each proposal starts from a
     fresh random state and a fresh fit, so a resumed search proposes the same values as an uninterrupted one.
     """
 

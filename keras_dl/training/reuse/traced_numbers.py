@@ -36,7 +36,7 @@ class TracedNumbers:
     def fit(self, values: list) -> bool:
         """Returns whether tracing with these values would give the same graphs.
 
-        It would if every Python decision that depended on a number during tracing has the same outcome.
+        This is the case if every Python decision that depended on a number during tracing has the same outcome.
         """
         try:
             return all(
@@ -76,7 +76,7 @@ class TracedNumbers:
         return _evaluate(expression, self._values)
 
     def decide(self, expression):
-        """Returns the current value for Python code, which makes the graph valid for this outcome only."""
+        """Returns the current value for Python code, which makes the graph valid only for this outcome."""
         outcome = self.value(expression)
         self._decisions[expression] = repr(outcome)
         return outcome

@@ -29,7 +29,7 @@ class ChiefRefused(kt.errors.FatalError, UserError):
 class ChiefClient(kt.Oracle):
     """Forwards Keras Tuner's calls of an oracle to the chief; waits for a chief that does not answer.
 
-    While the context is entered, a thread sends a heartbeat to the chief every few seconds. On exit the chief is
+    While the context is entered, a thread sends a heartbeat to the chief every few seconds. On exit, the chief is
     informed, so that an unfinished trial goes to another worker immediately.
 
     Args:

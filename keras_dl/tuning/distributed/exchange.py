@@ -23,14 +23,14 @@ class Exchange:
         self.experiment_id, self.parent_id = experiment_id, parent_id
 
     def put(self, journal: Journal, folder: Path) -> None:
-        """Stores the files of a finished training with its run."""
+        """Stores the files of a finished training run in its MLflow run."""
         run_id = journal.run_id(PATIENCE)
         for name in (BEST, STATE, DONE):
             if (folder / name).is_file():
                 put(run_id, folder / name)
 
     def fetch(self, trial_id: str, folder: Path) -> None:
-        """Downloads the files of a trial and its executions to its folder, unless they exist already."""
+        """Downloads the files of a trial and its executions to its folder, unless they already exist."""
         for run in self._children(self.parent_id):
             if run.data.tags.get("trial") != trial_id:
                 continue

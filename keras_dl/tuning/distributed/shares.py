@@ -33,7 +33,7 @@ def gpu_variables(count: int) -> list[dict[str, str]]:
     found = gpus()
     if not found:
         return [{}] * count
-    # By default TensorFlow allocates the memory of the whole GPU.
+    # By default, TensorFlow allocates the memory of the whole GPU.
     grow = {"TF_FORCE_GPU_ALLOW_GROWTH": "true"} if count > len(found) else {}
     return [{**grow, "CUDA_VISIBLE_DEVICES": found[index % len(found)]} for index in range(count)]
 

@@ -67,7 +67,7 @@ class Supervisor:
         return UserError(f"no worker is left. {reasons[0]}" if reasons else "no worker is left: all have ended")
 
     def check(self) -> None:
-        """Restarts workers that have died; to be called several times a second."""
+        """Restarts workers that have died; call it several times a second."""
         for worker in self._workers:
             if worker.process is None or (status := worker.poll()) is None:
                 continue

@@ -11,7 +11,7 @@ from keras_dl.tuning.report.importance import Importance
 from keras_dl.tuning.results import TrialResult, leaderboard
 
 BEST, REST, FAILED = "#440154", "0.72", "#c0392b"
-MANY = 40  # trials; above this number lines are thin and have no markers
+MANY = 40  # trials; above this number, lines are thin and have no markers
 
 
 def parallel_coordinates(trials: list[dict], objective: str, direction: str, logarithmic=()):
@@ -222,7 +222,7 @@ def _logarithmic(axis, which, values):
 
 
 def _wide(scores, direction) -> bool:
-    """Returns whether scores need a log scale: to be minimized, positive, with a range of more than a factor of 20."""
+    """Returns whether scores need a log scale: they are minimized and positive, and span more than a factor of 20."""
     return direction == "min" and len(scores) > 0 and min(scores) > 0 and max(scores) > 20 * min(scores)
 
 
