@@ -140,7 +140,7 @@ def ridge(rows, features):
 def huge(units, steps):
     command = [sys.executable, "-c", HUGE, str(units), str(steps)]
     built, ran, grown, peak = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-    print(f"N = {units}, 10 links a unit: drawn in {float(built):.1f} s with {float(grown):.0f} MB more", end="")
+    print(f"N = {units}, 10 links per unit: drawn in {float(built):.1f} s with {float(grown):.0f} MB more", end="")
     print(f"; {steps} steps in {float(ran):.1f} s, peak of the process {float(peak):.0f} MB" if steps else "")
 
 

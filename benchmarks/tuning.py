@@ -1,11 +1,11 @@
-"""Measures the cost of a search besides its training steps: keras_dl, tracked and resumable, against Keras Tuner.
+"""Measures the cost of a search beyond its training steps: keras_dl, tracked and resumable, against Keras Tuner.
 
     python benchmarks/tuning.py            # about 3 minutes on 2 cores
 
 Both run the same 20 small trials (learning rate, batch size, dropout; 0.3 s of steps each), interleaved A B A B in one
-process. Keras Tuner writes no runs and saves no state after epochs. The output has the time of the trials, the share
-not spent in Keras' loop over steps (such as tracing, compiling and starting the input pipeline), and for keras_dl also
-the time of the whole command: finding the space, evaluation, registration, report and export.
+process. Keras Tuner writes no runs and saves no state after epochs. The output contains the time of the trials, the
+share not spent in Keras' loop over steps (such as tracing, compiling and starting the input pipeline), and for keras_dl
+also the time of the whole command: finding the space, evaluation, registration, report and export.
 """
 
 import contextlib

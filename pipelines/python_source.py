@@ -24,7 +24,7 @@ from keras_dl.models import language_model, one_step
 from keras_dl.ops.ngram import LONGEST, count, witten_bell
 from keras_dl.ops.sampling import complete
 
-# In bytes. Training windows are short: many small steps learn more in a minute than few large ones.
+# In bytes. Training windows are short: many small steps learn more in a minute than a few large ones.
 WINDOW, EPOCH = 32, 512_000
 # Evaluation windows are longer; except at the start of a file, each prediction has at least 64 bytes of context.
 EVALUATION_WINDOW, CONTEXT = 512, 64

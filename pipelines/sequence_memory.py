@@ -123,7 +123,7 @@ def tolerance(task):
 
 @functools.cache
 def compare(pipeline, model, splits):
-    """Trains the compared layers alike and tests them and the best trial.
+    """Trains the compared layers in the same way, and tests them and the best trial.
 
     Returns:
         Correct shares `{model: [share per column]}`, names of the columns, validation curves, and a table as text.

@@ -5,7 +5,7 @@
     keras-dl train pipelines/translation.py --data tfds:ted_hrlr_translate/pt_to_en model=transformer
     keras-dl predict translation --input '{"text": ["..."]}'
 
-Without `--data` it translates number words from English to French. Subwords are learned from the training split only;
+Without `--data`, it translates number words from English to French. Subwords are learned from the training split only;
 BLEU and chrF are computed on the test split, translated by beam search.
 
 Measured on 20 000 invented pairs of 9 to 15 words, English to French: BLEU 100 after 3 epochs, 8 minutes on 2 busy
