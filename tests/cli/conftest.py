@@ -1,4 +1,4 @@
-"""A project with one tiny pipeline, and the command line run in this process."""
+"""A project with a tiny pipeline, and the command line run in this process."""
 
 import os
 import signal
@@ -7,17 +7,30 @@ import sys
 import pytest
 
 from keras_dl.cli import main
+from keras_dl.training import train as training
+from keras_dl.training.reuse import CompiledModels
+from keras_dl.tuning import tuner
 
 from ..tuning.halves import write_pipeline
+
+MODELS = CompiledModels(most=16)
+
+
+@pytest.fixture(autouse=True)
+def shared_models(monkeypatch):
+    """Shares compiled models between commands, since compiling takes most of the time of a tiny training."""
+    for module in (training, tuner):
+        monkeypatch.setattr(module, "CompiledModels", lambda: MODELS)
 
 
 @pytest.fixture(autouse=True)
 def own_signals(monkeypatch):
-    """main() takes SIGTERM for the whole process; and what it sets in the environment."""
+    """Restores the signal handlers, of which main() sets that of SIGTERM."""
     monkeypatch.setenv("COLUMNS", "120")
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture
@@ -29,7 +42,7 @@ def halves(project):
 
 @pytest.fixture
 def error(capfd):
-    """error(*arguments): the one line that a wrong input gets; the exit status must be 2."""
+    """error(*arguments): returns the one-line message of a command that must exit with status 2."""
 
     def run(*arguments):
         capfd.readouterr()
@@ -43,7 +56,7 @@ def error(capfd):
 
 @pytest.fixture
 def run(capfd):
-    """run(*arguments): what a command prints; the exit status must be 0."""
+    """run(*arguments): returns the output of a command that must exit with status 0."""
 
     def run(*arguments):
         capfd.readouterr()
@@ -55,5 +68,5 @@ def run(capfd):
 
 @pytest.fixture
 def environment():
-    """Of a subprocess, which finds what this process finds."""
+    """The environment of a subprocess, which imports from the same folders as this process."""
     return os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}

@@ -5,7 +5,7 @@ import shutil
 from keras_dl.cli import main
 
 
-def test_a_folder_alone(halves, run, error, capfd):
+def test_an_export_is_checked_alone_and_against_its_version(halves, run, error, capfd):
     run("train", "pipelines/halves.py")
     folder = halves.saved_models / "halves" / "1"
     assert "loads in a process without keras_dl" in run("export", "--check", str(folder))
@@ -19,7 +19,7 @@ def test_a_folder_alone(halves, run, error, capfd):
     assert "error: variables/: the weights are missing" in capfd.readouterr().out
 
 
-def test_what_must_be_given(halves, error):
+def test_missing_arguments_raise_an_error(halves, error):
     assert error("export") == "export requires a pipeline FILE, or --check DIR"
     assert error("export", "--check", "nowhere").startswith("no folder nowhere: --check requires")
     assert error("export", "pipelines/halves.py", "--check", "mlflow.db").startswith("no folder mlflow.db")

@@ -1,4 +1,4 @@
-"""Help, version, what can be parsed and what cannot; all of it without TensorFlow."""
+"""Help, version and parsing of arguments, all without TensorFlow."""
 
 import json
 import re
@@ -55,7 +55,7 @@ VERBS = ["tune", "worker", "train", "evaluate", "export", "reproduce", "serve", 
         (["ui", "--port", "http"], "expected a port from 1 to 65535. Received: http"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_parsed(arguments, message, capsys):
+def test_invalid_arguments(arguments, message, capsys):
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert caught.value.code == 2
@@ -64,7 +64,7 @@ def test_what_cannot_be_parsed(arguments, message, capsys):
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_help_of_each_verb(verb, capsys):
+def test_help_of_each_command(verb, capsys):
     with pytest.raises(SystemExit) as caught:
         main([verb, "--help"])
     assert caught.value.code == 0
@@ -75,7 +75,7 @@ def test_help_of_each_verb(verb, capsys):
     assert parse(shlex.split(example)).verb == verb
 
 
-def test_help_of_all(capsys):
+def test_help_and_version(capsys):
     with pytest.raises(SystemExit) as caught:
         main(["--help"])
     assert caught.value.code == 0
@@ -102,7 +102,7 @@ for arguments, expected in json.loads(sys.argv[1]):
 """
 
 
-def test_help_and_errors_in_arguments_need_no_tensorflow(halves, environment):
+def test_help_and_invalid_arguments_do_not_import_tensorflow(halves, environment):
     cases = [([verb, "--help"], 0) for verb in VERBS] + [(["--version"], 0), (["tune"], 2), (["serve", "none"], 2)]
     cases += [([verb, "pipelines/none.py"], 2) for verb in ("tune", "train", "evaluate", "export")]
     cases += [(["init", "new"], 0), (["init", "pipelines/halves.py"], 2)]
@@ -111,7 +111,7 @@ def test_help_and_errors_in_arguments_need_no_tensorflow(halves, environment):
     assert answer.returncode == 0, answer.stderr
 
 
-def test_the_module_is_a_program(halves, environment):
+def test_the_module_can_be_run(halves, environment):
     command = [sys.executable, "-m", "keras_dl.cli", "tune", "pipelines/none.py"]
     answer = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert (answer.returncode, answer.stdout) == (2, "")
@@ -128,7 +128,7 @@ def test_the_module_is_a_program(halves, environment):
         "tune --seed 4 a.py --trials 2 units=3 rate=0.1",
     ],
 )
-def test_values_may_stand_before_and_after_the_options(arguments):
+def test_values_can_come_before_and_after_options(arguments):
     options = parse(arguments.split())
     assert (options.pipeline, options.trials, options.seed) == ("a.py", 2, 4)
     assert sorted(options.values) == ["rate=0.1", "units=3"]
@@ -137,14 +137,14 @@ def test_values_may_stand_before_and_after_the_options(arguments):
 @pytest.mark.parametrize(
     "option", ["--held-out-speaker ann --languages fr,de", "--held-out-speaker=ann --languages=fr,de"]
 )
-def test_a_value_may_be_written_as_an_option(option):
+def test_a_value_can_be_written_as_an_option(option):
     options = parse(["train", "a.py", "units=3", *option.split(), "--epochs", "2", "rate=0.1"])
     assert sorted(options.values) == ["held_out_speaker=ann", "languages=fr,de", "rate=0.1", "units=3"]
     assert options.epochs == 2
 
 
 def options(text):
-    """The plan and the pipeline's settings that a command line asks for."""
+    """Returns the parsed options of a command line."""
     return vars(parse(text.split()))
 
 
@@ -163,7 +163,7 @@ def test_the_options_of_a_search():
     assert expected.items() <= given.items()
 
 
-def test_what_is_not_said_is_not_changed():
+def test_defaults_of_the_options():
     given = options("tune a.py")
     assert {name for name, value in given.items() if value not in (None, False, 0, [])} == {
         "pipeline", "verb", "tuner", "executions_per_trial",

@@ -1,4 +1,4 @@
-"""The verbs, one after the other, as a user gives them."""
+"""The commands, in the order in which a user runs them."""
 
 from keras_dl.cli import main
 
@@ -10,7 +10,7 @@ def test_from_a_file_to_a_prediction(halves, run):
     output = run("tune", "pipelines/halves.py", *options, "units=4", "cell=mean")
     assert "1/2" in output and "2/2" in output and "model  halves version 1, champion" in output
     assert [(fit["units"], fit["cell"]) for fit in fits(halves)] == [(4, "mean")] * 2
-    # The same training twice: the second cannot beat the first, so its version is no champion.
+    # The same training twice: the second cannot beat the first, so its version does not become the champion.
     for version in ("2", "3"):
         output = run("train", "pipelines/halves.py", "--epochs", "3", "rate=0.05", "bias=False")
         assert f"halves version {version}, " in output
@@ -27,11 +27,10 @@ def test_from_a_file_to_a_prediction(halves, run):
     rows = [line.split() for line in run("list").splitlines()]
     assert [row[1] for row in rows if row and row[0] == "halves"] == ["3", "2", "1"]
 
-    # What was done can be done again, compared, and taken back.
     output = run("reproduce", training.info.run_id)
     assert "identical" in output
     output = run("compare", "halves", "1", "3")
-    assert "by the rule, 3 " in output and "rate" in output
+    assert "version 3 " in output and "rate" in output
     assert "halves version 3 is the champion" in run("promote", "halves", "3")
     assert int(client.get_model_version_by_alias("halves", "champion").version) == 3
     assert "is the champion again" in run("rollback", "halves")
@@ -55,7 +54,7 @@ def test_the_options_reach_the_search(halves, run):
     assert len(fits(halves)) == 4
 
 
-def test_a_second_project_is_not_mixed_up_with_the_first(halves, capsys, monkeypatch):
+def test_a_second_project_has_its_own_store(halves, capsys, monkeypatch):
     assert main(["init", "second"]) == 0
     monkeypatch.chdir(halves.root / "second")
     assert main(["list"]) == 0

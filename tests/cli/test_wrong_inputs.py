@@ -56,16 +56,16 @@ def test_a_file_without_data_or_build(halves, error):
     file.write_text("from keras_dl import Pipeline\n\nclass Mine(Pipeline):\n    def data(self, hp): ...\n")
     assert error("train", str(file)).startswith(f"{file} has no build(hp): ")
     file.rename(halves.root / "pipelines" / "my-model.py")
-    assert "a pipeline file is called NAME.py" in error("train", "pipelines/my-model.py")
+    assert "expected a pipeline file NAME.py" in error("train", "pipelines/my-model.py")
 
 
 @pytest.mark.parametrize("verb", ["tune", "train"])
 @pytest.mark.parametrize(
     "value, message",
     [
-        ("unit=3", "unknown: unit. This pipeline has: batch_size one of 32, 64 (default 64); units from 2 to 4 (whole) "
-                   "(default 3); rate from 0.001 to 0.1 (default 0.01); cell one of max, mean (default max); "
-                   "bias True or False (default True)"),
+        ("unit=3", "unknown hyperparameter: unit. This pipeline has: batch_size one of 32, 64 (default 64); "
+                   "units from 2 to 4 (whole) (default 3); rate from 0.001 to 0.1 (default 0.01); "
+                   "cell one of max, mean (default max); bias True or False (default True)"),
         ("units=5", "units=5 is invalid: expected units from 2 to 4 (whole) (default 3)"),
         ("units=2.5", "units=2.5 is invalid: expected units from 2 to 4 (whole)"),
         ("units=many", "units='many' is invalid: expected units from 2 to 4 (whole)"),

@@ -1,4 +1,4 @@
-"""One set of values, trained; and the model of its best epoch."""
+"""Training with one set of values, and loading the model of the best epoch."""
 
 import keras
 import keras_tuner as kt
@@ -22,7 +22,7 @@ def line(tmp_path):
 
 
 class Drawn(Pipeline):
-    """Initial weights and dropout are drawn, and so is the order of the data."""
+    """A pipeline with random initial weights, dropout and order of the data."""
 
     epochs = 3
 
@@ -44,7 +44,7 @@ def weight(model):
     return float(model.get_layer("y").kernel[0, 0])
 
 
-def test_a_configuration_is_trained_with_its_values_and_epochs(line, tmp_path):
+def test_values_and_epochs_are_used(line, tmp_path):
     progress = train_configuration(line, space(line, {"rate": 1.2}), tmp_path / "a", CompiledModels(), SharedData(line))
     assert [row["val_loss"] for row in progress.rows] == pytest.approx([1.4**2, 1.4**4, 1.4**6], rel=1e-4)
     assert (progress.best, progress.best_epoch) == (pytest.approx(1.4**2), 0)
@@ -54,14 +54,14 @@ def test_a_configuration_is_trained_with_its_values_and_epochs(line, tmp_path):
     assert len(progress.rows) == 1
 
 
-def test_what_the_pipeline_says_of_callbacks_direction_and_patience_counts(line, tmp_path):
+def test_callbacks_and_direction_of_the_pipeline_are_used(line, tmp_path):
     line.direction = "max"
     line.callbacks = lambda hp: [keras.callbacks.EarlyStopping("val_loss", patience=0, min_delta=hp.get("rate"))]
     progress = train_configuration(line, space(line, {"rate": 1.2}), tmp_path / "a", CompiledModels(), SharedData(line))
     assert progress.stopped and progress.best_epoch == 1
 
 
-def test_the_pipelines_patience_counts(line, tmp_path):
+def test_the_nan_patience_of_the_pipeline_is_used(line, tmp_path):
     def build(hp):
         model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
         model.compile("sgd", lambda target, output: keras.ops.mean(output) * np.nan, jit_compile=False)
@@ -72,13 +72,13 @@ def test_the_pipelines_patience_counts(line, tmp_path):
         train_configuration(line, kt.HyperParameters(), tmp_path, CompiledModels(), SharedData(line))
 
 
-def test_a_configuration_follows_from_seed_and_execution_in_a_reused_model_too(tmp_path):
+def test_results_depend_only_on_seed_and_execution_also_in_a_reused_model(tmp_path):
     pipeline, values, models = Drawn(), space(Drawn()), CompiledModels()
     first = train_configuration(pipeline, values, tmp_path / "first", models, SharedData(pipeline))
     pipeline.seen.clear()
     second = train_configuration(pipeline, values, tmp_path / "second", models, SharedData(pipeline), execution=1)
     assert second.rows != first.rows
-    assert pipeline.seen == [0] and pipeline.seed == 0  # the data stay those of the pipeline's seed
+    assert pipeline.seen == [0] and pipeline.seed == 0  # the data depend on the pipeline's seed only
     with pytest.raises(KeyboardInterrupt):
         train_configuration(
             pipeline, values, tmp_path / "again", models, SharedData(pipeline), watchers=[Kill(1, interrupt)]
@@ -92,7 +92,7 @@ def test_a_configuration_follows_from_seed_and_execution_in_a_reused_model_too(t
         assert loss == pytest.approx((first, second)[execution].best, rel=1e-5)
 
 
-def test_the_best_model_of_layers_that_are_built_by_their_data(tmp_path):
+def test_the_best_model_of_layers_built_by_their_data(tmp_path):
     class Unbuilt(Drawn):
         def build(self, hp):
             model = keras.Sequential([keras.layers.Dense(1)])
@@ -107,7 +107,7 @@ def test_the_best_model_of_layers_that_are_built_by_their_data(tmp_path):
 
 
 class Subclassed(keras.Model):
-    """Two layers that only their data build; Keras' own `build` marks it as built and makes no variable."""
+    """A model whose layers are built by their data; Keras' `build` creates no variables."""
 
     def __init__(self):
         super().__init__()
@@ -118,7 +118,7 @@ class Subclassed(keras.Model):
         return self.last(self.dropped(self.hidden(inputs), training=training))
 
 
-def test_a_subclassed_model_goes_on_and_its_best_epoch_is_found(tmp_path):
+def test_a_subclassed_model_is_resumed_and_its_best_epoch_loaded(tmp_path):
     class OfSubclass(Drawn):
         def build(self, hp):
             model = Subclassed()
@@ -133,16 +133,16 @@ def test_a_subclassed_model_goes_on_and_its_best_epoch_is_found(tmp_path):
     progress = train(whole)
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "again", watchers=[Kill(1, interrupt)])
-    begun = []
-    begins = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: begun.append(epoch))
+    started = []
+    begins = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: started.append(epoch))
     assert train(tmp_path / "again", watchers=[begins]).rows == progress.rows
-    assert begun == [1, 2] and best_bits(tmp_path / "again") == best_bits(whole)
+    assert started == [1, 2] and best_bits(tmp_path / "again") == best_bits(whole)
     model = best_model(pipeline, values, whole)
     assert len(model.trainable_variables) == 4
     assert model.evaluate(data().validation, verbose=0) == pytest.approx(progress.best, rel=1e-5)
 
 
-def test_variables_are_given_without_reading_the_data():
+def test_variables_are_created_without_reading_the_data():
     def rows():
         raise AssertionError("the data were read")
         yield

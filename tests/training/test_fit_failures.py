@@ -1,4 +1,4 @@
-"""A training that cannot come to anything ends, and says why."""
+"""A training that cannot succeed stops and reports why."""
 
 import os
 
@@ -15,51 +15,56 @@ from keras_dl.training.fit import BEST, DONE, STATE, fit
 from .network import Kill, data, interrupt, plain, train
 
 
-def gap_in(*epochs):
-    """fit(...) of a network whose metric `gap` is no number in these epochs, and falls otherwise."""
-    splits, model = data(), plain()
+@pytest.fixture(scope="module")
+def gap():
+    """gap(*epochs): a function like `train`, whose metric `gap` is NaN in these epochs and falls otherwise."""
+    splits, model, bad = data(), plain(), tf.Variable([0], shape=(None,), dtype=tf.int64)
 
     def gap(target, output):
-        bad = tf.reduce_any(splits.epoch.read_value() == tf.constant(epochs, tf.int64))
-        return tf.where(bad, np.nan, 1 / (1 + tf.cast(splits.epoch, tf.float32))) + 0 * output
+        is_bad = tf.reduce_any(splits.epoch.read_value() == bad)
+        return tf.where(is_bad, np.nan, 1 / (1 + tf.cast(splits.epoch, tf.float32))) + 0 * output
 
     model.compile("sgd", "mse", metrics=[gap], jit_compile=False)
 
-    def run(folder, killed_in=None, **options):
-        watchers = [] if killed_in is None else [Kill(killed_in, interrupt)]
-        return fit(model, splits, folder, parse_objective("val_gap:min"), epochs=6, watchers=watchers, **options)
+    def in_epochs(*epochs):
+        def run(folder, killed_in=None, **options):
+            bad.assign(np.array(epochs, "int64"))
+            watchers = [] if killed_in is None else [Kill(killed_in, interrupt)]
+            return fit(model, splits, folder, parse_objective("val_gap:min"), epochs=6, watchers=watchers, **options)
 
-    return run
+        return run
+
+    return in_epochs
 
 
-def test_without_patience_the_first_epoch_without_a_number_ends_it(tmp_path):
+def test_without_patience_the_first_nan_stops_the_training(gap, tmp_path):
     with pytest.raises(kt.errors.FailedTrialError, match=r"^val_gap is nan in epoch 3$"):
-        gap_in(2)(tmp_path)
+        gap(2)(tmp_path)
     assert not (tmp_path / DONE).exists()
 
 
-def test_patience_counts_epochs_in_a_row(tmp_path):
-    progress = gap_in(1, 3, 4)(tmp_path / "never three", nan_patience=2)
+def test_patience_counts_consecutive_epochs(gap, tmp_path):
+    progress = gap(1, 3, 4)(tmp_path / "never three", nan_patience=2)
     assert [np.isnan(row["val_gap"]) for row in progress.rows] == [False, True, False, True, True, False]
-    assert (progress.best_epoch, progress.best) == (5, pytest.approx(1 / 6))  # never one that is no number
+    assert (progress.best_epoch, progress.best) == (5, pytest.approx(1 / 6))  # never an epoch with NaN
     with pytest.raises(kt.errors.FailedTrialError, match=r"^val_gap is nan in epoch 5$"):
-        gap_in(1, 3, 4)(tmp_path / "two", nan_patience=1)
+        gap(1, 3, 4)(tmp_path / "two", nan_patience=1)
 
 
-def test_the_count_survives_an_interruption(tmp_path):
+def test_the_count_is_kept_when_the_training_is_resumed(gap, tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        gap_in(2, 3)(tmp_path, nan_patience=1, killed_in=3)
+        gap(2, 3)(tmp_path, nan_patience=1, killed_in=3)
     with pytest.raises(kt.errors.FailedTrialError, match="in epoch 4"):
-        gap_in(2, 3)(tmp_path, nan_patience=1)
+        gap(2, 3)(tmp_path, nan_patience=1)
 
 
-def test_a_training_without_a_single_number_failed(tmp_path):
+def test_a_training_with_nan_in_every_epoch_fails(gap, tmp_path):
     with pytest.raises(kt.errors.FailedTrialError, match="val_gap was NaN or infinite in every epoch"):
-        gap_in(0, 1, 2, 3, 4, 5)(tmp_path, nan_patience=10)
+        gap(0, 1, 2, 3, 4, 5)(tmp_path, nan_patience=10)
     assert not (tmp_path / BEST).exists() and not (tmp_path / DONE).exists()
 
 
-def test_a_loss_that_is_no_number_ends_it_though_the_objective_is_one(tmp_path):
+def test_a_nan_loss_stops_the_training_even_if_the_objective_is_finite(tmp_path):
     def build():
         model = plain()
         model.compile("sgd", lambda target, output: keras.ops.mean(output) * np.nan, metrics=["mae"], jit_compile=False)
@@ -70,19 +75,19 @@ def test_a_loss_that_is_no_number_ends_it_though_the_objective_is_one(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["val_accuracy", "val_loss,val_accuracy"])
-def test_an_objective_that_no_metric_has_is_told_with_those_there_are(text, tmp_path):
+def test_an_unknown_objective_is_reported_with_the_known_metrics(text, tmp_path):
     message = "^the objective 'val_accuracy' is not among the metrics: loss, val_loss$"
     with pytest.raises(UserError, match=message):
         train(tmp_path, objective=text)
 
 
-def test_several_metrics_are_one_objective(tmp_path):
+def test_an_objective_can_combine_several_metrics(tmp_path):
     _, progress = train(tmp_path, epochs=3, objective="val_loss:0.5,loss:2:max")
     values = [0.5 * row["val_loss"] - 2 * row["loss"] for row in progress.rows]
     assert (progress.best, progress.best_epoch) == (pytest.approx(min(values)), int(np.argmin(values)))
 
 
-def test_a_full_disk_ends_it_and_leaves_what_was_whole(tmp_path, monkeypatch):
+def test_a_full_disk_stops_the_training_and_leaves_a_valid_state(tmp_path, monkeypatch):
     fsync, calls = os.fsync, []
 
     def full(descriptor):
@@ -100,7 +105,7 @@ def test_a_full_disk_ends_it_and_leaves_what_was_whole(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("verbose", [0, 2])
-def test_a_metric_that_is_a_vector_is_told(verbose, tmp_path):
+def test_a_vector_metric_raises_an_error(verbose, tmp_path):
     def build():
         model = plain()
         score = keras.metrics.F1Score(average=None, name="f1")
@@ -112,7 +117,7 @@ def test_a_metric_that_is_a_vector_is_told(verbose, tmp_path):
         train(tmp_path, build=build, verbose=verbose)
 
 
-def test_a_train_step_may_tell_no_loss(tmp_path):
+def test_a_train_step_need_not_return_the_loss(tmp_path):
     class Silent(keras.Model):
         def train_step(self, batch):
             return {name: value for name, value in super().train_step(batch).items() if name != "loss"}
@@ -128,7 +133,7 @@ def test_a_train_step_may_tell_no_loss(tmp_path):
 
 
 class Adds(keras.callbacks.Callback):
-    """Adds a metric of its own to each epoch's."""
+    """Adds a metric to the logs of each epoch."""
 
     def __init__(self, *values):
         super().__init__()
@@ -138,7 +143,7 @@ class Adds(keras.callbacks.Callback):
         logs["val_own"] = self.given[epoch]
 
 
-def test_a_callbacks_metric_may_be_the_objective(tmp_path):
+def test_a_metric_of_a_callback_can_be_the_objective(tmp_path):
     _, progress = train(tmp_path, objective="val_own:max", callbacks=[Adds(1.0, 3.0, 2.0, 0.0)])
     assert (progress.best, progress.best_epoch) == (3.0, 1)
     with pytest.raises(kt.errors.FailedTrialError, match="^val_own is nan in epoch 2$"):

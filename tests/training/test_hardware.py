@@ -1,4 +1,4 @@
-"""Precision, devices, compilation and determinism of a training, and one training over two devices."""
+"""Precision, devices, compilation and determinism, and a training over two devices."""
 
 import json
 import subprocess
@@ -33,7 +33,7 @@ def made(**settings):
 @pytest.mark.parametrize(
     "precision, computed", [("float32", "float32"), ("mixed_float16", "float16"), ("mixed_bfloat16", "bfloat16")]
 )
-def test_the_precision_is_that_of_the_layers_and_of_nothing_after_them(precision, computed):
+def test_the_precision_applies_to_the_layers_and_is_reset_afterwards(precision, computed):
     before = keras.config.dtype_policy().name
     layer = made(precision=precision).layers[0]
     assert (layer.compute_dtype, layer.variable_dtype) == (computed, "float32")
@@ -43,7 +43,7 @@ def test_the_precision_is_that_of_the_layers_and_of_nothing_after_them(precision
     assert keras.config.dtype_policy().name == before
 
 
-def test_half_precision_trains_with_a_scaled_loss():
+def test_float16_trains_with_a_scaled_loss():
     assert isinstance(made(precision="mixed_float16").optimizer, keras.optimizers.LossScaleOptimizer)
     assert not isinstance(made(precision="mixed_bfloat16").optimizer, keras.optimizers.LossScaleOptimizer)
 
@@ -60,18 +60,18 @@ def test_half_precision_trains_with_a_scaled_loss():
         ({"jit": True}, "jit must be one of auto, on, off. Received: True"),
     ],
 )
-def test_what_does_not_exist_is_told(settings, message):
+def test_an_invalid_option_raises_an_error(settings, message):
     with pytest.raises(UserError, match=message):
         made(**settings)
 
 
 @pytest.mark.parametrize("jit, compiled", [("on", True), ("off", False)])
-def test_compilation_reaches_the_model(jit, compiled):
+def test_jit_sets_the_compilation_of_the_model(jit, compiled):
     assert made(jit=jit).jit_compile is compiled
 
 
 @pytest.mark.parametrize("compiled", [True, False])
-def test_compilation_is_left_to_the_pipeline_unless_told(compiled):
+def test_by_default_the_pipeline_decides_on_compilation(compiled):
     def own(hp):
         model = Dense.build(None, hp)
         model.jit_compile = compiled
@@ -80,7 +80,7 @@ def test_compilation_is_left_to_the_pipeline_unless_told(compiled):
     assert made(build=own).jit_compile is compiled
 
 
-def test_a_model_is_a_function_of_its_seed():
+def test_a_model_is_determined_by_its_seed():
     first, again = made(), made()
     with hardware(Dense()):
         other = build(Dense(), None, 2)
@@ -92,7 +92,7 @@ def test_a_model_is_a_function_of_its_seed():
     assert seeds[0] == seeds[1] != seeds[2]
 
 
-def test_deterministic_operations_only_where_wanted():
+def test_deterministic_operations_are_enabled_only_on_request():
     was = config.is_op_determinism_enabled()
     try:
         config.disable_op_determinism()
@@ -104,7 +104,7 @@ def test_deterministic_operations_only_where_wanted():
         (config.enable_op_determinism if was else config.disable_op_determinism)()
 
 
-def test_mirrored_is_over_every_device_of_the_best_kind():
+def test_mirrored_uses_all_gpus_or_all_cpu_devices():
     strategy = strategy_of(Dense())
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     assert strategy.num_replicas_in_sync == len(devices)
@@ -113,7 +113,7 @@ def test_mirrored_is_over_every_device_of_the_best_kind():
     assert not tf.distribute.has_strategy()
 
 
-# Two devices must be there before TensorFlow first looks. Without dropout, for which each device draws its own.
+# Logical devices must be configured before TensorFlow is initialized. Without dropout, which differs between devices.
 TWO_DEVICES = """
 import contextlib, json, sys
 from pathlib import Path
@@ -162,8 +162,8 @@ print(json.dumps(found))
 """
 
 
-def test_two_devices_come_to_what_one_comes_to_and_go_on_where_they_were_killed(tmp_path):
-    """The trainings over two devices, as trials of one search, share their data."""
+def test_two_devices_give_the_results_of_one_and_resume_after_an_interruption(tmp_path):
+    """The trainings over two devices share their data, like trials of a search."""
     command = [sys.executable, "-c", TWO_DEVICES, str(Path(__file__).parent.parent), str(tmp_path)]
     output = subprocess.run(command, timeout=200, stdout=subprocess.PIPE, check=True, text=True).stdout
     one, two, killed = json.loads(output.splitlines()[-1]).values()

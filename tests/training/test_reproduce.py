@@ -1,4 +1,4 @@
-"""A run done again: identical to the last bit, or told what differs."""
+"""Reproducing a run: identical to the last bit, or with a report of the differences."""
 
 import math
 import shutil
@@ -18,7 +18,7 @@ from keras_dl.tuning.search import search
 
 from ..line import PIPELINE
 
-# The first weight is drawn, so that another seed or execution comes to something else.
+# The first weight is random, so that other seeds and executions give other results.
 DRAWN = PIPELINE.replace('kernel_initializer="zeros"', 'kernel_initializer="glorot_uniform"')
 
 
@@ -31,7 +31,7 @@ def write(root, text=DRAWN, name="line"):
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory, empty_store):
-    """A project with a training of its own seed, epochs and data, and a search of two trials with two executions."""
+    """A project with a training with other options than the file's, and a search of two trials with two executions."""
     root = tmp_path_factory.mktemp("recorded")
     shutil.copy(empty_store, root / "mlflow.db")
     settings = Settings(system_metrics={"enabled": False}, root=root)
@@ -47,7 +47,7 @@ def recorded(tmp_path_factory, empty_store):
 
 @pytest.fixture
 def project(recorded, monkeypatch):
-    """That project, as the current one, with its pipeline as it was."""
+    """That project as the current one, with its original pipeline."""
     monkeypatch.chdir(recorded.root)
     write(recorded.root)
     connect(recorded, "line")
@@ -70,7 +70,7 @@ def again(project, run):
 @pytest.mark.parametrize(
     "kind, number", [("train", 0), ("search", 0), ("trial", 1), ("execution", 1), ("execution", 2)]
 )
-def test_every_kind_of_run_comes_to_the_same_bits(kind, number, project, capsys):
+def test_every_kind_of_run_is_reproduced_exactly(kind, number, project, capsys):
     run = runs(kind)[number]
     assert again(project, run)
     output = capsys.readouterr().out
@@ -80,7 +80,7 @@ def test_every_kind_of_run_comes_to_the_same_bits(kind, number, project, capsys)
     expected = run
     if kind == "search":
         expected = next(one for one in runs("trial") if one.info.run_name == run.data.tags["best_trial"])
-    if kind in ("search", "trial"):  # of several executions the first
+    if kind in ("search", "trial"):  # the first of several executions
         ours = [one for one in runs("execution") if one.data.tags["mlflow.parentRunId"] == expected.info.run_id]
         expected = next(one for one in ours if one.data.tags["execution"] == "0")
     assert done.data.tags["reproduces"] == expected.info.run_id
@@ -93,19 +93,19 @@ def test_every_kind_of_run_comes_to_the_same_bits(kind, number, project, capsys)
         assert points[0] == points[1] and len(points[0]) == (2 if kind == "train" else 3)
 
 
-def test_executions_and_trials_differ_so_that_the_comparison_means_something(project):
+def test_recorded_executions_and_trials_differ(project):
     losses = [run.data.metrics["loss"] for run in (*runs("execution"), *runs("train"))]
     assert len(losses) == 5 and len(set(losses)) == 5
 
 
-def test_options_of_the_run_win_over_those_of_the_file(project):
+def test_options_of_the_run_override_those_of_the_file(project):
     pipeline = load_pipeline(project.root / "pipelines" / "line.py")
     pipeline.seed, pipeline.epochs, pipeline.source = 9, 7, "5"
     assert reproduce(pipeline, runs("train")[0].info.run_id, project)
     assert (pipeline.seed, pipeline.epochs, pipeline.source, pipeline.deterministic) == (4, 2, "3", True)
 
 
-def test_a_changed_file_and_other_data_are_told_and_the_difference_is_measured(project, capsys):
+def test_a_changed_file_and_other_data_are_reported_with_the_difference(project, capsys):
     write(project.root, DRAWN.replace("line(1.0), line(1.0), line(test)", "line(0.9), line(1.0), line(test + 1)"))
     run = runs("train")[0]
     assert not again(project, run)
@@ -116,7 +116,7 @@ def test_a_changed_file_and_other_data_are_told_and_the_difference_is_measured(p
     assert runs("reproduction")[-1].data.metrics["largest_difference"] > 0
 
 
-def test_a_run_of_another_pipeline_is_refused_before_any_training(project):
+def test_a_run_of_another_pipeline_raises_an_error_before_any_training(project):
     before = len(runs("reproduction"))
     other = write(project.root, name="other")
     run_id = runs("train")[0].info.run_id
@@ -135,7 +135,7 @@ def test_the_pipeline_of_a_run_is_found_by_its_name(project):
 
 
 @pytest.mark.parametrize("act", [again, lambda project, run: pipeline_file(run.info.run_id, project)])
-def test_what_is_no_run_of_ours_is_told(act, project):
+def test_an_unknown_or_foreign_run_raises_an_error(act, project):
     with mlflow.start_run() as foreign:
         pass
     with pytest.raises(UserError, match="was not created by keras-dl: expected a run of kind train"):
@@ -149,7 +149,7 @@ def test_what_is_no_run_of_ours_is_told(act, project):
         act(project, Unknown)
 
 
-def test_a_run_without_an_epoch_is_told_before_any_training(project):
+def test_a_run_without_an_epoch_raises_an_error_before_any_training(project):
     recorded = runs("train")[0]
     with mlflow.start_run(tags={**recorded.data.tags, "kind": "train"}) as failed:
         mlflow.log_params({"epochs": "2"})
@@ -159,7 +159,7 @@ def test_a_run_without_an_epoch_is_told_before_any_training(project):
     mlflow.MlflowClient().delete_run(failed.info.run_id)
 
 
-def test_of_an_interrupted_run_it_is_said_how_many_epochs_are_compared(project, capsys):
+def test_the_number_of_compared_epochs_of_an_interrupted_run_is_printed(project, capsys):
     pipeline = load_pipeline(project.root / "pipelines" / "line.py")
 
     def begins(epoch, logs=None):
@@ -179,11 +179,11 @@ def test_of_an_interrupted_run_it_is_said_how_many_epochs_are_compared(project, 
     "recorded, now, difference",
     [(1.0, 1.5, 0.5), (math.nan, math.nan, 0), (math.nan, 1.0, math.inf), (math.inf, -math.inf, math.inf)],
 )
-def test_what_is_no_number_differs_from_any_number(recorded, now, difference):
+def test_the_difference_of_nan_and_a_number_is_infinite(recorded, now, difference):
     assert _difference(recorded, now) == difference
 
 
-def test_a_search_without_an_end_has_no_best_trial(project):
+def test_an_unfinished_search_raises_an_error(project):
     with mlflow.start_run(tags={"kind": "search", "pipeline": "line"}) as unfinished:
         pass
     with pytest.raises(UserError, match="has no best trial: expected a finished search"):

@@ -1,4 +1,4 @@
-"""Data are made anew only where a value differs that was asked for, however it was asked."""
+"""Data are recreated only if a hyperparameter that they use has another value."""
 
 import keras_tuner as kt
 import pytest
@@ -10,7 +10,7 @@ from .network import data
 
 
 class Asking(Pipeline):
-    """Its data ask in some way, and are counted."""
+    """A pipeline whose data read a hyperparameter in some way, and are counted."""
 
     def __init__(self, ask):
         self.ask, self.made = ask, 0
@@ -47,7 +47,7 @@ ASKING = {
 
 
 @pytest.mark.parametrize("ask", ASKING.values(), ids=ASKING)
-def test_another_value_means_other_data_and_other_values_do_not(ask):
+def test_data_depend_only_on_the_values_that_they_read(ask):
     pipeline = Asking(ask)
     shared = SharedData(pipeline)
     first = shared(values(x=1, y=1))
@@ -57,7 +57,7 @@ def test_another_value_means_other_data_and_other_values_do_not(ask):
 
 
 @pytest.mark.parametrize("ask", [ASKING["there"], ASKING["values, get"]], ids=["there", "values, get"])
-def test_a_value_that_was_not_there_is_another_one_when_it_is(ask):
+def test_a_missing_value_differs_from_any_value(ask):
     shared = SharedData(Asking(ask))
     first = shared(values(y=1))
     assert shared(values(y=2)) is first
@@ -69,12 +69,12 @@ def test_a_value_that_was_not_there_is_another_one_when_it_is(ask):
     [lambda hp: dict(hp.values), lambda hp: {**hp.values}, lambda hp: sum(hp.values.values()), kt.HyperParameters.copy],
     ids=["dict", "unpacked", "sum", "copy"],
 )
-def test_data_that_read_all_values_are_made_anew(ask):
+def test_data_that_read_all_values_are_always_recreated(ask):
     shared = SharedData(Asking(ask))
     assert shared(values(x=1)) is not shared(values(x=1))
 
 
-def test_what_is_asked_for_the_first_time_becomes_a_value():
+def test_a_new_hyperparameter_is_added_to_the_values():
     given = values(y=1)
     SharedData(Asking(lambda hp: hp.Int("size", 3, 9)))(given)
     assert given.values == {"y": 1, "size": 3} and [entry.name for entry in given.space] == ["size"]

@@ -1,4 +1,4 @@
-"""What of a training is kept in a file, and given back."""
+"""Saving the state of a training to a file and restoring it."""
 
 import os
 
@@ -27,8 +27,14 @@ def file(tmp_path):
     return tmp_path / "state.npz"
 
 
+@pytest.fixture(scope="module")
+def model():
+    """A network whose variables the test does not change."""
+    return plain()
+
+
 class Anything(keras.callbacks.Callback):
-    """A callback with attributes of every kind that is kept."""
+    """A callback with arbitrary attributes."""
 
     def __init__(self, **attributes):
         super().__init__()
@@ -45,9 +51,9 @@ class Anything(keras.callbacks.Callback):
     ],
     ids=repr,
 )
-def test_numbers_words_and_arrays_of_callbacks_come_back(value, file):
-    write_state(file, plain(), [Anything(value=value, other=1)], {})
-    again = Anything(value="begun anew", other=2)
+def test_attributes_of_callbacks_are_restored(value, file, model):
+    write_state(file, model, [Anything(value=value, other=1)], {})
+    again = Anything(value="initial", other=2)
     restore_callbacks([again], *read_state(file)[1:2], read_state(file)[2]["callbacks"])
     assert again.other == 1
     if isinstance(value, list | tuple) and value and isinstance(value[0], np.ndarray):
@@ -66,17 +72,17 @@ def test_numbers_words_and_arrays_of_callbacks_come_back(value, file):
     [print, object(), {1, 2}, {1: 2}, [object()], ROWS.tolist],
     ids=["function", "object", "set", "numbers as keys", "objects", "method"],
 )
-def test_what_no_file_can_hold_stays_as_it_was_made(value, file):
-    write_state(file, plain(), [Anything(value=value)], {})
-    again = Anything(value="made anew")
+def test_attributes_that_cannot_be_saved_are_left_unchanged(value, file, model):
+    write_state(file, model, [Anything(value=value)], {})
+    again = Anything(value="initial")
     _, arrays, content = read_state(file)
     restore_callbacks([again], arrays, content["callbacks"])
-    assert again.value == "made anew"
+    assert again.value == "initial"
 
 
-def test_a_list_of_many_arrays_keeps_its_order(file):
+def test_a_list_of_many_arrays_keeps_its_order(file, model):
     weights = [np.full(2, number) for number in range(12)]
-    write_state(file, plain(), [Anything(), Anything(weights=weights)], {})
+    write_state(file, model, [Anything(), Anything(weights=weights)], {})
     again = [Anything(weights=None), Anything(weights=None)]
     _, arrays, content = read_state(file)
     restore_callbacks(again, arrays, content["callbacks"])
@@ -84,8 +90,8 @@ def test_a_list_of_many_arrays_keeps_its_order(file):
     assert [int(array[0]) for array in again[1].weights] == list(range(12))
 
 
-def test_other_callbacks_are_refused(file):
-    write_state(file, plain(), [Anything()], {})
+def test_another_number_of_callbacks_raises_an_error(file, model):
+    write_state(file, model, [Anything()], {})
     _, arrays, content = read_state(file)
     with pytest.raises(ValueError, match="expected 1 callbacks. Received: 2"):
         restore_callbacks([Anything(), Anything()], arrays, content["callbacks"])
@@ -98,7 +104,7 @@ def trained(build):
 
 
 def scaled():
-    """Mixed precision: bfloat16 computation, a loss scale with its own counters, layers of their own dtype."""
+    """A network with layers of several dtypes, and a loss scale with counters."""
     keras.utils.set_random_seed(5)
     model = keras.Sequential(
         [
@@ -114,7 +120,7 @@ def scaled():
 
 
 @pytest.mark.parametrize("build", [network, scaled])
-def test_a_state_makes_another_model_the_same(build, file):
+def test_a_restored_model_trains_identically(build, file):
     model, other = trained(build), build()
     write_state(file, model, [], {"rows": [1]})
     assert bits(other.variables) != bits(model.variables)
@@ -128,13 +134,15 @@ def test_a_state_makes_another_model_the_same(build, file):
     assert bits(other.variables) == bits(model.variables)
 
 
-def test_the_kinds_of_numbers_above_are_there():
+def test_the_scaled_network_has_variables_of_three_dtypes():
     kinds = {np.dtype(v.dtype).name if v.dtype != "bfloat16" else v.dtype for v in scaled().variables}
     assert kinds >= {"float32", "float16", "bfloat16"}
 
 
-def test_the_best_variables_are_those_without_metrics_and_optimizer(file):
-    model, other = trained(network), network()
+def test_the_best_variables_exclude_metrics_and_optimizer(file):
+    model, other = network(), network()
+    for variable in model.variables:
+        variable.assign(variable + keras.ops.ones_like(variable))
     write_variables(file, model)
     iterations = int(other.optimizer.iterations)
     read_variables(file, other)
@@ -144,12 +152,11 @@ def test_the_best_variables_are_those_without_metrics_and_optimizer(file):
     assert metrics and not metrics & {id(variable) for variable in model_variables(model)}
     names = [variable.path for variable in model_variables(model)]
     assert any("seed_generator_state" in name for name in names)  # of dropout
-    assert any("moving_mean" in name for name in names)  # of batch normalisation
+    assert any("moving_mean" in name for name in names)  # of batch normalization
 
 
-def test_variables_of_another_structure_are_refused_and_change_nothing(file):
+def test_variables_of_another_structure_raise_an_error_and_change_nothing(file, model):
     write_variables(file, plain(units=5))
-    model = plain()
     before = bits(model.variables)
     with pytest.raises(ValueError, match="expected variables of shapes"):
         read_variables(file, model)
@@ -160,18 +167,18 @@ def test_variables_of_another_structure_are_refused_and_change_nothing(file):
 
 
 @pytest.mark.parametrize("content", [b"", b"words", b"PK\x03\x04"], ids=repr)
-def test_a_damaged_file_is_told_or_none(content, file):
+def test_a_missing_or_damaged_file_is_detected(content, file, model):
     assert read_state(file) is None
     with pytest.raises(FileNotFoundError):
-        read_variables(file, plain())
+        read_variables(file, model)
     file.write_bytes(content)
     assert read_state(file) is None
     with pytest.raises(ValueError, match="state.npz is damaged"):
-        read_variables(file, plain())
+        read_variables(file, model)
 
 
-def test_any_torn_part_of_a_file_is_none(file):
-    write_state(file, plain(), [], {"rows": []})
+def test_a_truncated_file_is_detected(file, model):
+    write_state(file, model, [], {"rows": []})
     whole = file.read_bytes()
     for length in range(0, len(whole), 97):
         file.write_bytes(whole[:length])
@@ -180,14 +187,12 @@ def test_any_torn_part_of_a_file_is_none(file):
     assert read_state(file) is not None
 
 
-def test_a_state_holds_no_pickle(file):
-    """An object array is neither written nor, in a file of somebody else, read."""
+def test_pickled_objects_are_not_read(file):
     np.savez(file, np.array([print], object))
     assert read_state(file) is None
 
 
-def test_a_kill_while_writing_leaves_the_old_state(file, monkeypatch):
-    model = plain()
+def test_a_kill_while_writing_keeps_the_old_state(file, model, monkeypatch):
     write_state(file, model, [], {"epoch": 1})
 
     def killed(descriptor):

@@ -1,4 +1,4 @@
-"""One training from the command line: a run with everything in it, and errors before any work."""
+"""A training with `keras-dl train`: its run, and errors before any work."""
 
 import json
 import math
@@ -19,7 +19,7 @@ from keras_dl.training.train import train
 from ..line import run_of, weight
 
 
-def test_a_training_is_a_run_with_everything_in_it(trained):
+def test_the_run_of_a_training_is_complete(trained):
     run = run_of(1)
     assert (run.info.run_name, run.info.status) == ("train", "FINISHED")
     assert run.data.params == {"batch_size": "8", "rate": "1.2", "epochs": "3"}
@@ -33,7 +33,7 @@ def test_a_training_is_a_run_with_everything_in_it(trained):
     assert values == {"batch_size": 8, "rate": 1.2}
 
 
-def test_a_loss_that_is_no_number_ends_the_training(project, line):
+def test_a_nan_loss_stops_the_training(project, line):
     build = line.build
 
     def build_nan(hp):
@@ -49,19 +49,19 @@ def test_a_loss_that_is_no_number_ends_the_training(project, line):
     assert registry.list_models() == [] and not list(project.saved_models.iterdir())
 
 
-def test_a_missing_objective_ends_the_training(project, line):
+def test_a_missing_objective_stops_the_training(project, line):
     line.objective = "val_accuracy"
     with pytest.raises(UserError, match="the objective 'val_accuracy' is not among the metrics: loss, val_loss"):
         train(line, {}, project)
 
 
-def test_wrong_values_are_told_before_any_run(project, line):
+def test_invalid_values_raise_an_error_before_any_run(project, line):
     with pytest.raises(UserError, match="rate=3 is invalid: expected rate from 0.1 to 2.0"):
         train(line, {"rate": 3}, project)
     assert mlflow.search_runs(experiment_names=["line"], output_format="list") == []
 
 
-def test_an_empty_split_is_told_before_any_run(project, line):
+def test_an_empty_split_raises_an_error_before_any_run(project, line):
     data = line.data
     line.data = lambda hp: type(data(hp))(data(hp).train, data(hp).validation.take(0), data(hp).test)
     with pytest.raises(UserError, match="the validation split is empty"):
@@ -69,13 +69,13 @@ def test_an_empty_split_is_told_before_any_run(project, line):
     assert mlflow.search_runs(experiment_names=["line"], output_format="list") == []
 
 
-def test_the_direction_max_keeps_the_largest(project, line):
+def test_with_direction_max_the_largest_value_is_best(project, line):
     line.direction = "max"
     train(line, {"rate": 1.2}, project)
     assert weight(1) == pytest.approx(1 + 1.4**3)
 
 
-OWN = '''"""Layers of its own, and inputs with names."""
+OWN = '''"""Custom layers and named inputs."""
 
 import keras
 import tensorflow as tf
@@ -109,7 +109,7 @@ class Own(Pipeline):
 '''
 
 
-def test_own_layers_and_named_inputs_go_the_whole_way(project, capsys):
+def test_custom_layers_and_named_inputs_are_trained_registered_and_exported(project, capsys):
     (project.root / "pipelines").mkdir()
     file = project.root / "pipelines" / "own.py"
     file.write_text(OWN)
@@ -123,7 +123,7 @@ def test_own_layers_and_named_inputs_go_the_whole_way(project, capsys):
     assert export_version(load_pipeline(file), "champion", {}, project).is_dir()
 
 
-def test_a_signature_that_cannot_answer_is_told_before_the_training(project, line):
+def test_an_invalid_signature_raises_an_error_before_the_training(project, line):
     line.request = lambda example: {"x": np.ones((1, 7), "float32")}
     with pytest.raises(UserError, match="the signature of line cannot answer its own request"):
         train(line, {}, project)

@@ -1,4 +1,4 @@
-"""A training from the command line that was stopped goes on in its run with the same call, or begins anew."""
+"""A stopped training: the same call resumes it in its run; a call with other arguments starts over."""
 
 import errno
 import json
@@ -13,16 +13,23 @@ from keras_dl import durable
 from keras_dl.errors import UserError
 from keras_dl.release import publish as publishing
 from keras_dl.release import registry
+from keras_dl.training import job
 from keras_dl.training import train as training
 from keras_dl.training.train import train
 
 from ..line import weight
-from .network import interrupt
+from .network import MODELS, interrupt
+
+
+@pytest.fixture(autouse=True)
+def shared_models(monkeypatch):
+    """Compiles the model once for all trainings."""
+    monkeypatch.setattr(training, "CompiledModels", lambda: MODELS)
 
 
 @pytest.fixture
 def stop(line):
-    """stop(epoch): the next training is interrupted when it begins that epoch, counted from 0."""
+    """stop(epoch): interrupts the next training at the start of this epoch, counted from 0."""
     epochs = []
 
     def begins(epoch, logs=None):
@@ -46,7 +53,7 @@ def state_of(project):
     return project.root / "searches" / "line.training"
 
 
-def test_it_goes_on_in_the_same_run_and_registers_its_model_once(project, line, stop, monkeypatch, capsys):
+def test_a_training_is_resumed_in_the_same_run_and_registers_its_model_once(project, line, stop, monkeypatch, capsys):
     stop(2)
     with pytest.raises(KeyboardInterrupt):
         train(line, {"rate": 1.2}, project)
@@ -58,13 +65,13 @@ def test_it_goes_on_in_the_same_run_and_registers_its_model_once(project, line, 
         publish(*arguments)
         raise KeyboardInterrupt
 
-    publish = training.publish
+    publish = job.publish
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(training, "publish", killed)
+        patch.setattr(job, "publish", killed)
         train(line, {"rate": 1.2}, project)
     assert [row["version"] for row in registry.list_models()] == [1]
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(training, "export_champion", lambda *arguments: interrupt())
+        patch.setattr(job, "export_champion", lambda *arguments: interrupt())
         train(line, {"rate": 1.2}, project)
     assert not list(project.saved_models.glob("line/*"))
     capsys.readouterr()
@@ -88,7 +95,7 @@ def stopped(line, project, stop, epoch=1, **arguments):
         train(line, {"rate": 1.2}, project, **arguments)
 
 
-def test_an_export_that_fails_says_how_to_do_it_and_leaves_no_state(project, line, monkeypatch):
+def test_a_failed_export_reports_the_command_and_leaves_no_state(project, line, monkeypatch):
     def full(*arguments):
         raise UserError("the disk is full")
 
@@ -99,7 +106,7 @@ def test_an_export_that_fails_says_how_to_do_it_and_leaves_no_state(project, lin
     assert [path.name for path in state_of(project).parent.iterdir()] == ["line.training.lock"]
 
 
-def test_who_is_killed_while_the_state_is_removed_leaves_none(project, line, monkeypatch):
+def test_a_kill_while_the_state_is_removed_leaves_no_state(project, line, monkeypatch):
     remove = durable.shutil.rmtree
 
     def killed(path, *arguments, **options):
@@ -143,12 +150,12 @@ CHANGES = {
     other_seed: "starting over: the interrupted training run had seed=0\n",
     other_precision: "starting over: the interrupted training run had precision=float32\n",
     a_changed_file: "starting over: the interrupted training run had another pipeline file\n",
-    fresh: "",  # it was asked for
+    fresh: "",  # requested
 }
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_with_anything_changed_it_begins_anew_and_closes_the_old_run(change, project, line, stop, capsys):
+def test_a_call_with_any_change_starts_over_and_closes_the_old_run(change, project, line, stop, capsys):
     stopped(line, project, stop)
     (old,) = runs()
     mlflow.MlflowClient().set_terminated(old.info.run_id, "RUNNING")  # as kill -9 leaves it
@@ -164,7 +171,7 @@ def test_with_anything_changed_it_begins_anew_and_closes_the_old_run(change, pro
     assert json.loads((state_of(project) / "training.json").read_text())["run_id"] == new.info.run_id
 
 
-def test_a_full_disk_is_told_and_what_was_finished_is_kept(project, line, stop, monkeypatch):
+def test_a_full_disk_is_reported_and_finished_epochs_are_kept(project, line, stop, monkeypatch):
     fsync, states = os.fsync, []
 
     def full(descriptor):
@@ -180,13 +187,13 @@ def test_a_full_disk_is_told_and_what_was_finished_is_kept(project, line, stop, 
         train(line, {"rate": 1.2}, project)
     (run,) = runs()
     assert run.info.status == "FAILED" and "No space left" in run.data.tags["error"]
-    stopped(line, project, stop, epoch=2)  # after two epochs, the first of which was not trained again
+    stopped(line, project, stop, epoch=2)  # after two epochs; the first is not repeated
     (run,) = runs()
     assert run.info.status == "KILLED" and "error" not in run.data.tags
     assert [step for step, _ in curve(run)] == [0, 1]
 
 
-def test_two_trainings_of_a_pipeline_at_once_are_one_too_many(project, line):
+def test_a_second_training_at_the_same_time_raises_an_error(project, line):
     state_of(project).parent.mkdir()
     with filelock.FileLock(f"{state_of(project)}.lock"):
         with pytest.raises(UserError, match="another training of line is running"):

@@ -1,4 +1,4 @@
-"""A model that is used again trains as a fresh one does, bit by bit; any other difference makes a fresh one."""
+"""A reused model gives bit-identical results to a fresh one; a model with another graph is not reused."""
 
 import hypothesis
 import keras
@@ -37,7 +37,7 @@ def build(optimizer=None, loss="mse", layer=None, units=4, **options):
 
 
 def train(take, make, examples=None, seed=3):
-    """All that comes of a training: history, variables of the model and of the optimizer; and the model."""
+    """Returns the history, the variables of model and optimizer, and the model."""
     keras.utils.set_random_seed(seed)
     model = take(make())
     examples = data() if examples is None else examples
@@ -51,7 +51,7 @@ def same(one, other):
 
 
 def check_reuse(first, second, examples=None, plain=True):
-    """Trains `first`, then `second` in its place: as fresh through `take`, and, if `plain`, as Keras alone does."""
+    """Trains `first`, then `second` with its model; compares with a fresh model and, if `plain`, with plain Keras."""
     models = CompiledModels()
     before = train(models.take, first, examples)
     traces = before[2].train_step.traces, before[2].test_step.traces
@@ -68,7 +68,7 @@ def check_reuse(first, second, examples=None, plain=True):
 
 
 def all_rates(rate, seed):
-    """A model with a number in most of the places where one may stand."""
+    """A model with most of the kinds of numbers that may differ."""
     schedule = schedules.CosineDecay(rate, round(20 * rate), warmup_target=2 * rate, warmup_steps=2)
     optimizer = AdamW(schedule, weight_decay=rate, clipnorm=rate, beta_1=0.9 - rate, epsilon=rate / 1e5)
     dropouts = [layers.Dropout(rate, seed=seed), layers.SpatialDropout1D(rate), layers.GaussianNoise(rate)]
@@ -76,11 +76,11 @@ def all_rates(rate, seed):
     return build(optimizer, layer=keras.Sequential(dropouts), kernel_initializer=initializer)
 
 
-def test_reused_is_fresh():
+def test_a_reused_model_equals_a_fresh_one():
     check_reuse(lambda: all_rates(0.1, 1), lambda: all_rates(0.17, 2))
 
 
-def test_another_batch_size_takes_no_other_trace():
+def test_another_batch_size_needs_no_other_trace():
     models = CompiledModels()
     model = train(models.take, build)[2]
     traces = model.train_step.traces, model.test_step.traces
@@ -121,13 +121,13 @@ PAIRS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", PAIRS)
-def test_each_number(kind):
+def test_each_kind_of_number(kind):
     check_reuse(*PAIRS[kind])
 
 
 @pytest.mark.slow
 def test_label_smoothing():
-    # TensorFlow divides a constant by the number of classes otherwise than a variable: plain Keras differs by one bit.
+    # TensorFlow divides constants and variables differently: plain Keras differs by one bit.
     def make(smoothing):
         loss = losses.CategoricalCrossentropy(label_smoothing=smoothing)
         return build(loss=loss)
@@ -179,7 +179,7 @@ def test_compiled_by_xla():
         max_size=3,
     )
 )
-def test_any_search_is_one_of_fresh_models(trials):
+def test_any_sequence_of_trials_equals_fresh_models(trials):
     models = CompiledModels()
     for trial in trials:
 
@@ -193,7 +193,7 @@ def test_any_search_is_one_of_fresh_models(trials):
         assert same(reused, fresh)
 
 
-def test_a_step_of_ones_own():
+def test_models_with_different_custom_steps_are_not_shared():
     def stepping(scale):
         model = build()
         step = model.train_step
@@ -213,7 +213,7 @@ class Stop(keras.callbacks.Callback):
         raise KeyboardInterrupt
 
 
-def test_an_interrupted_training_leaves_nothing():
+def test_an_interrupted_training_has_no_effect_on_the_next():
     models = CompiledModels()
     model = models.take(build(Adam(0.1)))
     with pytest.raises(KeyboardInterrupt):
@@ -224,7 +224,7 @@ def test_an_interrupted_training_leaves_nothing():
 
 
 class Change(keras.callbacks.Callback):
-    """Changes the model by a function when the training begins."""
+    """Calls a function with the model at the start of the training."""
 
     def __init__(self, change):
         super().__init__()
@@ -235,7 +235,7 @@ class Change(keras.callbacks.Callback):
 
 
 @pytest.mark.parametrize("name", ["rate", "supports_masking"])
-def test_a_model_that_a_callback_changed_is_not_used_again(name):
+def test_a_model_changed_by_a_callback_is_not_reused(name):
     models = CompiledModels()
     model = models.take(build(layer=layers.Dropout(0.1)))
     model.fit(data(), callbacks=[Change(lambda model: setattr(model.layers[2], name, 0.5))], verbose=0)
@@ -244,7 +244,7 @@ def test_a_model_that_a_callback_changed_is_not_used_again(name):
 
 
 @pytest.mark.parametrize("draw", [lambda x: x * tf.random.uniform(()), lambda x: x * np.random.uniform()])
-def test_nor_one_that_draws_numbers_which_nobody_can_draw_again(draw):
+def test_a_model_with_unrepeatable_random_numbers_is_not_reused(draw):
     models = CompiledModels()
     model = models.take(build(layer=layers.Lambda(draw)))
     model.fit(data(), verbose=0)
@@ -252,15 +252,15 @@ def test_nor_one_that_draws_numbers_which_nobody_can_draw_again(draw):
     assert models.take(other) is other
 
 
-def test_a_number_that_decides_what_is_traced():
+def test_a_number_that_affects_the_trace():
     models = CompiledModels()
     model = train(models.take, lambda: build(SGD(0.1, clipnorm=1.0)))[2]
     assert models.take(build(SGD(0.1, clipnorm=2.0))) is model
-    unclipped = build(SGD(0.1, clipnorm=0.0))  # of the same structure, but Keras leaves the clipping out
+    unclipped = build(SGD(0.1, clipnorm=0.0))  # the same structure, but Keras omits the clipping
     assert models.take(unclipped) is unclipped
 
 
-def test_the_models_used_last_are_kept():
+def test_the_most_recently_used_models_are_cached():
     models = CompiledModels(most=2)
     one, two, three = (models.take(build(units=units)) for units in (1, 2, 3))
     assert models.take(build(units=3)) is three
@@ -270,7 +270,7 @@ def test_the_models_used_last_are_kept():
     assert models.take(build(units=3)) is not three
 
 
-def test_a_kept_model_shows_and_saves_its_own_numbers(tmp_path):
+def test_a_reused_model_shows_and_saves_its_current_numbers(tmp_path):
     models = CompiledModels()
     model = models.take(build(AdamW(0.1, weight_decay=0.1), layer=layers.Dropout(0.1)))
     model.fit(data(), verbose=0)
@@ -283,7 +283,7 @@ def test_a_kept_model_shows_and_saves_its_own_numbers(tmp_path):
     np.testing.assert_array_equal(loaded.predict(ROWS, verbose=0), model.predict(ROWS, verbose=0))
 
 
-def test_models_with_a_fit_of_their_own_are_left_alone():
+def test_models_with_a_custom_fit_are_not_shared():
     def esn():
         model = EchoStateNetwork(ESN(10), units=4, alpha=1e-3)
         model.compile(loss="mse")
@@ -295,7 +295,7 @@ def test_models_with_a_fit_of_their_own_are_left_alone():
     assert models.take(other) is other
 
 
-def test_models_that_are_not_built_yet_are_left_alone():
+def test_models_that_are_not_built_are_not_shared():
     def unbuilt():
         model = keras.Sequential([layers.Dense(1)])
         model.compile(SGD(0.1), "mse")

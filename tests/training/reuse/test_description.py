@@ -1,4 +1,4 @@
-"""What two models may differ in without anybody having said so: each difference is found."""
+"""Differences between two models that are not visible in their configurations are detected."""
 
 import random
 
@@ -23,7 +23,7 @@ def build(optimizer=None, loss="mse", layer=None, units=4, **options):
 
 
 class Scaled(layers.Layer):
-    """Depends on an attribute, on the class and on the module."""
+    """A layer that depends on an attribute, on its class and on its module."""
 
     common = 1.0
 
@@ -90,12 +90,12 @@ DIFFERENCES = {
     "schedule": lambda: tuple(
         build(SGD(schedules.PiecewiseConstantDecay([2], [0.1, rate]))) for rate in (0.1, 0.2)
     ),
-    "what cannot be seen": lambda: tuple(patched(build(), draw=random.Random(1)) for _ in range(2)),
+    "hidden state": lambda: tuple(patched(build(), draw=random.Random(1)) for _ in range(2)),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", DIFFERENCES)
-def test_a_hidden_difference_makes_a_fresh_model(kind):
+def test_models_with_a_difference_are_not_shared(kind):
     models = CompiledModels()
     one, other = DIFFERENCES[kind]()
     assert models.take(one) is one
@@ -104,7 +104,7 @@ def test_a_hidden_difference_makes_a_fresh_model(kind):
 
 
 @pytest.mark.parametrize("change", [changed_class, changed_global])
-def test_so_does_what_a_layer_looks_up(change, monkeypatch):
+def test_a_change_of_what_a_layer_looks_up_is_detected(change, monkeypatch):
     models = CompiledModels()
     one = models.take(build(layer=Scaled()))
     assert models.take(build(layer=Scaled())) is one
@@ -112,15 +112,15 @@ def test_so_does_what_a_layer_looks_up(change, monkeypatch):
     assert models.take(other) is other
 
 
-def test_names_that_keras_made_up_are_no_difference():
+def test_names_generated_by_keras_are_ignored():
     models = CompiledModels()
     one, other = build(layer=layers.Dropout(0.1)), build(layer=layers.Dropout(0.1))
     assert one.layers[1].name != other.layers[1].name
     assert models.take(one) is models.take(other)
 
 
-def test_names_of_several_outputs_are_a_difference():
-    """They are those of their metrics."""
+def test_names_of_several_outputs_are_compared():
+    """They are part of the names of metrics."""
 
     def double():
         rows = keras.Input((4,))
@@ -134,7 +134,7 @@ def test_names_of_several_outputs_are_a_difference():
     assert models.take(other) is other
 
 
-def test_deep_models_are_walked_too():
+def test_deep_models_are_shared():
     def deep():
         model = keras.Sequential([keras.Input((2,)), *(layers.Activation("relu") for _ in range(300)), layers.Dense(1)])
         model.compile(SGD(0.1), "mse")
