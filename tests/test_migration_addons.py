@@ -28,6 +28,7 @@ def compare(name, dtype, old, new, mask=None, slopes=True):
     errors[dtype][name] = worst
 
 for dtype in errors:
+    full = dtype == "float64"  # float32 is checked with one layer of each kind
     def randomized(layer):
         layer.build((None, None, 3))
         layer.set_weights([rng.normal(0, .5, w.shape) for w in layer.get_weights()])
@@ -35,23 +36,26 @@ for dtype in errors:
     def loop(**options):
         cell = tfa.rnn.PeepholeLSTMCell(5, dtype=dtype)
         return randomized(tf_keras.layers.RNN(cell, return_sequences=True, dtype=dtype, **options))
-    for name, options in {"peephole": {}, "backwards": {"go_backwards": True},
-                          "zeroed": {"zero_output_for_mask": True}}.items():
+    loops = {"peephole": {}, "backwards": {"go_backwards": True}, "zeroed": {"zero_output_for_mask": True}}
+    for name, options in list(loops.items())[: 3 if full else 1]:
         old = loop(**options)
         new = convert_layer(old)
         compare(name, dtype, old, new, mask)
     old = randomized(tfa.layers.ESN(20, connectivity=.5, leaky=.7, return_sequences=True, dtype=dtype))
     compare("esn", dtype, old, convert_layer(old), slopes=False)
     compare("esn masked", dtype, old, convert_layer(old), mask, slopes=False)
-    for layer in (tf_keras.layers.LSTM(5, recurrent_activation="hard_sigmoid", dtype=dtype),
-                  tf_keras.layers.GRU(5, dtype=dtype),
-                  tf_keras.layers.Bidirectional(tf_keras.layers.LSTM(5, dtype=dtype), dtype=dtype)):
+    layers = (tf_keras.layers.LSTM(5, recurrent_activation="hard_sigmoid", dtype=dtype),
+              tf_keras.layers.GRU(5, dtype=dtype),
+              tf_keras.layers.Bidirectional(tf_keras.layers.LSTM(5, dtype=dtype), dtype=dtype))
+    for layer in layers[: 3 if full else 1]:
         compare(layer.name, dtype, randomized(layer), convert_layer(layer))
     inputs = tf_keras.Input((None, 3), dtype=dtype)
     x = tf_keras.layers.Dense(4, activation="tanh", dtype=dtype)(inputs)
     y = tf_keras.layers.RNN(tfa.rnn.PeepholeLSTMCell(4, dtype=dtype), return_sequences=True, dtype=dtype)(x)
     model = tf_keras.Model(inputs, tf_keras.layers.Add(dtype=dtype)([x, y]))
     compare("functional", dtype, model, convert_model(model))
+    if not full:
+        continue
     model = tf_keras.Sequential([tf_keras.Input((None, 3), dtype=dtype), tf_keras.layers.Masking(dtype=dtype),
                                  tf_keras.layers.LSTM(4, dtype=dtype), tf_keras.layers.Dense(2, dtype=dtype)])
     compare("sequential", dtype, model, convert_model(model))
@@ -87,7 +91,9 @@ for dtype in errors:
         "monotonic luong": lambda **o: tfa.seq2seq.LuongMonotonicAttention(6, scale=True, **options, **o),
         "hard bahdanau": lambda **o: tfa.seq2seq.BahdanauMonotonicAttention(6, mode="hard", **options, **o),
     }
-    for name, make in makers.items():
+    full = dtype == "float64"
+    for name in makers if full else ("normalised bahdanau", "scaled luong", "monotonic luong"):
+        make = makers[name]
         for masked in (True, False):
             how = {"memory_sequence_length": lengths} if masked else {}
             old, query = make(**how), rng.normal(size=(4, 6)).astype(dtype)
@@ -111,7 +117,8 @@ for dtype in errors:
         "peephole": (lambda: tfa.rnn.PeepholeLSTMCell(6, dtype=dtype), "monotonic bahdanau",
                      {"attention_layer": tf_keras.layers.Dense(4, activation="tanh", use_bias=False, dtype=dtype)}),
     }
-    for name, (cell, kind, arguments) in wrappers.items():
+    for name in wrappers if full else ("stack",):
+        cell, kind, arguments = wrappers[name]
         name = "wrapper, " + name
         mechanism = makers[kind](memory_sequence_length=lengths)
         old = tfa.seq2seq.AttentionWrapper(cell(), mechanism, dtype=dtype, **arguments)
@@ -142,6 +149,7 @@ SCRIPT = f"""
 from keras_dl.layers import AttentionRNN
 from keras_dl.migration import convert_layer, convert_model
 results = {{}}
+tf.config.run_functions_eagerly(True)
 {LAYERS}
 {ATTENTION}
 print(json.dumps(results))
@@ -154,9 +162,16 @@ def errors():
     return run_beside_addons(SCRIPT)
 
 
-@pytest.mark.parametrize(("part", "count"), [("layers", 10), ("attention", 7 + 4 * 3 + 3)])
-def test_outputs_and_gradients_match(errors, part, count):
-    for dtype, tolerance in (("float32", 1e-6), ("float64", 1e-12)):
-        found = errors[part][dtype]
-        assert len(found) == count
-        assert {name: value for name, value in found.items() if not value < tolerance} == {}
+@pytest.mark.parametrize(
+    ("part", "dtype", "count", "tolerance"),
+    [
+        ("layers", "float32", 5, 1e-6),
+        ("layers", "float64", 10, 1e-12),
+        ("attention", "float32", 3 + 3 + 1, 1e-6),
+        ("attention", "float64", 7 + 4 * 3 + 3, 1e-12),
+    ],
+)
+def test_outputs_and_gradients_match(errors, part, dtype, count, tolerance):
+    found = errors[part][dtype]
+    assert len(found) == count
+    assert {name: value for name, value in found.items() if not value < tolerance} == {}

@@ -130,8 +130,9 @@ def test_continues_from_returned_and_given_states():
     assert len(slopes) == 1 + 8 + 4 and all(np.abs(slope).max() > 0 for slope in slopes)
 
 
+@pytest.mark.usefixtures("graphs")
 @pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_trains_is_saved_and_exported(compiled, tmp_path, graphs):
+def test_trains_is_saved_and_exported(compiled, tmp_path):
     x, memory = (keras.Input((None,), dtype="int32") for _ in range(2))
     embedded = [keras.layers.Embedding(7, size, mask_zero=True)(each) for each, size in ((x, 2), (memory, 4))]
     cell = keras.layers.StackedRNNCells([keras.layers.GRUCell(5, dropout=0.1), keras.layers.LSTMCell(6)])

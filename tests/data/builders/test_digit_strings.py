@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from keras_dl.data import batches, load
+from keras_dl.data import Splits, batches, load
 from keras_dl.data.builders import digit_strings
 from keras_dl.data.builders.digit_strings import DigitStrings, compose
 from keras_dl.errors import UserError
 
 from ..tiny_sets import tiny_set
 
-COUNTS = {"train": 8000, "validation": 1000, "test": 1000}
+COUNTS = {"train": 3000, "validation": 1000, "test": 1000}  # fewer than by default
 
 
 def take_apart(image, labels, known, gap, jitter):
@@ -53,11 +53,24 @@ def redraw(parts, last_gap, singles, height):
     return np.concatenate([*strips, np.zeros((height, last_gap), np.uint8)], axis=1)
 
 
+def prepare(folder, counts):
+    """Prepares the data set of the default images with some numbers of strings, and returns its splits."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(digit_strings, "STRINGS", counts)
+        builder = DigitStrings(data_dir=folder)
+        builder.download_and_prepare()
+    return {split: builder.as_dataset(split=split, shuffle_files=False) for split in counts}
+
+
 @pytest.fixture(scope="module")
-def strings():
-    """All strings of the default data set, by split."""
-    parts = zip(COUNTS, load("digit_strings"), strict=True)
-    return {split: list(data.as_numpy_iterator()) for split, data in parts}
+def data(tmp_path_factory):
+    return prepare(tmp_path_factory.mktemp("strings"), COUNTS)
+
+
+@pytest.fixture(scope="module")
+def strings(data):
+    """All strings, by split."""
+    return {split: list(part.as_numpy_iterator()) for split, part in data.items()}
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +94,7 @@ def test_strings_consist_of_real_digits_with_gaps_and_shifts(strings, singles, t
     for split, examples in strings.items():
         assert None not in taken_apart[split]
         for example, (parts, last_gap) in zip(examples, taken_apart[split], strict=True):
-            np.testing.assert_array_equal(redraw(parts, last_gap, singles[0], 10), example["image"][..., 0])
+            assert np.array_equal(redraw(parts, last_gap, singles[0], 10), example["image"][..., 0])
             gaps += [space for _, space, _ in parts]
             rows += [row for _, _, row in parts]
             last_gaps.append(last_gap)
@@ -101,6 +114,7 @@ def test_no_image_is_in_two_splits(taken_apart):
 
 
 def test_counts_lengths_and_labels(strings):
+    assert digit_strings.STRINGS == {"train": 8000, "validation": 1000, "test": 1000}
     assert {split: len(examples) for split, examples in strings.items()} == COUNTS
     for examples in strings.values():
         lengths = np.bincount([len(example["label"]) for example in examples])
@@ -124,8 +138,8 @@ def test_strings_are_distinct(strings):
     assert not across[0] & across[1] | across[0] & across[2] | across[1] & across[2]
 
 
-def test_shifted_labels_are_padded_with_the_blank():
-    ready = batches(load("digit_strings"), batch_size=16, example=lambda e: (e["image"][..., 0], e["label"] + 1))
+def test_shifted_labels_are_padded_with_the_blank(data):
+    ready = batches(Splits(**data), batch_size=16, example=lambda e: (e["image"][..., 0], e["label"] + 1))
     images, labels = next(ready.test.as_numpy_iterator())
     assert images.shape[1] == 10
     for image, label in zip(images, labels, strict=True):
@@ -134,29 +148,22 @@ def test_shifted_labels_are_padded_with_the_blank():
         assert not image[:, 11 * length + 3 :].any()
 
 
-def small(monkeypatch):
-    monkeypatch.setattr(digit_strings, "STRINGS", {"train": 60, "validation": 20, "test": 20})
+FEW = {"train": 60, "validation": 20, "test": 20}
 
 
-def rebuilt(folder, monkeypatch):
-    small(monkeypatch)
-    builder = DigitStrings(data_dir=folder)
-    builder.download_and_prepare()
+def rebuilt(folder):
     return {
-        split: [
-            (example["image"].tobytes(), example["text"])
-            for example in builder.as_dataset(split=split, shuffle_files=False).as_numpy_iterator()
-        ]
-        for split in COUNTS
+        split: [(example["image"].tobytes(), example["text"]) for example in part.as_numpy_iterator()]
+        for split, part in prepare(folder, FEW).items()
     }
 
 
 def test_preparation_depends_only_on_the_seed(tmp_path, monkeypatch):
-    first = rebuilt(tmp_path / "one", monkeypatch)
+    first = rebuilt(tmp_path / "one")
     np.random.seed(3)  # the global generator is not used
-    assert rebuilt(tmp_path / "two", monkeypatch) == first
+    assert rebuilt(tmp_path / "two") == first
     monkeypatch.setattr(DigitStrings, "SEED", 1)
-    assert rebuilt(tmp_path / "three", monkeypatch) != first
+    assert rebuilt(tmp_path / "three") != first
 
 
 def test_compose_depends_only_on_its_generator(singles):
@@ -168,7 +175,7 @@ def test_compose_depends_only_on_its_generator(singles):
 
 @pytest.mark.parametrize("counts", [{"train": 60}, {"train": 60, "test": 12}, {"train": 60, "test": 12, "other": 9}])
 def test_strings_of_other_data_sets(counts, monkeypatch):
-    small(monkeypatch)
+    monkeypatch.setattr(digit_strings, "STRINGS", FEW)
     name = f"squares_of_{len(counts)}"
     builder = tiny_set(name, counts, shape=(16, 16, 3))
     splits = load("digit_strings", images=f"tfds:{name}")
