@@ -49,7 +49,7 @@ class ESN(Reservoir):
         training: bool, whether to add noise.
 
     Output shape:
-        `[B, N]`, or `[B, T, N]` with `return_sequences`; with `return_state` followed by `[B, N]`.
+        `[B, N]`, or `[B, T, N]` with `return_sequences`; with `return_state`, followed by `[B, N]`.
 
     Raises:
         ValueError: if an argument is out of range, or the number of features of the input changes.

@@ -156,7 +156,7 @@ class PeepholeLSTM(keras.layers.RNN):
         training: bool, whether to apply dropout.
 
     Output shape:
-        `[B, U]`, or `[B, T, U]` with `return_sequences=True`; with `return_state=True` also `h` and `c`, `[B, U]`.
+        `[B, U]`, or `[B, T, U]` with `return_sequences=True`; with `return_state=True`, also `h` and `c`, `[B, U]`.
 
     Raises:
         ValueError: if an argument is out of range, or `stateful` is combined with `learn_initial_state`.

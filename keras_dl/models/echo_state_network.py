@@ -317,7 +317,7 @@ class EchoStateNetwork(keras.Model):
             return_state: bool, whether to return the states. Defaults to False.
 
         Returns:
-            Float tensor `[B, steps, D]`, beginning with the step after the context. With `return_state` also the
+            Float tensor `[B, steps, D]`, beginning with the step after the context. With `return_state`, also the
             states, after reading all forecasts except the last: `forecast(first[:, -1:], more, initial_state=states)`
             continues the series.
 

@@ -15,7 +15,7 @@ from keras_dl.ops.precision import wide
 class AdditiveAttention(Attention):
     """Attention with the score `v . tanh(query W_q + key W_k + b)`.
 
-    Queries and keys may differ in their number of features. Unlike `keras.layers.AdditiveAttention` it includes the
+    Queries and keys may differ in their number of features. Unlike `keras.layers.AdditiveAttention`, it includes the
     projections. With `normalize=True`, the vector is `g v / |v|` with a learned length g.
 
     `get_weights()` returns `v` (U,), then `g` () if `normalize` is True, `b` (U,) if `use_bias` is True, `W_q` (Dq, U)
@@ -47,7 +47,7 @@ class AdditiveAttention(Attention):
             it is False in either mask.
 
     Returns:
-        float tensor `[B, T, Dv]`; with `return_attention_scores=True` also the weights, `[B, T, S]`, or `[B, H, T, S]`
+        float tensor `[B, T, Dv]`; with `return_attention_scores=True`, also the weights, `[B, T, S]`, or `[B, H, T, S]`
         with more than one head.
 
     Raises:

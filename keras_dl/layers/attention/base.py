@@ -43,7 +43,7 @@ class Attention(keras.layers.Layer):
             it is False in either mask.
 
     Output shape:
-        `[B, T, Dv]`; with `return_attention_scores=True` also the weights before dropout: `[B, T, S]`, or
+        `[B, T, Dv]`; with `return_attention_scores=True`, also the weights before dropout: `[B, T, S]`, or
         `[B, H, T, S]` with more than one head.
 
     Raises:

@@ -74,7 +74,7 @@ class DotAttention(DotProduct):
 class ScaledDotProductAttention(DotProduct):
     """Attention with the score `query . key / sqrt(d)`, where d is the number of features per head, as in Transformers.
 
-    The layer has no weights; for multi-head attention with projections see `keras.layers.MultiHeadAttention`. The call
+    The layer has no weights; for multi-head attention with projections, see `keras.layers.MultiHeadAttention`. The call
     arguments are those of `AdditiveAttention`.
 
     Args:

@@ -32,7 +32,7 @@ class MonotonicAttention(Attention):
             `"recursive"`, always expectations, computed in a few parallel steps or in S steps.
         noise: float, standard deviation of the noise added to scores in training. Defaults to 1.
         score_bias: float, initial value of r. Defaults to 0; use negative values for long memories.
-        normalize: bool, as in `AdditiveAttention`, but it also adds a bias; for the general score, `use_scale`.
+        normalize: bool, as in `AdditiveAttention`, but it also adds a bias; the `use_scale` of the general score.
             Defaults to False.
         dropout: float in [0, 1), fraction of the attention weights to drop during training. Defaults to 0.
         seed: int, seed of noise and dropout. Defaults to None, a random seed.

@@ -31,7 +31,7 @@ class AttentionPooling(keras.layers.Layer):
         training: bool, whether to apply dropout.
 
     Returns:
-        float tensor `[B, D]`; with `return_attention_scores=True` also the weights before dropout, `[B, T]`.
+        float tensor `[B, D]`; with `return_attention_scores=True`, also the weights before dropout, `[B, T]`.
 
     Raises:
         ValueError: if an argument is out of range, or shapes do not match.

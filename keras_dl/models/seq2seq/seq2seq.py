@@ -66,8 +66,8 @@ class Seq2Seq(keras.Model):
 
         Args:
             source: texts, a list or a string tensor `[B]`; or their ids, int tensor `[B, S]`.
-            beam_width: int >= 1. 1 (default) takes the most probable token at each step, see `greedy_search`; a larger
-                value searches with a beam of that width, see `beam_search`.
+            beam_width: int >= 1. 1 (default) takes the most probable token at each step (see `greedy_search`); a larger
+                value searches with a beam of that width (see `beam_search`).
             top_paths: int, number of answers to each source. Defaults to 1.
             max_length: int or int tensor `[]`, the maximum number of tokens in an answer; 0 or less allows none.
                 Defaults to 100.
