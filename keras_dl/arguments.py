@@ -166,7 +166,7 @@ def _parser():
         "export", "export a registered version to saved_models/, or check an existing export",
         "export pipelines/digits_ctc.py --model 3; keras-dl export --check saved_models/digits_ctc/3", "?",
     )  # fmt: skip
-    export.add_argument("--check", metavar="DIR", help="do not export; list the traps in any SavedModel and try it. "
+    export.add_argument("--check", metavar="DIR", help="do not export; list the problems of any SavedModel and try it. "
                         "With FILE, compare it with --model too. Exit status 0 if it can be served, 1 if not, 2 if it "
                         "does not exist")  # fmt: skip
     for sub, what in (
@@ -179,9 +179,7 @@ def _parser():
         "reproduce", "repeat a run and compare every metric; exit status 0 if all are identical",
         "reproduce 0c2f41d0b5a84b6f8d6d1f5f5a3b9c11",
     )  # fmt: skip
-    again.add_argument(
-        "run", metavar="RUN_ID", help="the run of a training, trial or search (its best trial is repeated)"
-    )
+    again.add_argument("run", metavar="RUN_ID", help="a training run, trial or search (its best trial is repeated)")
     again.add_argument("file", metavar="FILE", nargs="?", help="the pipeline. Default: pipelines/NAME.py of the run")
 
     serve = verb(

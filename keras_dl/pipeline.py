@@ -30,7 +30,7 @@ class Pipeline:
         name: str, the stem of the file; also the name of the MLflow experiment, the registered model, the folder in
             `saved_models/` and the model in TensorFlow Serving.
         trials: int, trials of one search (`--trials`). Defaults to 10.
-        nan_patience: int, the number of consecutive epochs whose loss or objective may be NaN or infinite before the
+        nan_patience: int, the number of consecutive epochs whose loss or objective may be NaN or infinite before
             training fails. Defaults to 0: the first one ends it.
         file: path of the pipeline's file.
         custom_objects: classes and functions of the file, which saved models may need.

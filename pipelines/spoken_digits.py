@@ -97,7 +97,7 @@ class SpokenDigits(Pipeline):
                 "confidence": best.confidence[:, :longest],
             }
 
-        # Samples from -1 to 1, 8000 per second; samples after a row's length are ignored. Outputs per digit are padded
+        # Samples from -1 to 1, 8000 per second; samples beyond a row's length are ignored. Outputs per digit are padded
         # to the longest text: "" for digits, -1 for times in seconds, 0 for confidences.
         inputs = [tf.TensorSpec([None, None], tf.float32, "waveform"), tf.TensorSpec([None], tf.int32, "length")]
         return {"serving_default": (recognise, inputs)}

@@ -46,7 +46,7 @@ def global_seed_generator():
 
 
 def reset_fit_state(model: keras.Model) -> None:
-    """Clears what an earlier `fit` left in a model besides its variables."""
+    """Clears the state, other than variables, that an earlier `fit` left in a model."""
     model.stop_training, model._initial_epoch = False, None
 
 

@@ -83,7 +83,7 @@ def check_version(pipeline: Pipeline, which: str, values: dict, settings: Settin
         folder: Path of the export.
 
     Returns:
-        bool, whether it can be served, see `keras_dl.serving.export.check.check`.
+        bool, whether it can be served; see `keras_dl.serving.export.check.check`.
     """
     model, values, description = load_trained(pipeline, which, values, settings)
     print(f"compared with {description}")

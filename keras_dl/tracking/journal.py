@@ -142,7 +142,7 @@ class Delivery:
                 del self._waiting[outbox]
             try:
                 outbox.deliver(self._client, self.experiment_id)
-            except Exception as error:  # no failure of a store may stop the training
+            except Exception as error:  # no failure of a store may stop training
                 if not isinstance(error, filelock.Timeout):
                     self._report_failure(outbox, error)
                 return outbox
@@ -158,7 +158,7 @@ class Delivery:
         self._failing = True
         reason = hide_password(reason_of(error))[:200]
         print(
-            f"the MLflow store {self.store} does not answer ({reason}); training continues, the runs are stored in "
+            f"the MLflow store {self.store} does not answer ({reason}); training continues, and the runs are stored in "
             f"{outbox.folder.parent} and delivered later",
             file=sys.stderr,
             flush=True,

@@ -156,7 +156,7 @@ def fit(
         callbacks: Keras callbacks whose state is saved too, such as early stopping.
         watchers: further Keras callbacks, without state.
         report: called with the number and the metrics of each finished epoch, including those of an earlier process; a
-            return value of True stops the training.
+            return value of True stops training.
         begin: int, the first epoch. Defaults to 0.
         origin: the folder of a training run to continue, if this one has no state yet. Defaults to none.
         last: bool, whether to keep the last state, so that another training run can continue this one. Defaults to

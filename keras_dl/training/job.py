@@ -31,7 +31,7 @@ def exclusive_job(pipeline: Pipeline, settings: Settings, folder: Path, kind: st
         pipeline: `Pipeline`.
         settings: the settings in `mlflow.yaml`.
         folder: the folder of the job's state.
-        kind: `"training"` or `"search"`, for messages.
+        kind: `"training run"` or `"search"`, for messages.
         unit: `"epoch"` or `"trial"`, the part of the job that is never lost.
 
     Raises:
@@ -78,7 +78,7 @@ def check_delivered(delivery: Delivery, settings: Settings, done: str) -> None:
     Args:
         delivery: `Delivery`, closed.
         settings: the settings in `mlflow.yaml`.
-        done: str, the subject of the message, such as `"The training is"`.
+        done: str, the subject of the message, such as `"Training is"`.
     """
     if not delivery.delivered:
         raise UserError(

@@ -1,4 +1,4 @@
-"""Repeats a run of the store and compares the results."""
+"""Repeats a run from the store and compares the results."""
 
 import ast
 import json
@@ -69,7 +69,7 @@ def reproduce(pipeline: Pipeline, run_id: str, settings: Settings) -> bool:
         values = space(pipeline, {name: recorded[name] for name in _known(pipeline, recorded)})
         test = fingerprint(pipeline.data(values).test)
     if tags.get("test_fingerprint", test) != test:
-        print(f"differs: the test data are {test}, were {tags['test_fingerprint']}")
+        print(f"differs: the test data are {test}; they were {tags['test_fingerprint']}")
     # A trial that Hyperband promoted continued another trial, which equals one training run over all epochs.
     epochs = int(recorded.get("tuner/epochs", pipeline.epochs))
     tags = {"kind": "reproduction", "reproduces": run.info.run_id}

@@ -14,7 +14,7 @@ class SharedData:
 
     Args:
         pipeline: `Pipeline`.
-        size: int, the number of cached splits; the latest are kept. Defaults to 8.
+        size: int, the number of cached splits; the most recent are kept. Defaults to 8.
     """
 
     def __init__(self, pipeline: Pipeline, size: int = 8):

@@ -82,7 +82,7 @@ def restore_model(model: keras.Model, variables: list) -> None:
 
 
 def restore_callbacks(callbacks: list, arrays: dict, scalars: list) -> None:
-    """Restores the callbacks from `read_state`; to be called after their `on_train_begin`."""
+    """Restores the callbacks from `read_state`; call it after their `on_train_begin`."""
     if len(callbacks) != len(scalars):
         raise ValueError(f"expected {len(scalars)} callbacks. Received: {len(callbacks)}")
     for number, (callback, numbers) in enumerate(zip(callbacks, scalars, strict=True)):

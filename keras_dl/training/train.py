@@ -45,7 +45,7 @@ def train(
             missing, the loss is NaN or the disk is full.
     """
     folder = settings.root / "searches" / f"{pipeline.name}.training"
-    with exclusive_job(pipeline, settings, folder, "training", "epoch"):
+    with exclusive_job(pipeline, settings, folder, "training run", "epoch"):
         hp = check_space(pipeline, values)
         arguments = {"values": hp.values, "pipeline": pipeline.digest}
         arguments |= dataclasses.asdict(pipeline.training_options)
@@ -82,7 +82,7 @@ def _fit(pipeline, hp, settings, folder, run):
     except kt.errors.FailedTrialError as error:
         remove_folder(folder)
         raise UserError(f"training failed: {error}") from error
-    check_delivered(delivery, settings, "The training is")
+    check_delivered(delivery, settings, "Training is")
     return progress
 
 

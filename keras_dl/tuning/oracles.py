@@ -36,7 +36,7 @@ class _Durable:
     Attributes:
         watch: `Watch`, called for every event.
         early_stopping: None (default), `"median"` or `"halving"`, see `should_stop`.
-        max_time: float, seconds of the whole search, over all its processes, after which no trial starts and running
+        max_time: float, seconds of the whole search in all its processes, after which no trial starts and running
             trials end after their current epoch; None (default) for no limit.
     """
 
@@ -112,7 +112,7 @@ class _Durable:
 
     @synchronized
     def release(self, tuner_id):
-        """Returns the trial of a lost worker to the queue; the next worker that asks gets it."""
+        """Puts the trial of a lost worker back into the queue; the next worker that asks gets it."""
         trial = self.ongoing_trials.pop(tuner_id, None)
         self.tuner_ids.discard(tuner_id)
         if trial is not None:
@@ -147,7 +147,7 @@ class _Durable:
 
 
 class _DefaultsFirst(_Durable):
-    """Mixin whose first trial takes the defaults, so that the best trial is at least as good as they are."""
+    """Mixin whose first trial uses the defaults, so that the best trial is at least as good as they are."""
 
     def populate_space(self, trial_id):
         if self.start_order:

@@ -25,7 +25,7 @@ class Plan:
 
     Args:
         tuner: `"random"` (default), `"bayesian"`, `"hyperband"` or `"grid"`.
-        trials: int, the maximum number of trials; None (default) takes the pipeline's, or the number of combinations of
+        trials: int, the maximum number of trials; None (default) uses the pipeline's, or the number of combinations of
             a grid if that is smaller.
         pins: hyperparameters that are not searched, with their values.
         executions: int, training runs per trial, each from different initial weights; the score is their mean. Defaults
@@ -37,7 +37,7 @@ class Plan:
         fresh: bool, whether to discard an unfinished search. Defaults to False.
         keep: int, exports of this model to keep besides the champion's; None (default) keeps all.
         workers: int, worker processes on this machine; 0 (default) runs the trials in this process.
-        chief: `"HOST:PORT"`, the address at which workers of other machines are served; None (default) for none.
+        chief: `"HOST:PORT"`, the address on which workers on other machines are served; None (default) for none.
     """
 
     tuner: str = "random"

@@ -101,7 +101,7 @@ def _result(trial, objective, run_id):
 
 
 def leaderboard(results: list[TrialResult], direction: str) -> list[TrialResult]:
-    """Returns the completed trials, best first; of equal trials, the earlier one first.
+    """Returns the completed trials, best first; the earlier of two equal trials first.
 
     Args:
         results: list of `TrialResult`.

@@ -196,6 +196,6 @@ def test_a_full_disk_is_reported_and_finished_epochs_are_kept(project, line, sto
 def test_a_second_training_at_the_same_time_raises_an_error(project, line):
     state_of(project).parent.mkdir()
     with filelock.FileLock(f"{state_of(project)}.lock"):
-        with pytest.raises(UserError, match="another training of line is running"):
+        with pytest.raises(UserError, match="another training run of line is running"):
             train(line, {}, project)
     assert runs() == []

@@ -20,7 +20,7 @@ def parse_address(text: str) -> tuple[str, int]:
 
 
 def check_free(host: str, port: int) -> None:
-    """Checks that a chief can listen at an address, before a search is created.
+    """Checks that a chief can listen on an address, before a search is created.
 
     Args:
         host: an address or a name of this machine, an IPv6 address in brackets.
@@ -34,7 +34,7 @@ def check_free(host: str, port: int) -> None:
         refused = [error for family, *_, where in found if (error := _refusal(family, where))]
     except OSError as error:  # an unknown name
         found, refused = [], [error]
-    # One of several addresses of a name is enough, unless another process listens at one of the others.
+    # One of several addresses of a name is enough, unless another process listens on one of the others.
     if len(refused) == len(found) or any(error.errno == errno.EADDRINUSE for error in refused) or not found:
         raise UserError(f"cannot listen on {host}:{port}: {refused[0].strerror}")
 

@@ -21,9 +21,9 @@ FAREWELL = 10.0  # seconds to tell the workers that the search is over
 class Chief:
     """Serves an oracle over Keras Tuner's gRPC protocol, in threads of this process, while the context is entered.
 
-    A trial belongs to the worker that received it. A worker that restarts under the same name gets it back. A worker
-    that is silent for a whole lease loses it to another, and must stop it if it comes back. Reports from a worker that
-    has lost the trial are ignored. A trial whose workers die repeatedly is FAILED.
+    A trial belongs to the worker that received it. A worker that restarts under the same name gets it back. The trial of
+    a worker that is silent for a whole lease goes to another worker. If the first worker returns, it must stop the
+    trial, and its reports are ignored. A trial whose workers die repeatedly is FAILED.
 
     Args:
         oracle: oracle with a method `release(worker)`, which returns that worker's trial to the queue.
@@ -102,7 +102,7 @@ class Chief:
             return sorted(set(heard) - self._dismissed)
 
     def release(self, worker: str) -> None:
-        """Returns the trial of a worker that will not come back to the queue."""
+        """Puts the trial of a lost worker back into the queue."""
         with holding(self.oracle):
             self._forget(worker)
             if worker in self.oracle.ongoing_trials:

@@ -71,7 +71,7 @@ def difference(chief: dict, worker: dict) -> str | None:
                 f"the chief has {package} {version}, the worker {theirs.get(package, 'none')}: install the same version"
             )
     if worker.get("pipeline") != chief["pipeline"]:
-        return f"the chief searches the pipeline {chief['pipeline']}, the worker has {worker.get('pipeline')}"
+        return f"the chief searches the pipeline {chief['pipeline']}; the worker has {worker.get('pipeline')}"
     if worker.get("digest") != chief["digest"]:
         return (
             f"the file of the pipeline {chief['pipeline']} differs: its SHA-256 is {chief['digest'][:12]}... at the "

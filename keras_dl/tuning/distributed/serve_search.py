@@ -25,10 +25,10 @@ def serve_search(
             `"arguments"`, from `Plan.arguments`.
         folder: folder of the search's state, and of the workers' output: `worker-0.log` and so on.
         workers: int, number of processes on this machine; 0 requires an address.
-        address: `"HOST:PORT"`, at which workers of other machines are served; None (default) for this machine only.
+        address: `"HOST:PORT"`, on which workers on other machines are served; None (default) for this machine only.
 
     Raises:
-        UserError: if the chief cannot listen at the address, or if no worker is left.
+        UserError: if the chief cannot listen on the address, or if no worker is left.
     """
     host, port = parse_address(address) if address else ("127.0.0.1", 0)
     names = [f"worker-{index}" for index in range(workers)]

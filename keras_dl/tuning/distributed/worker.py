@@ -56,7 +56,7 @@ def run_worker(pipeline: Pipeline, settings: Settings, client: ChiefClient, fold
         pipeline: the same as the chief's, with its options.
         settings: the settings of this machine.
         client: `ChiefClient`.
-        folder: folder of the search's state, the chief's or one of this machine.
+        folder: folder of the search's state, the chief's or one on this machine.
         facts: the chief's description of the search.
     """
     connect(settings, pipeline.name)

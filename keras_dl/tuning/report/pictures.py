@@ -160,7 +160,7 @@ def slice_of(results: list[TrialResult], name: str, objective: str, direction: s
         name: str, the hyperparameter.
         objective: str, label of the axis.
         direction: `"min"` or `"max"`.
-        logarithmic: draw the values on a log scale. Defaults to False.
+        logarithmic: bool, whether to draw the values on a log scale. Defaults to False.
     """
     completed = [one for one in results if one.completed and one.values.get(name) is not None]
     values, scores = [one.values[name] for one in completed], [one.score for one in completed]
