@@ -66,8 +66,7 @@ def test_a_batch_of_only_padding_has_loss_zero():
     assert SequenceCrossEntropy(0.1)(np.zeros((2, 3), int), np.full((2, 3, 4), np.nan, "float32")) == 0
 
 
-@pytest.mark.parametrize("jit", [False, True])
-@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize(("smoothing", "jit"), [(0.0, False), (0.2, True)])
 def test_the_gradient_matches_the_definition_and_is_zero_in_padding(smoothing, jit):
     labels, logits, inside = batch(np.random.default_rng(3))
 

@@ -1,5 +1,6 @@
 """peephole_lstm, compared to a textbook recursion in NumPy, finite differences and autodiff."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -83,12 +84,12 @@ def by_autodiff(monkeypatch):
 
 
 @pytest.mark.parametrize("coupled", [False, True])
-@pytest.mark.parametrize("steps", [1, 4, 11])
-def test_matches_the_textbook_recursion(steps, coupled):
-    case = random_case(3, steps, 2, 5, coupled)
-    for mask in masks(3, steps):
-        for found, expected in zip(call(*case, mask=mask), textbook(*case, mask=mask), strict=True):
-            np.testing.assert_allclose(found, expected, atol=1e-12)
+def test_matches_the_textbook_recursion(coupled):
+    for batch, steps in ((3, 1), (2, 4), (3, 11)):  # the second shape relaxes the trace of the first
+        case = random_case(batch, steps, 2, 5, coupled)
+        for mask in masks(batch, steps):
+            for found, expected in zip(call(*case, mask=mask), textbook(*case, mask=mask), strict=True):
+                np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
 def test_one_step_matches_the_test_of_tensorflow_addons():
@@ -99,7 +100,7 @@ def test_one_step_matches_the_test_of_tensorflow_addons():
     np.testing.assert_allclose(outputs[:, 0], np.repeat([[0.417551]] * 3 + [[0]], 5, axis=1), atol=1e-6)
 
 
-@pytest.mark.parametrize(("kind", "coupled"), [(0, True), *((kind, kind == 1) for kind in range(5))])
+@pytest.mark.parametrize(("kind", "coupled"), [(0, True), (1, True), (2, False), (3, False), (4, False)])
 def test_the_gradient_matches_autodiff(kind, coupled, by_autodiff):
     case = random_case(3, 6, 2, 5, coupled)
     options = {"mask": masks(3, 6)[kind], "zero_output_for_mask": kind == 3, "go_backwards": kind == 1}
@@ -137,7 +138,8 @@ def test_one_graph_accepts_any_batch_and_length(jit):
     def graph(*tensors):
         return with_gradient(tensors[:-1], mask=tensors[-1])(*tensors[:-1])
 
-    for batch, steps in ((3, 1), (2, 6)) if jit else ((3, 1), (2, 6), (3, 4), (2, 0)):  # XLA compiles each shape
+    # XLA compiles each shape; with 4 steps, one loop has an iteration and the other has none.
+    for batch, steps in ((3, 4),) if jit else ((3, 1), (2, 6), (3, 4), (2, 0)):
         case, mask = random_case(batch, steps, 2, 5, False), masks(batch, steps)[3]
         for found, expected in zip(graph(*case, mask), with_gradient(case, mask=mask)(*as_tensors(case)), strict=True):
             np.testing.assert_allclose(found, expected, atol=1e-12)
@@ -182,7 +184,10 @@ def test_no_steps_keep_the_state():
     np.testing.assert_array_equal(state, case[1:3])
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 2e-6), ("float16", 4e-3), ("bfloat16", 3e-2)])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"),
+    [("float32", 2e-6), ("float16", 4e-3), pytest.param("bfloat16", 3e-2, marks=pytest.mark.slow)],
+)
 def test_half_precision_inputs_and_outputs(dtype, tolerance):
     case = random_case(3, 9, 2, 5, False)
     low = [tf.cast(value, dtype) for value in case]
@@ -203,9 +208,9 @@ def test_the_cell_state_does_not_stall_in_half_precision():
     np.testing.assert_allclose(c, [[steps / 2048]], rtol=2e-2)
 
 
-@pytest.mark.parametrize("traced", [False, True])
+@pytest.mark.parametrize("traced", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_second_order_gradients_raise(traced):
-    case = as_tensors(random_case(1, 1, 1, 1, False))
+    case = as_tensors(random_case(3, 1 if traced else 6, 2, 5, False))
 
     def second():
         with tf.GradientTape() as outer:
@@ -236,11 +241,11 @@ print(keras.ops.convert_to_numpy(layer(x, mask=mask)).astype("float64").tolist()
 
 @pytest.mark.parametrize("backend", ["torch", "jax"])
 def test_another_backend_agrees(backend):
+    if not importlib.util.find_spec(backend):
+        pytest.skip(f"{backend} is not installed")
     environment = {**os.environ, "KERAS_BACKEND": backend}
     code = ELSEWHERE.format(module=backend, backend=backend)
     answer = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
-    if f"No module named '{backend}" in answer.stderr:
-        pytest.skip(f"{backend} is not installed")
     assert answer.returncode == 0, answer.stderr
     generator, shapes = np.random.default_rng(1), [(3, 16), (4, 16), (16,), (4,), (4,), (4,)]
     weights = [generator.normal(0, 0.5, shape) for shape in shapes]

@@ -5,19 +5,26 @@ import tracemalloc
 import numpy as np
 import pytest
 from scipy import sparse
+from threadpoolctl import threadpool_limits
 
 from keras_dl.ops import reservoir_weights
 from keras_dl.ops.reservoir_weights import draw_input_kernel, draw_recurrent_kernel, links, spectral_radius
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Prevents threads of linear algebra from waiting for each other on a busy machine; the matrices are small."""
+    with threadpool_limits(1):
+        yield
 
 
 def dense(kernel):
     return kernel.toarray() if sparse.issparse(kernel) else kernel
 
 
-@pytest.mark.parametrize("seed", range(28))  # all pairs of a size and kinds of links
-def test_the_radius_matches_all_eigenvalues(seed):
-    units = [50, 90, 127, 129, 150, 200, 300][seed % 7]
-    for fan_in in (1, 2, 10, None)[seed % 4 :][:2]:
+@pytest.mark.parametrize("units", [50, 127, 129, 150, 200])
+def test_the_radius_matches_all_eigenvalues(units):
+    for seed, fan_in in enumerate((1, 2, 10, None)):
         kernel = draw_recurrent_kernel(units, fan_in, 0.95, seed=seed)
         assert abs(np.abs(np.linalg.eigvals(dense(kernel))).max() - 0.95) < 1e-6
         assert spectral_radius(kernel) == pytest.approx(0.95, abs=1e-8)
@@ -56,11 +63,11 @@ def test_sparse_and_dense_agree():
 
 def test_large_matrices_need_little_memory():
     tracemalloc.start()
-    kernel = draw_recurrent_kernel(10_000, 10, 0.9, seed=1)
+    kernel = draw_recurrent_kernel(5000, 10, 0.9, seed=1)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert kernel.shape == (10_000, 10_000) and kernel.nnz == 100_000
-    assert peak < 50e6  # dense: 800e6
+    assert kernel.shape == (5000, 5000) and kernel.nnz == 50_000
+    assert peak < 25e6  # dense: 200e6
 
 
 def test_nilpotent_draws_are_repeated(monkeypatch):

@@ -36,8 +36,7 @@ def test_matches_a_loop(jit):
     assert int(count) == 6
 
 
-@pytest.mark.parametrize("keep", [True, False])
-@pytest.mark.parametrize("jit", [None, False, True])
+@pytest.mark.parametrize(("jit", "keep"), [(None, True), (None, False), (False, True), (True, False)])
 def test_gradients(jit, keep):
     def gradient(x):
         with tf.GradientTape() as tape:

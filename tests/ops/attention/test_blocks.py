@@ -34,8 +34,7 @@ def by_keras(query, key, value, scale, upstream):
     return tape.gradient(context, [query, key, value], upstream)
 
 
-@both
-@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(("kind", "causal"), [("additive", True), ("dot_product", False)])
 def test_no_tensor_of_queries_times_keys_is_stored(kind, causal, monkeypatch):
     monkeypatch.setattr(blocks, "_BYTES", 4096)
     tensors = case(kind, 2, 80, 60, dtype="float32", heads=2)
@@ -71,7 +70,10 @@ def test_dropout_depends_on_the_seed_but_not_on_the_blocks(kind, causal, monkeyp
     assert np.max(abs(other[0] - whole[0])) > 0.1
 
 
-@pytest.mark.parametrize(("kind", "jit"), [("additive", False), ("dot_product", False), ("dot_product", True)])
+@pytest.mark.parametrize(
+    ("kind", "jit"),
+    [("additive", False), ("dot_product", False), pytest.param("dot_product", True, marks=pytest.mark.slow)],
+)
 def test_the_backward_pass_drops_the_same_weights(kind, jit, monkeypatch):
     """The context is linear in the values, so its gradient shows which weights were kept."""
     monkeypatch.setattr(blocks, "_BYTES", 512)
@@ -115,8 +117,7 @@ def test_seeds_of_keras(kind):
     assert np.any(first != second)
 
 
-@both
-@pytest.mark.parametrize("traced", [False, True])
+@pytest.mark.parametrize(("kind", "traced"), [("additive", False), ("dot_product", False), ("dot_product", True)])
 def test_second_order_gradients_raise(kind, traced):
     *tensors, _ = case(kind, 1, 2, 3)
 

@@ -40,8 +40,7 @@ def free(kind, tensors):
     return [tf.TensorSpec([None, None, *x.shape[2:]] if len(x.shape) == rank else x.shape, x.dtype) for x in tensors]
 
 
-@both
-@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(("kind", "causal"), [("additive", True), ("dot_product", False)])
 def test_one_graph_for_all_shapes(kind, causal, monkeypatch):
     monkeypatch.setattr(blocks, "_BYTES", 512)
     signature = [*free(kind, case(kind, 1, 1, 1)), tf.TensorSpec([None, None], tf.bool)]
@@ -56,8 +55,7 @@ def test_one_graph_for_all_shapes(kind, causal, monkeypatch):
         compare(traced(*tensors, mask), expected(kind, tensors, mask=mask, causal=causal), 1e-12)
 
 
-@both
-@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize(("kind", "known"), [("additive", False), ("dot_product", True)])
 def test_xla(kind, known, monkeypatch):
     monkeypatch.setattr(blocks, "_BYTES", 512)
     tensors, mask = case(kind, 2, 7, 5), padding(2, 5)

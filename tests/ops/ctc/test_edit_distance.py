@@ -45,7 +45,8 @@ def test_different_batch_sizes_raise():
             measure(*rows)
     with pytest.raises(ValueError, match="Received: 1 and 2 rows"):
         word_error_rate(["a b"], ["a c", "x y"])
-    with pytest.raises(tf.errors.InvalidArgumentError, match="as many hypotheses as references"):
+    # In a graph, the loop may fail before the check.
+    with pytest.raises(tf.errors.InvalidArgumentError, match="as many hypotheses as references|must be equal"):
         MODES["graph"](*rows)
     with pytest.raises(ValueError, match="Either both arguments or neither .*Received: one"):
         edit_distance(tf.strings.split(["a"]), rows[0])

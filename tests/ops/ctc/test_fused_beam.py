@@ -122,23 +122,22 @@ def test_the_search_matches_the_definition(lexical, separator, kind, blank, weig
     options |= {"vocabulary": LABELS if kind == "labels" else None, "blank_index": blank}
 
     decode = tf.function(
-        functools.partial(beam_search_decode, beam_width=6, top_paths=4, **options),
+        lambda logits: beam_search_decode(logits, beam_width=6, top_paths=4, **options)[:3],
         input_signature=[tf.TensorSpec([None, None, 5], tf.float64)],
         autograph=False,
     )
     generator = np.random.default_rng(blank)
     for frames, scale in itertools.product((0, 1, 2, 11), (0.5, 3)):
-        logits = generator.normal(0, scale, (4, frames, 5))
-        best = decode(logits)
-        for row in range(4):
+        logits = generator.normal(0, scale, (2, frames, 5))
+        tokens, log_probabilities, scores = decode(logits)
+        for row in range(2):
             expected = textbook.search(logits[row], 6, labels, blank)[:4]
-            for place, (tokens, log_probability, score) in enumerate(expected):
-                got = best.tokens[row, place].numpy().tolist()
-                assert got == tokens + [-1] * (frames - len(tokens))
-                np.testing.assert_allclose(best.log_probability[row, place], log_probability, rtol=1e-6)
-                np.testing.assert_allclose(best.score[row, place], score, rtol=1e-6)  # the tables are float32
-            np.testing.assert_array_equal(best.score[row, len(expected) :], np.float64(-1e30))
-            assert (best.tokens[row, len(expected) :].numpy() == -1).all()
+            for place, (right, log_probability, score) in enumerate(expected):
+                assert tokens[row, place].numpy().tolist() == right + [-1] * (frames - len(right))
+                np.testing.assert_allclose(log_probabilities[row, place], log_probability, rtol=1e-6)
+                np.testing.assert_allclose(scores[row, place], score, rtol=1e-6)  # the tables are float32
+            np.testing.assert_array_equal(scores[row, len(expected) :], np.float64(-1e30))
+            assert (tokens[row, len(expected) :].numpy() == -1).all()
 
 
 def test_the_fused_textbook_without_fusion_is_the_plain_one():

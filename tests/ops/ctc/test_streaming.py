@@ -70,7 +70,7 @@ CUTS = {"seed": st.integers(0, 10**6), "sizes": st.lists(st.integers(0, 9), max_
 
 
 @pytest.mark.parametrize("fused", [False, True])
-@settings(max_examples=20, deadline=None, derandomize=True, phases=[Phase.generate])
+@settings(max_examples=10, deadline=None, derandomize=True, phases=[Phase.generate])
 @given(**CUTS)
 def test_chunks_of_a_beam_search_give_the_whole(fused, seed, sizes):
     logits, lengths = random_rows(seed)
@@ -84,7 +84,7 @@ def test_chunks_of_a_beam_search_give_the_whole(fused, seed, sizes):
     np.testing.assert_allclose(scores, [log_probability[:, 0], score[:, 0]], rtol=1e-5, atol=1e-5)
 
 
-@settings(max_examples=20, deadline=None, derandomize=True, phases=[Phase.generate])
+@settings(max_examples=10, deadline=None, derandomize=True, phases=[Phase.generate])
 @given(**CUTS)
 def test_chunks_of_the_best_path_give_the_whole(seed, sizes):
     logits, lengths = random_rows(seed)
@@ -96,7 +96,7 @@ def test_chunks_of_the_best_path_give_the_whole(seed, sizes):
 
 
 def test_the_state_does_not_grow_frame_by_frame():
-    path = np.tile([0, 2, 1, 1, 2, 3, 2, 2], 40)
+    path = np.tile([0, 2, 1, 1, 2, 3, 2, 2], 15)
     # With increasing uncertainty, the beam soon consists of prefixes that differ only at the end.
     logits = np.eye(4, dtype="float32")[path][None] * np.linspace(14, 4, len(path), dtype="float32")[:, None]
     decoder = StreamingBeamSearch(4, beam_width=5, blank_index=2)
@@ -104,10 +104,10 @@ def test_the_state_does_not_grow_frame_by_frame():
     for time in range(len(path)):
         state, final = decoder.step(logits[:, time : time + 1], state)
         tokens += [token for token in final[0].numpy().tolist() if token >= 0]
-        assert state.tail.shape[2] < 20  # of 120 tokens
-    assert len(tokens) > 100
+        assert state.tail.shape[2] < 20  # of 45 tokens
+    assert len(tokens) > 25
     tokens += decoder.finish(state)[0][0].numpy().tolist()
-    assert tokens == [0, 1, 3] * 40
+    assert tokens == [0, 1, 3] * 15
 
 
 def test_invalid_options_raise():

@@ -41,7 +41,15 @@ def compared(toy, reference, width, paths, min_length=0, steps=STEPS, end=END, p
 @pytest.mark.parametrize(("seed", "holes", "min_length"), [(0, 0.0, 0), (1, 0.3, 2)])
 def test_full_width_is_exhaustive(seed, holes, min_length, penalties):
     toy = Toy(seed, holes=holes)
-    compared(toy, all_answers, CLASSES**STEPS, 6, min_length, penalties=penalties, graph=seed == 0)
+    compared(
+        toy,
+        all_answers,
+        CLASSES**STEPS,
+        6,
+        min_length,
+        penalties=penalties,
+        graph=seed == 0 and penalties == PENALTIES[-1],
+    )
 
 
 def test_all_sequences_are_sorted():
@@ -53,9 +61,9 @@ def test_all_sequences_are_sorted():
 @pytest.mark.parametrize("penalties", PENALTIES)
 @pytest.mark.parametrize(("width", "paths"), [(1, 1), (2, 2), (3, 1), (5, 4)])
 def test_narrow_beams_match_the_plain_search(width, paths, penalties):
-    for seed in range(2):
-        toy = Toy(10 + seed, sharpness=1 + seed, holes=0.2 * seed)
-        compared(toy, plain_beam_search, width, paths, seed, penalties=penalties)
+    seed = (width + PENALTIES.index(penalties)) % 2
+    toy = Toy(10 + seed, sharpness=1 + seed, holes=0.2 * seed)
+    compared(toy, plain_beam_search, width, paths, seed, penalties=penalties)
 
 
 def test_more_beams_than_ids_and_many_steps():
@@ -106,7 +114,7 @@ def test_a_row_does_not_depend_on_the_others():
     toy = Toy(11, rows=5, classes=6, sharpness=3.0)
     arguments = dict(start=START, end=END, max_length=9, length_penalty=0.7, coverage_penalty=0.1, top_paths=3)
     together = beam_search(toy.step, toy.state, toy.memory, **arguments)
-    for row in range(5):
+    for row in (0, 2, 4):
         state, memory = tf.nest.map_structure(
             lambda x: x if x is None else x[row : row + 1],  # noqa: B023
             (toy.state, toy.memory),

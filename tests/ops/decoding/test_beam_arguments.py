@@ -88,8 +88,11 @@ def test_no_steps_give_the_empty_sequence():
     )
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_sums_are_float32(dtype):
+@pytest.mark.parametrize(
+    ("dtype", "search", "options"),
+    [("float16", beam_search, dict(coverage_penalty=1.0)), ("bfloat16", greedy_search, {})],
+)
+def test_sums_are_float32(dtype, search, options):
     table = tf.cast([[0.0, 1.0, 0.999]], dtype)  # in float16, a sum of 300 of these has only two digits
 
     def step(tokens, time, state, memory):
@@ -98,14 +101,11 @@ def test_sums_are_float32(dtype):
 
     logits = np.float64(table[0].numpy().astype("float64"))
     expected = 300 * (logits[1] - np.log(np.exp(logits).sum()))
-    for search, more in ((beam_search, dict(coverage_penalty=1.0)), (greedy_search, {})):
-        search = tf.function(search, autograph=False)
-        decoded = search(step, (), tf.zeros([2]), start=0, end=0, max_length=300, min_length=300, **more)
-        np.testing.assert_allclose(decoded.log_probability, [[expected]] * 2, rtol=1e-5)
-        assert decoded.score.dtype == decoded.alignment.dtype == tf.float32
-        np.testing.assert_allclose(
-            decoded.score, decoded.log_probability
-        )  # the total attention of each position exceeds 1
+    search = tf.function(search, autograph=False)
+    decoded = search(step, (), tf.zeros([2]), start=0, end=0, max_length=300, min_length=300, **options)
+    np.testing.assert_allclose(decoded.log_probability, [[expected]] * 2, rtol=1e-5)
+    assert decoded.score.dtype == decoded.alignment.dtype == tf.float32
+    np.testing.assert_allclose(decoded.score, decoded.log_probability)  # the attention of each position exceeds 1
 
 
 @pytest.mark.parametrize(

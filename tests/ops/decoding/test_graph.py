@@ -29,8 +29,9 @@ def whole(search, toy, values, offset, max_length, **arguments):
     return search(toy.step, state, memory, max_length=max_length, **arguments)
 
 
+@pytest.mark.slow  # XLA takes seconds to compile
 @pytest.mark.parametrize("name", SEARCHES)
-@pytest.mark.parametrize("jit", [False, pytest.param(True, marks=pytest.mark.slow)])  # XLA takes seconds to compile
+@pytest.mark.parametrize("jit", [False, True])
 def test_graph_and_eager_agree(name, jit):
     search, arguments = SEARCHES[name]
     arguments = arguments | (dict(temperature=0.0) if jit and name == "sample" else {})  # XLA draws different numbers
@@ -45,24 +46,27 @@ def test_graph_and_eager_agree(name, jit):
     assert decoded.tokens.shape[2] == 6
 
 
-@pytest.mark.parametrize("name", SEARCHES)
-def test_unknown_shapes_and_length(name, tmp_path):
-    search, arguments = SEARCHES[name]
+def test_unknown_shapes_and_length(tmp_path):
     toy, module = Toy(2), tf.Module()
     specs = tf.TensorSpec([None, None, 5]), tf.TensorSpec([None]), tf.TensorSpec([], tf.int32)
-    module.search = tf.function(
-        lambda values, offset, length: whole(search, toy, values, offset, length, **arguments)._asdict(),
-        autograph=False,
-        input_signature=specs,
-    )
-    tf.saved_model.save(module, str(tmp_path), module.search)
-    served = tf.saved_model.load(str(tmp_path)).signatures["serving_default"]
-    operations = {node.op for f in served.graph.as_graph_def().library.function for node in f.node_def}
-    assert {"While", "StatelessWhile"} & operations and not {"PyFunc", "EagerPyFunc"} & operations
-    for rows, length in ((3, 5), (1, 1), (0, 4), (2, 0), (2, -3), (0, 0)):
-        values, offset = toy.memory["values"][:rows], toy.memory["offset"][:rows]
-        answers = served(values=values, offset=offset, length=tf.constant(length))
-        decoded = Decoded(*(answers[field] for field in Decoded._fields))
-        assert_same(decoded, whole(search, toy, values, offset, length, **arguments))
-        paths, steps = arguments.get("top_paths", 1), max(length, 0)
-        assert decoded.tokens.shape == [rows, paths, steps] and decoded.alignment.shape == [rows, paths, steps, 3]
+
+    def traced(search, arguments):
+        return tf.function(
+            lambda values, offset, length: whole(search, toy, values, offset, length, **arguments)._asdict(),
+            autograph=False,
+            input_signature=specs,
+        )
+
+    module.searches = {name: traced(*SEARCHES[name]) for name in SEARCHES}
+    tf.saved_model.save(module, str(tmp_path), module.searches)
+    served = tf.saved_model.load(str(tmp_path)).signatures
+    for name, (search, arguments) in SEARCHES.items():
+        operations = {node.op for f in served[name].graph.as_graph_def().library.function for node in f.node_def}
+        assert {"While", "StatelessWhile"} & operations and not {"PyFunc", "EagerPyFunc"} & operations
+        for rows, length in ((3, 5), (1, 1), (0, 4), (2, 0), (2, -3), (0, 0)):
+            values, offset = toy.memory["values"][:rows], toy.memory["offset"][:rows]
+            answers = served[name](values=values, offset=offset, length=tf.constant(length))
+            decoded = Decoded(*(answers[field] for field in Decoded._fields))
+            assert_same(decoded, whole(search, toy, values, offset, length, **arguments))
+            paths, steps = arguments.get("top_paths", 1), max(length, 0)
+            assert decoded.tokens.shape == [rows, paths, steps] and decoded.alignment.shape == [rows, paths, steps, 3]

@@ -1,3 +1,5 @@
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -27,14 +29,27 @@ def test_the_limit_is_greedy(arguments):
         np.testing.assert_allclose(one, other, rtol=1e-6)
 
 
+@functools.cache
+def sampled_in_graph(count):
+    """Returns a toy, and `count` samples of its first row in a graph that accepts all options."""
+    toy = Toy(2, sharpness=1.0)
+    state, memory = many(toy, count)
+    specs = [tf.TensorSpec([]), tf.TensorSpec([], tf.int32), tf.TensorSpec([])]
+
+    @tf.function(input_signature=specs, autograph=False)
+    def search(temperature, top_k, top_p):
+        return sampled(toy, state, memory, seed=tf.range(count), temperature=temperature, top_k=top_k, top_p=top_p)
+
+    return toy, search
+
+
 @pytest.mark.parametrize(
     ("temperature", "top_k", "top_p"), [(1.0, 0, 1.0), (0.5, 3, 1.0), (1.5, 3, 0.7), (2.0, 0, 0.6)]
 )
 def test_frequencies_match_the_probabilities(temperature, top_k, top_p):
-    toy, count = Toy(2, sharpness=1.0), 4000
-    state, memory = many(toy, count)
-    search = tf.function(sampled, autograph=False)
-    decoded = search(toy, state, memory, seed=tf.range(count), temperature=temperature, top_k=top_k, top_p=top_p)
+    count = 4000
+    toy, search = sampled_in_graph(count)
+    decoded = search(temperature, top_k, top_p)
     table = tables(toy, START, END, STEPS)[0]
 
     def chances(labels):

@@ -32,7 +32,7 @@ def test_unseen_contexts_fall_back_to_shorter_ones():
 
 
 @given(st.binary(min_size=1, max_size=60), st.binary(max_size=8), st.integers(1, 8))
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=10, deadline=None, derandomize=True)
 def test_probabilities_of_all_next_bytes_add_up_to_one(training, context, order):
     tables = ngram.count(training, order)
     total = sum(ngram.witten_bell(tables, context + bytes([byte]))[:, -1] for byte in range(256))
