@@ -85,7 +85,7 @@ def test_the_message_of_a_failed_trial_arrives(oracle):
         ({"versions": {"keras_dl": "0.2.0", "keras": "3.15.1"}}, "the chief has keras_dl 0.1.0, the worker 0.2.0"),
         ({"versions": {"keras_dl": "0.1.0"}}, "the chief has keras 3.15.1, the worker none"),
         ({"versions": 3}, "the chief has keras_dl 0.1.0, the worker none"),
-        ({"pipeline": "digits"}, "the chief searches the pipeline waves, the worker has digits"),
+        ({"pipeline": "digits"}, "the chief searches the pipeline waves; the worker has digits"),
         ({"digest": "b" * 64}, "SHA-256 is aaaaaaaaaaaa... at the chief, bbbbbbbbbbbb... at the worker"),
     ],
 )
