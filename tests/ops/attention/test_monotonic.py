@@ -45,8 +45,7 @@ def test_matches_the_recursion(mode, seed, queries, keys):
     assert np.all(np.sum(found, axis=-1) < 1 + 1e-12)
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("jit", [None, True])
+@pytest.mark.parametrize(("mode", "jit"), [("parallel", False), ("recursive", False), ("recursive", True)])
 def test_gradients(mode, jit):
     probability, previous = case(1)
     direction = np.random.default_rng(2).normal(size=probability.shape)
