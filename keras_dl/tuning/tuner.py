@@ -125,12 +125,12 @@ class TrialTuner(BaseTuner):
         journal = Journal(self.delivery, folder, run_name(trial.trial_id), tags, self.parent_id)
         journal.params(values)
         try:
-            trainings, self.stopped_early = [], False
-            while len(trainings) < self.executions and not self.stopped_early:
-                trainings.append(self._execute(trial, folder, journal, len(trainings)))
+            executions, self.stopped_early = [], False
+            while len(executions) < self.executions and not self.stopped_early:
+                executions.append(self._execute(trial, folder, journal, len(executions)))
             if self.remote and self.oracle.lost:
                 return  # the chief has given the trial to another worker, whose results count
-            self._report(trial, trainings, journal)
+            self._report(trial, executions, journal)
         except KeyboardInterrupt:
             journal.end("KILLED")
             raise
@@ -190,14 +190,14 @@ class TrialTuner(BaseTuner):
             journal.end("FINISHED")
         return progress
 
-    def _report(self, trial, trainings, journal):
+    def _report(self, trial, executions, journal):
         """Reports the result of a trial to the oracle and logs it to the run."""
-        objective, scores = self.pipeline.goal, [training.best for training in trainings]
-        best = _best(objective, trainings)
-        result = {"score": statistics.fmean(scores), "seconds": sum(training.seconds for training in trainings)}
+        objective, scores = self.pipeline.goal, [execution.best for execution in executions]
+        best = _best(objective, executions)
+        result = {"score": statistics.fmean(scores), "seconds": sum(execution.seconds for execution in executions)}
         if self.stopped_early:
             result["stopped"] = 1.0
-        if len(trainings) > 1:
+        if len(executions) > 1:
             result["spread"] = statistics.stdev(scores)
         others = {
             name: value
@@ -218,9 +218,9 @@ class TrialTuner(BaseTuner):
         folder = self.trial_folder(trial_id)
         if self.executions == 1:
             return folder, 0
-        trainings = [finished_training(folder / f"execution_{number}") for number in range(self.executions)]
+        executions = [finished_training(folder / f"execution_{number}") for number in range(self.executions)]
         # A trial that was stopped early has fewer.
-        number = trainings.index(_best(self.pipeline.goal, [one for one in trainings if one]))
+        number = executions.index(_best(self.pipeline.goal, [one for one in executions if one]))
         return folder / f"execution_{number}", number
 
     def load_model(self, trial):
@@ -238,9 +238,9 @@ def discard_checkpoints(folder: Path, keep: set[str]) -> None:
                     file.unlink(missing_ok=True)
 
 
-def _best(objective, trainings):
-    best = trainings[0]
-    for training in trainings[1:]:
-        if objective.better_than(training.best, best.best):
-            best = training
+def _best(objective, executions):
+    best = executions[0]
+    for execution in executions[1:]:
+        if objective.better_than(execution.best, best.best):
+            best = execution
     return best

@@ -18,7 +18,7 @@ MODELS = CompiledModels(most=16)
 
 @pytest.fixture(autouse=True)
 def shared_models(monkeypatch):
-    """Shares compiled models between commands, since compiling takes most of the time of a tiny training."""
+    """Shares compiled models between commands, since compiling takes most of the time of a tiny training run."""
     for module in (training, tuner):
         monkeypatch.setattr(module, "CompiledModels", lambda: MODELS)
 

@@ -1,4 +1,4 @@
-"""Searches and trainings that are stopped by a signal and resumed with the same command."""
+"""Searches and training runs that are stopped by a signal and resumed with the same command."""
 
 import signal
 import subprocess

@@ -1,4 +1,4 @@
-"""Small networks to train, their data, and ways to interrupt a training."""
+"""Small networks to train, their data, and ways to interrupt a training run."""
 
 import keras
 import numpy as np
@@ -14,7 +14,7 @@ MODELS = CompiledModels(most=8)
 
 
 class Kill(keras.callbacks.Callback):
-    """Interrupts a training after the second batch of an epoch."""
+    """Interrupts a training run after the second batch of an epoch."""
 
     def __init__(self, epoch, kill):
         super().__init__()

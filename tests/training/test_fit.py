@@ -1,4 +1,4 @@
-"""A training that was interrupted and resumed gives bit-identical results."""
+"""A training run that was interrupted and resumed gives bit-identical results."""
 
 import os
 import subprocess
@@ -37,7 +37,7 @@ Result = namedtuple("Result", "progress best_file variables optimizer rate")
 
 
 def run(name, folder):
-    """Trains, or resumes, the training of this name to its end."""
+    """Starts or resumes the training run of this name and completes it."""
     build, made = TRAININGS[name]
     model, progress = train(folder, build, epochs=6, callbacks=made())
     rate = float(model.optimizer.learning_rate)
@@ -46,12 +46,12 @@ def run(name, folder):
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
-    """name -> the result of a training without an interruption."""
+    """name -> the result of a training run without an interruption."""
     return {name: run(name, tmp_path_factory.mktemp(name)) for name in TRAININGS}
 
 
 def assert_resumes(name, folder, uninterrupted):
-    """Resumes a training and compares everything except its time with the uninterrupted one."""
+    """Resumes a training run and compares everything except its time with the uninterrupted one."""
     result, whole = run(name, folder), uninterrupted[name]
     progress, expected = result.progress, whole.progress
     assert progress.rows == expected.rows
@@ -94,6 +94,7 @@ train(Path(sys.argv[2]), network, epochs=6, callbacks=callbacks(), killed_in=2, 
 """
 
 
+@pytest.mark.slow  # in the default tier a killed search is resumed
 def test_a_training_of_a_killed_process_is_resumed_by_another(uninterrupted, tmp_path):
     """`os._exit` skips all cleanup, like a kill. That process compiles its own model."""
     command = [sys.executable, "-c", KILLED, str(Path(__file__).parent.parent), str(tmp_path)]

@@ -1,4 +1,4 @@
-"""A training that cannot succeed stops and reports why."""
+"""A training run that cannot succeed stops and reports why."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""The state from which a training starts: none, its own, that of another training, or an unusable one."""
+"""The state from which a training run starts: none, its own, that of another training run, or an unusable one."""
 
 import json
 
@@ -128,7 +128,7 @@ def test_seconds_include_those_before_an_interruption(tmp_path):
 
 
 def test_the_order_of_the_data_depends_on_the_epoch_number(tmp_path):
-    """Also in a resumed training."""
+    """Also in a resumed training run."""
     seen, splits = [], data()
 
     class Order(keras.callbacks.Callback):

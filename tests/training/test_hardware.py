@@ -1,4 +1,4 @@
-"""Precision, devices, compilation and determinism, and a training over two devices."""
+"""Precision, devices, compilation and determinism, and a training run over two devices."""
 
 import json
 import subprocess
@@ -163,7 +163,7 @@ print(json.dumps(found))
 
 
 def test_two_devices_give_the_results_of_one_and_resume_after_an_interruption(tmp_path):
-    """The trainings over two devices share their data, like trials of a search."""
+    """The training runs over two devices share their data, like trials of a search."""
     command = [sys.executable, "-c", TWO_DEVICES, str(Path(__file__).parent.parent), str(tmp_path)]
     output = subprocess.run(command, timeout=200, stdout=subprocess.PIPE, check=True, text=True).stdout
     one, two, killed = json.loads(output.splitlines()[-1]).values()

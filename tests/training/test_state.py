@@ -1,4 +1,4 @@
-"""Saving the state of a training to a file and restoring it."""
+"""Saving the state of a training run to a file and restoring it."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""A training with `keras-dl train`: its run, and errors before any work."""
+"""Training with `keras-dl train`: the run in MLflow, and errors before training."""
 
 import json
 import math

@@ -23,13 +23,13 @@ from .network import MODELS, interrupt
 
 @pytest.fixture(autouse=True)
 def shared_models(monkeypatch):
-    """Compiles the model once for all trainings."""
+    """Compiles the model once for all training runs."""
     monkeypatch.setattr(training, "CompiledModels", lambda: MODELS)
 
 
 @pytest.fixture
 def stop(line):
-    """stop(epoch): interrupts the next training at the start of this epoch, counted from 0."""
+    """stop(epoch): interrupts the next training run at the start of this epoch, counted from 0."""
     epochs = []
 
     def begins(epoch, logs=None):

@@ -108,7 +108,7 @@ def test_only_the_report_of_a_finished_search_is_kept(searched):
 
 
 def test_a_training_with_the_values_of_a_trial_has_the_same_curve(searched, project):
-    """Trials share compiled models; a training compiles its own."""
+    """Trials share compiled models; a training run compiles its own."""
     settings, _ = searched
     (parent,) = runs(settings)
     trial = runs(settings, parent)[-1]

@@ -144,7 +144,7 @@ def full_after(writes):
 
 
 def test_a_full_disk_stops_the_search_and_the_same_call_resumes_it(project, searched):
-    """The disk is full at the first file of a training, and then in the second trial."""
+    """The disk is full at the first file of a training run, and then in the second trial."""
     undisturbed, _ = searched
     pipeline = write_pipeline(project.root)
     for writes, expected in ((0, ["KILLED"]), (4, ["FINISHED", "KILLED"])):
