@@ -130,7 +130,7 @@ def test_an_enlarged_image_gives_the_same_text(factor, read, images):
     np.testing.assert_allclose(large_scores, scores, rtol=1e-3, atol=1e-3)
 
 
-def test_a_lower_image_is_padded_with_a_margin(read, images):
+def test_a_shorter_image_is_padded_with_a_margin(read, images):
     low = images[:, 1:9]
     assert read(low)[0] == read(np.pad(low, [[0, 0], [1, 1], [0, 0]]))[0]
 

@@ -137,7 +137,7 @@ def test_outputs_per_digit_are_consistent_and_padded(listen, recordings):
 
 
 @pytest.mark.parametrize("junk", [0.0, 1e5, np.nan])
-def test_samples_after_the_length_are_ignored(junk, listen, recordings):
+def test_samples_beyond_the_length_are_ignored(junk, listen, recordings):
     waveform, length = recordings
     outputs = listen(waveform, length)
     inside = np.arange(waveform.shape[1] + 4321) < length[:, None]

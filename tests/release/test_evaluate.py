@@ -55,7 +55,7 @@ def test_evaluate_and_export_reject_invalid_values(trained, value, message):
     assert evaluate(pipeline, "1", "validation", {"batch_size": 16}, settings)["loss"] == pytest.approx(1.4**2)
 
 
-def test_evaluate_uses_the_data_of_the_training_by_default(project, line, empty_exports):
+def test_evaluate_uses_the_data_of_the_training_run_by_default(project, line, empty_exports):
     line.source = "3"
     train(line, {}, project)
     again = load_pipeline(line.file)

@@ -68,7 +68,7 @@ TWO = '{"image": [[[1, 2], [3, 4]]]}'
 
 @pytest.fixture(autouse=True)
 def no_default_server(monkeypatch, free_port):
-    """Replaces the default address, where a server of this machine may listen."""
+    """Replaces the default address, because a server on this machine may listen on it."""
     monkeypatch.setattr(predict, "DEFAULT_URL", f"http://127.0.0.1:{free_port()}")
 
 

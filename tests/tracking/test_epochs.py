@@ -63,7 +63,7 @@ def test_every_metric_is_logged_in_every_epoch(logger):
     assert mlflow.get_run(logger.journal.run_id(0)).data.metrics.keys() == names
 
 
-def test_a_resumed_training_continues_its_steps(logger):
+def test_a_resumed_training_run_continues_its_steps(logger):
     x = np.ones((4, 2), "float32")
     small_model().fit(x, x[:, :1], initial_epoch=3, epochs=5, verbose=0, callbacks=[logger])
     assert list(history(logger, "loss")) == [3, 4]
@@ -104,7 +104,7 @@ def test_a_fast_input_gives_a_low_input_fraction(logger):
     assert list(waiting) == [0, 1] and all(0 <= value < 0.5 for value in waiting.values())
 
 
-def test_watch_does_not_change_the_training(logger):
+def test_watch_does_not_change_training(logger):
     def train(watch):
         keras.utils.set_random_seed(3)
         data = tf.data.Dataset.from_tensor_slices(np.random.default_rng(0).normal(size=(64, 2)).astype("float32"))

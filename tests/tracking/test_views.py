@@ -56,7 +56,7 @@ def test_executions_are_hidden(search):
     assert {run.data.tags["kind"] for run in kept} == {"search", "trial"}
 
 
-def test_columns_of_trainings_without_a_search(project):
+def test_columns_of_training_runs_without_a_search(project):
     connect(project, "digits")
     with open_run(project, "train", {"kind": "train"}):
         mlflow.log_params({"units": 3, "epochs": 2})

@@ -262,7 +262,7 @@ def test_errors_contain_no_paths(send, url, tmp_path):
     assert status == 404 and answer == {"error": "the model failed to run; see the server's log"}
 
 
-def test_an_unexpected_error_is_500_without_details(running, model_folders):
+def test_an_unexpected_error_returns_500_without_details(running, model_folders):
     class BrokenStore(ModelStore):
         def get(self, name, version=None, label=None):
             raise KeyError("/a/secret/path")

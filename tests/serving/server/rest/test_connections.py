@@ -75,7 +75,7 @@ def test_a_connection_without_a_request_is_closed(strict):
 
 
 @pytest.mark.parametrize("before", [b"", REQUEST])
-def test_slow_headers_are_408(strict, before):
+def test_slow_headers_return_408(strict, before):
     with connect(strict) as connection:
         connection.sendall(before + b"POST /v1/models/hp2:predict HTTP/1.1\r\nHost: x\r\nX-Slow: ")
         answer = read_all(connection)
@@ -84,7 +84,7 @@ def test_slow_headers_are_408(strict, before):
     assert serves(strict)
 
 
-def test_large_headers_are_431(strict):
+def test_large_headers_return_431(strict):
     with connect(strict) as connection:
         connection.sendall(b"GET /healthz HTTP/1.1\r\n" + b"X: 1234567890\r\n" * 500)
         answer = read_all(connection)
@@ -108,7 +108,7 @@ def test_large_headers_are_431(strict):
         b"GET / HTTP/1.1\r\nX\x00Y: 1\r\n\r\n",
     ],
 )
-def test_invalid_http_is_400_in_json(strict, text):
+def test_invalid_http_returns_400_in_json(strict, text):
     with connect(strict) as connection:
         connection.sendall(text)
         answer = read_all(connection)

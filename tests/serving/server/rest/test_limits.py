@@ -60,7 +60,7 @@ def read_all(connection):
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_a_body_over_the_limit_is_413(strict, chunked):
+def test_a_body_over_the_limit_returns_413(strict, chunked):
     body = b'{"instances": [' + b" " * 10_000 + b"1]}"
     response = post(strict, iter([body[:5000], body[5000:]]) if chunked else body)
     assert response.status_code == 413
@@ -74,7 +74,7 @@ def test_gzip(strict):
     assert post(strict, gzip.compress(largest), **{"Content-Encoding": "gzip"}).status_code == 200
 
 
-def test_a_body_that_decompresses_beyond_the_limit_is_413(strict):
+def test_a_body_that_decompresses_beyond_the_limit_returns_413(strict):
     for size in (2001, 600_000):  # the larger one has a few hundred bytes when compressed
         response = post(strict, gzip.compress(BODY + b" " * (size - len(BODY))), **{"Content-Encoding": "x-gzip"})
         assert response.status_code == 413
@@ -87,7 +87,7 @@ def test_invalid_gzip_is_an_empty_body(strict, body):
     assert (response.status_code, response.json()) == (400, {"error": "JSON Parse error: The document is empty"})
 
 
-def test_nesting_over_the_limit_is_400(inference, running):
+def test_nesting_over_the_limit_returns_400(inference, running):
     with running(create_app(inference, Limits(nesting=1100))) as url:
         assert "Missing 'inputs'" in post(url, b'{"a": ' + b"[" * 1090 + b"]" * 1090 + b"}").json()["error"]
         response = post(url, b'{"a": ' + b"[" * 1200 + b"]" * 1200 + b"}")
@@ -95,7 +95,7 @@ def test_nesting_over_the_limit_is_400(inference, running):
 
 
 @pytest.mark.parametrize("sent", [b"", b'{"inputs":'])
-def test_an_incomplete_body_is_408(impatient, sent):
+def test_an_incomplete_body_returns_408(impatient, sent):
     with connect(impatient) as connection:
         connection.sendall(head(100) + sent)
         answer = read_all(connection)
@@ -104,7 +104,7 @@ def test_an_incomplete_body_is_408(impatient, sent):
     assert serves(impatient)
 
 
-def test_a_slow_body_is_408(impatient):
+def test_a_slow_body_returns_408(impatient):
     with connect(impatient) as connection:
         connection.sendall(head(100))
         connection.settimeout(0.1)
@@ -120,7 +120,7 @@ def test_a_slow_body_is_408(impatient):
     assert serves(impatient)
 
 
-def test_bodies_beyond_the_total_limit_are_503(inference, running):
+def test_bodies_beyond_the_total_limit_return_503(inference, running):
     limits = Limits(total_bytes=1000)
     with running(create_app(inference, limits), limits) as url:
         with connect(url) as first:
