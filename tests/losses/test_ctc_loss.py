@@ -194,16 +194,16 @@ def masked_model(mask_value, **options):
 def test_padding_does_not_change_training():
     generator, model = np.random.default_rng(3), masked_model(-5, run_eagerly=True)
     initial, labels = model.get_weights(), np.array([[1], [2], [1], [2]])
-    for length, padding in ((6, 1), (5, 4), (3, 1)):  # the last: as many frames as rows
+    for length, padding in ((6, 4), (3, 1)):  # the last: as many frames as rows
         frames = generator.normal(size=(4, length, 2)).astype("float32")
         losses, weights = [], []
         for values in (frames, np.pad(frames, [[0, 0], [0, padding], [0, 0]], constant_values=-5)):
             model.set_weights(initial)
-            history = model.fit(values, labels, batch_size=4, epochs=3, verbose=0, shuffle=False).history
+            history = model.fit(values, labels, batch_size=4, epochs=2, verbose=0, shuffle=False).history
             losses.append(history["loss"])
             weights.append(model.get_weights())
         np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
-        assert losses[0][2] < losses[0][0]
+        assert losses[0][1] < losses[0][0]
         for a, b in zip(*weights, strict=True):
             np.testing.assert_allclose(b, a, atol=1e-5)
 

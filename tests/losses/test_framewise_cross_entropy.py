@@ -157,6 +157,7 @@ def test_configuration_round_trip():
     assert (again.weights, again.from_logits, again.name) == ("ramp", False, "steps")
 
 
+@pytest.mark.slow
 def test_trains_with_a_mask_and_one_class_per_sequence():
     keras.utils.set_random_seed(0)
     generator = np.random.default_rng(8)
@@ -173,3 +174,14 @@ def test_trains_with_a_mask_and_one_class_per_sequence():
     model.compile(keras.optimizers.Adam(0.05), FramewiseCrossEntropy("ramp"))
     history = model.fit(inputs.astype("float32"), classes, epochs=30, batch_size=32, verbose=0).history["loss"]
     assert history[-1] < 0.1 < 0.5 < history[0]
+
+
+def test_a_model_passes_its_mask():
+    inputs, classes = np.random.default_rng(9).normal(size=(4, 6, 3)).astype("float32"), np.array([0, 1, 1, 0])
+    mask = np.arange(6) < np.array([[6], [3], [1], [5]])
+    inputs[~mask] = 0
+    model = keras.Sequential([keras.Input((None, 3)), keras.layers.Masking(), keras.layers.Dense(2)])
+    model.compile("sgd", FramewiseCrossEntropy("ramp"), run_eagerly=True)
+    expected = FramewiseCrossEntropy("ramp")(classes, masked(model(inputs).numpy(), mask))
+    assert model.evaluate(inputs, classes, verbose=0) == pytest.approx(float(expected), rel=1e-5)
+    assert model.train_on_batch(inputs, classes) > model.evaluate(inputs, classes, verbose=0)

@@ -129,6 +129,7 @@ def test_configuration_round_trip():
     assert (again.label_smoothing, again.reduction, again.name) == (0.1, "sum", "labels")
 
 
+@pytest.mark.slow
 def test_trains_on_rows_of_different_lengths():
     generator = np.random.default_rng(7)
     lengths = generator.integers(1, 7, (64, 1))
@@ -140,3 +141,14 @@ def test_trains_on_rows_of_different_lengths():
     history = model.fit(labels, labels, epochs=20, batch_size=16, verbose=0).history["loss"]
     assert history[-1] < 0.05 < 0.5 < history[0]
     assert model.evaluate(labels, labels, verbose=0) == pytest.approx(history[-1], abs=0.05)
+
+
+def test_a_model_passes_its_mask():
+    inputs, labels = np.array([[1, 2, 3, 4], [2, 0, 0, 0], [3, 1, 0, 0]]), np.array([[1] * 4, [2] * 4, [3] * 4])
+    model = keras.Sequential(
+        [keras.Input((None,)), keras.layers.Embedding(5, 8, mask_zero=True), keras.layers.Dense(5)]
+    )
+    model.compile("sgd", SequenceCrossEntropy(), run_eagerly=True)
+    expected = SequenceCrossEntropy()(np.where(inputs, labels, 0), model(inputs).numpy())
+    assert model.evaluate(inputs, labels, verbose=0) == pytest.approx(float(expected), rel=1e-5)
+    assert model.train_on_batch(inputs, labels) > model.evaluate(inputs, labels, verbose=0)

@@ -1,5 +1,7 @@
 """reservoir_states, compared to NumPy: links and dense kernels, masks, XLA, gradients."""
 
+import functools
+
 import hypothesis
 import numpy as np
 import pytest
@@ -23,7 +25,7 @@ def case(batch=3, time=5, units=8, seed=0, dtype="float64"):
     generator = np.random.default_rng(seed)
     kernel = draw_recurrent_kernel(units, min(3, units), seed=seed)
     drive, state = generator.normal(size=(batch, time, units)), generator.normal(size=(batch, units))
-    sources, values = links(kernel, min(3, units))
+    sources, values = links(kernel, 3)
     return drive.astype(dtype), state.astype(dtype), kernel.toarray().astype(dtype), (sources, values.astype(dtype))
 
 
@@ -46,17 +48,28 @@ def test_matches_the_equation(dtype, tolerance, leak_rate):
     np.testing.assert_allclose(last, expected[1], atol=tolerance)
 
 
+@functools.cache
+def in_graph(gather):
+    """Returns the function in a graph for all shapes, without XLA, which would compile each."""
+    kernel = tf.TensorSpec([None, None], tf.float64)
+    if gather:
+        kernel = tf.TensorSpec([3, None], tf.int32), tf.TensorSpec([3, None], tf.float64)
+    signature = [tf.TensorSpec([None] * 3, tf.float64), tf.TensorSpec([None] * 2, tf.float64), kernel]
+
+    @tf.function(input_signature=[*signature, tf.TensorSpec([None, None], tf.bool)], autograph=False)
+    def states(drive, state, kernel, mask):
+        return reservoir_states(drive, state, kernel, np.float64(0.5), mask=mask)
+
+    return states
+
+
 @hypothesis.given(st.integers(1, 3), st.integers(1, 4), st.integers(1, 6), st.integers(0, 99), st.booleans())
 @hypothesis.settings(max_examples=15, deadline=None, derandomize=True)
 def test_any_shape_and_mask(batch, time, units, seed, gather):
     drive, state, dense, listed = case(batch, time, units, seed)
     mask = np.random.default_rng(seed).random((batch, time)) < 0.6
-    # In a graph without XLA, because compiling each shape would dominate the test.
-    function = tf.function(
-        lambda: reservoir_states(drive, state, listed if gather else dense, np.float64(0.5), mask=mask),
-        autograph=False,
-    )
-    for found, expected in zip(function(), textbook(drive, state, dense, 0.5, mask), strict=True):
+    results = in_graph(gather)(drive, state, listed if gather else dense, mask)
+    for found, expected in zip(results, textbook(drive, state, dense, 0.5, mask), strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
