@@ -119,7 +119,7 @@ def _parser():
                       "or the file have changed; an unchanged search resumes without this option")  # fmt: skip
     tune.add_argument("--workers", type=_count, default=0, metavar="K", help="worker processes on this machine, "
                       "which share its cores and GPUs. Default: 0, trials run in this process")  # fmt: skip
-    tune.add_argument("--chief", metavar="HOST:PORT", help="also serve workers on other machines, see keras-dl worker")
+    tune.add_argument("--chief", metavar="HOST:PORT", help="also serve workers on other machines (see keras-dl worker)")
 
     worker = verb(
         "worker", "run trials of a search that was started on another machine",

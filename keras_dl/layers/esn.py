@@ -28,7 +28,7 @@ class ESN(Reservoir):
         leak_rate: float in (0, 1], or one per unit. Smaller values make the state change and fade more slowly. Defaults
             to 1.
         input_scaling: float, or one per feature; W_in is uniform in [-input_scaling, input_scaling]. Defaults to 1.
-        bias_scaling: float, likewise for b. Defaults to 0.
+        bias_scaling: float, the same for b. Defaults to 0.
         activation: elementwise activation, as in other Keras layers. Defaults to `"tanh"`.
         noise_stddev: float, standard deviation of the noise added before the activation in training. Defaults to 0.
         topology: `"random"` (default), `"cycle"` or `"given"`; see `ESNCell`.

@@ -22,7 +22,7 @@ class PeepholeLSTMCell(keras.layers.LSTMCell):
         activation, recurrent_activation, use_bias, kernel_initializer, recurrent_initializer, bias_initializer,
             unit_forget_bias, the regularizers and constraints, seed: as in `keras.layers.LSTMCell`.
         dropout: float in [0, 1), fraction of the inputs to drop; one mask for all steps and gates. Defaults to 0.
-        recurrent_dropout: float in [0, 1), likewise for `h'` before `R`. Defaults to 0.
+        recurrent_dropout: float in [0, 1), the same for `h'` before `R`. Defaults to 0.
         coupled_gates: bool, whether `f = 1 - i`. The blocks are then `i, c, o`, (D, 3U), (U, 3U) and (3U,), and there
             is no peephole for `f`. Defaults to False.
         learn_initial_state: bool, whether to learn the initial state that is used if none is given. It adds two weights

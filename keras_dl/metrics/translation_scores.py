@@ -10,7 +10,7 @@ def translation_scores(hypotheses, references):
 
     Args:
         hypotheses: sequence of str, or of UTF-8 bytes, the translations.
-        references: likewise, the reference translation of each.
+        references: sequence of str, or of UTF-8 bytes, the reference translation of each.
 
     Returns:
         `{"bleu": float, "chrf": float}`, from 0 to 100; higher is better.

@@ -99,12 +99,12 @@ def complete(step, start, prompt, length, temperature=1.0, top_k=0, seed=0):
     are independent of each other.
 
     Args:
-        step: `step(ids, state) -> (logits, state)`, int32 `[B]` -> float `[B, 256]`, see `models.one_step`.
+        step: `step(ids, state) -> (logits, state)`, int32 `[B]` -> float `[B, 256]` (see `models.one_step`).
         start: `start(B) -> state`, nested tensors.
         prompt: string tensor `[B]`; may be empty. Invalid UTF-8 is read as U+FFFD.
         length: int tensor `[B]` or `[]`, the number of characters to generate; 0 or less returns the prompt.
-        temperature: float tensor `[B]` or `[]`, see `sample`. Defaults to 1.
-        top_k: int tensor `[B]` or `[]`, see `sample`. Defaults to 0, for all.
+        temperature: float tensor `[B]` or `[]` (see `sample`). Defaults to 1.
+        top_k: int tensor `[B]` or `[]` (see `sample`). Defaults to 0, for all.
         seed: int tensor `[B]` or `[]`. Equal seeds give equal texts. Defaults to 0.
 
     Returns:

@@ -92,7 +92,7 @@ def export_champion(
         values: dict, its hyperparameters.
         version: `Registered`, from `publish`.
         settings: the `Settings` of the project.
-        keep: int, the number of newest exports to keep, see `retire`; None (default) keeps all.
+        keep: int, the number of newest exports to keep (see `retire`); None (default) keeps all.
     """
     again = f"keras-dl export {_shown(pipeline.file)} --model {version.version}"
     if version.alias != settings.registry.champion:

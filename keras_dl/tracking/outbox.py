@@ -27,7 +27,7 @@ class _RunLost(Exception):
 class Outbox:
     """The undelivered part of one journal.
 
-    `delivered.json` beside the journal stores the progress. Delivering an event twice is harmless: MLflow identifies a
+    `delivered.json` next to the journal stores the progress. Delivering an event twice is harmless: MLflow identifies a
     metric by its timestamp, and an existing run is looked up before one is created.
 
     Args:

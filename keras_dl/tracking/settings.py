@@ -20,10 +20,10 @@ class _Section(BaseModel):
 class Tracking(_Section):
     uri: str = Field(
         "sqlite:///mlflow.db",
-        description="An SQLite file beside this one, a server (http://host:5000) or a database (postgresql://...).",
+        description="An SQLite file next to this one, a server (http://host:5000) or a database (postgresql://...).",
     )
     artifacts: str = Field(
-        "mlartifacts", description="Folder beside this file, or a URI (s3://bucket/path). A server uses its own."
+        "mlartifacts", description="Folder next to this file, or a URI (s3://bucket/path). A server uses its own."
     )
     tags: dict[str, str | int | float] = Field({}, description="Set on every run, for example {team: speech}.")
 

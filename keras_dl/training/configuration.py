@@ -71,7 +71,7 @@ def best_model(pipeline: Pipeline, values: kt.HyperParameters, folder: Path, exe
         pipeline: `Pipeline` that was trained.
         values: its hyperparameters.
         folder: the folder of the training run's state.
-        execution: int, see `train_configuration`.
+        execution: int (see `train_configuration`).
     """
     with hardware(pipeline):
         model = build(_executed(pipeline, execution), values, pipeline.seed + execution)

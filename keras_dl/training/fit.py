@@ -161,7 +161,7 @@ def fit(
         origin: the folder of a training run to continue, if this one has no state yet. Defaults to none.
         last: bool, whether to keep the last state, so that another training run can continue this one. Defaults to
             False.
-        nan_patience: int, see `ObjectiveGuard`. Defaults to 0.
+        nan_patience: int (see `ObjectiveGuard`). Defaults to 0.
         verbose: verbosity of Keras' `fit`. Defaults to 0.
 
     Returns:

@@ -35,7 +35,7 @@ class _Durable:
 
     Attributes:
         watch: `Watch`, called for every event.
-        early_stopping: None (default), `"median"` or `"halving"`, see `should_stop`.
+        early_stopping: None (default), `"median"` or `"halving"` (see `should_stop`).
         max_time: float, seconds of the whole search in all its processes, after which no trial starts and running
             trials end after their current epoch; None (default) for no limit.
     """

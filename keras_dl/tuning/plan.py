@@ -30,7 +30,7 @@ class Plan:
         pins: hyperparameters that are not searched, with their values.
         executions: int, training runs per trial, each from different initial weights; the score is their mean. Defaults
             to 1.
-        early_stop: `"median"` or `"halving"`, see `should_stop`; None (default) trains every trial to its end.
+        early_stop: `"median"` or `"halving"` (see `should_stop`); None (default) trains every trial to its end.
         max_time: float, seconds after which no trial starts and running trials end after their current epoch; None
             (default) for no limit.
         resume: bool, whether to resume an unfinished search even if `CHANGEABLE` arguments differ. Defaults to False.
@@ -132,11 +132,11 @@ def unfinished(folder: Path, arguments: dict, resume: bool) -> tuple[dict, dict]
 
     Args:
         folder: the folder of the search's state.
-        arguments: the arguments of this call, see `Plan.arguments`.
+        arguments: the arguments of this call (see `Plan.arguments`).
         resume: whether to resume even if `CHANGEABLE` arguments differ.
 
     Returns:
-        `(record, changes)`, see `changes`; two empty dictionaries if there is no unfinished search.
+        `(record, changes)` (see `changes`); two empty dictionaries if there is no unfinished search.
 
     Raises:
         UserError: if other arguments differ, or the record cannot be read.

@@ -35,8 +35,8 @@ FREE_BYTES = 100_000_000
 def search(pipeline: Pipeline, settings: Settings, plan: Plan | None = None) -> Registered:
     """Searches the pipeline's space, then publishes the model of the best trial.
 
-    The state is stored in `searches/<name>/` beside `mlflow.yaml` until the best model is registered. If the process is
-    killed, the same call resumes with every finished trial, every finished epoch and the same MLflow runs.
+    The state is stored in `searches/<name>/` next to `mlflow.yaml` until the best model is registered. If the process
+    is killed, the same call resumes with every finished trial, every finished epoch and the same MLflow runs.
 
     Args:
         pipeline: from `load_pipeline`.

@@ -29,7 +29,7 @@ def attention_in_blocks(score, query, key, value, parameters, width, mask, causa
         parameters: list of float tensors.
         width: int, the number of elements per query and key in the largest tensor of `score`.
         mask: bool tensor `[N, S]`, or None. Keys and values at padding must be finite.
-        causal: bool, whether attention is causal, see `causal_mask`.
+        causal: bool, whether attention is causal (see `causal_mask`).
         dropout: float in [0, 1).
         seed: int tensor `[2]`, or None without dropout.
 

@@ -16,8 +16,8 @@ def edit_distance(hypotheses, references):
 
     Args:
         hypotheses: int tensor `[B, M]`; negative entries are ignored at any position.
-        references: int tensor `[B, L]`, likewise. Alternatively, both are a `tf.RaggedTensor` of tokens of one type,
-            for example words.
+        references: int tensor `[B, L]`, in the same format. Alternatively, both are a `tf.RaggedTensor` with tokens
+            of one type, for example words.
 
     Returns:
         float32 tensor `[B]`.
@@ -57,7 +57,7 @@ def label_error_rate(hypotheses, references, blank_index=0):
 
     Args:
         hypotheses: int tensor `[B, M]`; negative entries and blanks are ignored at any position.
-        references: int tensor `[B, L]`, likewise.
+        references: int tensor `[B, L]`, in the same format.
         blank_index: int, the class of the blank, used as padding. Defaults to 0; -1 if every class is a label.
 
     Returns:

@@ -180,7 +180,7 @@ def _forward(of_blank, of_labels, follows, start, softplus):
         of_labels: float `[T, B, L]`, logits of the labels.
         follows: bool `[B, L]`, whether label k may directly follow label k - 1.
         start: int32 `[B]`, the blank in which all paths are before the first frame.
-        softplus: function, see `log_add`.
+        softplus: function (see `log_add`).
 
     Returns:
         `((blanks, labels), last, scale)`: float64 `[T, B, L + 1]` and `[T, B, L]`, up to a constant for each frame and

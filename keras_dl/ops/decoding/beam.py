@@ -63,8 +63,8 @@ def beam_search(
         min_length: int, or int tensor `[]`, the number of labels before which a sequence cannot end. Defaults to 0.
         beam_width: int. Defaults to 5.
         top_paths: int, the number of sequences per row, at most `beam_width`. Defaults to 1.
-        length_penalty: float, or float tensor `[]`, see `length_penalty`. Defaults to 0.
-        coverage_penalty: float >= 0, see `coverage_penalty`. Defaults to 0.
+        length_penalty: float, or float tensor `[]` (see `length_penalty`). Defaults to 0.
+        coverage_penalty: float >= 0 (see `coverage_penalty`). Defaults to 0.
         memory_mask: bool tensor `[B, S]`, the memory positions that the coverage includes, or None (default) for all.
 
     Returns:

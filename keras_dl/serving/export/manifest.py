@@ -55,7 +55,7 @@ def build_manifest(
         git_commit: commit of the project's files, or None outside of a git repository.
         origin: run, metric and values that the model comes from, as JSON.
         signatures: the signatures of the SavedModel.
-        batching: for each signature the measured batching properties, see `keras_dl.serving.export.padding`.
+        batching: for each signature, the measured batching properties (see `keras_dl.serving.export.padding`).
         request: an example for `serving_default`.
     """
     text = {key: json_value(array) for key, array in request.items()}

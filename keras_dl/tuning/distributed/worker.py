@@ -31,7 +31,7 @@ def work(pipeline: Pipeline, address: str, settings: Settings, name: str, source
         address: `"HOST:PORT"` of the chief.
         settings: the settings in this machine's `mlflow.yaml`, with the chief's store.
         name: str, name of this worker.
-        source: value of `--data` on this machine; None (default) takes that of the chief.
+        source: value of `--data` on this machine; None (default) uses the chief's.
 
     Raises:
         UserError: before any trial, if versions, pipeline or store differ from the chief's.

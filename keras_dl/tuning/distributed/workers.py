@@ -19,7 +19,7 @@ def run_workers(address: str, pipeline: Path, settings: Settings, count: int, so
         pipeline: path of the pipeline's file.
         settings: the settings in this machine's `mlflow.yaml`.
         count: int, number of workers; their names are `MACHINE-0`, `MACHINE-1` and so on.
-        source: value of `--data` on this machine; None (default) takes that of the chief.
+        source: value of `--data` on this machine; None (default) uses the chief's.
 
     Raises:
         UserError: if all of them were abandoned, with the reason of the first.
