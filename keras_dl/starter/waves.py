@@ -1,4 +1,7 @@
-"""Classifies square and sine waves in noise. keras-dl tune pipelines/waves.py  (1 minute; accuracy about 95 %)"""
+"""Classifies square and sine waves in noise.
+
+    keras-dl tune pipelines/waves.py    # 1 minute; test accuracy about 95 %
+"""
 
 import keras
 import numpy as np
