@@ -31,7 +31,7 @@ def write(root, text=DRAWN, name="line"):
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory, empty_store):
-    """A project with a training run whose options differ from the file's, and a search of two trials, twice each."""
+    """A project with a training run that overrides options, and a search of two trials with two executions."""
     root = tmp_path_factory.mktemp("recorded")
     shutil.copy(empty_store, root / "mlflow.db")
     settings = Settings(system_metrics={"enabled": False}, root=root)
