@@ -22,7 +22,7 @@ $(VENV)/.installed-test: $(VENV)/.installed
 demo: $(VENV)/.installed  ## tune, track, register and export the digit reader (about 5 minutes on 2 cores)
 	$(BIN)/keras-dl tune pipelines/digits_ctc.py --trials 6
 
-test: $(VENV)/.installed-test  ## run the tests, two files at a time (about 8 minutes on 2 cores)
+test: $(VENV)/.installed-test  ## run the tests, two files at a time (about 10 minutes on 2 cores)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 coverage: $(VENV)/.installed-test  ## run the tests and list the lines that they do not cover

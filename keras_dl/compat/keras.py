@@ -41,7 +41,7 @@ def reset_layer_names() -> None:
 
 
 def global_seed_generator():
-    """Returns the seed generator of layers without a seed of their own, or None; graphs may hold its variable."""
+    """Returns the seed generator shared by layers without a seed, or None; graphs may hold its variable."""
     return global_state.get_global_attribute("global_seed_generator")
 
 

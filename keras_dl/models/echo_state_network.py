@@ -100,7 +100,7 @@ class EchoStateNetwork(keras.Model):
         self.reservoir = reservoir
         self.readout = RidgeReadout(units, alpha, dtype=self.dtype_policy, name="readout")
         self.units = self.readout.units
-        self.washout = int(washout)
+        self.washout = washout
         self.input_to_readout = input_to_readout
         self.squared_states = squared_states
         self.pooling = pooling
