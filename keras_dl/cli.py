@@ -63,7 +63,7 @@ def _worker(options):
         from keras_dl.tuning.distributed.workers import run_workers
 
         return run_workers(options.address, path, read_settings(), options.workers, _source(options.data))
-    from keras_dl.tuning.distributed.lifeline import hold
+    from keras_dl.tuning.distributed.supervisor import hold
 
     hold()  # before TensorFlow is imported, which takes seconds
     from keras_dl.tracking.settings import read_settings

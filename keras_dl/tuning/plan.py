@@ -12,8 +12,8 @@ from keras_dl.errors import UserError
 from keras_dl.pipeline import Pipeline
 from keras_dl.space import describe
 from keras_dl.tracking.runs import close_abandoned
-from keras_dl.tuning import early_stopping, oracles
-from keras_dl.tuning.distributed.address import parse_address
+from keras_dl.tuning import oracles
+from keras_dl.tuning.distributed.workers import parse_address
 
 # A search can be resumed even if these have changed: its finished trials remain comparable.
 CHANGEABLE = ("trials", "early_stop", "max_time", "space", "pipeline")
@@ -53,7 +53,7 @@ class Plan:
     chief: str | None = None
 
     def __post_init__(self):
-        for name, known in (("tuner", oracles.NAMES), ("early_stop", (None, *early_stopping.NAMES))):
+        for name, known in (("tuner", oracles.NAMES), ("early_stop", (None, *oracles.EARLY_STOPPING))):
             if getattr(self, name) not in known:
                 raise UserError(
                     f"{name} must be one of {', '.join(map(str, known))}. Received: {getattr(self, name)!r}"

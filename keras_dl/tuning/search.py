@@ -18,9 +18,9 @@ from keras_dl.tracking.runs import log_origin, open_run, reap
 from keras_dl.tracking.settings import Settings
 from keras_dl.training.hardware import hardware
 from keras_dl.training.job import check_delivered, check_space, exclusive_job, release
-from keras_dl.tuning.distributed.address import check_free, parse_address
+from keras_dl.tuning.distributed.chief import serve_search
 from keras_dl.tuning.distributed.exchange import Exchange
-from keras_dl.tuning.distributed.serve_search import serve_search
+from keras_dl.tuning.distributed.workers import check_free, parse_address
 from keras_dl.tuning.oracles import Watch, make_oracle
 from keras_dl.tuning.plan import Plan, discard, unfinished
 from keras_dl.tuning.report.live_table import SearchTable

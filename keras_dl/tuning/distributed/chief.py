@@ -1,8 +1,10 @@
 """The chief of a distributed search, which assigns trials to workers on this machine and on others."""
 
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import grpc
 import keras_tuner as kt
@@ -10,8 +12,11 @@ from keras_tuner.src import protos
 from keras_tuner.src.engine.trial import Trial, TrialStatus
 
 from keras_dl.errors import UserError
-from keras_dl.tuning.distributed.protocol import CHIEF_OPTIONS, difference
+from keras_dl.pipeline import Pipeline
+from keras_dl.tuning.distributed.protocol import CHIEF_OPTIONS, difference, identity
 from keras_dl.tuning.distributed.servicer import Servicer, holding
+from keras_dl.tuning.distributed.supervisor import Supervisor
+from keras_dl.tuning.distributed.workers import parse_address, worker_command
 
 CRASHES = 3  # crashes of its workers, without a finished epoch in between, after which a trial has failed
 DEATHS = 20  # the same, including deaths caused from outside, such as kill -9
@@ -184,3 +189,39 @@ class Chief:
     def _forget(self, worker):
         with self._lock:
             self._heard.pop(worker, None)
+
+
+def serve_search(
+    oracle: kt.Oracle, pipeline: Pipeline, facts: dict, folder: Path, workers: int, address: str | None = None
+) -> None:
+    """Runs all trials of an oracle in worker processes; returns when the last has ended.
+
+    Args:
+        oracle: oracle of the search, with its state restored if the search is resumed.
+        pipeline: `Pipeline`.
+        facts: JSON values for the workers: `"search"`, the search's id; `"run_id"` of its MLflow run; and
+            `"arguments"`, from `Plan.arguments`.
+        folder: folder of the search's state, and of the workers' output: `worker-0.log` and so on.
+        workers: int, number of processes on this machine; 0 requires an address.
+        address: `"HOST:PORT"`, on which workers on other machines are served; None (default) for this machine only.
+
+    Raises:
+        UserError: if the chief cannot listen on the address, or if no worker is left.
+    """
+    host, port = parse_address(address) if address else ("127.0.0.1", 0)
+    names = [f"worker-{index}" for index in range(workers)]
+    if not address:
+        for gone in set(oracle.ongoing_trials) - set(names):  # of more workers than now
+            oracle.release(gone)
+    with Chief(oracle, host, port, {**identity(pipeline), **facts}) as chief:
+        if address:
+            print(
+                f"chief at {host}:{chief.port}; on each other machine: "
+                f"keras-dl worker THIS_MACHINE:{chief.port} {pipeline.file.name}",
+                file=sys.stderr,
+                flush=True,
+            )
+        everywhere = host in ("0.0.0.0", "[::]", "localhost")
+        command = worker_command(f"{'127.0.0.1' if everywhere else host}:{chief.port}", pipeline.file)
+        with Supervisor(command, names, folder, gone=chief.release) as supervisor:
+            chief.wait(supervisor if names else None)

@@ -1,14 +1,16 @@
 """Exchanges the state of trials between machines that share no folder, through the artifact store."""
 
+import os
+import tempfile
 from pathlib import Path
 
 import mlflow
 
 from keras_dl.tracking.journal import Journal
 from keras_dl.training.fit import BEST, DONE, STATE
-from keras_dl.tuning.distributed.checkpoints import fetch, put
 
 PATIENCE = 3600.0  # seconds to wait, after a finished trial, for a store that does not answer
+FOLDER = "checkpoints"
 
 
 class Exchange:
@@ -46,3 +48,28 @@ class Exchange:
     def _children(self, run_id):
         filters = f"tags.mlflow.parentRunId = '{run_id}'"
         return mlflow.search_runs([self.experiment_id], filters, output_format="list")
+
+
+def put(run_id: str, file: Path) -> None:
+    """Stores a file, such as `best.npz`, with a run; replaces a file of the same name."""
+    mlflow.MlflowClient().log_artifact(run_id, str(file), FOLDER)
+
+
+def fetch(run_id: str, name: str, folder: Path) -> Path | None:
+    """Downloads a file that `put` stored, atomically; returns None if the run has no file of that name.
+
+    Args:
+        run_id: str, the run.
+        name: str, a plain file name.
+        folder: the destination; created if it does not exist.
+    """
+    if name != os.path.basename(name) or name in ("", ".", ".."):
+        raise ValueError(f"expected a plain file name. Received: {name!r}")
+    client = mlflow.MlflowClient()
+    if f"{FOLDER}/{name}" not in [there.path for there in client.list_artifacts(run_id, FOLDER)]:
+        return None
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as temporary:
+        found = client.download_artifacts(run_id, f"{FOLDER}/{name}", temporary)
+        os.replace(found, folder / name)
+    return folder / name

@@ -1,25 +1,31 @@
-"""Starts, restarts and stops the worker processes of one machine."""
+"""Starts, restarts and stops the worker processes of one machine.
+
+A worker's standard input is a socket. Through it, the worker ends with its supervisor, and the supervisor learns whether
+the worker has received a trial.
+"""
 
 import contextlib
 import json
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from keras_dl.errors import UserError
-from keras_dl.tuning.distributed.lifeline import has_begun
-from keras_dl.tuning.distributed.shares import cores, gpu_variables
 
 CRASHES = 3  # consecutive crashes of a worker, before it receives a trial, after which it is abandoned
 DEATHS = 20  # the same, including deaths caused from outside, such as kill -9
 REFUSED = 2  # exit status for an invalid input: a retry would fail too
 LEAVE = 60.0  # seconds for workers to deliver their last results to the store at the end of the search
 STOP = 10.0  # seconds for workers to stop
+ENDED = 3  # exit status of a worker whose supervisor is gone
 
 
 class Supervisor:
@@ -29,8 +35,7 @@ class Supervisor:
     variable, how its predecessor ended.
 
     Args:
-        command: list, the command of a worker; `--name NAME` is appended. Its standard input is a socket; see
-            `lifeline`.
+        command: list, the command of a worker; `--name NAME` is appended.
         names: list, the names of the workers, which share cores and GPUs.
         logs: folder for the workers' output, `<name>.log`.
         gone: called with the name of a worker that is abandoned. Defaults to no action.
@@ -184,3 +189,74 @@ def _out_of_memory():
 
 def _say(sentence):
     print(f"keras-dl: {sentence}", file=sys.stderr, flush=True)
+
+
+def hold() -> None:
+    """Makes this process exit as soon as its supervisor has ended. The first call of a worker."""
+    threading.Thread(target=_watch, daemon=True, name="lifeline").start()
+
+
+def _watch():
+    with contextlib.suppress(OSError):
+        while os.read(0, 1):
+            pass
+    os._exit(ENDED)
+
+
+def tell_begun() -> None:
+    """Tells the supervisor that this worker has received a trial."""
+    with contextlib.suppress(OSError):
+        os.write(0, b".")
+
+
+def has_begun(line) -> bool:
+    """Returns whether the worker at the other end of a non-blocking socket has called `tell_begun` since last asked."""
+    with contextlib.suppress(OSError):
+        return bool(line.recv(4096))
+    return False
+
+
+def cores(count: int) -> list[set[int] | None]:
+    """Returns the numbers of the cores of each worker; None if the system does not support binding.
+
+    A worker that is bound to its cores also starts no more threads than it has cores, since TensorFlow and OpenMP count
+    the available ones. With fewer threads but no binding, small models train at half the speed.
+
+    Args:
+        count: int, workers on this machine; if there are more of them than cores, several share one.
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        return [None] * count
+    there = sorted(os.sched_getaffinity(0))
+    if count >= len(there):
+        return [{there[index % len(there)]} for index in range(count)]
+    bounds = [index * len(there) // count for index in range(count + 1)]
+    return [set(there[first:end]) for first, end in zip(bounds, bounds[1:], strict=False)]
+
+
+def gpu_variables(count: int) -> list[dict[str, str]]:
+    """Returns environment variables that assign one GPU to each worker, in turn; {} if there is no GPU.
+
+    Args:
+        count: int, workers on this machine; if there are more of them than GPUs, several share one.
+    """
+    found = gpus()
+    if not found:
+        return [{}] * count
+    # By default, TensorFlow allocates the memory of the whole GPU.
+    grow = {"TF_FORCE_GPU_ALLOW_GROWTH": "true"} if count > len(found) else {}
+    return [{**grow, "CUDA_VISIBLE_DEVICES": found[index % len(found)]} for index in range(count)]
+
+
+def gpus() -> list[str]:
+    """Returns the GPUs that this process may use, as in `CUDA_VISIBLE_DEVICES`, without CUDA or TensorFlow."""
+    allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if allowed is not None:
+        found = [name.strip() for name in allowed.split(",")]
+        return found[: found.index("-1")] if "-1" in found else [name for name in found if name]
+    if shutil.which("nvidia-smi") is None:
+        return []
+    answer = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60)
+    # By UUID, since nvidia-smi and CUDA number GPUs differently. A GPU with MIG is used through its instances.
+    parts = re.findall(r"UUID: (MIG-[^)\s]+)", answer.stdout)
+    return parts or re.findall(r"UUID: (GPU-[^)\s]+)", answer.stdout)

@@ -17,8 +17,8 @@ from keras_dl.tracking.settings import Settings
 from keras_dl.tracking.system_metrics import measure
 from keras_dl.tuning.distributed.client import ChiefClient
 from keras_dl.tuning.distributed.exchange import Exchange
-from keras_dl.tuning.distributed.lifeline import tell_begun
 from keras_dl.tuning.distributed.protocol import identity
+from keras_dl.tuning.distributed.supervisor import tell_begun
 from keras_dl.tuning.distributed.workers import folder_of
 from keras_dl.tuning.tuner import TrialTuner
 

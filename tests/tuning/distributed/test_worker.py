@@ -7,7 +7,7 @@ import pytest
 
 from keras_dl import Pipeline
 from keras_dl.errors import UserError
-from keras_dl.tuning.distributed.checkpoints import fetch, put
+from keras_dl.tuning.distributed.exchange import fetch, put
 from keras_dl.tuning.distributed.protocol import difference, identity
 from keras_dl.tuning.distributed.worker import adopt, check_store, is_shared, state_folder
 from keras_dl.tuning.plan import Plan

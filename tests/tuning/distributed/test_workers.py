@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from keras_dl.errors import UserError
-from keras_dl.tuning.distributed.address import check_free, parse_address
+from keras_dl.tuning.distributed.workers import check_free, parse_address
 
 
 def free_port():
