@@ -210,7 +210,7 @@ def _predict(options):
 
     def example():
         import_tensorflow()
-        from keras_dl.release.example import example_of
+        from keras_dl.release.evaluate import example_of
 
         return example_of(options.name, settings, options.example)
 
@@ -241,7 +241,7 @@ def _rollback(options):
 
 
 def _compare(options):
-    from keras_dl.release.comparison import compare
+    from keras_dl.release.champion import compare
     from keras_dl.tracking.settings import read_settings
 
     compare(read_settings(), options.name, options.first, options.second)

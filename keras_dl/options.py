@@ -1,14 +1,117 @@
-"""Training options that are not hyperparameters."""
+"""Training options that are not hyperparameters, among them the objective: one metric, or a weighted sum of several."""
 
 import dataclasses
+import re
+
+import keras_tuner as kt
 
 from keras_dl.errors import UserError
-from keras_dl.objective import Objective, parse_objective
 
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 STRATEGIES = ("none", "mirrored")
 JIT = ("auto", "on", "off")
 _CHOICES = {"precision": PRECISIONS, "strategy": STRATEGIES, "jit": JIT, "direction": (None, "min", "max")}
+
+
+@dataclasses.dataclass(frozen=True)
+class Term:
+    """One metric of an objective.
+
+    Args:
+        name: str, as Keras reports it, such as `"val_loss"`.
+        direction: `"min"` or `"max"`.
+        weight: float, above 0. Defaults to 1.
+    """
+
+    name: str
+    direction: str
+    weight: float = 1.0
+
+
+class Objective(kt.Objective):
+    """One metric, or the weighted sum of several, which is minimised; metrics to maximise are subtracted.
+
+    Args:
+        terms: list of `Term`.
+
+    Example:
+
+    >>> objective = parse_objective("val_accuracy,val_loss:0.1")
+    >>> objective.name, objective.direction
+    ('objective', 'min')
+    >>> round(objective.value({"val_accuracy": 0.9, "val_loss": 2.0}), 6)
+    -0.7
+    """
+
+    def __init__(self, terms: list[Term]):
+        self.terms = tuple(terms)
+        single = len(terms) == 1
+        super().__init__(terms[0].name if single else "objective", terms[0].direction if single else "min")
+
+    @property
+    def test_metric(self) -> tuple[str, str]:
+        """The first metric's name on the test split, without `val_`, and its direction."""
+        return self.terms[0].name.removeprefix("val_"), self.terms[0].direction
+
+    @property
+    def directions(self) -> dict[str, str]:
+        """`{metric: "min" or "max"}` of every term."""
+        return {term.name: term.direction for term in self.terms}
+
+    def missing(self, logs: dict) -> list[str]:
+        """Returns the metrics of this objective that an epoch did not report."""
+        return [term.name for term in self.terms if term.name not in logs]
+
+    def value(self, logs: dict) -> float:
+        """Returns the objective, computed from the metrics of an epoch."""
+        if len(self.terms) == 1:
+            return float(logs[self.name])
+        return sum(
+            float(logs[term.name]) * (term.weight if term.direction == "min" else -term.weight) for term in self.terms
+        )
+
+
+def parse_objective(text: str, direction: str | None = None) -> Objective:
+    """Parses an objective such as `"val_loss"`, `"val_accuracy,val_loss:0.1"` or `"val_gain:max"`.
+
+    Args:
+        text: metrics separated by commas, each optionally followed by `:WEIGHT` (default 1) and `:min` or `:max`.
+        direction: `"min"` or `"max"`, the direction of the first metric. None (default) infers it from the name.
+
+    Raises:
+        UserError: for a direction that is neither given nor inferable, a weight that is not positive, or a metric named
+            twice.
+    """
+    terms = []
+    for number, part in enumerate(text.split(",")):
+        name, *rest = part.strip().split(":")
+        given, weight = direction if number == 0 else None, 1.0
+        for word in rest:
+            if word in ("min", "max"):
+                given = word
+            elif re.fullmatch(r"\d+\.?\d*(e-?\d+)?|\.\d+", word) and float(word) > 0:
+                weight = float(word)
+            else:
+                raise UserError(f"expected NAME:WEIGHT (above 0), NAME:min or NAME:max. Received: {part.strip()!r}")
+        if not name or name in [term.name for term in terms]:
+            raise UserError(f"expected metrics separated by commas, each once. Received: {text!r}")
+        terms.append(Term(name, given or infer_direction(name), weight))
+    return Objective(terms)
+
+
+def infer_direction(name: str) -> str:
+    """Infers `"min"` or `"max"` from a metric's name.
+
+    Raises:
+        UserError: if the name suggests neither.
+    """
+    if re.search(r"loss|error|perplex|bits|mse|mae|mape|msle|divergence|nrmse|seconds", name):
+        return "min"
+    if re.search(r"acc|auc|precision|recall|f1|bleu|score", name):
+        return "max"
+    raise UserError(
+        f"cannot infer the direction of {name!r}: set direction = 'min' or 'max', or write {name}:min or {name}:max"
+    )
 
 
 @dataclasses.dataclass(frozen=True)

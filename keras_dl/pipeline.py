@@ -15,8 +15,7 @@ import keras_tuner as kt
 
 from keras_dl.data.batches import Splits
 from keras_dl.errors import UserError
-from keras_dl.objective import Objective
-from keras_dl.options import TrainingOptions
+from keras_dl.options import Objective, TrainingOptions
 
 
 class Pipeline:

@@ -27,8 +27,8 @@ from keras_dl.data.vocabulary import characters, symbols
 from keras_dl.layers import AdditiveAttention, DotAttention, GeneralAttention, Tokenizer
 from keras_dl.losses import SequenceCrossEntropy
 from keras_dl.metrics import ExactMatch, TokenAccuracy
+from keras_dl.models.pictures import alignment_picture
 from keras_dl.models.seq2seq import RecurrentDecoder, RecurrentEncoder, ScheduledSampling, Seq2Seq
-from keras_dl.models.seq2seq.alignment_picture import alignment_picture
 from keras_dl.ops.ctc import edit_distance
 
 BUCKETS = [6, 8, 10, 12, 16]

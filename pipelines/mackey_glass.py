@@ -18,7 +18,7 @@ from keras_dl.data import Splits, batches, load
 from keras_dl.layers import ESN
 from keras_dl.metrics import NRMSE
 from keras_dl.models import ForecastingNetwork, free_run, train_forecaster
-from keras_dl.models.forecast_pictures import forecast_picture, growth_picture, spectrum_picture
+from keras_dl.models.pictures import forecast_picture, growth_picture, spectrum_picture
 from keras_dl.ops import forecasting
 from keras_dl.ops.reservoir import recurrent_product
 

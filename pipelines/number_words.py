@@ -30,8 +30,8 @@ from keras_dl.errors import UserError
 from keras_dl.layers import AdditiveAttention, DotAttention, GeneralAttention, Tokenizer
 from keras_dl.losses import SequenceCrossEntropy
 from keras_dl.metrics import ExactMatch, TokenAccuracy
+from keras_dl.models.pictures import alignment_picture
 from keras_dl.models.seq2seq import RecurrentDecoder, RecurrentEncoder, Seq2Seq
-from keras_dl.models.seq2seq.alignment_picture import alignment_picture
 
 BUCKETS = [24, 36, 44, 50, 56]
 MAX_LENGTH = 100

@@ -22,7 +22,7 @@ from keras_dl.data import batches, load
 from keras_dl.losses import CTCLoss
 from keras_dl.metrics import LabelErrorRate
 from keras_dl.models import speech_recogniser
-from keras_dl.models.recognition_picture import Heard, recognition_picture
+from keras_dl.models.pictures import Heard, recognition_picture
 from keras_dl.ops.ctc import align, greedy_decode
 
 RATE, SHOWN = 8000, 3

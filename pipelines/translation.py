@@ -26,8 +26,8 @@ from keras_dl.data.subwords import learn_subwords
 from keras_dl.layers import AdditiveAttention, SubwordTokenizer
 from keras_dl.losses import SequenceCrossEntropy
 from keras_dl.metrics import TokenAccuracy, translation_scores
+from keras_dl.models.pictures import alignment_picture
 from keras_dl.models.seq2seq import RecurrentDecoder, RecurrentEncoder, Seq2Seq, TransformerDecoder, TransformerEncoder
-from keras_dl.models.seq2seq.alignment_picture import alignment_picture
 from keras_dl.ops.special_ids import FIRST
 
 BUCKETS = [8, 16, 24, 32, 48]

@@ -25,7 +25,6 @@ ORDER = [
     {"layers", "losses", "metrics", "data"},
     {"models"},
     {"migration"},
-    {"objective"},
     {"options"},
     {"pipeline"},
     {"space"},

@@ -2,5 +2,5 @@
 
 from keras_dl.data.batches import Splits as Splits
 from keras_dl.data.batches import batches as batches
-from keras_dl.data.fingerprint import fingerprint as fingerprint
+from keras_dl.data.batches import fingerprint as fingerprint
 from keras_dl.data.sources import load as load

@@ -8,4 +8,4 @@ from keras_dl.models.forecasting_network import ForecastingNetwork as Forecastin
 from keras_dl.models.language_model import language_model as language_model
 from keras_dl.models.language_model import one_step as one_step
 from keras_dl.models.recogniser import recogniser as recogniser
-from keras_dl.models.speech_recogniser import speech_recogniser as speech_recogniser
+from keras_dl.models.recogniser import speech_recogniser as speech_recogniser

@@ -1,9 +1,19 @@
-"""A text line recogniser: convolution, bidirectional LSTM, CTC output."""
+"""Recognisers of text lines and of speech: convolution, bidirectional LSTM, CTC output."""
 
 import keras
 from keras import layers, ops
 
-from keras_dl.layers import CTCOutput
+from keras_dl.layers import (
+    CTCOutput,
+    LogMel,
+    PeepholeLSTM,
+    SpecAugment,
+    UtteranceNormalization,
+    VocalTractPerturbation,
+)
+
+HOP = 0.01
+HALVINGS = 2
 
 
 def recogniser(height, vocabulary, filters=32, units=64, dropout=0.3, halvings=1):
@@ -52,3 +62,80 @@ def recogniser(height, vocabulary, filters=32, units=64, dropout=0.3, halvings=1
     x = layers.Dropout(dropout)(x)
     logits = CTCOutput(vocabulary, name="ctc_output")(x, mask=mask)
     return keras.Model(columns, logits, name="recogniser")
+
+
+def speech_recogniser(
+    vocabulary,
+    sample_rate=8000,
+    bands=40,
+    filters=32,
+    units=96,
+    recurrent="peephole",
+    causal=False,
+    dropout=0.3,
+    tract=1.1,
+    seed=None,
+):
+    """Builds a model that maps a waveform to a sequence of labels, with one output frame every 40 ms.
+
+    `LogMel`, `VocalTractPerturbation`, `UtteranceNormalization` and `SpecAugment`; two 3 x 3 convolutions with stride 2
+    over time and bands; dropout, a recurrent layer in one or both directions, dropout and `CTCOutput`. Samples beyond a
+    row's length are padding: neither their number nor their values change the result.
+
+    Args:
+        vocabulary: list of str, the labels.
+        sample_rate: int, samples per second. Defaults to 8000.
+        bands: int, number of mel bands. Defaults to 40.
+        filters: int, filters of each convolution. Defaults to 32.
+        units: int, units of each direction of the recurrent layer. Defaults to 96.
+        recurrent: `"peephole"` (default) or `"lstm"`.
+        causal: bool, whether a frame depends on no samples after its own 25 ms window: one direction, running
+            normalisation, causal convolutions. Defaults to False.
+        dropout: float, the dropout rate before and after the recurrent layer. Defaults to 0.3.
+        tract: float >= 1, the largest factor of `VocalTractPerturbation`; 1 disables it. Defaults to 1.1.
+        seed: int, seeds the augmentation; or None (default).
+
+    Returns:
+        An uncompiled functional `keras.Model`: `{"waveform": float [B, samples] from -1 to 1, "length": int [B]}` ->
+        logits `[B, ceil(ceil(samples / hop) / 4), len(vocabulary) + 1]`.
+
+    Raises:
+        ValueError: if `recurrent` is unknown.
+
+    Example:
+
+    >>> model = speech_recogniser(list("0123456789"), filters=4, units=8)
+    >>> model({"waveform": keras.ops.zeros((2, 8000)), "length": keras.ops.array([8000, 500])}).shape
+    TensorShape([2, 25, 11])
+    """
+    kinds = {"peephole": PeepholeLSTM, "lstm": layers.LSTM}
+    if recurrent not in kinds:
+        raise ValueError(f"`recurrent` must be one of {', '.join(kinds)}. Received: {recurrent!r}")
+    waveform = keras.Input((None,), name="waveform")
+    length = keras.Input((), dtype="int32", name="length")
+    mask = ops.cumsum(ops.ones_like(waveform, dtype="int32"), axis=1) <= ops.expand_dims(length, 1)
+
+    front = LogMel(sample_rate, hop=HOP, bands=bands, name="log_mel")
+    x = front(waveform, mask=mask)
+    mask = mask[:, :: front.stride]
+    if tract > 1:
+        x = VocalTractPerturbation(tract, sample_rate, seed=seed)(x, mask=mask)
+    x = UtteranceNormalization(per_feature=False, running=causal, name="normalization")(x, mask=mask)
+    x = SpecAugment(seed=seed)(x, mask=mask)
+
+    x = ops.expand_dims(x, -1)
+    for _ in range(HALVINGS):
+        # "same" padding before the first frame would depend on the length; this does not.
+        x = layers.ZeroPadding2D(((2, 0) if causal else (1, 1), (1, 1)))(x)
+        x = layers.Conv2D(filters, 3, strides=2, activation="relu")(x)
+        mask = mask[:, ::2]
+        # The bias makes padding non-zero, and the next convolution would mix it into the last frames.
+        x = ops.where(mask[:, :, None, None], x, ops.zeros_like(x))
+    x = layers.Reshape((-1, x.shape[2] * x.shape[3]))(x)
+
+    x = layers.Dropout(dropout)(x)
+    layer = kinds[recurrent](units, return_sequences=True)
+    x = (layer if causal else layers.Bidirectional(layer))(x, mask=mask)
+    x = layers.Dropout(dropout)(x)
+    logits = CTCOutput(vocabulary, name="ctc_output")(x, mask=mask)
+    return keras.Model({"waveform": waveform, "length": length}, logits, name="speech_recogniser")

@@ -40,7 +40,7 @@ def show_prediction(
         name: model name.
         settings: settings with the path of `saved_models/`.
         image: path of an image, sent as the input `image` `[1, height, width]`, 0 = background.
-        example: function that returns a request and its expected answer or None (see `keras_dl.release.example`).
+        example: function that returns a request and its expected answer or None (see `keras_dl.release.evaluate`).
         given: the inputs as JSON.
         url: URL of a server, http://HOST:PORT or grpc://HOST:PORT.
         audio: path of a WAV file, or "-" for standard input, sent as `waveform` and `length`; see `read_recording`.

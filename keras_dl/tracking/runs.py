@@ -1,12 +1,14 @@
-"""MLflow runs: connecting to a store, opening and ending runs, and logging their origin."""
+"""MLflow runs: connecting to a store, opening and ending runs, and logging their origin and system metrics."""
 
 import contextlib
 import http.client
+import logging
 import os
 import re
 import sqlite3
 import ssl
 import tempfile
+import threading
 import traceback
 import urllib.error
 import urllib.request
@@ -16,16 +18,23 @@ import filelock
 import mlflow
 import sqlalchemy
 
-from keras_dl.compat.mlflow import BRIEF, is_local_uri, last_words, local_file_uri_to_path, quiet_loggers
+from keras_dl.compat.mlflow import (
+    BRIEF,
+    SystemMetricsMonitor,
+    is_local_uri,
+    last_words,
+    local_file_uri_to_path,
+    quiet_loggers,
+)
 from keras_dl.errors import UserError, reason_of
 from keras_dl.tracking.environment import environment, git_diff, is_gone, owner
 from keras_dl.tracking.settings import Settings, hide_password
-from keras_dl.tracking.system_metrics import measure
 
 SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql", "databricks")
 # Errors raised by an unusable store. OSError includes requests.RequestException and filelock.Timeout; ImportError is
 # raised for a missing database driver.
 STORE_ERRORS = (mlflow.MlflowException, sqlalchemy.exc.SQLAlchemyError, sqlite3.Error, OSError, ImportError)
+logger = logging.getLogger(__name__)
 
 
 def connect(settings: Settings, experiment: str | None = None) -> None:
@@ -253,3 +262,46 @@ def log_origin(pipeline) -> None:
             **{name: described[name] for name in ("command", "git_commit", "git_dirty", "cpu")},
         }
     )
+
+
+@contextlib.contextmanager
+def measure(run_id: str, settings: Settings, node: str | None = None):
+    """Logs system metrics to a run while the context is open: CPU, memory, disk, network, and GPUs with nvidia-ml-py.
+
+    The processes of a distributed search can log to the same run, each as a different node. If the store is unreachable
+    or a measurement fails, samples are lost and the first failure is logged as a warning.
+
+    Args:
+        run_id: str.
+        settings: the `Settings` of the project; `MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING` takes precedence.
+        node: str, names the metrics `system/<node>/...`. None (default) for the only process of a run.
+    """
+    override = os.environ.get("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING")
+    if not (settings.system_metrics.enabled if override is None else override.lower() in ("true", "1")):
+        yield
+        return
+    monitor = SystemMetricsMonitor(run_id, settings.system_metrics.interval, resume_logging=True, node_id=node)
+    ended = threading.Event()
+
+    def sample():
+        # The monitor's own loop stops at the first failure of the store.
+        failed = False
+        while not ended.wait(monitor.sampling_interval):
+            try:
+                monitor.collect_metrics()
+                monitor.publish_metrics(monitor.aggregate_metrics())
+            except Exception as error:
+                if not failed:
+                    failed = True
+                    logger.warning("system metrics could not be logged: %s", hide_password(reason_of(error)))
+
+    thread = threading.Thread(target=sample, name="system-metrics", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(timeout=2)
+        if not thread.is_alive():  # otherwise it is still waiting for the store
+            with last_words(), contextlib.suppress(Exception):
+                monitor.mlflow_logger.flush()

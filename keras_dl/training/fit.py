@@ -14,7 +14,7 @@ import numpy as np
 from keras_dl.data import Splits
 from keras_dl.durable import write_json
 from keras_dl.errors import UserError
-from keras_dl.objective import Objective
+from keras_dl.options import Objective
 from keras_dl.training.state import read_state, restore_callbacks, restore_model, write_state, write_variables
 
 # Files in the folder of a training run.

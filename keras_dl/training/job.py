@@ -11,16 +11,15 @@ import keras_tuner as kt
 from keras_dl.durable import exhausted, remove_folder
 from keras_dl.errors import UserError
 from keras_dl.pipeline import Pipeline, example_request
-from keras_dl.release.permissions import check_registry
 from keras_dl.release.publish import export_champion, publish
-from keras_dl.release.registry import Registered
+from keras_dl.release.registry import Registered, check_registry
 from keras_dl.serving.export.expected import answer
 from keras_dl.serving.export.staging import check_writable
 from keras_dl.space import space
 from keras_dl.tracking.journal import Delivery
 from keras_dl.tracking.runs import connect
 from keras_dl.tracking.settings import Settings
-from keras_dl.training.hardware import build, hardware
+from keras_dl.training.configuration import build, hardware
 
 
 @contextlib.contextmanager

@@ -19,8 +19,7 @@ from keras_dl.space import space
 from keras_dl.tracking.environment import environment
 from keras_dl.tracking.runs import connect, log_origin, open_run
 from keras_dl.tracking.settings import Settings
-from keras_dl.training.configuration import train_configuration
-from keras_dl.training.hardware import hardware
+from keras_dl.training.configuration import hardware, train_configuration
 from keras_dl.training.reuse import CompiledModels
 from keras_dl.training.shared_data import SharedData
 

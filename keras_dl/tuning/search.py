@@ -16,15 +16,15 @@ from keras_dl.release.registry import Registered
 from keras_dl.tracking.journal import Delivery
 from keras_dl.tracking.runs import log_origin, open_run, reap
 from keras_dl.tracking.settings import Settings
-from keras_dl.training.hardware import hardware
+from keras_dl.training.configuration import hardware
 from keras_dl.training.job import check_delivered, check_space, exclusive_job, release
 from keras_dl.tuning.distributed.chief import serve_search
 from keras_dl.tuning.distributed.exchange import Exchange
 from keras_dl.tuning.distributed.workers import check_free, parse_address
 from keras_dl.tuning.oracles import Watch, make_oracle
 from keras_dl.tuning.plan import Plan, discard, unfinished
-from keras_dl.tuning.report.live_table import SearchTable
 from keras_dl.tuning.report.outcome import log_outcome, write_report
+from keras_dl.tuning.report.tables import SearchTable
 from keras_dl.tuning.results import last_value
 from keras_dl.tuning.tuner import TrialTuner, discard_checkpoints, run_name
 

@@ -14,7 +14,7 @@ import uvicorn
 
 from keras_dl.cli import main
 from keras_dl.pipeline import load_pipeline, splits_of
-from keras_dl.release.example import example_of
+from keras_dl.release.evaluate import example_of
 from keras_dl.serving import Client
 from keras_dl.serving.export.clean import clean_process
 from keras_dl.serving.predict import show_prediction

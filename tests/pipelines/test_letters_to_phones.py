@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 
 from keras_dl.data import load
-from keras_dl.data.builders.invented_words import invent
+from keras_dl.data.builders.pronunciations import invent
 from keras_dl.errors import UserError
 from keras_dl.ops.special_ids import END, START
 from keras_dl.pipeline import load_pipeline

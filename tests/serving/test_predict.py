@@ -16,7 +16,7 @@ from scipy.io import wavfile
 
 from keras_dl.errors import UserError
 from keras_dl.pipeline import load_pipeline
-from keras_dl.release.example import example_of
+from keras_dl.release.evaluate import example_of
 from keras_dl.serving import predict
 from keras_dl.serving.predict import ascii_image, read_image, read_recording, show_prediction, table
 from keras_dl.serving.server.config import ModelConfig

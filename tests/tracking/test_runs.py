@@ -123,7 +123,7 @@ def test_failing_system_metrics_are_reported_once(project, monkeypatch, caplog):
     with open_run(settings, "one"):
         for _ in range(3):
             assert samples.acquire(timeout=60)
-    messages = [record.getMessage() for record in caplog.records if record.name == "keras_dl.tracking.system_metrics"]
+    messages = [record.getMessage() for record in caplog.records if record.name == "keras_dl.tracking.runs"]
     assert messages == ["system metrics could not be logged: no such device"]
 
 

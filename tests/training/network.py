@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from keras_dl.compat.keras import reset_layer_names
 from keras_dl.data import Splits, batches
-from keras_dl.objective import parse_objective
+from keras_dl.options import parse_objective
 from keras_dl.training.fit import BEST, fit
 from keras_dl.training.reuse import CompiledModels
 

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from keras_dl.errors import UserError
-from keras_dl.objective import parse_objective
+from keras_dl.options import parse_objective
 from keras_dl.training.fit import BEST, DONE, STATE, fit
 
 from .network import Kill, data, interrupt, plain, train

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_dl.objective import parse_objective
+from keras_dl.options import parse_objective
 from keras_dl.training.fit import BEST, DONE, STATE, Progress, finished_training, fit
 from keras_dl.training.state import read_state, write_state
 

@@ -1,4 +1,4 @@
-"""The proposals of the four search strategies and their order, without any training."""
+"""The proposals of the four search strategies, their order and early stopping, without any training."""
 
 import itertools
 import math

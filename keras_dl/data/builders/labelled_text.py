@@ -5,10 +5,10 @@ import dataclasses
 import hashlib
 from pathlib import Path
 
+import numpy as np
 import tensorflow_datasets as tfds
 
 from keras_dl.data import catalogue
-from keras_dl.data.builders.invented_opinions import invent
 from keras_dl.data.text_files import deal, read_lines
 from keras_dl.errors import UserError
 
@@ -16,6 +16,22 @@ INVENTED = 4_000
 SHARES = (0.80, 0.10)
 FEWEST = 10  # texts per label
 NAMED = 10  # labels listed in an error message, at most
+THINGS = "acting cast dialogue direction ending film music pace photography plot script story".split()
+WORDS = {
+    "positive": "brilliant charming clever delightful fresh funny good moving original wonderful".split(),
+    "negative": "awful bad boring clumsy dull flat predictable silly tedious weak".split(),
+}
+DEGREES = ["", "", "very ", "rather ", "quite "]
+OPINIONS = [
+    "i find the {thing} {opinion}",
+    "to me the {thing} is {opinion}",
+    "for my part , the {thing} seemed {opinion}",
+]
+OTHERS = ["my friends call the {thing} {opinion}", "some say that the {thing} is {opinion}", "they found it {opinion}"]
+FACTS = [
+    "it lasts two hours", "we saw it on a monday", "the {thing} is by a newcomer", "it was shot in the north",
+    "there is a scene with a train", "the {thing} comes from a book", "nobody left before the end",
+]  # fmt: skip
 
 
 @dataclasses.dataclass(eq=False)
@@ -157,3 +173,33 @@ def text_and_class(info: tfds.core.DatasetInfo, name: str) -> tuple[str, str]:
 def _numbered(examples, text, label):
     for key, example in enumerate(tfds.as_numpy(examples)):
         yield key, {"text": example[text], "label": int(example[label])}
+
+
+def invent(count: int, seed: int) -> list[tuple[str, str]]:
+    """Generates `count` pairs `(text, label)` with distinct texts, reproducibly for a seed.
+
+    Example:
+
+    >>> texts = invent(100, seed=0)
+    >>> len(texts), sorted({label for _, label in texts})
+    (100, ['negative', 'positive'])
+    """
+    generator, found = np.random.default_rng(seed), {}
+
+    def choose(options):
+        return options[generator.integers(len(options))]
+
+    def opinion(label):
+        negated = generator.random() < 0.4
+        kind = label if not negated else next(other for other in WORDS if other != label)
+        return f"{'not ' if negated else ''}{choose(DEGREES)}{choose(WORDS[kind])}"
+
+    while len(found) < count:
+        label = choose(list(WORDS))
+        sentences = [choose(OPINIONS).format(thing=choose(THINGS), opinion=opinion(label))]
+        for _ in range(generator.integers(1, 5)):
+            other = choose(OTHERS if generator.random() < 0.4 else FACTS)
+            sentence = other.format(thing=choose(THINGS), opinion=opinion(choose(list(WORDS))))
+            sentences.insert(generator.integers(len(sentences) + 1), sentence)
+        found[" . ".join(sentences) + " ."] = label
+    return list(found.items())

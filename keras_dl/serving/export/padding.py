@@ -18,6 +18,7 @@ from keras_dl.serving.export.clean import ModelFailed
 from keras_dl.serving.export.rows import (
     Arrays,
     Shapes,
+    answered_rows,
     cropped_by,
     has_rows,
     open_axes,
@@ -25,7 +26,6 @@ from keras_dl.serving.export.rows import (
     repeated,
     row_of,
 )
-from keras_dl.serving.export.varied import answered_rows
 
 Answer = Callable[[Arrays], Arrays]
 

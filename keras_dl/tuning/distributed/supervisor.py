@@ -1,7 +1,7 @@
 """Starts, restarts and stops the worker processes of one machine.
 
-A worker's standard input is a socket. Through it, the worker ends with its supervisor, and the supervisor learns whether
-the worker has received a trial.
+A worker's standard input is a socket: the worker ends with its supervisor, and the supervisor learns whether the worker
+has received a trial.
 """
 
 import contextlib

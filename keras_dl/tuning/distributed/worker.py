@@ -12,9 +12,8 @@ from keras_dl.errors import UserError
 from keras_dl.options import TrainingOptions
 from keras_dl.pipeline import Pipeline
 from keras_dl.tracking.journal import Delivery
-from keras_dl.tracking.runs import connect
+from keras_dl.tracking.runs import connect, measure
 from keras_dl.tracking.settings import Settings
-from keras_dl.tracking.system_metrics import measure
 from keras_dl.tuning.distributed.client import ChiefClient
 from keras_dl.tuning.distributed.exchange import Exchange
 from keras_dl.tuning.distributed.protocol import identity

@@ -9,9 +9,9 @@ from keras_dl.release import registry
 from keras_dl.tracking.figures import learning_curves, log_picture
 from keras_dl.tracking.runs import mark_error
 from keras_dl.tracking.settings import Settings
-from keras_dl.tuning.report.leaderboard import print_leaderboard
 from keras_dl.tuning.report.page import Comparison, report
 from keras_dl.tuning.report.pictures import parallel_coordinates
+from keras_dl.tuning.report.tables import print_leaderboard
 from keras_dl.tuning.results import leaderboard, results
 from keras_dl.tuning.tuner import run_name
 

@@ -7,7 +7,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from keras_dl.data import load
-from keras_dl.data.builders.invented_opinions import WORDS, invent
+from keras_dl.data.builders.labelled_text import WORDS, invent
 from keras_dl.errors import UserError
 
 from ..tiny_texts import tiny_texts

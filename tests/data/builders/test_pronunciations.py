@@ -9,8 +9,7 @@ import pytest
 
 from keras_dl.data import load
 from keras_dl.data.builders import pronunciations
-from keras_dl.data.builders.invented_words import CODAS, ENDS, ONSETS, RULES, VOWELS, invent, pronounce
-from keras_dl.data.builders.pronunciations import read
+from keras_dl.data.builders.pronunciations import CODAS, ENDS, ONSETS, RULES, VOWELS, invent, pronounce, read
 from keras_dl.errors import UserError
 
 MORE = "".join(f"WORD{letter}  W ER1 D\n" for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ")

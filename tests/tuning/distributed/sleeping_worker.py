@@ -5,9 +5,9 @@ import os
 import sys
 from pathlib import Path
 
-from keras_dl.tuning.distributed import lifeline
+from keras_dl.tuning.distributed import supervisor
 
-lifeline.hold()
+supervisor.hold()
 sys.path.insert(0, str(Path(__file__).parent))
 
 from served import IDENTITY, run_all  # noqa: E402
@@ -15,4 +15,4 @@ from served import IDENTITY, run_all  # noqa: E402
 from keras_dl.tuning.distributed.client import ChiefClient  # noqa: E402
 
 died = json.loads(os.environ.get("KERAS_DL_DIED", "null"))
-run_all(ChiefClient(sys.argv[1], sys.argv[3], IDENTITY, died, lifeline.tell_begun), [], epochs=4, pause=0.15)
+run_all(ChiefClient(sys.argv[1], sys.argv[3], IDENTITY, died, supervisor.tell_begun), [], epochs=4, pause=0.15)

@@ -1,4 +1,4 @@
-"""The chief with real gRPC, and workers in threads."""
+"""The chief with real gRPC, and workers in threads and processes."""
 
 import json
 import random

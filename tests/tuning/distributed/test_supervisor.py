@@ -13,7 +13,7 @@ from keras_dl.errors import UserError
 from keras_dl.tuning.distributed.supervisor import Supervisor, cores, gpu_variables, gpus
 
 # A worker that receives a trial and runs it without end.
-STEADY = "lifeline.hold(); lifeline.tell_begun(); print('started', flush=True); time.sleep(600)"
+STEADY = "supervisor.hold(); supervisor.tell_begun(); print('started', flush=True); time.sleep(600)"
 LISTED = """GPU 0: NVIDIA H200 (UUID: GPU-11111111-aaaa)
 GPU 1: NVIDIA H200 (UUID: GPU-22222222-bbbb)
 """
@@ -27,7 +27,7 @@ def command(script):
     return [
         sys.executable,
         "-c",
-        f"import os, signal, sys, time; from keras_dl.tuning.distributed import lifeline; {script}",
+        f"import os, signal, sys, time; from keras_dl.tuning.distributed import supervisor; {script}",
     ]
 
 
@@ -96,7 +96,7 @@ def test_a_worker_with_invalid_input_is_not_restarted(start, tmp_path):
 
 
 def test_a_worker_that_receives_trials_between_crashes_is_restarted(start, tmp_path):
-    script = "print('again', flush=True); lifeline.tell_begun(); os.abort()"
+    script = "print('again', flush=True); supervisor.tell_begun(); os.abort()"
     with start(script) as supervisor:
         until(lambda: (tmp_path / "w.log").read_text().count("again") > 5, supervisor)
         assert supervisor.running

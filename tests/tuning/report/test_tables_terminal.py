@@ -8,8 +8,8 @@ import pytest
 import rich.console
 from keras_tuner.src.engine.trial import Trial
 
-from keras_dl.tuning.report import live_table
-from keras_dl.tuning.report.live_table import SearchTable
+from keras_dl.tuning.report import tables
+from keras_dl.tuning.report.tables import SearchTable
 
 
 def trial(number, status="RUNNING", score=None, **values):
@@ -137,6 +137,6 @@ def test_drawing_takes_at_most_one_percent_of_the_time(monkeypatch):
     monkeypatch.setattr(shown._closed, "wait", lambda pause: pauses.append(pause) or len(pauses) > 3)
     spent = iter([0.0, 0.001, 1.0, 1.5, 2.0, 2.0])
     with monkeypatch.context() as patch:
-        patch.setattr(live_table.time, "thread_time", lambda: next(spent))
+        patch.setattr(tables.time, "thread_time", lambda: next(spent))
         shown._keep_drawing()
     assert pauses == [0.0, pytest.approx(0.25), pytest.approx(75), pytest.approx(0.25)]

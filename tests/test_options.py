@@ -5,7 +5,7 @@ import math
 import pytest
 
 from keras_dl.errors import UserError
-from keras_dl.objective import Term, infer_direction, parse_objective
+from keras_dl.options import Term, infer_direction, parse_objective
 
 ROW = {"val_loss": 2.0, "val_accuracy": 0.75, "loss": 1.0, "val_gain": 5.0}
 
