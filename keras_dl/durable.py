@@ -14,11 +14,7 @@ _EXHAUSTED = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
-    """Writes a file atomically; its content is on disk when the function returns.
-
-    Raises:
-        OSError: if the file cannot be written; an existing file is left unchanged.
-    """
+    """Writes a file atomically. It is on disk when the function returns; after an error, the old one remains."""
     temporary = f"{path}.tmp{os.getpid()}"
     try:
         with open(temporary, "wb") as file:
@@ -33,12 +29,7 @@ def write_bytes(path: str | Path, content: bytes) -> None:
 
 
 def write_json(path: str | Path, content) -> str:
-    """Writes a JSON file atomically and returns its text.
-
-    Raises:
-        OSError: as for `write_bytes`.
-        TypeError: if the content cannot be represented in JSON.
-    """
+    """Writes a JSON file atomically and returns its text."""
     text = json.dumps(content)
     write_bytes(path, text.encode())
     return text

@@ -16,9 +16,6 @@ def reason_of(error: BaseException) -> str:
 
     The node names that TensorFlow adds to its messages are removed.
 
-    Args:
-        error: any exception.
-
     Example:
 
     >>> reason_of(ValueError("the shape is wrong\\ndetails"))

@@ -39,14 +39,8 @@ def first_line(path: Path) -> str:
 
 
 def start_project(folder: Path, pipeline: str = "waves") -> None:
-    """Writes `mlflow.yaml`, a pipeline and `saved_models/`; existing files are kept.
-
-    Args:
-        folder: the project folder, created if it does not exist.
-        pipeline: the name of a pipeline of `pipeline_files`, which is copied to `pipelines/`. Defaults to `"waves"`.
-
-    Raises:
-        UserError: if there is no such pipeline, or the folder cannot be written.
+    """Writes `mlflow.yaml`, `saved_models/` and a pipeline of `pipeline_files` to `pipelines/`; existing files are
+    kept.
     """
     known = pipeline_files()
     if pipeline not in known:

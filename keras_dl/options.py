@@ -100,11 +100,7 @@ def parse_objective(text: str, direction: str | None = None) -> Objective:
 
 
 def infer_direction(name: str) -> str:
-    """Infers `"min"` or `"max"` from a metric's name.
-
-    Raises:
-        UserError: if the name suggests neither.
-    """
+    """Infers `"min"` or `"max"` from a metric's name."""
     if re.search(r"loss|error|perplex|bits|mse|mae|mape|msle|divergence|nrmse|seconds", name):
         return "min"
     if re.search(r"acc|auc|precision|recall|f1|bleu|score", name):

@@ -9,14 +9,11 @@ from keras_dl.pipeline import Pipeline
 
 
 def space(pipeline: Pipeline, values: dict | None = None) -> kt.HyperParameters:
-    """Finds the search space by calling `data` and `build` once.
+    """Finds the search space, with every entry and its value, by calling `data` and `build` once.
 
     Args:
-        pipeline: `Pipeline`.
+        pipeline: the pipeline.
         values: hyperparameters that replace their defaults. Defaults to none.
-
-    Returns:
-        `keras_tuner.HyperParameters` with every entry and its value.
 
     Raises:
         UserError: for a name that is not in the space, a value outside its range or of the wrong type, an empty split,
@@ -38,10 +35,7 @@ def space(pipeline: Pipeline, values: dict | None = None) -> kt.HyperParameters:
 
 
 class _Given(kt.HyperParameters):
-    """Hyperparameters with given values, each checked at the call that declares its range.
-
-    A check after `build` would be too late: a layer would raise an error first, with a message of its own.
-    """
+    """Hyperparameters with given values, each checked where its range is declared, before a layer rejects it."""
 
     def __init__(self, given):
         super().__init__()

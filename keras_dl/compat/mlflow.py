@@ -36,12 +36,10 @@ def quiet_loggers() -> None:
 
 
 def keras_flavor(after_saving) -> types.SimpleNamespace:
-    """Returns a flavor for `mlflow.models.Model.log` that saves a Keras model.
+    """Returns a flavor for `mlflow.models.Model.log` that saves a Keras model and calls `after_saving(folder,
+    mlflow_model)`.
 
     `mlflow.keras` writes the input example before it creates the folder (mlflow#16183), so the folder is created first.
-
-    Args:
-        after_saving: called with the folder and the `Model` when the Keras model is saved.
     """
 
     def save_model(path, mlflow_model, validate_serving_input, **options):

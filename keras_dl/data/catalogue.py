@@ -14,12 +14,7 @@ limit_download_retries()
 def find(name: str, **options) -> tfds.core.DatasetBuilder:
     """Returns the builder of a data set of TensorFlow Datasets, without downloading anything.
 
-    Args:
-        name: for example `"tfds:mnist"`, `"tfds:mnist/3dconfig:1.0.0"`.
-        **options: passed to the builder.
-
-    Raises:
-        UserError: if the data set, configuration or version does not exist.
+    The name is for example `"tfds:mnist"` or `"tfds:mnist/3dconfig:1.0.0"`; the options are passed to the builder.
 
     Example:
 
@@ -36,12 +31,7 @@ def find(name: str, **options) -> tfds.core.DatasetBuilder:
 def prepare(builder: tfds.core.DatasetBuilder, name: str) -> tfds.core.DatasetBuilder:
     """Downloads and prepares the data of a builder, if necessary, and returns the builder.
 
-    Args:
-        builder: `tfds.core.DatasetBuilder`.
-        name: the user's name for the data set, for error messages.
-
-    Raises:
-        UserError: if the data cannot be prepared; the message says how to get it.
+    If that fails, UserError says how to get the data; `name` is the user's name for the data set.
     """
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
@@ -78,9 +68,6 @@ def copy_name(builder: tfds.core.DatasetBuilder) -> str:
 
 def parts(names: set[str]) -> tuple[str, str, str]:
     """Returns the TFDS slices for training, validation and test, given the splits that a data set has.
-
-    Raises:
-        UserError: if there is no training split.
 
     Example:
 

@@ -7,11 +7,7 @@ from keras_dl.errors import UserError
 
 
 def read_lines(path: Path) -> list[str]:
-    r"""Reads the lines of a UTF-8 text file, without line ends. Only `"\n"` and `"\r\n"` end a line.
-
-    Raises:
-        UserError: if the file cannot be read or is not valid UTF-8 (with the line number).
-    """
+    r"""Reads the lines of a UTF-8 text file, without line ends. Only `"\n"` and `"\r\n"` end a line."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -26,16 +22,10 @@ def read_lines(path: Path) -> list[str]:
 
 
 def deal(texts, seed: str, shares: tuple[float, float]) -> dict[str, str]:
-    """Assigns each text to a split, reproducibly for a seed and independent of the order of the texts.
+    """Assigns each text to a split, reproducibly for a seed and independent of the order of the distinct texts.
 
-    Args:
-        texts: iterable of distinct texts.
-        seed: str.
-        shares: the shares of the training and validation splits; the rest is the test split. With three or more texts,
-            each split gets at least one.
-
-    Returns:
-        `{text: "train", "validation" or "test"}`.
+    `shares` are those of the training and validation splits; the rest is the test split. With three or more texts, each
+    split gets at least one.
 
     Example:
 

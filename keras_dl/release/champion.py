@@ -17,20 +17,9 @@ from keras_dl.tracking.settings import Settings
 
 
 def promote(settings: Settings, name: str, which: str) -> int:
-    """Makes a version the champion regardless of its metrics, updates the served versions and prints both changes.
+    """Makes a version, given by number or alias, the champion regardless of its metrics; updates the served versions.
 
     The alias moves before the folder is updated; if the call is interrupted, repeating it completes the change.
-
-    Args:
-        settings: the `Settings` of the project.
-        name: str, the name of the registered model.
-        which: a version number or an alias.
-
-    Returns:
-        int, the version.
-
-    Raises:
-        UserError: if the version does not exist.
     """
     connect(settings)
     version = int(registry.get_version(name, which).version)
@@ -42,18 +31,7 @@ def promote(settings: Settings, name: str, which: str) -> int:
 
 
 def rollback(settings: Settings, name: str) -> int:
-    """Makes the previous champion the champion again; each further call goes one champion further back.
-
-    Args:
-        settings: the `Settings` of the project.
-        name: str, the name of the registered model.
-
-    Returns:
-        int, the version.
-
-    Raises:
-        UserError: if the model does not exist, or no earlier champion is left.
-    """
+    """Makes the previous champion the champion again; each further call goes one champion further back."""
     connect(settings)
     champion = registry.get_version(name, settings.registry.champion)
     earlier = registry.earlier_champions(name)
@@ -91,14 +69,8 @@ def _serve(settings, name, version):
 def compare(settings: Settings, name: str, first: str | None = None, second: str | None = None) -> None:
     """Prints a table of two versions with differences marked, and whether the second would replace the first.
 
-    Args:
-        settings: the `Settings` of the project.
-        name: str, the name of the registered model.
-        first: an alias or a version number, treated as the champion. None (default): the champion.
-        second: an alias or a version number. None (default): the challenger or, without one, the previous champion.
-
-    Raises:
-        UserError: if a version does not exist.
+    Both are an alias or a version number. `first` defaults to the champion, `second` to the challenger or, without one,
+    to the previous champion.
     """
     connect(settings)
     champion = registry.get_version(name, first or settings.registry.champion)

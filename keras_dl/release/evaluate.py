@@ -21,19 +21,13 @@ from keras_dl.tracking.settings import Settings
 
 
 def load_trained(pipeline: Pipeline, which: str, values: dict, settings: Settings) -> tuple[keras.Model, dict, str]:
-    """Loads a trained model from the registry or a file, with the hyperparameters of its data.
+    """Returns `(model, values, description)` of a trained model, with the hyperparameters of its data.
 
     Args:
         pipeline: its `source` is set to that of the model's run, unless it has one from `--data`.
         which: an alias, a version number, or the path of a `.keras` file.
-        values: dict, hyperparameters of the command line; they take precedence.
-        settings: the `Settings` of the project.
-
-    Returns:
-        `(model, values, description)`.
-
-    Raises:
-        UserError: if the version or file does not exist or cannot be loaded, or a hyperparameter is invalid.
+        values: hyperparameters of the command line; they take precedence.
+        settings: the settings of the project.
     """
     if which.endswith(".keras"):
         if not Path(which).is_file():
@@ -57,14 +51,8 @@ def load_trained(pipeline: Pipeline, which: str, values: dict, settings: Setting
 
 
 def evaluate(pipeline: Pipeline, which: str, split: str, values: dict, settings: Settings) -> dict[str, float]:
-    """Prints and returns the metrics of a trained model on one split.
-
-    Args:
-        pipeline: from `load_pipeline`.
-        which: `"champion"`, another alias, a version number, or the path of a `.keras` file.
-        split: `"train"`, `"validation"` or `"test"`.
-        values: dict, hyperparameters that override those of the model's run.
-        settings: the `Settings` of the project.
+    """Prints and returns the metrics of a trained model (see `load_trained`) on the split "train", "validation" or
+    "test".
     """
     model, values, description = load_trained(pipeline, which, values, settings)
     splits = splits_of(pipeline, values).check()
@@ -74,17 +62,9 @@ def evaluate(pipeline: Pipeline, which: str, split: str, values: dict, settings:
 
 
 def check_version(pipeline: Pipeline, which: str, values: dict, settings: Settings, folder: Path) -> bool:
-    """Checks an export on disk and compares its outputs with those of a trained model.
+    """Checks an export on disk and compares its outputs with those of a trained model (see `load_trained`).
 
-    Args:
-        pipeline: defines the `signatures`.
-        which: an alias, a version number, or the path of a `.keras` file.
-        values: dict, hyperparameters that override those of the model's run.
-        settings: the `Settings` of the project.
-        folder: Path of the export.
-
-    Returns:
-        bool, whether it can be served; see `keras_dl.serving.export.check.check`.
+    Returns whether it can be served; see `keras_dl.serving.export.check.check`.
     """
     model, values, description = load_trained(pipeline, which, values, settings)
     print(f"compared with {description}")
@@ -96,14 +76,7 @@ def check_version(pipeline: Pipeline, which: str, values: dict, settings: Settin
 def export_version(pipeline: Pipeline, which: str, values: dict, settings: Settings) -> Path:
     """Exports a registered version, for example a challenger or one whose export was deleted or failed.
 
-    Args:
-        pipeline: defines the `signatures`.
-        which: an alias or a version number.
-        values: dict, hyperparameters that override those of the model's run.
-        settings: the `Settings` of the project.
-
-    Returns:
-        Path, the folder of the export.
+    Returns the folder of the export. `values` override the hyperparameters of the model's run.
     """
     connect(settings)
     version = int(registry.get_version(pipeline.name, which).version)
@@ -124,17 +97,11 @@ def export_version(pipeline: Pipeline, which: str, values: dict, settings: Setti
 
 
 def example_of(name: str, settings: Settings, index: int) -> tuple[dict, str | None]:
-    """Returns the request of a test example, and the expected answer if the pipeline defines it.
+    """Returns the request of a test example, and the expected answer if the pipeline, `pipelines/<name>.py`, defines
+    it.
 
-    The data are those of the newest exported version: its hyperparameters and its `--data`, from the registry.
-
-    Args:
-        name: str, the model; its pipeline is `pipelines/<name>.py`.
-        settings: the `Settings` of the project.
-        index: int, the number of the example in the test split, from 0.
-
-    Raises:
-        UserError: if there is no such pipeline or example.
+    The data are those of the newest exported version: its hyperparameters and its `--data`, from the registry. Examples
+    are counted from 0.
     """
     pipeline = load_pipeline(settings.root / "pipelines" / f"{name}.py")
     hp = kt.HyperParameters()

@@ -18,7 +18,7 @@ GRAPH = "graph"
 
 
 def log_model(model: keras.Model, example) -> str:
-    """Logs a Keras model to the active run, with a signature of variable batch and time axes and an input example.
+    """Logs a Keras model to the active run, with a signature of variable batch and time axes; returns the model's URI.
 
     The model is stored twice: as `.keras`, for `load_version` and `mlflow.keras.load_model`, and as a TensorFlow graph,
     for `mlflow.pyfunc.load_model` without keras_dl. A model with several outputs, or one that TensorFlow cannot trace,
@@ -26,10 +26,7 @@ def log_model(model: keras.Model, example) -> str:
 
     Args:
         model: `keras.Model`, functional or built.
-        example: one batch of inputs, an array or a structure of arrays as the model expects it.
-
-    Returns:
-        str, the model's URI, for `register`, `mlflow.keras.load_model` and `mlflow.pyfunc.load_model`.
+        example: one batch of inputs, an array or a structure of arrays as the model expects it; logged with the model.
     """
     inputs = keras.tree.map_structure(_array, example)
     requirements = [f"{name}=={importlib.metadata.version(name)}" for name in ("tensorflow", "keras", "numpy")]
@@ -113,13 +110,9 @@ def _schema(tensors):
 def load_version(version, custom_objects: dict) -> keras.Model:
     """Loads the Keras model of a `ModelVersion` in safe mode, without executing code from the file.
 
-    Args:
-        version: `ModelVersion` from `registry.get_version`.
-        custom_objects: dict of the model's classes and functions that are not registered with Keras.
-
     Raises:
-        UserError: if the model has an unknown class or function, or one that would execute code, such as a Lambda
-            layer.
+        UserError: if the model has a class or function that is neither registered with Keras nor in `custom_objects`,
+            or one that would execute code, such as a Lambda layer.
     """
     try:
         with warnings.catch_warnings():

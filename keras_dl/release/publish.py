@@ -30,11 +30,11 @@ def publish(
     returned.
 
     Args:
-        pipeline: `Pipeline` of the model.
-        model: `keras.Model` with its best weights.
-        values: dict, its hyperparameters.
-        settings: the `Settings` of the project.
-        spread: float, standard deviation of the metric over executions; None (default) if there was only one.
+        pipeline: the pipeline that created the model.
+        model: the model with its best weights.
+        values: its hyperparameters.
+        settings: the settings of the project.
+        spread: standard deviation of the metric over executions; None (default) if there was only one.
     """
     done = _already_registered(pipeline.name, settings)
     if done:
@@ -84,15 +84,8 @@ def export_champion(
 ) -> None:
     """Exports a version that has just become the champion and prints the next commands.
 
-    A challenger is not exported: servers use the newest version in the folder and would serve the worse model.
-
-    Args:
-        pipeline: defines the `signatures`.
-        model: `keras.Model` of that version.
-        values: dict, its hyperparameters.
-        version: `Registered`, from `publish`.
-        settings: the `Settings` of the project.
-        keep: int, the number of newest exports to keep (see `retire`); None (default) keeps all.
+    A challenger is not exported: servers use the newest version in the folder and would serve the worse model. With
+    `keep`, only so many of the newest exports are kept (see `retire`).
     """
     again = f"keras-dl export {_shown(pipeline.file)} --model {version.version}"
     if version.alias != settings.registry.champion:
@@ -113,21 +106,7 @@ def export_champion(
 
 
 def export_registered(pipeline: Pipeline, model: keras.Model, values: dict, version: int, settings: Settings) -> Path:
-    """Exports a registered version with its origin, and tags its run and version with the path of the export.
-
-    Args:
-        pipeline: defines the `signatures`.
-        model: `keras.Model` of that version.
-        values: dict, its hyperparameters.
-        version: int.
-        settings: the `Settings` of the project.
-
-    Returns:
-        Path, the folder of the export.
-
-    Raises:
-        UserError: as for `export`.
-    """
+    """Exports a registered version to the returned folder, and tags its run and version with the path of the export."""
     registered = registry.get_version(pipeline.name, version)
     request, origin = example_request(pipeline, values), registry.lineage(registered)
     target = export(pipeline, model, settings.saved_models, version, request, origin)
@@ -142,18 +121,8 @@ def _shown(path):
 def retire(settings: Settings, name: str, keep: int) -> list[int]:
     """Removes all but the newest exports of a model, withdrawn ones included, and prints them; keeps the champion's.
 
-    The versions remain in the registry, and `keras-dl export` can export them again.
-
-    Args:
-        settings: the `Settings` of the project; MLflow must be connected.
-        name: str, the name of the model.
-        keep: int, the number of newest exports to keep, at least 1.
-
-    Returns:
-        list of int, the removed versions, newest first.
-
-    Raises:
-        UserError: if `keep` is below 1.
+    The versions remain in the registry, and `keras-dl export` can export them again. Returns the removed ones, newest
+    first.
     """
     if keep < 1:
         raise UserError(f"expected to keep at least 1 export of {name}. Received: {keep}")

@@ -22,13 +22,7 @@ _TABLES = ("registered_models", "model_versions", "model_version_tags", "registe
 
 @dataclasses.dataclass(frozen=True)
 class Registered:
-    """A registered version.
-
-    Args:
-        version: int.
-        alias: str, the alias of the version.
-        why: str, the reason for the alias.
-    """
+    """A registered version, its alias and the reason for the alias."""
 
     version: int
     alias: str
@@ -48,14 +42,14 @@ def register(
     """Registers a logged model as a new version, as the champion or the challenger according to `verdict`.
 
     Args:
-        settings: the `Settings` of the project, which define the names of the aliases.
-        name: str, the name of the registered model.
-        model_uri: str, from `log_model`.
-        metric: str, the name of the metric.
-        value: float, the metric on the test split.
+        settings: the settings of the project, with the names of the aliases.
+        name: the name of the registered model.
+        model_uri: from `log_model`.
+        metric: the name of the metric.
+        value: the metric on the test split.
         direction: `"min"` or `"max"`.
-        fingerprint: str, the fingerprint of the test split.
-        spread: float, the standard deviation of the metric over executions. None (default) if it is unknown.
+        fingerprint: the fingerprint of the test split.
+        spread: the standard deviation of the metric over executions. None (default) if it is unknown.
     """
     present = find_version(name, settings.registry.champion)
     tags = {"metric": metric, "value": repr(float(value)), "direction": direction, "fingerprint": fingerprint}
@@ -68,17 +62,11 @@ def register(
 
 
 def verdict(present: dict | None, new: dict) -> tuple[bool, str]:
-    """Decides whether a version becomes the champion.
+    """Decides whether a version becomes the champion; returns `(wins, reason)`.
 
     It does if it is better on the same metric and the same test data by more than the noise. The noise is the larger of
-    the two spreads, which are standard deviations over executions, and 0 if neither is known.
-
-    Args:
-        present: the champion's tags, as written by `register`; None if there is no champion.
-        new: the version's tags.
-
-    Returns:
-        `(wins, reason)`, a bool and a text.
+    the two spreads, which are standard deviations over executions, and 0 if neither is known. Both arguments are tags
+    as written by `register`; `present` is None if there is no champion.
     """
     metric, value = new["metric"], float(new["value"])
     if not math.isfinite(value):
@@ -106,13 +94,7 @@ def _spread(tags):
 
 
 def give_alias(settings: Settings, name: str, version: int) -> Registered:
-    """Gives a registered version the alias according to `verdict`, unless an interrupted call has already done so.
-
-    Args:
-        settings: the `Settings` of the project, which define the names of the aliases.
-        name: str, the name of the registered model.
-        version: int, an existing version.
-    """
+    """Gives a registered version the alias according to `verdict`, unless an interrupted call has already done so."""
     new = get_version(name, version)
     champion, challenger = (find_version(name, getattr(settings.registry, each)) for each in ("champion", "challenger"))
     if champion is not None and int(champion.version) == version:
@@ -128,13 +110,7 @@ def give_alias(settings: Settings, name: str, version: int) -> Registered:
 
 
 def move_champion(settings: Settings, name: str, version: int) -> None:
-    """Gives a version the champion's alias and records the previous champion for a rollback.
-
-    Args:
-        settings: the `Settings` of the project, which define the names of the aliases.
-        name: str, the name of the registered model.
-        version: int, an existing version.
-    """
+    """Gives a version the champion's alias and records the previous champion for a rollback."""
     present, earlier = find_version(name, settings.registry.champion), earlier_champions(name)
     if present is not None and int(present.version) != version and earlier[-1:] != [int(present.version)]:
         # Recorded before the alias moves, so that an interruption in between loses nothing.
@@ -178,11 +154,7 @@ def find_version(name: str, which: str | int):
 
 
 def get_version(name: str, which: str | int):
-    """Returns the `ModelVersion` of an alias or a number.
-
-    Raises:
-        UserError: if it does not exist; the message lists those that do.
-    """
+    """Returns the `ModelVersion` of an alias or a number; UserError, with those that exist, if there is none."""
     found = find_version(name, which)
     if found is None:
         rows = list_models()
@@ -252,13 +224,8 @@ def list_models() -> list[dict]:
 
 
 def check_registry(name: str) -> None:
-    """Checks that the registry allows a model of this name to be registered, without changing the registry.
-
-    Args:
-        name: str, the name of the model.
-
-    Raises:
-        UserError: if the registry is not writable, does not answer, or rejects the name.
+    """Raises UserError if the registry would not allow a model of this name to be registered. The registry is not
+    changed.
     """
     if not name.strip(". ") or set(name) & set("/:"):
         raise UserError(f"the name of a registered model must not be empty or contain '/' or ':'. Received: {name!r}")

@@ -21,11 +21,7 @@ _HEAD = "# Written by keras-dl: every export, promote and rollback replaces it. 
 
 
 def served_models(settings: Settings) -> list[Served]:
-    """Returns the exported models, sorted by name, with the registry's aliases as labels.
-
-    Args:
-        settings: the `Settings` of the project; MLflow must be connected.
-    """
+    """Returns the exported models, sorted by name, with the registry's aliases as labels. MLflow must be connected."""
     aliases: dict[str, dict[str, int]] = {}
     for row in registry.list_models():
         aliases.setdefault(row["name"], {}).update(dict.fromkeys(row["aliases"], row["version"]))
@@ -40,18 +36,9 @@ def served_models(settings: Settings) -> list[Served]:
 
 
 def write_model_config(settings: Settings) -> Path:
-    """Updates `saved_models/models.config` atomically.
+    """Updates `saved_models/models.config` atomically and returns its path. MLflow must be connected.
 
     A file that was not written by keras-dl is kept as `models.config.before`.
-
-    Args:
-        settings: the `Settings` of the project; MLflow must be connected.
-
-    Returns:
-        The path of the file.
-
-    Raises:
-        UserError: if the file cannot be written.
     """
     path = settings.saved_models / LIVE
     try:
@@ -75,18 +62,8 @@ def write_model_config(settings: Settings) -> Path:
 def show_champion(settings: Settings, name: str, champion: int) -> bool:
     """Makes the champion the highest version that a server sees, and moves the labels to it.
 
-    Higher versions are withdrawn after `models.config` has moved their labels to the champion.
-
-    Args:
-        settings: the `Settings` of the project; MLflow must be connected.
-        name: str, the name of the model.
-        champion: int, the champion's version.
-
-    Returns:
-        bool, whether the champion is exported; if it is not, no version is withdrawn.
-
-    Raises:
-        UserError: if `models.config` cannot be written.
+    Higher versions are withdrawn after `models.config` has moved their labels to the champion. Returns whether the
+    champion is exported; if it is not, no version is withdrawn.
     """
     shown = bring_back(settings.saved_models, name, champion)
     write_model_config(settings)

@@ -25,13 +25,7 @@ _MOST_WAITING_BATCHES = 1000
 
 @dataclasses.dataclass(frozen=True)
 class Served:
-    """An exported model.
-
-    Attributes:
-        name: str, used in the registry, in `saved_models/` and by the server.
-        versions: tuple of int, the versions that a server sees in `saved_models/`, newest first; at least one.
-        labels: `{alias: version}`, the registry's aliases of these versions.
-    """
+    """An exported model: the versions that a server sees, newest first, and the registry's aliases of these."""
 
     name: str
     versions: tuple[int, ...]
@@ -39,14 +33,10 @@ class Served:
 
 
 def model_configs(models: Iterable[Served], base: str | Path = CONTAINER_MODELS) -> list[ModelConfig]:
-    """Returns the server's configuration of exported models.
+    """Returns the server's configuration of exported models in the folder `base`, as the server sees it.
 
     A model with labels keeps as many of its newest versions in memory as the labels need, and at least two: a label can
     only move to a loaded version, and the old version must answer until the label has moved.
-
-    Args:
-        models: `Served` models.
-        base: the folder of all models, as the server sees it. Defaults to the folder inside the container.
     """
     configs = []
     for model in models:
@@ -77,12 +67,8 @@ def model_config_text(configs: Iterable[ModelConfig]) -> str:
 def server_flags(config: str, folder: str, batching: bool = True, every_model: bool = False) -> list[str]:
     """Returns TensorFlow Serving's command-line flags.
 
-    Args:
-        config: str, path of the `models.config`, as the server sees it.
-        folder: str, the folder with the two other files, as the server sees it.
-        batching: bool, whether requests are batched. Defaults to True.
-        every_model: bool, whether to batch the requests of all models, not only of those whose export allows it.
-            Defaults to False.
+    `config` is the path of the `models.config` and `folder` that of the two other files, as the server sees them. With
+    `every_model`, the requests of all models are batched, not only of those whose export allows it.
     """
     flags = [
         f"--model_config_file={config}",

@@ -45,18 +45,14 @@ def write_deployment(
     rest_port: int = _REST,
     grpc_port: int = _GRPC,
 ) -> list[Path]:
-    """Writes the files for exported models.
+    """Writes the files for exported models and returns their paths.
 
     Args:
         models: all exported models.
-        settings: the settings in `mlflow.yaml`.
+        settings: the settings of the project.
         folder: created if it does not exist; existing files of the same names are replaced.
         names: models to deploy. Empty (default): all, including those that are exported later.
-        rest_port: int, the port on this machine, for Compose.
-        grpc_port: int, the port on this machine, for Compose.
-
-    Returns:
-        List of the paths of the files.
+        rest_port, grpc_port: the ports on this machine, for Compose.
 
     Raises:
         UserError: if a model has no export, there is no export at all, or the folder cannot be written.
@@ -97,13 +93,7 @@ def compose(
 ) -> dict:
     """Returns a Compose file with TensorFlow Serving on loopback ports, and MLflow's UI if the store is an SQLite file.
 
-    Args:
-        models: `Served` models.
-        settings: the settings in `mlflow.yaml`.
-        folder: the folder of the other files; paths are relative to it.
-        config: path of the `models.config` inside the container. Defaults to the one in `saved_models/`.
-        rest_port: int, the port on this machine.
-        grpc_port: int, the port on this machine.
+    Paths are relative to `folder`, that of the other files; `config` is the `models.config` inside the container.
     """
     serving = {
         "image": IMAGE,
@@ -145,10 +135,6 @@ def kubernetes(models: Sequence[Served], config: str = f"{CONTAINER_MODELS}/{LIV
 
     The user creates the volume claim `saved-models`, whose root has the contents of `saved_models/`, including
     `models.config`.
-
-    Args:
-        models: `Served` models.
-        config: path of the `models.config` inside the container. Defaults to the one in the claim.
     """
     labels = {"app.kubernetes.io/name": _APP}
     probe = {"exec": {"command": _health_command(models)}, "periodSeconds": 10, "timeoutSeconds": 5}
@@ -210,11 +196,7 @@ def kubernetes(models: Sequence[Served], config: str = f"{CONTAINER_MODELS}/{LIV
 def kserve(models: Sequence[Served]) -> list[dict]:
     """Returns a KServe InferenceService for each model, which serves the newest version in the claim `saved-models`.
 
-    Args:
-        models: `Served` models.
-
-    Raises:
-        UserError: if two models get the same name in a cluster, where names consist of a-z, 0-9 and -.
+    Names in a cluster consist of a-z, 0-9 and -; UserError is raised if two models get the same one.
     """
     services = {}
     for model in models:

@@ -38,15 +38,12 @@ def show_prediction(
 
     Args:
         name: model name.
-        settings: settings with the path of `saved_models/`.
+        settings: the settings of the project.
         image: path of an image, sent as the input `image` `[1, height, width]`, 0 = background.
-        example: function that returns a request and its expected answer or None (see `keras_dl.release.evaluate`).
+        example: function that returns a request and its expected answer or None (see `release.evaluate.example_of`).
         given: the inputs as JSON.
         url: URL of a server, http://HOST:PORT or grpc://HOST:PORT.
         audio: path of a WAV file, or "-" for standard input, sent as `waveform` and `length`; see `read_recording`.
-
-    Raises:
-        UserError: the model, file or example does not exist, the inputs are invalid, or the server reports an error.
     """
     versions = exported_versions(settings.saved_models, name) if name.isidentifier() else []
     if url is None and is_served(name):
@@ -121,13 +118,8 @@ def read_image(path: Path) -> np.ndarray:
 def read_recording(path: str) -> dict:
     """Reads a WAV file as the inputs `waveform`, float32 `[1, samples]` from -1 to 1 at 8000 Hz, and `length` `[1]`.
 
-    Other sample rates are resampled and several channels are averaged, with a message on standard error.
-
-    Args:
-        path: path of the file, or `"-"` for standard input.
-
-    Raises:
-        UserError: the file does not exist, cannot be read, is empty or is shorter than 0.1 seconds.
+    Other sample rates are resampled and several channels are averaged, with a message on standard error. The path `"-"`
+    is standard input. UserError is raised for a file that cannot be read or is shorter than 0.1 seconds.
     """
     import_tensorflow()
     from keras_dl.data.audio import decode_wav, fit_audio
@@ -166,12 +158,9 @@ def ascii_image(pixels: np.ndarray, columns: int = 100) -> str:
 
 
 def table(columns: dict) -> str:
-    """Formats outputs of equal length as the columns of a table, with one line per item.
+    """Formats outputs `{name: array [N]}` as the columns of a table, with one line per item.
 
     Strings come first, then `start` and `end` in seconds, then the others; `confidence` is in percent.
-
-    Args:
-        columns: name -> array `[N]`.
 
     Example:
 

@@ -57,8 +57,8 @@ def serve(
         allow_unsafe: whether the embedded server also loads graphs that access files or run Python. Defaults to False.
 
     Raises:
-        UserError: there are no models, a port is in use, or Docker or the extra is missing. In these cases, no model is
-        loaded.
+        UserError: before any model is loaded, if there are no models, a port is in use, or Docker or the extra is
+            missing.
     """
     source.read()  # raises its errors early, like the next line
     parameters = None if batching is None else read_batching(batching) if batching else Batching()
@@ -99,18 +99,10 @@ def _listen(host: str, port: int, option: str) -> socket.socket:
 
 
 def run_binary(binary: str, source: Source, rest_port: int, grpc_port: int | None, batching: str | None) -> int:
-    """Runs the program on the models of a source until it ends or is stopped; returns its exit code.
+    """Runs the program on the models of a source until it ends or is stopped; returns its exit code (see `serve`).
 
     The program listens on all interfaces and has no option to change that. It always serves gRPC; without `grpc_port`,
-    it uses a Unix socket in a temporary folder.
-
-    Args:
-        binary: path of the program.
-        source: the models; changes to it are applied while the program runs.
-        rest_port: port of the REST API.
-        grpc_port: port of the gRPC API, or None.
-        batching: BatchingParameters for all models, in protobuf's text format; "" for the default parameters, for
-            models whose export allows batching; None for no batching.
+    it uses a Unix socket in a temporary folder. Changes to the source are applied while it runs.
     """
     with tempfile.TemporaryDirectory(prefix="keras-dl-serve-") as temporary:
         grpc = [f"--port={grpc_port or 0}"]
@@ -127,17 +119,9 @@ def run_binary(binary: str, source: Source, rest_port: int, grpc_port: int | Non
 def run_docker(
     docker: str, source: Source, host: str, rest_port: int, grpc_port: int | None, batching: str | None
 ) -> int:
-    """Runs the image on the models of a source until it ends or is stopped; returns its exit code.
+    """Runs the image on the models of a source until it ends or is stopped; returns its exit code (see `serve`).
 
     The models' folders are mounted read-only. Later changes to the source are applied if their folders are mounted.
-
-    Args:
-        docker: path of the `docker` program.
-        source: the models.
-        host: address of this machine to publish the ports on.
-        rest_port: port of the REST API.
-        grpc_port: port of the gRPC API, or None.
-        batching: see `run_binary`.
     """
     with tempfile.TemporaryDirectory(prefix="keras-dl-serve-") as temporary:
         command = docker_command(docker, source.read(), temporary, host, rest_port, grpc_port)
@@ -149,11 +133,7 @@ def run_docker(
 def docker_command(
     docker: str, configs: Sequence[ModelConfig], folder: str, host: str, rest_port: int, grpc_port: int | None
 ) -> list[str]:
-    """Returns the `docker run` command up to the image, with the models and the configuration folder mounted.
-
-    Raises:
-        UserError: the path of a folder contains a comma, which Docker's mounts do not support.
-    """
+    """Returns the `docker run` command up to the image, with the models and the configuration folder mounted."""
     address = socket.getaddrinfo(host, None)[0][4][0]  # Docker does not accept host names
     address = f"[{address}]" if ":" in address else address
     command = [docker, "run", "--rm", "--init", "--publish", f"{address}:{rest_port}:8501"]

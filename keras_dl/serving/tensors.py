@@ -69,13 +69,9 @@ def to_array(proto: tensor_pb2.TensorProto, largest: int | None = None) -> np.nd
 
 
 def to_proto(array: np.ndarray) -> tensor_pb2.TensorProto:
-    """Converts an array to a message with a typed value field, which clients of TensorFlow Serving expect.
+    """Converts an array of numbers or booleans, or an object array of bytes, to a message with a typed value field.
 
-    Args:
-        array: array of numbers or booleans, or object array of bytes.
-
-    Raises:
-        ValueError: the dtype has no such field.
+    Clients of TensorFlow Serving expect the typed field.
     """
     dtype = tf.as_dtype(array.dtype)
     if dtype not in _FIELDS:

@@ -32,15 +32,10 @@ def _numbers(folder, prefix):
 
 
 def bring_back(saved_models: Path, name: str, champion: int) -> bool:
-    """Makes the champion and the versions below it visible; the first step of making it the highest version.
+    """Makes the champion and the versions below it visible; the first step of making it the highest visible version.
 
-    Args:
-        saved_models: folder of all models.
-        name: model name.
-        champion: int, version number of the champion.
-
-    Returns:
-        True if the champion is exported. Otherwise nothing is changed, so that no server falls back to an older model.
+    Returns True if the champion is exported. Otherwise nothing is changed, so that no server falls back to an older
+    model.
     """
     folder, withdrawn = saved_models / name, withdrawn_versions(saved_models, name)
     if champion not in withdrawn + exported_versions(saved_models, name):
@@ -56,11 +51,6 @@ def withdraw_above(saved_models: Path, name: str, champion: int) -> None:
 
     Each rename is atomic and the champion is already visible, so a server always has a version. After an interruption,
     the same two calls complete the change.
-
-    Args:
-        saved_models: folder of all models.
-        name: model name.
-        champion: int, version number of the champion, which is exported.
     """
     # In ascending order, so that a server switches to the champion directly, not through the versions in between.
     for version in reversed(exported_versions(saved_models, name)):

@@ -34,11 +34,8 @@ class EpochLogger(keras.callbacks.Callback):
     def watch(self, data: tf.data.Dataset, once: bool = False) -> tf.data.Dataset:
         """Returns the same dataset, instrumented to measure `input_fraction`; pass it to `fit`.
 
-        Args:
-            data: `tf.data.Dataset`, the training data.
-            once: bool, whether to create only one iterator per epoch. Keras creates a second one at the end of each
-                epoch and never reads it, which changes the order of data that is reshuffled by each iterator. Defaults
-                to False.
+        With `once`, it creates only one iterator per epoch. Keras creates a second one at the end of each epoch and
+        never reads it, which changes the order of data that is reshuffled by each iterator.
         """
         self.watched = _Watched(data, once)
         return self.watched

@@ -15,11 +15,8 @@ def log_picture(name: str, picture) -> None:
 
 
 def learning_curves(curves: dict[str, list[float]], objective: str):
-    """Returns a figure of the objective over the epochs, with one line per training run.
-
-    Args:
-        curves: `{name: values}`, one value per epoch.
-        objective: str, the label of the vertical axis.
+    """Returns a figure of an objective over the epochs, with one line per training run: `{name: values}`, one per
+    epoch.
     """
     figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
     for name, values in curves.items():

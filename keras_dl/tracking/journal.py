@@ -22,14 +22,10 @@ RETRY = 3.0  # seconds between two attempts while the store does not answer
 
 
 class Delivery:
-    """Delivers the journals of this process to the store in a background thread.
+    """Delivers the journals of this process to the store in a background thread. MLflow must be connected.
 
     If the store fails, a message is printed once and training continues. The journals are delivered when the store is
-    available again, by this process or, with `adopt`, by a later one.
-
-    Args:
-        settings: the `Settings` of the project; its tags are set on every run. MLflow must be connected.
-        experiment_id: str, the experiment of new runs.
+    available again, by this process or, with `adopt`, by a later one. Every run gets the tags of the settings.
     """
 
     def __init__(self, settings: Settings, experiment_id: str):
@@ -79,9 +75,7 @@ class Delivery:
     def adopt(self, folder: Path, parent_id: str) -> None:
         """Takes over journals that an earlier process could not deliver or whose runs the store has lost.
 
-        Args:
-            folder: Path, the folder of the search; journals are in `trial_*/` and `trial_*/execution_*/`.
-            parent_id: str, the run of the search.
+        They are in `trial_*/` and `trial_*/execution_*/` in the folder of the search whose run is `parent_id`.
         """
         for file in sorted(Path(folder).glob(f"trial_*/{EVENTS}")):
             trial = Outbox(file.parent, parent_id)
@@ -97,11 +91,7 @@ class Delivery:
             self._waiting[outbox] = None
 
     def wait_for_run(self, outbox: Outbox, timeout: float) -> str:
-        """Waits until the run of an outbox exists and returns its id.
-
-        Raises:
-            TimeoutError: after `timeout` seconds.
-        """
+        """Waits until the run of an outbox exists and returns its id; TimeoutError after `timeout` seconds."""
         with self._changed:
             self._flushing = True
             self._changed.notify_all()
@@ -172,10 +162,10 @@ class Journal:
     that an earlier process recorded are not recorded twice.
 
     Args:
-        delivery: `Delivery` that sends the events to the store.
-        folder: Path of the journal, created if missing.
-        name: str, the name shown in the UI.
-        tags: dict; its items `trial` and `execution` identify the run among the children of `parent`.
+        delivery: sends the events to the store.
+        folder: the folder of the journal, created if missing.
+        name: the name shown in the UI.
+        tags: the items `trial` and `execution` identify the run among the children of `parent`.
         parent: the id of the parent run, or its `Journal`.
     """
 

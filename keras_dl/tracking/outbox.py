@@ -28,11 +28,8 @@ class Outbox:
     """The undelivered part of one journal.
 
     `delivered.json` next to the journal stores the progress. Delivering an event twice is harmless: MLflow identifies a
-    metric by its timestamp, and an existing run is looked up before one is created.
-
-    Args:
-        folder: Path of the journal.
-        parent: the id of the parent run, or the `Outbox` that creates it. None if there is no parent.
+    metric by its timestamp, and an existing run is looked up before one is created. `parent` is the id of the parent
+    run, the `Outbox` that creates it, or None.
     """
 
     def __init__(self, folder: Path, parent: "Outbox | str | None"):

@@ -40,14 +40,8 @@ logger = logging.getLogger(__name__)
 def connect(settings: Settings, experiment: str | None = None) -> None:
     """Connects MLflow to the store of the settings and optionally to an experiment, which is created if missing.
 
-    If a run is already active, nothing is changed and new runs are nested in it.
-
-    Args:
-        settings: the `Settings` of the project.
-        experiment: str, the name of the experiment. None (default) sets none.
-
-    Raises:
-        UserError: if the store cannot be used; raised within seconds.
+    If a run is already active, nothing is changed and new runs are nested in it. If the store cannot be used, UserError
+    is raised within seconds.
     """
     if mlflow.active_run():
         return
@@ -157,16 +151,10 @@ def open_run(settings: Settings, name: str, tags: dict | None = None, run_id: st
     An error or Ctrl-C is raised within seconds even if the store fails to record it.
 
     Args:
-        settings: the `Settings` of the project, which define the tags of every run and the system metrics.
-        name: str, the name shown in the UI.
-        tags: dict, additional tags. Defaults to none.
-        run_id: str, the run to resume, unless it was deleted. None (default) starts a new run.
-
-    Yields:
-        `mlflow.ActiveRun`.
-
-    Raises:
-        UserError: if the store fails when a successful run ends.
+        settings: the settings of the project, with the tags of every run and the system metrics.
+        name: the name shown in the UI.
+        tags: additional tags. Defaults to none.
+        run_id: the run to resume, unless it was deleted. None (default) starts a new run.
     """
     if run_id and not _exists(run_id):
         run_id = None  # deleted in the UI
@@ -200,15 +188,7 @@ def open_run(settings: Settings, name: str, tags: dict | None = None, run_id: st
 
 
 def reap(experiment_id: str, but: set[str] = frozenset()) -> int:
-    """Marks as KILLED the runs with status RUNNING whose process, on this machine, has ended.
-
-    Args:
-        experiment_id: str.
-        but: set of ids of runs to skip. Defaults to none.
-
-    Returns:
-        int, the number of runs marked.
-    """
+    """Marks as KILLED the runs with status RUNNING whose process, on this machine, has ended; returns their number."""
     client, killed = mlflow.MlflowClient(), 0
     for run in mlflow.search_runs([experiment_id], "attributes.status = 'RUNNING'", output_format="list"):
         if run.info.run_id not in but and is_gone(run.data.tags.get("owner", "")):
@@ -268,13 +248,9 @@ def log_origin(pipeline) -> None:
 def measure(run_id: str, settings: Settings, node: str | None = None):
     """Logs system metrics to a run while the context is open: CPU, memory, disk, network, and GPUs with nvidia-ml-py.
 
-    The processes of a distributed search can log to the same run, each as a different node. If the store is unreachable
-    or a measurement fails, samples are lost and the first failure is logged as a warning.
-
-    Args:
-        run_id: str.
-        settings: the `Settings` of the project; `MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING` takes precedence.
-        node: str, names the metrics `system/<node>/...`. None (default) for the only process of a run.
+    The processes of a distributed search can log to the same run, each as a different `node`, which gives the metrics
+    the names `system/<node>/...`. If the store is unreachable or a measurement fails, samples are lost and the first
+    failure is logged as a warning. `MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING` takes precedence over the settings.
     """
     override = os.environ.get("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING")
     if not (settings.system_metrics.enabled if override is None else override.lower() in ("true", "1")):

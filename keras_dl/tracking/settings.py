@@ -59,13 +59,8 @@ class UI(_Section):
 class Settings(_Section):
     """The contents of `mlflow.yaml` and the folder that contains it.
 
-    Args:
-        tracking: where runs are stored.
-        system_metrics: whether and how often system metrics are logged.
-        registry: the names of the aliases.
-        ui: the address of `keras-dl ui`.
-        root: the project folder. It contains `saved_models/`, `searches/` and `pipelines/`, and relative paths start
-            there.
+    `root` is the project folder. It contains `saved_models/`, `searches/` and `pipelines/`, and relative paths start
+    there.
     """
 
     tracking: Tracking = Tracking()
@@ -96,21 +91,15 @@ class Settings(_Section):
 
 
 def find_root(start: Path | None = None) -> Path:
-    """Returns the nearest folder at or above `start` that contains an `mlflow.yaml`, otherwise `start` itself.
-
-    Args:
-        start: defaults to the current folder.
+    """Returns the nearest folder at or above `start`, by default the current one, with an `mlflow.yaml`; else `start`
+    itself.
     """
     start = (start or Path.cwd()).resolve()
     return next((folder for folder in (start, *start.parents) if (folder / FILE).is_file()), start)
 
 
 def read_settings(root: Path | None = None) -> Settings:
-    """Returns the settings of a project folder; the defaults if it has no `mlflow.yaml`.
-
-    Raises:
-        UserError: if the file is not valid YAML or has an unknown key or an invalid value.
-    """
+    """Returns the settings of a project folder; the defaults if it has no `mlflow.yaml`."""
     root = find_root(root)
     path = root / FILE
     if not path.is_file():

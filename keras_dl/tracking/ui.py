@@ -34,22 +34,17 @@ def ui(
     name: str | None = None,
     open_browser: bool = False,
 ) -> int:
-    """Prints the URLs of the experiments and runs MLflow's server on the store until it is stopped.
+    """Prints the URLs of the experiments and runs MLflow's server on the store until it is stopped; returns its exit
+    status.
 
     No server is started if the store is a tracking server, which already has a UI.
 
     Args:
-        settings: the `Settings` of the project.
-        host: str, the address to listen on. Defaults to that of `mlflow.yaml`, 127.0.0.1.
-        port: int. Defaults to that of `mlflow.yaml`, 5000.
-        name: str, the only experiment to print. None (default) prints all, the most recently updated first.
-        open_browser: bool, whether to open the first URL in a browser. Defaults to False.
-
-    Returns:
-        int, the exit status of the server.
-
-    Raises:
-        UserError: if the port is in use or the experiment does not exist.
+        settings: the settings of the project.
+        host: the address to listen on. Defaults to that of `mlflow.yaml`, 127.0.0.1.
+        port: defaults to that of `mlflow.yaml`, 5000.
+        name: the only experiment to print. None (default) prints all, the most recently updated first.
+        open_browser: whether to open the first URL in a browser. Defaults to False.
     """
     host, port = host or settings.ui.host, port or settings.ui.port
     uri = settings.tracking_uri
@@ -124,9 +119,6 @@ def page(experiment: Experiment) -> str:
 
     The view shows the objective, hyperparameters and test metrics, best run first. If it cannot be saved, the URL opens
     MLflow's default view.
-
-    Args:
-        experiment: an experiment with the runs of searches and training.
     """
     # Without workflowType, the UI opens its pages for traces of language models.
     query = {"workflowType": "machine_learning"}
@@ -139,10 +131,10 @@ def page(experiment: Experiment) -> str:
 
 
 def view(runs: list) -> dict:
-    """Returns the state of MLflow's runs page: columns, their widths, sort order and filter.
+    """Returns the state of MLflow's runs page, given its runs, newest first: columns, their widths, sort order and
+    filter.
 
-    Args:
-        runs: list of MLflow runs, newest first. The page is sorted by the objective of the newest run that has one.
+    The page is sorted by the objective of the newest run that has one.
     """
     tags = next((run.data.tags for run in runs if "objective" in run.data.tags), {})
     kinds = [run.data.tags.get("kind") for run in runs]

@@ -32,18 +32,15 @@ def train_configuration(
     """Trains the pipeline's model with one set of hyperparameters, or resumes an interrupted training run.
 
     Args:
-        pipeline: `Pipeline`, for its training options.
-        values: `keras_tuner.HyperParameters`.
+        pipeline: the pipeline, with its training options.
+        values: the hyperparameters.
         folder: the folder of this training run's state.
-        models: `CompiledModels` of this process.
-        data: `SharedData` of this process.
-        execution: int, added to the seed of the model. The data, and so the validation and test splits, keep the
-            pipeline's seed. Defaults to 0.
-        logger: `EpochLogger`, which logs every epoch. Defaults to none.
+        models: the compiled models of this process.
+        data: the data of this process.
+        execution: added to the seed of the model. The data, and so the validation and test splits, keep the pipeline's
+            seed. Defaults to 0.
+        logger: logs every epoch. Defaults to none.
         **options: passed to `fit`.
-
-    Returns:
-        `Progress`.
     """
     with hardware(pipeline):
         model = build(_executed(pipeline, execution), values, pipeline.seed + execution)
@@ -66,14 +63,7 @@ def train_configuration(
 
 
 def best_model(pipeline: Pipeline, values: kt.HyperParameters, folder: Path, execution: int = 0) -> keras.Model:
-    """Returns the compiled model of the best epoch of a training run.
-
-    Args:
-        pipeline: `Pipeline` that was trained.
-        values: its hyperparameters.
-        folder: the folder of the training run's state.
-        execution: int (see `train_configuration`).
-    """
+    """Returns the compiled model of the best epoch of a training run (see `train_configuration`)."""
     with hardware(pipeline):
         model = build(_executed(pipeline, execution), values, pipeline.seed + execution)
         if not _has_variables(model):
@@ -86,10 +76,6 @@ def give_variables(model: keras.Model, data: tf.data.Dataset) -> None:
     """Creates the variables of a model that is built by its data, such as a subclass, before its first step.
 
     A state cannot be restored to a model without variables. Only the shapes and types of the data are read.
-
-    Args:
-        model: `keras.Model`; unchanged if it has its variables.
-        data: `tf.data.Dataset`, the training batches.
     """
     if not _has_variables(model):
         inputs, _, _ = keras.utils.unpack_x_y_sample_weight(data.element_spec)
@@ -109,13 +95,8 @@ def _executed(pipeline, execution):
 
 @contextlib.contextmanager
 def hardware(pipeline: Pipeline):
-    """A context in which models are built and trained with the pipeline's `precision`, `strategy` and `deterministic`.
-
-    Args:
-        pipeline: `Pipeline`.
-
-    Raises:
-        UserError: for an invalid option.
+    """A context that applies the pipeline's `precision`, `strategy` and `deterministic` to building and training
+    models.
     """
     options = pipeline.training_options
     if options.deterministic:
@@ -146,10 +127,7 @@ def _mirrored(devices):
 def build(pipeline: Pipeline, hp, seed: int) -> keras.Model:
     """Builds and compiles the pipeline's model; call it within `hardware`.
 
-    Args:
-        pipeline: `Pipeline`; its `jit` may override the model's `jit_compile`.
-        hp: `keras_tuner.HyperParameters`.
-        seed: int, the seed of initial weights and dropout.
+    The seed is that of initial weights and dropout. The pipeline's `jit` may override the model's `jit_compile`.
     """
     reset_layer_names()
     keras.utils.set_random_seed(seed)

@@ -26,12 +26,12 @@ class Progress:
     """The progress of a training run.
 
     Args:
-        rows: list of dictionaries, the metrics of each epoch.
-        begin: int, the first epoch; above 0 for a training run that continues another one.
-        best: float, the best objective; None before the first epoch.
-        best_epoch: int, the epoch of the best objective, from 0.
-        seconds: float, the time spent in `fit`, in all processes.
-        stopped: bool, whether training ended before the last epoch.
+        rows: the metrics of each epoch.
+        begin: the first epoch; above 0 for a training run that continues another one.
+        best: the best objective; None before the first epoch.
+        best_epoch: the epoch of the best objective, from 0.
+        seconds: the time spent in `fit`, in all processes.
+        stopped: whether training ended before the last epoch.
     """
 
     rows: list[dict] = dataclasses.field(default_factory=list)
@@ -49,11 +49,7 @@ class Progress:
 class ObjectiveGuard(keras.callbacks.Callback):
     """Stops a training run that cannot succeed: the objective is missing, or the loss is NaN or infinite.
 
-    It runs after the pipeline's callbacks, which may add metrics.
-
-    Args:
-        objective: `Objective`, whose metrics every epoch must report.
-        patience: int, the number of consecutive epochs that may be NaN or infinite. Defaults to 0.
+    It runs after the pipeline's callbacks, which may add metrics. `patience` consecutive epochs may be NaN or infinite.
     """
 
     def __init__(self, objective: Objective, patience: int = 0):
@@ -82,14 +78,10 @@ class StateSaver(keras.callbacks.Callback):
     """Saves the state of training after each epoch, and the variables of the best epoch; must be the last callback.
 
     Args:
-        folder: the folder of the training run.
-        objective: `Objective` by which epochs are compared.
-        callbacks: list of callbacks whose state is saved too.
+        folder, objective, epochs, report, last: as in `fit`.
+        callbacks: those whose state is saved too.
         progress: `Progress`, which is updated.
-        epochs: int, the total number of epochs.
         saved: the state of the callbacks from `read_state`, `(arrays, scalars)`; None for a new training run.
-        report: called after every epoch with its number (from 0) and its metrics; returns whether to stop.
-        last: bool, whether the state of the last epoch is saved too.
         order: `Splits.epoch`, set before each epoch; None if the order of the data does not depend on it.
     """
 
@@ -148,24 +140,20 @@ def fit(
     the state of another model, is ignored.
 
     Args:
-        model: `keras.Model`, compiled and untrained.
+        model: compiled and untrained.
         splits: `Splits` of batches.
         folder: the folder of this training run; created if it does not exist.
-        objective: `Objective`; the variables of the best epoch are saved in `best.npz`.
-        epochs: int, the number of the last epoch.
+        objective: the variables of its best epoch are saved in `best.npz`.
+        epochs: the number of the last epoch.
         callbacks: Keras callbacks whose state is saved too, such as early stopping.
         watchers: further Keras callbacks, without state.
         report: called with the number and the metrics of each finished epoch, including those of an earlier process; a
             return value of True stops training.
-        begin: int, the first epoch. Defaults to 0.
+        begin: the first epoch. Defaults to 0.
         origin: the folder of a training run to continue, if this one has no state yet. Defaults to none.
-        last: bool, whether to keep the last state, so that another training run can continue this one. Defaults to
-            False.
-        nan_patience: int (see `ObjectiveGuard`). Defaults to 0.
+        last: whether to keep the last state, so that another training run can continue this one. Defaults to False.
+        nan_patience: see `ObjectiveGuard`. Defaults to 0.
         verbose: verbosity of Keras' `fit`. Defaults to 0.
-
-    Returns:
-        `Progress`.
 
     Raises:
         UserError: if the objective is missing, or a metric is a vector.

@@ -24,18 +24,13 @@ from keras_dl.training.configuration import build, hardware
 
 @contextlib.contextmanager
 def exclusive_job(pipeline: Pipeline, settings: Settings, folder: Path, kind: str, unit: str):
-    """Checks that all results can be written, connects to the store and holds the lock of the job.
+    """Checks that all results can be written, connects to the store and holds the lock of the job in its folder.
 
     Args:
-        pipeline: `Pipeline`.
-        settings: the settings in `mlflow.yaml`.
+        pipeline, settings: the pipeline and the settings of the project.
         folder: the folder of the job's state.
         kind: `"training run"` or `"search"`, for messages.
-        unit: `"epoch"` or `"trial"`, the part of the job that is never lost.
-
-    Raises:
-        UserError: for a folder, store or registry that cannot be written, another job in the same folder, and later for
-            a full disk.
+        unit: `"epoch"` or `"trial"`, the part of the job that is never lost, for messages.
     """
     check_writable(settings.saved_models)
     check_writable(folder.parent)
@@ -58,12 +53,7 @@ def exclusive_job(pipeline: Pipeline, settings: Settings, folder: Path, kind: st
 def check_space(pipeline: Pipeline, values: dict) -> kt.HyperParameters:
     """Finds the search space and tries the serving signature on an untrained model, before training.
 
-    Args:
-        pipeline: `Pipeline`.
-        values: hyperparameters that replace their defaults.
-
-    Raises:
-        UserError: see `space` and `answer`.
+    The values replace their defaults. Raises UserError as `space` and `answer` do.
     """
     with hardware(pipeline):
         found = space(pipeline, values)
@@ -74,10 +64,7 @@ def check_space(pipeline: Pipeline, values: dict) -> kt.HyperParameters:
 def check_delivered(delivery: Delivery, settings: Settings, done: str) -> None:
     """Raises UserError if the store has not received every record, so that the model cannot be registered yet.
 
-    Args:
-        delivery: `Delivery`, closed.
-        settings: the settings in `mlflow.yaml`.
-        done: str, the subject of the message, such as `"Training is"`.
+    `done` is the subject of the message, such as `"Training is"`.
     """
     if not delivery.delivered:
         raise UserError(
@@ -96,17 +83,11 @@ def release(
     spread: float | None = None,
     report: Callable[[Registered], None] = lambda version: None,
 ) -> Registered:
-    """Publishes and exports the best model, then removes the state of the job.
+    """Publishes and exports the best model, then removes the state of the job from its folder.
 
-    Args:
-        pipeline: the pipeline that created the model.
-        model: the model with its best weights.
-        values: its hyperparameters.
-        settings: the settings in `mlflow.yaml`.
-        folder: the folder of the job's state. It is removed even if the export fails: the model is registered by then.
-        keep: int, exports to keep besides the champion's; None (default) keeps all.
-        spread: float, standard deviation of the metric over executions; None (default) if there was one execution.
-        report: called between registration and export.
+    The state is removed even if the export fails: the model is registered by then. `keep` is the number of exports to
+    keep besides the champion's, `spread` the standard deviation of the metric over executions (see `publish`). `report`
+    is called between registration and export.
     """
     version = publish(pipeline, model, values, settings, spread)
     report(version)

@@ -31,17 +31,12 @@ TIMES = {"epoch_seconds", "steps_per_second", "examples_per_second", "input_frac
 def reproduce(pipeline: Pipeline, run_id: str, settings: Settings) -> bool:
     """Repeats the training of a run with its values, seed, data and options, and compares the metrics of each epoch.
 
-    The local pipeline file is used, not the copy in the run: nothing is executed from a store. Differences in the file,
-    the packages, the commit and the devices are printed.
-
-    Args:
-        pipeline: from `load_pipeline`; its options are set to those of the run.
-        run_id: str, a run of `keras-dl train`, an execution, a trial (its first execution is repeated) or a search (its
-            best trial is repeated).
-        settings: the settings in `mlflow.yaml`.
+    The run is one of `keras-dl train`, an execution, a trial (its first execution is repeated) or a search (its best
+    trial is repeated). The local pipeline file is used, not the copy in the run: nothing is executed from a store.
+    Differences in the file, the packages, the commit and the devices are printed.
 
     Returns:
-        bool, whether all metrics are bit-identical, in the epochs that the run finished.
+        Whether all metrics are bit-identical, in the epochs that the run finished.
 
     Raises:
         UserError: if the run does not exist, belongs to another pipeline, or has no finished epoch.
@@ -91,11 +86,7 @@ def reproduce(pipeline: Pipeline, run_id: str, settings: Settings) -> bool:
 
 
 def pipeline_file(run_id: str, settings: Settings) -> Path:
-    """Returns the file in `pipelines/` that a run trained.
-
-    Raises:
-        UserError: if the run or the file does not exist.
-    """
+    """Returns the file in `pipelines/` that a run trained; UserError if the run or the file does not exist."""
     connect(settings)
     name = _find(run_id)[1].data.tags.get("pipeline")
     there = {path.stem: path for path in sorted((settings.root / "pipelines").glob("*.py"))}

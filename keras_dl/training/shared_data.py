@@ -7,14 +7,10 @@ from keras_dl.pipeline import Pipeline
 
 
 class SharedData:
-    """A cache of the splits of a pipeline, by the hyperparameters that `data(hp)` reads.
+    """A cache of the splits of a pipeline, by the hyperparameters that `data(hp)` reads; the last `size` are kept.
 
     Data whose order does not depend on `Splits.epoch` are not cached: the order of an iteration might depend on the
     number of earlier iterations.
-
-    Args:
-        pipeline: `Pipeline`.
-        size: int, the number of cached splits; the most recent are kept. Defaults to 8.
     """
 
     def __init__(self, pipeline: Pipeline, size: int = 8):

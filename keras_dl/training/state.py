@@ -28,21 +28,16 @@ def write_variables(path: Path, model: keras.Model) -> None:
 def read_variables(path: Path, model: keras.Model) -> None:
     """Restores the variables that `write_variables` wrote for a model of the same structure.
 
-    Raises:
-        ValueError: if the structure differs or the file is damaged; the model is unchanged.
+    If the structure differs or the file is damaged, ValueError is raised and the model is unchanged.
     """
     arrays, _ = _read(path)
     _assign(model_variables(model), arrays)
 
 
 def write_state(path: Path, model: keras.Model, callbacks: list, record: dict) -> None:
-    """Writes the state of a training run: variables, optimizer, seeds, callbacks, and a record of the caller.
+    """Writes the state of a training run: variables, optimizer, seeds, callbacks, and a record of the caller as JSON.
 
-    Args:
-        path: the file.
-        model: `keras.Model` in training.
-        callbacks: list of Keras callbacks whose numbers and arrays are saved, such as those of early stopping.
-        record: dictionary of JSON values.
+    Of the callbacks, such as early stopping, numbers and arrays are saved.
     """
     arrays, scalars = {}, []
     for number, callback in enumerate(callbacks):
@@ -73,11 +68,7 @@ def read_state(path: Path) -> tuple[list, dict, dict] | None:
 
 
 def restore_model(model: keras.Model, variables: list) -> None:
-    """Restores the variables from `read_state` to a built model and to its optimizer, which is built here.
-
-    Raises:
-        ValueError: if the structure differs.
-    """
+    """Restores the variables from `read_state` to a built model and to its optimizer, which is built here."""
     _assign(_all_variables(model), variables)
 
 

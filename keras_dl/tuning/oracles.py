@@ -210,14 +210,14 @@ class GridOracle(_Durable, kt.oracles.GridSearchOracle):
 
 
 def make_oracle(name: str, objective: kt.Objective, trials: int, epochs: int, seed: int, hp: kt.HyperParameters):
-    """Returns the oracle of this name.
+    """Returns the oracle of this name, one of `NAMES`.
 
     Args:
         name: one of `NAMES`.
-        objective: `keras_tuner.Objective`.
-        trials: int, the maximum number of trials; Hyperband may end earlier, at the end of its brackets.
-        epochs: int, epochs of a full training run; Hyperband starts with fewer.
-        seed: int; the oracle gets `seed + 1`, because Keras Tuner replaces 0 with a random seed.
+        objective: the objective.
+        trials: the maximum number of trials; Hyperband may end earlier, at the end of its brackets.
+        epochs: epochs of a full training run; Hyperband starts with fewer.
+        seed: the oracle gets `seed + 1`, because Keras Tuner replaces 0 with a random seed.
         hp: the pinned values, as `Fixed`.
     """
     common = dict(objective=objective, hyperparameters=hp, seed=seed + 1, max_consecutive_failed_trials=trials + 1)
@@ -232,11 +232,7 @@ def make_oracle(name: str, objective: kt.Objective, trials: int, epochs: int, se
 
 
 def combinations(hp: kt.HyperParameters) -> int | None:
-    """Returns the number of trials of a grid over this space; None if some hyperparameters depend on others.
-
-    Raises:
-        UserError: if there is nothing to search.
-    """
+    """Returns the number of trials of a grid over this space; None if some hyperparameters depend on others."""
     searched = [entry for entry in hp.space if _count(entry) > 1]
     if not searched:
         known = ", ".join(entry.name for entry in hp.space) or "none"
@@ -259,17 +255,12 @@ def _count(entry):
 
 
 def should_stop(rule: str | None, oracle, trial, step: int) -> bool:
-    """Decides whether a trial should stop after this epoch.
+    """Decides whether a trial should stop after this epoch, counted from 0.
 
     `"median"` (Golovin et al. 2017, section 3.2.2) stops a trial whose best objective so far is worse than the median
     of the other trials' means over the same epochs. `"halving"` (ASHA, Li et al. 2020) continues, after 1, 3, 9, ...
     epochs, only the better third of all trials that reached that epoch. Both require at least three other trials.
-
-    Args:
-        rule: None, `"median"` or `"halving"`.
-        oracle: oracle with `trials` and `objective`.
-        trial: the running trial.
-        step: int, its epoch, from 0.
+    Without a rule, no trial is stopped.
     """
     if rule is None:
         return False

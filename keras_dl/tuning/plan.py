@@ -69,10 +69,7 @@ class Plan:
     def arguments(self, pipeline: Pipeline, trials: int, space: list) -> dict:
         """Returns the arguments that identify this search, as JSON values.
 
-        Args:
-            pipeline: `Pipeline`, for its training options and its file.
-            trials: int, the resolved number of trials.
-            space: list of hyperparameters, without the pinned ones.
+        `trials` is the resolved number of trials, `space` the hyperparameters without the pinned ones.
         """
         options = dataclasses.asdict(pipeline.training_options)
         return {
@@ -87,8 +84,7 @@ class Plan:
     def check_trials(self, found) -> int | None:
         """Returns the number of trials of a grid over this space; None for other tuners or if it is not known.
 
-        Raises:
-            UserError: if `trials` is larger than that, or there is nothing to search.
+        Raises UserError if `trials` is larger than that, or there is nothing to search.
         """
         count = oracles.combinations(found)
         if self.tuner == "grid" and count is not None and self.trials and self.trials > count:
@@ -99,11 +95,7 @@ class Plan:
 
 
 def seconds(text: str) -> float:
-    """Parses a time such as `"90"`, `"90s"`, `"15m"` or `"1.5h"` to seconds.
-
-    Raises:
-        UserError: for anything else.
-    """
+    """Parses a time such as `"90"`, `"90s"`, `"15m"` or `"1.5h"` to seconds."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
     if not found or float(found[1]) <= 0:
         raise UserError(f"expected a time such as 90s, 15m or 1.5h. Received: {text!r}")
@@ -128,18 +120,10 @@ def changes(earlier: dict, now: dict) -> dict[str, str]:
 
 
 def unfinished(folder: Path, arguments: dict, resume: bool) -> tuple[dict, dict]:
-    """Reads the record of an unfinished search to resume.
+    """Returns the record of an unfinished search to resume and the `changes` of its arguments; `({}, {})` without one.
 
-    Args:
-        folder: the folder of the search's state.
-        arguments: the arguments of this call (see `Plan.arguments`).
-        resume: whether to resume even if `CHANGEABLE` arguments differ.
-
-    Returns:
-        `(record, changes)` (see `changes`); two empty dictionaries if there is no unfinished search.
-
-    Raises:
-        UserError: if other arguments differ, or the record cannot be read.
+    `arguments` are those of this call, from `Plan.arguments`. UserError is raised if other arguments than the
+    `CHANGEABLE` ones differ, if any differ without `resume`, or if the record cannot be read.
     """
     record = folder / "search.json"
     if not record.is_file():

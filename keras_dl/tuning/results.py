@@ -56,10 +56,8 @@ class TrialResult:
 def results(oracle, run_ids: dict[str, str] | None = None) -> list[TrialResult]:
     """Returns the trials of an oracle in the order in which they started.
 
-    Args:
-        oracle: `keras_tuner.Oracle`; the metrics of a trial contain the objective of each epoch, "score", "spread",
-            "seconds", and other metrics at the best epoch.
-        run_ids: `{trial id: MLflow run}`. Defaults to none.
+    The metrics of a trial contain the objective of each epoch, "score", "spread", "seconds", and other metrics at the
+    best epoch. `run_ids` maps trials to their MLflow runs.
     """
     run_ids = run_ids or {}
     return [_result(oracle.trials[one], oracle.objective.name, run_ids.get(one)) for one in oracle.start_order]
@@ -101,12 +99,7 @@ def _result(trial, objective, run_id):
 
 
 def leaderboard(results: list[TrialResult], direction: str) -> list[TrialResult]:
-    """Returns the completed trials, best first; the earlier of two equal trials first.
-
-    Args:
-        results: list of `TrialResult`.
-        direction: `"min"` or `"max"`.
-    """
+    """Returns the completed trials, best first; the earlier of two equal trials first."""
     sign = _sign(direction)
     return sorted((one for one in results if one.completed), key=lambda one: sign * one.score)
 
@@ -114,12 +107,8 @@ def leaderboard(results: list[TrialResult], direction: str) -> list[TrialResult]
 def pareto(results: list[TrialResult], directions: dict[str, str]) -> list[TrialResult]:
     """Returns the Pareto front: the completed trials that no other trial dominates, in the order in which they started.
 
-    Args:
-        results: list of `TrialResult`.
-        directions: `{metric: "min" or "max"}`. Trials without a finite value for each metric are left out.
-
-    Raises:
-        UserError: if no completed trial has one of the metrics.
+    Trials without a finite value for each metric of `{metric: "min" or "max"}` are left out. UserError is raised if no
+    completed trial has one of the metrics.
     """
     completed = [one for one in results if one.completed]
     known = sorted({name for one in completed for name in one.metrics})

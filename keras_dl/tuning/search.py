@@ -38,11 +38,6 @@ def search(pipeline: Pipeline, settings: Settings, plan: Plan | None = None) -> 
     The state is stored in `searches/<name>/` next to `mlflow.yaml` until the best model is registered. If the process
     is killed, the same call resumes with every finished trial, every finished epoch and the same MLflow runs.
 
-    Args:
-        pipeline: from `load_pipeline`.
-        settings: the settings in `mlflow.yaml`.
-        plan: `Plan`. Defaults to `Plan()`.
-
     Raises:
         UserError: before any trial, for pins outside the space, a space with nothing to search, an empty split, a
             store, registry or folder that cannot be written, a full disk, or an unfinished search with other arguments;
@@ -62,13 +57,7 @@ def search(pipeline: Pipeline, settings: Settings, plan: Plan | None = None) -> 
 
 
 class _Search:
-    """One search, new or resumed.
-
-    Args:
-        pipeline: `Pipeline`.
-        settings: the settings in `mlflow.yaml`.
-        plan: `Plan`.
-        folder: the folder of its state, locked.
+    """One search, new or resumed, in its locked folder.
 
     Attributes:
         found: `keras_tuner.HyperParameters`, the space without the pinned entries.
@@ -161,13 +150,8 @@ class _Search:
                 ) from error
 
     def best_trial(self) -> kt.engine.trial.Trial:
-        """Logs and prints the results of all trials.
-
-        Returns:
-            The best trial.
-
-        Raises:
-            UserError: if every trial failed, or none started in time.
+        """Logs and prints the results of all trials and returns the best; UserError if every trial failed or none
+        started.
         """
         best = log_outcome(self.pipeline, self.oracle, self.found, self.run_id)
         if best is None:

@@ -50,15 +50,15 @@ class TrialTuner(BaseTuner):
     Each trial, failed or not, is a child run of the search's MLflow run.
 
     Args:
-        pipeline: `Pipeline`.
+        pipeline: the pipeline.
         oracle: from `make_oracle`; its state in `folder`, if there is one, is restored.
         folder: folder of the search's state.
-        delivery: `Delivery`, which writes the records of the trials to the store.
-        parent_id: str, the run of the search.
-        executions: int, training runs per trial. Defaults to 1.
-        name: str, the name of this process in the oracle. Defaults to `"tuner0"`.
-        remote: bool, whether the oracle is a chief's, which saves its state. Defaults to False.
-        exchange: `Exchange`, for state that is stored on another machine; None (default) if all of it is in `folder`.
+        delivery: writes the records of the trials to the store.
+        parent_id: the run of the search.
+        executions: training runs per trial. Defaults to 1.
+        name: the name of this process in the oracle. Defaults to `"tuner0"`.
+        remote: whether the oracle is a chief's, which saves its state. Defaults to False.
+        exchange: for state that is stored on another machine; None (default) if all of it is in `folder`.
     """
 
     def __init__(

@@ -34,14 +34,7 @@ _OPTIONS = [
 
 
 class GrpcTransport:
-    """Sends requests over one channel. Thread-safe.
-
-    Args:
-        url: such as "grpc://127.0.0.1:8500".
-
-    Raises:
-        UserError: the URL is invalid.
-    """
+    """Sends requests over one channel to a URL such as "grpc://127.0.0.1:8500". Thread-safe."""
 
     def __init__(self, url: str):
         self._url = url.rstrip("/")

@@ -20,13 +20,9 @@ _UNAVAILABLE = 503
 
 
 class RestTransport:
-    """Sends requests over HTTP. Thread-safe.
+    """Sends requests over HTTP to a URL such as "http://127.0.0.1:8501". Thread-safe.
 
-    Args:
-        url: such as "http://127.0.0.1:8501"; a path after the port is a prefix of the API's paths.
-
-    Raises:
-        UserError: the URL is invalid.
+    A path after the port is a prefix of the API's paths.
     """
 
     def __init__(self, url: str):

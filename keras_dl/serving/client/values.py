@@ -18,11 +18,8 @@ _TAKES = {"f": "fiu", "i": "iu", "u": "iu", "b": "b", "c": "cfiu"}  # numpy kind
 class VersionStatus(NamedTuple):
     """The status of one version of a served model.
 
-    Attributes:
-        version: version number.
-        state: START, LOADING, AVAILABLE, UNLOADING or END.
-        error_code: OK, or the code of the error on loading, such as NOT_FOUND.
-        error_message: message of that error, or "".
+    `state` is START, LOADING, AVAILABLE, UNLOADING or END; `error_code` is OK, or the code of the error on loading,
+    such as NOT_FOUND.
     """
 
     version: int
@@ -33,12 +30,10 @@ class VersionStatus(NamedTuple):
 
 @dataclass(frozen=True)
 class Signature:
-    """Names, dtypes and shapes of a signature's inputs and outputs.
+    """Inputs and outputs of a signature: `{name: (dtype, shape)}`.
 
-    Attributes:
-        inputs: `(dtype, shape)` of each input: a name such as "float32" or "string", and a list with None for an
-            unknown size, or None for an unknown rank.
-        outputs: the same for outputs.
+    The dtype is a name such as "float32" or "string"; the shape has None for an unknown size, or is None for an unknown
+    rank.
     """
 
     inputs: Mapping[str, tuple[str, list[int | None] | None]]
@@ -68,8 +63,7 @@ def read_signatures(described: Mapping[str, Any]) -> dict[str, Signature]:
 def input_arrays(model: str, inputs: Mapping[str, Any], signature: Signature | None) -> dict[str, np.ndarray]:
     """Converts each input to an array of its dtype. Unknown inputs are left unchanged, for the server to refuse.
 
-    Raises:
-        UserError: values do not fit the dtype; rounding is allowed.
+    UserError is raised for values that do not fit the dtype; rounding is allowed.
     """
     known = signature.inputs if signature else {}
     if set(inputs) == {""} and len(known) == 1:
@@ -80,11 +74,7 @@ def input_arrays(model: str, inputs: Mapping[str, Any], signature: Signature | N
 
 
 def example_arrays(model: str, examples: Sequence[Mapping[str, Any]]) -> list[dict[str, np.ndarray]]:
-    """Converts the features of examples to arrays of rank 0 or 1 of bytes, int64 or float32.
-
-    Raises:
-        UserError: a value cannot be converted.
-    """
+    """Converts the features of examples to arrays of rank 0 or 1 of bytes, int64 or float32."""
     arrays = []
     for position, example in enumerate(examples):
         arrays.append({})

@@ -12,21 +12,15 @@ from keras_dl.serving.export.traps import Trap, find_traps, read_graph
 
 
 def check(folder: Path, expected: list[tuple[Arrays, Arrays]] | None = None) -> bool:
-    """Prints the traps of a SavedModel with their fixes, and what was measured.
+    """Prints the traps of a SavedModel with their fixes, and what was measured; returns whether it can be served.
 
     An unsafe model, which reaches outside its graph, is read but never run. Any other model is loaded in a process
     without keras_dl and run on the example request of its manifest (or the first of `expected`), on rows of different
-    lengths and on an empty batch.
+    lengths and on an empty batch. It can be served if no trap is worse than a warning.
 
     Args:
         folder: folder of a version, with `saved_model.pb`; not necessarily written by keras-dl.
         expected: requests with the answers of the Keras model, to compare with. None (default): no comparison.
-
-    Returns:
-        True if the model can be served: no trap is worse than a warning.
-
-    Raises:
-        UserError: there is no SavedModel, or it cannot be read.
     """
     traps = find_traps(folder)
     if all(trap.level != "unsafe" for trap in traps):

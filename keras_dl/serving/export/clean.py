@@ -44,23 +44,11 @@ class CleanProcess:
         )
 
     def load(self, folder: Path) -> None:
-        """Loads a SavedModel and releases the previous one.
-
-        Raises:
-            ModelFailed: it cannot be loaded.
-        """
+        """Loads a SavedModel and releases the previous one; ModelFailed if it cannot be loaded."""
         self._send({"load": str(folder.resolve())})
 
     def answer(self, signature_name: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Runs a signature of the loaded model.
-
-        Args:
-            signature_name: name of the signature.
-            inputs: an array of the input's dtype for every input.
-
-        Raises:
-            ModelFailed: the signature raises an error.
-        """
+        """Runs a signature of the loaded model on arrays of the inputs' dtypes; ModelFailed if it raises an error."""
         texts = {key: clean_worker.encoded(array) for key, array in inputs.items()}
         outputs = self._send({"signature": signature_name, "inputs": texts})["outputs"]
         return {key: clean_worker.decoded(text) for key, text in outputs.items()}

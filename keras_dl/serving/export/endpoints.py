@@ -122,11 +122,7 @@ def write_archive(model: keras.Model, endpoints: dict[str, Endpoint], folder: st
     """Traces the endpoints and writes them as a SavedModel.
 
     It includes the tables that are attributes of the model, or that a signature's function refers to in its closure or
-    as a global.
-
-    Raises:
-        UserError: an endpoint cannot be traced, or uses a table or variable that is not included.
-        OSError, tf.errors.OpError: the folder cannot be written.
+    as a global. UserError is raised if an endpoint cannot be traced, or uses a table or variable that is not included.
     """
     archive = keras.export.ExportArchive()
     archive.track(model)

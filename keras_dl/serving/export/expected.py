@@ -12,29 +12,16 @@ from keras_dl.serving.export.rows import Arrays, has_rows, ragged
 
 
 def answer(pipeline: Pipeline, model: keras.Model, request: dict) -> dict:
-    """Runs the default signature without an export, to find errors before the model is trained.
+    """Runs the default signature on `{input: array}` without an export, to find errors before the model is trained.
 
-    Args:
-        pipeline: pipeline with the `signatures`.
-        model: Keras model, trained or not.
-        request: `{input: array}`; the key "" stands for the only input.
-
-    Returns:
-        `{output name: tensor}`.
-
-    Raises:
-        UserError: there is no default signature, or the request does not fit it.
+    The key "" stands for the only input. UserError is raised if the request does not fit the signature.
     """
     endpoint = endpoints_of(pipeline, model)["serving_default"]
     return _run(pipeline, endpoint, request_arrays(pipeline, endpoint, request))
 
 
 def request_arrays(pipeline: Pipeline, endpoint: Endpoint, request: dict) -> Arrays:
-    """Converts a request to arrays named and typed like an endpoint's inputs; strings to object arrays of bytes.
-
-    Raises:
-        UserError: the names do not match, or a value cannot be converted.
-    """
+    """Converts a request to arrays named and typed like an endpoint's inputs; strings to object arrays of bytes."""
     names = {spec.name for spec in endpoint.inputs}
     if set(request) != names and not (len(names) == 1 and set(request) == {""}):
         raise UserError(
@@ -55,11 +42,8 @@ def request_arrays(pipeline: Pipeline, endpoint: Endpoint, request: dict) -> Arr
 def expected_answers(pipeline: Pipeline, endpoint: Endpoint, request: Arrays) -> list[tuple[Arrays, Arrays]]:
     """Runs the model on the example, on rows of different lengths padded to equal length, and on an empty batch.
 
-    Returns:
-        List of `(request, answer)`. Requests other than the example that the model refuses are omitted.
-
-    Raises:
-        UserError: the model fails on the example, or answers it differently from call to call.
+    Returns pairs `(request, answer)`, without requests other than the example that the model refuses. UserError is
+    raised if the model fails on the example, or answers it differently from call to call.
     """
     requests = [request]
     if has_rows(endpoint.shapes):

@@ -35,20 +35,16 @@ def export(
 
     The export is written to a temporary folder next to its destination, tested in a process without keras_dl, synced to
     disk and renamed, so a server that watches the folder never sees an incomplete version. It includes a manifest and
-    warm-up requests.
+    warm-up requests. Returns the folder of the version.
 
     Args:
-        pipeline: pipeline with the name and the `signatures`.
-        model: trained Keras model.
+        pipeline, model: the pipeline and its trained model.
         saved_models: folder of all models.
-        version: int, version number in the registry.
+        version: version number in the registry.
         request: example request, `{input: array}`, for which the export must give the same answer as the model. The key
             "" stands for the only input.
         lineage: where the model comes from, as JSON; stored as the manifest's `origin`, with a digest of the pipeline
             file. Defaults to None: nothing is stored.
-
-    Returns:
-        The folder of the version.
 
     Raises:
         UserError: the version already exists, the folder cannot be written or the disk is full, a signature cannot be

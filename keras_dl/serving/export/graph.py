@@ -25,14 +25,11 @@ class Step(NamedTuple):
 
 
 def operations_by_place(graph: meta_graph_pb2.MetaGraphDef) -> dict[str, list[Step]]:
-    """Returns the nodes that run in each place, including those of the functions that they call.
+    """Returns the nodes of a SavedModel's graph that run in each place, including those of the functions that they
+    call.
 
-    Args:
-        graph: graph of a SavedModel.
-
-    Returns:
-        The nodes of each place: `"signature 'NAME'"`; `LOADING`, which fills the tables; `RESTORING`; `SAVING`, which
-        servers never do; `ELSEWHERE`, the rest. A node may run in several places.
+    The places are `"signature 'NAME'"`; `LOADING`, which fills the tables; `RESTORING`; `SAVING`, which servers never
+    do; `ELSEWHERE`, the rest. A node may run in several places.
     """
     main = _Main(graph.graph_def)
     saver = graph.saver_def
@@ -174,13 +171,9 @@ class Sources:
         return texts[0] if len(texts) == 1 else None
 
     def comes_from(self, step: Step, index: int, tensors: Iterable[str], steps: Iterable[Step]) -> bool:
-        """Returns True if a node's input is always one of the given tensors.
+        """Returns True if a node's input is always one of the given tensors of the main graph.
 
-        Args:
-            step: the node.
-            index: index of the input.
-            tensors: names of tensors of the main graph.
-            steps: all nodes that run, among them the callers of functions.
+        `steps` are all nodes that run, among them the callers of functions.
         """
         tensors, steps = {tensor_name(name) for name in tensors if name}, list(steps)
         waiting, seen = [(step.function, _input(step, index))], set()

@@ -47,17 +47,7 @@ def build_manifest(
     batching: Mapping[str, Mapping],
     request: Mapping[str, np.ndarray],
 ) -> dict:
-    """Returns the manifest of an export.
-
-    Args:
-        name: name of the model.
-        version: int.
-        git_commit: commit of the project's files, or None outside of a git repository.
-        origin: run, metric and values that the model comes from, as JSON.
-        signatures: the signatures of the SavedModel.
-        batching: for each signature, the measured batching properties (see `keras_dl.serving.export.padding`).
-        request: an example for `serving_default`.
-    """
+    """Returns the manifest of an export, with the measured `batching` of each signature and an example request."""
     text = {key: json_value(array) for key, array in request.items()}
     return {
         "format": _FORMAT,
@@ -87,16 +77,10 @@ def write_manifest(folder: Path, manifest: Mapping) -> None:
 
 
 def read_manifest(folder: Path, signatures: Signatures | None = None) -> dict:
-    """Reads the manifest of a version.
+    """Reads the manifest of a version; `{}` for a SavedModel that keras-dl did not write or whose manifest is invalid.
 
-    Args:
-        folder: folder of the version.
-        signatures: the signatures of its graph. If given, parts of the manifest that do not match them are removed, see
-            `check_manifest`. Defaults to None: the manifest is returned unchanged.
-
-    Returns:
-        The manifest, or `{}` for a SavedModel that keras-dl did not write or whose manifest is invalid. A warning is
-        logged for an invalid manifest and for removed parts.
+    If the signatures of the graph are given, parts of the manifest that do not match them are removed (see
+    `check_manifest`). A warning is logged for an invalid manifest and for removed parts.
     """
     file = folder / MANIFEST
     try:
@@ -121,15 +105,11 @@ def read_manifest(folder: Path, signatures: Signatures | None = None) -> dict:
 
 
 def check_manifest(manifest: dict, signatures: Signatures) -> tuple[dict, list[str]]:
-    """Removes the parts of a manifest that do not match the graph.
+    """Removes the parts of a manifest that do not match the graph; returns the rest and a description of each removed
+    part.
 
-    Args:
-        manifest: a manifest as read from its file.
-        signatures: the signatures of the graph.
-
-    Returns:
-        A manifest whose values have the right types and whose names and axes exist in the signatures, and a description
-        of each removed part. A signature with an error is removed entirely, so that its requests run alone.
+    The values of the rest have the right types, and its names and axes exist in the signatures. A signature with an
+    error is removed entirely, so that its requests run alone.
     """
     problems = [
         f"{key} is of type {type(manifest[key]).__name__}"

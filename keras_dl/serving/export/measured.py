@@ -50,12 +50,9 @@ class Measured:
 
 
 def check_answers(process: CleanProcess, expected: list[tuple[Arrays, Arrays]]) -> None:
-    """Compares the answers of the loaded export with those of the model.
+    """Compares the answers of the loaded export with those of the model; UserError if one differs.
 
     The export may refuse a request without rows, as Keras' recurrent layers do.
-
-    Raises:
-        UserError: an answer differs, or the export gives none.
     """
     for request, answers in expected:
         try:
@@ -97,13 +94,7 @@ def difference_of(before: np.ndarray, after: np.ndarray) -> str | None:
 def measure_signatures(
     process: CleanProcess, signatures: Mapping[str, meta_graph_pb2.SignatureDef], request: Arrays
 ) -> dict[str, Measured]:
-    """Measures every signature of the loaded SavedModel whose inputs match the example request.
-
-    Args:
-        process: process that has loaded the model.
-        signatures: signatures of its graph.
-        request: example for `serving_default`; `{}` matches no signature.
-    """
+    """Measures every signature of the loaded SavedModel whose inputs match the example request; `{}` matches none."""
     found, proven = {}, {}
     for name in sorted(signatures, key=lambda name: not _has_fractions(signatures[name])):
         described = {key: describe(info) for key, info in signatures[name].inputs.items()}

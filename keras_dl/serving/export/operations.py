@@ -13,13 +13,10 @@ from tensorflow.core.framework import node_def_pb2
 
 @dataclass(frozen=True)
 class Rule:
-    """A problem of a family of operations.
+    """A problem of a family of operations, whose names the pattern matches.
 
-    Attributes:
-        level: "unsafe", "error" or "warning".
-        what: the problem, as a predicate of the operation's name.
-        fix: what to do instead.
-        pattern: regular expression that matches the whole name of the operation.
+    `level` is "unsafe", "error" or "warning", `what` the problem, as a predicate of the operation's name, `fix` what to
+    do instead.
     """
 
     level: str
@@ -112,12 +109,7 @@ _OWN_DESCRIPTOR = re.compile(rb"local://|bytes://.*|", re.DOTALL)
 
 
 def rule_of(node: node_def_pb2.NodeDef, constant: Callable[[int], bytes | None]) -> Rule | None:
-    """Returns the rule that a node breaks, or None.
-
-    Args:
-        node: node of a graph.
-        constant: function from the index of an input to its constant string, or None if it is computed.
-    """
+    """Returns the rule that a node breaks, or None; `constant` returns the string of an input if it is a constant."""
     match node.op:
         case "PrintV2" if not _OWN_STREAM.fullmatch(_text(node, "output_stream")):
             return _WRITES

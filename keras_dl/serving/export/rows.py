@@ -93,13 +93,8 @@ def _zero(array):
 def answered_rows(answer: Callable[[Arrays], Arrays], shapes: Shapes, request: Arrays) -> tuple[Arrays, Arrays]:
     """Returns the strongest variations of an example that the model accepts, and its answer to them.
 
-    Args:
-        answer: function that runs a signature, or raises `ModelFailed`.
-        shapes: shapes of its inputs.
-        request: example with at least one row; strings as object arrays of bytes.
-
-    Raises:
-        ModelFailed: the model refuses even the example's values in another order.
+    `answer` runs a signature, or raises `ModelFailed`, as this function does if the model refuses even the example's
+    values in another order. The example has at least one row; strings are object arrays of bytes.
     """
     strongest = dict.fromkeys(request, 0)
     try:
@@ -126,14 +121,8 @@ def answered_rows(answer: Callable[[Arrays], Arrays], shapes: Shapes, request: A
 def varied(request: Arrays, shapes: Shapes, levels: dict[str, int]) -> Arrays:
     """Returns rows of an example's shape with other content; every second row has trailing zeros.
 
-    Args:
-        request: example; strings as object arrays of bytes.
-        shapes: shapes of its inputs.
-        levels: for each input 0 for any content, higher levels for integers of smaller ranges, `KEPT` for the example's
-            values in another order.
-
-    Returns:
-        3 to 16 rows, starting with those of the example; deterministic.
+    `levels` are 0 for any content, higher for integers of smaller ranges, `KEPT` for the example's values in another
+    order. There are 3 to 16 rows, starting with those of the example; they are deterministic.
     """
     draw = np.random.default_rng(0)
     size = max(array.size // len(array) for array in request.values())

@@ -45,16 +45,8 @@ def check_free(saved_models: Path, name: str, version: int) -> None:
 def staged(saved_models: Path, name: str, version: int) -> Iterator[Path]:
     """Yields an empty folder that becomes the version on success, and is removed on an exception.
 
-    The folder is unique for each process and thread. Folders left by killed processes are removed first.
-
-    Args:
-        saved_models: folder of all models.
-        name: model name.
-        version: int, number of a new version.
-
-    Raises:
-        UserError: the version exists, or another process created it in the meantime.
-        OSError: the folder cannot be written, synced or renamed.
+    The folder is unique for each process and thread. Folders left by killed processes are removed first. UserError is
+    raised if the version exists, or another process created it in the meantime.
     """
     check_free(saved_models, name, version)
     check_writable(saved_models / name)

@@ -43,13 +43,9 @@ _VARIABLES = {"VarHandleOp", "VariableV2", "Variable"}
 
 @dataclass(frozen=True)
 class Trap:
-    """A problem of a SavedModel.
+    """A problem of a SavedModel: where it is, what it is and how to fix it.
 
-    Attributes:
-        level: "unsafe" (it reaches outside the graph), "error" (it fails in TensorFlow Serving), "warning".
-        where: the signature or the file.
-        what: the problem.
-        fix: what to do about it.
+    The level is "unsafe" (it reaches outside the graph), "error" (it fails in TensorFlow Serving) or "warning".
     """
 
     level: str
@@ -62,11 +58,7 @@ class Trap:
 
 
 def read_graph(folder: Path) -> meta_graph_pb2.MetaGraphDef:
-    """Reads the graph of a SavedModel that a server loads, the one tagged `serve`.
-
-    Raises:
-        UserError: there is no SavedModel, its file is corrupt, or it has no graph for serving.
-    """
+    """Reads the graph of a SavedModel that a server loads, the one tagged `serve`; UserError if there is none."""
     file = next((path for path in (folder / "saved_model.pb", folder / "saved_model.pbtxt") if path.is_file()), None)
     if file is None:
         raise UserError(
@@ -88,14 +80,7 @@ def read_graph(folder: Path) -> meta_graph_pb2.MetaGraphDef:
 
 
 def find_traps(folder: Path) -> list[Trap]:
-    """Returns all traps of a SavedModel, worst first.
-
-    Args:
-        folder: folder of the version, with `saved_model.pb`.
-
-    Raises:
-        UserError: see `read_graph`.
-    """
+    """Returns all traps of a SavedModel, worst first; UserError if it cannot be read."""
     graph = read_graph(folder)
     return _worst_first([*graph_traps(graph), *_files(folder, graph)])
 

@@ -30,16 +30,10 @@ def prediction_log(name: str, signature_name: str, inputs: Mapping[str, np.ndarr
 
 
 def write_warmup(folder: Path, name: str, requests: Iterable[tuple[str, Iterable[Mapping[str, np.ndarray]]]]) -> int:
-    """Writes the warm-up requests of a version.
+    """Writes the warm-up requests of a version and returns their number; without requests, no file is written.
 
-    Args:
-        folder: folder of the version.
-        name: model name.
-        requests: pairs of a signature's name and the `{input: array}` requests that it answers.
-
-    Returns:
-        Number of requests written. Requests larger than 4 MiB, and those that would make the file larger than 16 MiB,
-        are omitted. Without requests, no file is written.
+    `requests` are pairs of a signature's name and the `{input: array}` requests that it answers. Those larger than 4
+    MiB, and those that would make the file larger than 16 MiB, are omitted.
     """
     records, size = [], 0
     for record in (prediction_log(name, key, inputs) for key, several in requests for inputs in several):

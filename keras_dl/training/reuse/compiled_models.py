@@ -37,13 +37,8 @@ class CompiledModels:
     cached model only in the values of variables and in numbers such as rates, the cached model takes these values and
     is trained in its place. If anything else differs or cannot be compared, the fresh model itself is trained.
 
-    Results are bit-identical to those of a fresh model that was passed to `take`.
-
-    Args:
-        most: int, maximum number of cached models; the least recently used is dropped. Defaults to 4.
-
-    Attributes:
-        reused: int, how often a model was reused.
+    Results are bit-identical to those of a fresh model that was passed to `take`. `most` models are cached; the least
+    recently used is dropped. `reused` counts how often a model was reused.
 
     Example:
 
@@ -61,13 +56,8 @@ class CompiledModels:
         self._kept = []  # ordered by last use
 
     def take(self, fresh: keras.Model) -> keras.Model:
-        """Returns a model to train in place of a fresh one: the fresh model, or a cached one that now equals it.
-
-        Args:
-            fresh: compiled and untrained, as `Pipeline.build` returns it.
-
-        Returns:
-            `fresh`, or a cached model with the initial values, numbers and seeds of `fresh` and a reset optimizer.
+        """Returns a model to train in place of a fresh one, compiled and untrained: itself, or a cached one that now
+        equals it.
         """
         if not _comparable(fresh):
             return fresh

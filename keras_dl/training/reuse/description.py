@@ -72,8 +72,8 @@ class Description:
     Attributes:
         tokens: list, in the order of a depth-first walk over everything that the model refers to.
         variables: list of Keras and TensorFlow variables, in the same order; their values are not among the tokens.
-        places: list of `(dict, key)`, the places of the numbers that may differ, in the same order.
-        declared: list of `(dict, key)`, the places of the objects' own configurations, in the same order.
+        places, declared: lists of `(dict, key)`, the places of the numbers that may differ, and of the objects' own
+            configurations, in the same order.
 
     Raises:
         Unknown: for an object that cannot be compared.

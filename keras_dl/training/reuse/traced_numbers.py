@@ -17,14 +17,10 @@ HARMLESS_KINDS = ("Assign", "CudnnRNN", "ReadVariable", "Resource", "Var")
 
 
 class TracedNumbers:
-    """The current values of some numbers of a model, and how its traced graphs depend on them.
+    """The current values of some numbers of a model, stored at `(dict, key)`, and how its traced graphs depend on them.
 
-    Args:
-        places: list of `(dict, key)`, the places where the numbers are stored.
-
-    Attributes:
-        reusable: bool, False once a trace did something that another training run cannot repeat, such as drawing random
-            numbers from a state outside of variables.
+    `reusable` becomes False once a trace did something that another training run cannot repeat, such as drawing random
+    numbers from a state outside of variables.
     """
 
     def __init__(self, places):
@@ -218,16 +214,11 @@ def _has_state(graph):
 
 
 class Step:
-    """A step of a model, such as `train_step`, that is traced with `TracedNumber`s.
-
-    Args:
-        model: the model; its step is replaced by this object.
-        name: `"train_step"`, `"test_step"` or `"predict_step"`.
-        numbers: `TracedNumbers`.
+    """A step of a model, such as `train_step`, that it replaces; it is traced with `TracedNumber`s.
 
     Attributes:
         own: the step in the model's instance dictionary, if it had one; None if the step is that of its class.
-        traces: int, how often the step was traced.
+        traces: how often the step was traced.
     """
 
     def __init__(self, model, name, numbers):

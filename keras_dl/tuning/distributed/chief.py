@@ -33,13 +33,10 @@ class Chief:
     Args:
         oracle: oracle with a method `release(worker)`, which returns that worker's trial to the queue.
         host: address to listen on; `"127.0.0.1"` serves this machine only.
-        port: int; 0 takes a free port, which is then in the attribute `port`.
+        port: 0 takes a free port, which is then in the attribute `port`.
         facts: JSON values for the workers: `identity` of the pipeline, `"search"` (id of the search), and those that
             `run_worker` needs.
         lease: seconds that a worker may be silent. Defaults to 60.
-
-    Raises:
-        UserError: on entering, if the port is taken or the host is not an address of this machine.
     """
 
     def __init__(self, oracle: kt.Oracle, host: str, port: int, facts: dict, lease: float = 60.0):
@@ -74,15 +71,11 @@ class Chief:
         self._server.stop(grace=1).wait()
 
     def wait(self, supervisor=None):
-        """Returns when every trial has ended and the workers know it.
+        """Returns when every trial has ended and the workers know it; raises an error of the oracle, such as a full
+        disk.
 
-        Args:
-            supervisor: `Supervisor` of the workers on this machine, whose `check` is called repeatedly; None (default)
-                if all workers are on other machines.
-
-        Raises:
-            UserError: if the supervisor has abandoned all its workers and there are no others.
-            Exception: an error of the oracle, such as OSError for a full disk.
+        With a `Supervisor` of the workers on this machine, `check` is called repeatedly, and UserError is raised if all
+        its workers were abandoned and there are no others.
         """
         while not self._over():
             if self.error is not None:
@@ -114,11 +107,7 @@ class Chief:
                 self.oracle.release(worker)
 
     def admit(self, caller: dict) -> None:
-        """Registers the worker that calls.
-
-        Raises:
-            UserError: if the caller is not a worker of this search.
-        """
+        """Registers the worker that calls; UserError if the caller is not a worker of this search."""
         name, started = caller.get("name"), caller.get("started")
         if not isinstance(name, str) or not isinstance(started, int):
             raise UserError("this is a chief of keras-dl tune; it serves only `keras-dl worker`")
@@ -198,15 +187,12 @@ def serve_search(
 
     Args:
         oracle: oracle of the search, with its state restored if the search is resumed.
-        pipeline: `Pipeline`.
+        pipeline: the pipeline.
         facts: JSON values for the workers: `"search"`, the search's id; `"run_id"` of its MLflow run; and
             `"arguments"`, from `Plan.arguments`.
         folder: folder of the search's state, and of the workers' output: `worker-0.log` and so on.
-        workers: int, number of processes on this machine; 0 requires an address.
+        workers: number of processes on this machine; 0 requires an address.
         address: `"HOST:PORT"`, on which workers on other machines are served; None (default) for this machine only.
-
-    Raises:
-        UserError: if the chief cannot listen on the address, or if no worker is left.
     """
     host, port = parse_address(address) if address else ("127.0.0.1", 0)
     names = [f"worker-{index}" for index in range(workers)]

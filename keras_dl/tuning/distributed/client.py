@@ -30,11 +30,12 @@ class ChiefClient(kt.Oracle):
     """Forwards Keras Tuner's calls of an oracle to the chief; waits for a chief that does not answer.
 
     While the context is entered, a thread sends a heartbeat to the chief every few seconds. On exit, the chief is
-    informed, so that an unfinished trial goes to another worker immediately.
+    informed, so that an unfinished trial goes to another worker immediately. Any call raises ChiefRefused if the
+    versions or the pipeline differ from the chief's, if the search failed, or if no chief answered.
 
     Args:
         address: `"HOST:PORT"` of the chief.
-        name: str, unique name of this worker. A worker that restarts under the same name gets its trial back.
+        name: unique name of this worker. A worker that restarts under the same name gets its trial back.
         identity: the pipeline's, from `protocol.identity`.
         died: how the previous process of this name ended: `{"reason": str, "crash": bool}`. None (default) if there
             was none.
@@ -42,12 +43,8 @@ class ChiefClient(kt.Oracle):
         patience: seconds to wait for a chief. Defaults to an hour.
 
     Attributes:
-        facts: dict, the chief's description of the search.
-        lost: bool, whether the last reported trial no longer belongs to this worker, so that its reports are ignored.
-
-    Raises:
-        ChiefRefused: on any call, if the versions or the pipeline differ from the chief's, if the search failed, or if
-            no chief answered.
+        facts: the chief's description of the search.
+        lost: whether the last reported trial no longer belongs to this worker, so that its reports are ignored.
     """
 
     def __init__(

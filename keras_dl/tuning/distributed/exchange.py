@@ -14,12 +14,7 @@ FOLDER = "checkpoints"
 
 
 class Exchange:
-    """Stores the files of finished trials and fetches them where they are needed.
-
-    Args:
-        experiment_id: str, experiment of the search.
-        parent_id: str, run of the search.
-    """
+    """Stores the files of finished trials and fetches them where they are needed, for the search of run `parent_id`."""
 
     def __init__(self, experiment_id: str, parent_id: str):
         self.experiment_id, self.parent_id = experiment_id, parent_id
@@ -56,13 +51,7 @@ def put(run_id: str, file: Path) -> None:
 
 
 def fetch(run_id: str, name: str, folder: Path) -> Path | None:
-    """Downloads a file that `put` stored, atomically; returns None if the run has no file of that name.
-
-    Args:
-        run_id: str, the run.
-        name: str, a plain file name.
-        folder: the destination; created if it does not exist.
-    """
+    """Downloads a file that `put` stored, atomically; returns None if the run has no file of that name."""
     if name != os.path.basename(name) or name in ("", ".", ".."):
         raise ValueError(f"expected a plain file name. Received: {name!r}")
     client = mlflow.MlflowClient()

@@ -41,11 +41,7 @@ def pack(content: dict) -> list[tuple[str, bytes]]:
 
 
 def unpack(metadata) -> dict:
-    """Returns the object that `pack` wrote; {} if there is none.
-
-    Raises:
-        ValueError: if it is not a JSON object.
-    """
+    """Returns the object that `pack` wrote; {} if there is none."""
     for key, value in metadata or ():
         if key == _KEY:
             content = json.loads(value)

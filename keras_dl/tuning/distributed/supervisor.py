@@ -32,13 +32,8 @@ class Supervisor:
     """Runs worker processes while the context is entered; a worker that dies is restarted under the same name.
 
     The workers end with this process, even if it is killed. A restarted worker finds in `KERAS_DL_DIED`, an environment
-    variable, how its predecessor ended.
-
-    Args:
-        command: list, the command of a worker; `--name NAME` is appended.
-        names: list, the names of the workers, which share cores and GPUs.
-        logs: folder for the workers' output, `<name>.log`.
-        gone: called with the name of a worker that is abandoned. Defaults to no action.
+    variable, how its predecessor ended. `--name NAME` is appended to the command of a worker. Workers share cores and
+    GPUs; their output is in `<name>.log`. `gone` is called with the name of a worker that is abandoned.
     """
 
     def __init__(
@@ -88,11 +83,7 @@ class Supervisor:
                 self._gone(worker.name)
 
     def wait(self) -> None:
-        """Returns when all workers have ended.
-
-        Raises:
-            UserError: if all of them were abandoned.
-        """
+        """Returns when all workers have ended; UserError if all of them were abandoned."""
         while self.running:
             self.check()
             time.sleep(0.1)
@@ -221,9 +212,6 @@ def cores(count: int) -> list[set[int] | None]:
 
     A worker that is bound to its cores also starts no more threads than it has cores, since TensorFlow and OpenMP count
     the available ones. With fewer threads but no binding, small models train at half the speed.
-
-    Args:
-        count: int, workers on this machine; if there are more of them than cores, several share one.
     """
     if not hasattr(os, "sched_getaffinity"):
         return [None] * count
@@ -235,11 +223,7 @@ def cores(count: int) -> list[set[int] | None]:
 
 
 def gpu_variables(count: int) -> list[dict[str, str]]:
-    """Returns environment variables that assign one GPU to each worker, in turn; {} if there is no GPU.
-
-    Args:
-        count: int, workers on this machine; if there are more of them than GPUs, several share one.
-    """
+    """Returns environment variables that assign one GPU to each worker, in turn; {} if there is no GPU."""
     found = gpus()
     if not found:
         return [{}] * count

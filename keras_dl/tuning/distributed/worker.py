@@ -23,17 +23,10 @@ from keras_dl.tuning.tuner import TrialTuner
 
 
 def work(pipeline: Pipeline, address: str, settings: Settings, name: str, source: str | None = None) -> None:
-    """Runs trials of the chief at an address until none are left.
+    """Runs trials of the chief at an address, `"HOST:PORT"`, until none are left.
 
-    Args:
-        pipeline: the same file as the chief's.
-        address: `"HOST:PORT"` of the chief.
-        settings: the settings in this machine's `mlflow.yaml`, with the chief's store.
-        name: str, name of this worker.
-        source: value of `--data` on this machine; None (default) uses the chief's.
-
-    Raises:
-        UserError: before any trial, if versions, pipeline or store differ from the chief's.
+    `source` is the value of `--data` on this machine; None (default) uses the chief's. UserError is raised before any
+    trial if versions, pipeline or store differ from the chief's.
     """
     died = json.loads(os.environ.get("KERAS_DL_DIED", "null"))
     with ChiefClient(address, name, identity(pipeline), died, tell_begun) as client:
@@ -49,15 +42,7 @@ def work(pipeline: Pipeline, address: str, settings: Settings, name: str, source
 
 
 def run_worker(pipeline: Pipeline, settings: Settings, client: ChiefClient, folder: Path, facts: dict) -> None:
-    """Runs trials of a chief until none are left.
-
-    Args:
-        pipeline: the same as the chief's, with its options.
-        settings: the settings of this machine.
-        client: `ChiefClient`.
-        folder: folder of the search's state, the chief's or one on this machine.
-        facts: the chief's description of the search.
-    """
+    """Runs trials of a chief until none are left; `facts` is its description of the search."""
     connect(settings, pipeline.name)
     run_id, experiment_id = facts["run_id"], mlflow.get_run(facts["run_id"]).info.experiment_id
     exchange = None if is_shared(folder, facts["search"]) else Exchange(experiment_id, run_id)
@@ -76,14 +61,7 @@ def adopt(pipeline: Pipeline, arguments: dict, source: str | None = None) -> Non
 
 
 def state_folder(pipeline: Pipeline, address: str, settings: Settings, search: str) -> Path:
-    """Returns the folder for the state of this worker's trials: the chief's if it is shared, otherwise a separate one.
-
-    Args:
-        pipeline: `Pipeline`.
-        address: address of the chief.
-        settings: settings of this machine.
-        search: str, id of the search.
-    """
+    """Returns the folder for the state of this worker's trials: the chief's if it is shared, else a separate one."""
     if not re.fullmatch("[0-9A-Za-z-]+", search):  # it becomes the name of a folder
         raise UserError(f"expected a search's id from the chief. Received: {search!r}")
     chiefs = settings.root / "searches" / pipeline.name
@@ -99,8 +77,7 @@ def is_shared(folder: Path, search: str) -> bool:
 
 
 def check_store(settings: Settings, run_id: str) -> None:
-    """Raises UserError if the run of the search is not in this machine's store; a store that does not answer is
-    accepted."""
+    """Raises UserError if the run of the search is not in this machine's store; it may not answer at the moment."""
     try:
         mlflow.MlflowClient(settings.tracking_uri).get_run(run_id)
     except mlflow.MlflowException as error:

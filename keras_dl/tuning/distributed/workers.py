@@ -15,15 +15,8 @@ from keras_dl.tuning.distributed.supervisor import Supervisor
 def run_workers(address: str, pipeline: Path, settings: Settings, count: int, source: str | None = None) -> None:
     """Runs workers of a chief on another machine, and returns when they have ended.
 
-    Args:
-        address: `"HOST:PORT"` of the chief.
-        pipeline: path of the pipeline's file.
-        settings: the settings in this machine's `mlflow.yaml`.
-        count: int, number of workers; their names are `MACHINE-0`, `MACHINE-1` and so on.
-        source: value of `--data` on this machine; None (default) uses the chief's.
-
-    Raises:
-        UserError: if all of them were abandoned, with the reason of the first.
+    Their names are `MACHINE-0`, `MACHINE-1` and so on. `source` is the value of `--data` on this machine; None
+    (default) uses the chief's. UserError is raised if all workers were abandoned, with the reason of the first.
     """
     parse_address(address)
     folder = folder_of(pipeline.stem, address, settings)
@@ -46,11 +39,7 @@ def folder_of(name: str, address: str, settings: Settings) -> Path:
 
 
 def parse_address(text: str) -> tuple[str, int]:
-    """Splits `"HOST:PORT"` into host and port; an IPv6 host is in brackets.
-
-    Raises:
-        UserError: if the text is not such an address.
-    """
+    """Splits `"HOST:PORT"` into host and port; an IPv6 host is in brackets. UserError for any other text."""
     found = re.fullmatch(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):(\d{1,5})", text)
     if not found or not 0 < int(found[2]) < 2**16:
         raise UserError(f"expected HOST:PORT, such as 192.168.0.2:9000. Received: {text}")
@@ -60,12 +49,7 @@ def parse_address(text: str) -> tuple[str, int]:
 def check_free(host: str, port: int) -> None:
     """Checks that a chief can listen on an address, before a search is created.
 
-    Args:
-        host: an address or a name of this machine, an IPv6 address in brackets.
-        port: int.
-
-    Raises:
-        UserError: if the port is taken or not permitted, or the host is not an address of this machine.
+    Raises UserError if the port is taken or not permitted, or the host is not an address of this machine.
     """
     try:
         found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)

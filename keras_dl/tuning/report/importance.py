@@ -28,7 +28,7 @@ class Importance:
 
 
 def importance(results: list[TrialResult], space: kt.HyperParameters, seed: int = 0) -> Importance | None:
-    """Computes the importance of hyperparameters by functional analysis of variance.
+    """Computes the importance of hyperparameters by functional analysis of variance, from the completed trials.
 
     A random forest learns the score from the hyperparameters. The share of a hyperparameter is the variance of the
     forest's mean prediction as a function of this hyperparameter alone, divided by the variance of the prediction. Both
@@ -37,13 +37,7 @@ def importance(results: list[TrialResult], space: kt.HyperParameters, seed: int 
     not hold, counts as the default. Scores beyond Tukey's fences (1.5 times the interquartile range) are clipped, so
     that a diverged trial does not dominate.
 
-    Args:
-        results: list of `TrialResult`; completed trials are used.
-        space: `keras_tuner.HyperParameters`, for the ranges.
-        seed: int, the seed of the forest. Defaults to 0.
-
-    Returns:
-        `Importance`; None for fewer than 8 completed trials, or without any variation.
+    Returns None for fewer than 8 completed trials, or without any variation.
 
     Reference: Hutter, Hoos and Leyton-Brown 2014, "An Efficient Approach for Assessing Hyperparameter Importance",
     ICML.

@@ -19,14 +19,7 @@ from keras_dl.tuning.tuner import run_name
 def log_outcome(pipeline: Pipeline, oracle: kt.Oracle, found: kt.HyperParameters, run_id: str):
     """Prints the leaderboard and logs the results of the search to its run, which is the active run.
 
-    Args:
-        pipeline: `Pipeline`.
-        oracle: the oracle with all trials.
-        found: `keras_tuner.HyperParameters`, the space.
-        run_id: str, the run of the search.
-
-    Returns:
-        The best trial; None if every trial failed.
+    Returns the best trial; None if every trial failed.
     """
     runs = trial_runs(run_id)
     _end_failed(oracle, runs)
@@ -70,13 +63,8 @@ def write_report(
 ) -> None:
     """Writes `searches/<name>.html` and logs it to the active run, which is that of the search.
 
-    Args:
-        pipeline: `Pipeline`.
-        settings: `Settings`, with the project's folder.
-        oracle: the oracle with all trials.
-        found: `keras_tuner.HyperParameters`, the space.
-        version: `Registered`, the version of the best model.
-        before: `ModelVersion`, the previous champion; None if there was none.
+    `found` is the space, `version` the `Registered` version of the best model, `before` the `ModelVersion` of the
+    previous champion or None.
     """
     run = mlflow.get_run(mlflow.active_run().info.run_id)
     every, objective = results(oracle, trial_runs(run.info.run_id)), pipeline.goal

@@ -18,14 +18,9 @@ from keras_dl.tuning.results import TrialResult, clock, last_line, leaderboard, 
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """The new best model, compared with the current champion.
+    """The new best model, compared with the current champion, with the registry's decision and its reason.
 
-    Args:
-        new: str, name of the new model, such as `"version 4"`.
-        champion: str, name of the champion.
-        verdict: str, the registry's decision and its reason.
-        metrics: metric -> (value of the new model, value of the champion); None for a missing value.
-        values: hyperparameter -> (value of the new model, value of the champion). Defaults to {}.
+    `metrics` and `values` are `{name: (value of the new model, value of the champion)}`; a missing value is None.
     """
 
     new: str
@@ -45,23 +40,19 @@ def report(
     comparison: Comparison | None = None,
     facts: dict[str, str] | None = None,
 ) -> str:
-    """Returns a self-contained page: the best trial, the leaderboard, failed trials, and plots of the search.
+    """Returns a self-contained HTML page: the best trial, the leaderboard, failed trials, and plots of the search.
 
     The page loads no other files and is readable without JavaScript, which only sorts its tables. Names, values and
     messages are escaped.
 
     Args:
-        title: str, such as the pipeline's name and the kind of search.
+        title: such as the pipeline's name and the kind of search.
         results: the trials in the order in which they started; may be empty.
         space: the search space with its ranges.
-        objective: str, name of the objective.
-        direction: `"min"` or `"max"`.
+        objective, direction: name of the objective, and `"min"` or `"max"`.
         directions: metric -> `"min"` or `"max"`, for several objectives; their Pareto front is shown too.
         comparison: `Comparison` with the previous champion; None (default) if there was none.
         facts: name -> text, such as the data fingerprint, the command and versions.
-
-    Returns:
-        HTML.
     """
     ranked = leaderboard(results, direction)
     names = searched(results)

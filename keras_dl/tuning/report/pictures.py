@@ -17,14 +17,8 @@ MANY = 40  # trials; above this number, lines are thin and have no markers
 def parallel_coordinates(trials: list[dict], objective: str, direction: str, logarithmic=()):
     """Plots one axis per hyperparameter, one for the objective, and one line per trial; better trials are darker.
 
-    Args:
-        trials: the values of each trial and, under the objective's name, its score.
-        objective: str.
-        direction: `"min"` or `"max"`.
-        logarithmic: names of hyperparameters searched on a log scale.
-
-    Returns:
-        A matplotlib figure. Hyperparameters with a single value are omitted; a missing number is drawn below the axis.
+    `trials` are the values of each trial and, under the objective's name, its score. Hyperparameters with a single
+    value are omitted; a missing number is drawn below the axis. Those in `logarithmic` get a log scale.
     """
     known = dict.fromkeys(name for trial in trials for name in trial if name != objective)
     names = [name for name in known if len({str(trial.get(name)) for trial in trials}) > 1] + [objective]
@@ -85,13 +79,7 @@ def _between(number, low, high):
 
 
 def curves(results: list[TrialResult], objective: str, direction: str):
-    """Plots the objective over the epochs: the five best trials in colour, the others in grey.
-
-    Args:
-        results: all trials, including failed ones; NaN and infinite values leave a gap.
-        objective: str, label of the axis.
-        direction: `"min"` or `"max"`.
-    """
+    """Plots the objective over the epochs: the five best trials in colour, the others in grey; NaN leaves a gap."""
     figure = Figure(figsize=(6.6, 4), layout="constrained")
     axis = figure.subplots()
     best = leaderboard(results, direction)[:5]
@@ -153,15 +141,7 @@ def times(results: list[TrialResult]):
 
 
 def slice_of(results: list[TrialResult], name: str, objective: str, direction: str, logarithmic: bool = False):
-    """Plots the scores of completed trials over the values of one hyperparameter; later trials are darker.
-
-    Args:
-        results: all trials.
-        name: str, the hyperparameter.
-        objective: str, label of the axis.
-        direction: `"min"` or `"max"`.
-        logarithmic: bool, whether to draw the values on a log scale. Defaults to False.
-    """
+    """Plots the scores of completed trials over the values of one hyperparameter; later trials are darker."""
     completed = [one for one in results if one.completed and one.values.get(name) is not None]
     values, scores = [one.values[name] for one in completed], [one.score for one in completed]
     figure = Figure(figsize=(3.6, 2.8), layout="constrained")
@@ -186,14 +166,7 @@ def slice_of(results: list[TrialResult], name: str, objective: str, direction: s
 
 
 def trade_off(results: list[TrialResult], front: list[TrialResult], one: str, other: str):
-    """Plots one objective over another; the trials of the Pareto front are coloured and numbered.
-
-    Args:
-        results: all trials.
-        front: from `pareto`.
-        one: str, metric of the horizontal axis.
-        other: str, metric of the vertical axis.
-    """
+    """Plots metric `other` over metric `one`; the trials of the Pareto front are coloured and numbered."""
     figure = Figure(figsize=(5, 3.6), layout="constrained")
     axis = figure.subplots()
     beaten = [trial for trial in results if trial.completed and trial not in front]

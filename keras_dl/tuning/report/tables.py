@@ -44,15 +44,8 @@ class SearchTable:
     """One row per trial: its values, the best epoch's objective, the best so far, its time, and the time left.
 
     On a terminal, a thread redraws the table in place, at most four times a second; otherwise (a log file) one line is
-    printed per trial. Thread-safe.
-
-    Args:
-        objective: str, name of the objective and its column.
-        direction: `"min"` or `"max"`.
-        trials: int, the planned number of trials.
-        epochs: int, epochs per trial.
-        console: `rich.console.Console`. Defaults to one on standard output.
-        workers: int, expected number of workers; if 2 or more, a column shows the worker of each trial. Defaults to 1.
+    printed per trial. If 2 or more workers are expected, a column shows the worker of each trial. Thread-safe. `trials`
+    is the planned number of trials, `epochs` the number of epochs per trial.
     """
 
     def __init__(self, objective: str, direction: str, trials: int, epochs: int, console=None, workers: int = 1):
@@ -228,14 +221,7 @@ def print_leaderboard(results: list[TrialResult], objective: str, direction: str
     """Prints rank, trial, hyperparameters, score with spread, best epoch and duration of the best trials.
 
     Only hyperparameters that differ between trials have a column; the others are printed below. Nothing is printed if
-    no trial has completed.
-
-    Args:
-        results: list of `TrialResult`.
-        objective: str, the name of the score's column.
-        direction: `"min"` or `"max"`.
-        rows: int, the maximum number of rows. Defaults to 10.
-        console: `rich.console.Console`. Defaults to standard output.
+    no trial has completed. The console defaults to standard output.
     """
     console = console or rich.console.Console()
     ranked = leaderboard(results, direction)
