@@ -24,10 +24,13 @@ from keras_dl.serving.export.traps import find_traps
 from keras_dl.serving.export.warmup import WARMUP
 from keras_dl.serving.messages import PredictionLog
 from keras_dl.serving.server.errors import invalid
+from keras_dl.serving.server.inputs import check_inputs, read_inputs
+from keras_dl.serving.tensors import to_array
 
 logger = logging.getLogger(__name__)
 
 _MOST_WARMUP_RECORDS = 1000
+_LARGEST_WARMUP = 2**30  # bytes of an input that is given as one value and a shape
 _CORES = os.cpu_count() or 1
 _MOST_CALLS = max(4, _CORES)
 _WARM_CALLS = min(4, _CORES)
@@ -59,7 +62,7 @@ class LoadedModel:
     Attributes:
         name, version, folder: the arguments.
         signatures: the SignatureDefs of the file, by name.
-        input_dtypes: names and dtypes of the inputs of each signature.
+        inputs: the inputs of each signature: `{signature: {name: Input}}`.
         manifest: the manifest of its export, without parts that do not match the graph, or {}.
 
     Raises:
@@ -87,10 +90,7 @@ class LoadedModel:
         with self._session.graph.as_default():
             loaded = tf.compat.v1.saved_model.loader.load(self._session, ["serve"], str(real))
         self.signatures: Mapping[str, meta_graph_pb2.SignatureDef] = dict(loaded.signature_def)
-        self.input_dtypes = {
-            signature_name: {key: tf.as_dtype(info.dtype) for key, info in signature.inputs.items()}
-            for signature_name, signature in self.signatures.items()
-        }
+        self.inputs = {key: read_inputs(signature) for key, signature in self.signatures.items()}
         self.manifest = read_manifest(real, self.signatures)
         self._callables: dict = {}
         # Last in, first out: few callers keep using the same pools; callables for the others are created on demand.
@@ -175,10 +175,14 @@ class LoadedModel:
         name = request.model_spec.signature_name or "serving_default"
         if name not in self.signatures:
             raise tf.errors.FailedPreconditionError(None, None, f'Serving signature key "{name}" not found.')
-        inputs = {key: tf.make_ndarray(value) for key, value in request.inputs.items()}
-        if inputs.keys() != self.input_dtypes[name].keys():
-            expected, received = (", ".join(sorted(keys)) or "none" for keys in (self.input_dtypes[name], inputs))
+        try:
+            inputs = {key: to_array(value, _LARGEST_WARMUP) for key, value in request.inputs.items()}
+        except ValueError as error:
+            raise invalid(f"warmup request of signature {name}: {error}") from None
+        if inputs.keys() != self.inputs[name].keys():
+            expected, received = (", ".join(sorted(keys)) or "none" for keys in (self.inputs[name], inputs))
             raise invalid(f"warmup request of signature {name}: expected the inputs {expected}. Received: {received}")
+        check_inputs(self.inputs[name], inputs)
         # Creating a callable takes 0.1 s: create as many now as calls are likely to run at once.
         for pool in range(1 if (name, 0) in self._callables else _WARM_CALLS):
             self._run(name, inputs, pool)

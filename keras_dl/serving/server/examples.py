@@ -13,7 +13,7 @@ import tensorflow as tf
 from tensorflow.core.framework import types_pb2
 
 from keras_dl.serving.server.engine import LoadedModel
-from keras_dl.serving.server.errors import dtype_name, invalid
+from keras_dl.serving.server.errors import invalid
 
 _INPUT, _CLASSES, _SCORES, _OUTPUT = "inputs", "classes", "scores", "outputs"
 
@@ -46,9 +46,6 @@ def example_inputs(
         _check_classification(signature)
     else:
         _check_regression(signature)
-    dtype = model.input_dtypes[signature_name][_INPUT]
-    if dtype != tf.string:
-        raise invalid(f"Expects arg[0] to be {dtype_name(dtype)} but string is provided")
     if not examples:
         raise invalid("Input is empty.")
     return signature_name, {_INPUT: np.array(examples, dtype=object)}

@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_dl.serving.server.batching import Batching
+from keras_dl.serving.server.inputs import check_inputs
 from keras_dl.serving.server.metrics import Metrics
 from keras_dl.serving.server.queue import Task, WaitingTasks
 from keras_dl.serving.server.sharing import Sharing, find_sharing
@@ -85,7 +86,7 @@ class Inference:
         Args:
             model: `LoadedModel` of the store.
             signature_name: name of a signature of the model.
-            inputs: an array for every input of the signature, with its dtype.
+            inputs: an array for every input of the signature.
             timeout_seconds: deadline of the answer. Defaults to None: the server's timeout.
             api: method under which the runtime is recorded: "Predict", "Classify" or "Regress".
 
@@ -94,7 +95,11 @@ class Inference:
             fails with UnavailableError if the model's queue is full or the server is shutting down, with
             DeadlineExceededError after the deadline, and with the model's tf.errors.OpError if the graph rejects the
             input or fails.
+
+        Raises:
+            tf.errors.InvalidArgumentError: if the dtype or shape of an input does not fit the signature.
         """
+        check_inputs(model.inputs[signature_name], inputs)
         now = time.monotonic()
         deadline = now + min(_LONGEST_SECONDS, self._timeout_seconds if timeout_seconds is None else timeout_seconds)
         sharing = self._sharing(model, signature_name)

@@ -218,17 +218,16 @@ def _manifest_request(model) -> dict | None:
 
 
 def _generated_request(model) -> dict | None:
-    callable_names = [name for name, dtypes in model.input_dtypes.items() if dtypes]
+    callable_names = [name for name, inputs in model.inputs.items() if inputs]
     signature_name = min(callable_names, key=lambda name: (name != "serving_default", name), default=None)
     if signature_name is None:
         return None
     values, count = {}, 0
-    for name, info in model.signatures[signature_name].inputs.items():
-        shape = [1] if info.tensor_shape.unknown_rank else [max(dim.size, 1) for dim in info.tensor_shape.dim]
-        dtype = model.input_dtypes[signature_name][name]
+    for name, each in model.inputs[signature_name].items():
+        shape = [1] if each.shape is None else [size or 1 for size in each.shape]
         count += int(np.prod(shape))
         if count > _MOST_EXAMPLE_VALUES:
             return None
-        fill = "text" if dtype == "string" else dtype.as_numpy_dtype(0).item()
+        fill = "text" if each.dtype == "string" else each.dtype.as_numpy_dtype(0).item()
         values[name] = np.full(shape, fill).tolist()
     return {"inputs": values} | ({} if signature_name == "serving_default" else {"signature_name": signature_name})

@@ -103,10 +103,10 @@ def find_sharing(model, signature_name: str, every_signature: bool) -> Sharing |
     ranks = {name: len(shape.dim) for name, shape in shapes.items() if not shape.unknown_rank}
     recorded = model.manifest.get("signatures", {}).get(signature_name, {}).get("batching", {})
     if recorded.get("rows_independent"):
-        dtypes = model.input_dtypes[signature_name]
+        inputs = model.inputs[signature_name]
         axes = recorded.get("padded_axes", {})
-        padded = {name: axes[name] for name in dtypes if axes.get(name)}
-        if any(dtypes[name] == "string" for name in padded):  # strings have no zero
+        padded = {name: axes[name] for name in inputs if axes.get(name)}
+        if any(inputs[name].dtype == "string" for name in padded):  # strings have no zero
             return Sharing(ranks=ranks)
         return Sharing(padded, recorded.get("cropped_axes", {}), ranks)
     infos = [*signature.inputs.values(), *signature.outputs.values()]

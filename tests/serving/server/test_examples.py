@@ -42,7 +42,6 @@ def test_inputs(models):
             "classify",
             'Expected classification signature outputs to contain at least one of "classes" or "scores". Signature was',
         ),
-        ("half_plus_two", "classify_x2_to_y3", "classify", "Expects arg[0] to be float but string is provided"),
     ],
 )
 def test_unsuitable_signatures_are_rejected(models, model, signature, method, message):

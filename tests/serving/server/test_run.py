@@ -12,6 +12,7 @@ from tensorflow.core.protobuf import meta_graph_pb2
 from keras_dl.errors import UserError
 from keras_dl.serving.server import run
 from keras_dl.serving.server.config import ModelConfig
+from keras_dl.serving.server.inputs import read_inputs
 from keras_dl.serving.server.run import curl_example, follow, ready_text
 from keras_dl.serving.server.store import ModelStore
 
@@ -83,7 +84,10 @@ def fake_model(signature_name, shape, dtype, name="m", manifest=None):
     info = meta_graph_pb2.TensorInfo(dtype=dtype.as_datatype_enum, tensor_shape=tf.TensorShape(shape).as_proto())
     signatures = {signature_name: meta_graph_pb2.SignatureDef(inputs={"x": info})}
     return types.SimpleNamespace(
-        name=name, input_dtypes={signature_name: {"x": dtype}}, signatures=signatures, manifest=manifest or {}
+        name=name,
+        inputs={signature_name: read_inputs(signatures[signature_name])},
+        signatures=signatures,
+        manifest=manifest or {},
     )
 
 

@@ -20,7 +20,7 @@ from tensorflow_serving.apis import (
 )
 
 from keras_dl.serving.server.engine import LoadedModel
-from keras_dl.serving.server.errors import dtype_name, invalid
+from keras_dl.serving.server.errors import invalid
 from keras_dl.serving.server.examples import classifications, example_inputs, regressions
 from keras_dl.serving.server.grpc.calls import answered, check_model_spec, find_model
 from keras_dl.serving.server.inference import Inference
@@ -61,7 +61,6 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             raise tf.errors.FailedPreconditionError(None, None, problem)
         inputs = _read_inputs(signature, request.inputs, self._largest_tensor)
         wanted = _wanted_outputs(signature, request.output_filter)
-        _check_dtypes(signature, inputs)
         outputs = self._start(context, model, signature_name, inputs, "Predict").result()
         response = predict_pb2.PredictResponse()
         _fill_model_spec(response.model_spec, model, signature_name)
@@ -161,14 +160,6 @@ def _read_inputs(signature, sent: Mapping, largest: int) -> dict[str, np.ndarray
             f"Inputs contains invalid name. Used request inputs: {used}, request input: {','.join(sorted(sent))}"
         )
     return arrays
-
-
-def _check_dtypes(signature, inputs: Mapping[str, np.ndarray]) -> None:
-    """Checks dtypes like the session of TensorFlow Serving, which numbers the inputs by their sorted tensor names."""
-    for position, name in enumerate(sorted(inputs, key=lambda name: signature.inputs[name].name)):
-        expected, sent = tf.as_dtype(signature.inputs[name].dtype), tf.as_dtype(inputs[name].dtype)
-        if expected != sent:
-            raise invalid(f"Expects arg[{position}] to be {dtype_name(expected)} but {dtype_name(sent)} is provided")
 
 
 def _wanted_outputs(signature, output_filter: Sequence[str]) -> list[str]:

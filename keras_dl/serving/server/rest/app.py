@@ -165,13 +165,13 @@ class _Rest:
         with self._budget.of_request() as take:
             limits = self._limits
             body = await read_body(request, limits, take, self._executor)
-            document = await self._read(len(body), read_document, body, limits.nesting, limits.parse_seconds)
+            document = await self._read(len(body), read_document, body)
             method = self._predict if target.action == "predict" else self._examples
             return Response(await method(request, target, document, len(body)), media_type="application/json")
 
     async def _predict(self, request: Request, target: Target, document: Document, size: int) -> bytes:
         model = self._get(target)
-        decoded = await self._read(size, decode_predict, document, model.input_dtypes)
+        decoded = await self._read(size, decode_predict, document, model.inputs)
         outputs = await _answer(request, self._inference.submit(model, decoded.signature_name, decoded.inputs))
         return await _run(_bytes(outputs), encode_predict, outputs, decoded.rows)
 

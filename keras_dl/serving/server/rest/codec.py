@@ -1,17 +1,22 @@
 """Converts between arrays and TensorFlow Serving's JSON form of tensors.
 
 Source: ``util/json_tensor.cc`` of https://github.com/tensorflow/serving and the API page
-https://www.tensorflow.org/tfx/serving/api_rest. All errors are ``tf.errors`` with TF Serving's codes and messages, like
-the errors of a running model, so that both are mapped to HTTP statuses in the same way.
+https://www.tensorflow.org/tfx/serving/api_rest. All errors are ``tf.errors`` with TF Serving's codes, like the errors
+of a running model, so that both are mapped to HTTP statuses in the same way. The messages are our own: each names the
+expected dtype and shape, what was received, and where.
 
-Different on purpose: an integer outside the range of the input's dtype is rejected, where TF Serving wraps around 8-bit
-and 16-bit types; a tensor has at most 64 dimensions, numpy's limit.
+Different on purpose: text after the JSON value and bytes that are not UTF-8 are rejected; an integer outside the range
+of the input's dtype is rejected, where TF Serving wraps around 8-bit and 16-bit types; a tensor has at most 64
+dimensions, numpy's limit.
 
-Values are checked list by list, not one by one. If decoding fails, `parity_errors` finds the first invalid value.
+Values are checked list by list, not one by one; only for an error, `_first_invalid` visits them one by one.
 """
 
+import base64
+import json
+import math
 from array import array as packed
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -22,17 +27,13 @@ import tensorflow as tf
 
 from keras_dl.serving.json_bytes import to_base64
 from keras_dl.serving.server.errors import dtype_name, invalid
-from keras_dl.serving.server.rest.json_text import parse
-from keras_dl.serving.server.rest.parity_errors import (
-    MOST_DIMENSIONS,
-    PYTHON_TYPES,
-    from_base64,
-    is_object,
-    refuse_column,
-    refuse_rows,
-    shown,
-)
+from keras_dl.serving.server.inputs import Input
 
+_INTEGERS = (tf.int8, tf.int16, tf.int32, tf.int64, tf.uint8, tf.uint32, tf.uint64)
+PYTHON_TYPES = {tf.float32: {int, float}, tf.float64: {int, float}, tf.bool: {bool}, tf.string: {str, dict}}
+PYTHON_TYPES |= dict.fromkeys(_INTEGERS, {int})
+_MOST_DIMENSIONS = 64  # numpy's limit
+_SHOWN_CHARACTERS = 60
 _WORDS = np.array([b"NaN", b"Infinity", b"-Infinity"], object)
 
 
@@ -67,35 +68,39 @@ class PredictRequest:
     rows: bool
 
 
-def read_document(body: bytes, most_levels: int = 1_000_000, seconds: float = 10.0) -> Document:
+@dataclass(frozen=True)
+class _Column:
+    """The value of an input, and its place in the request: `where`, indices, and `key` after the first index."""
+
+    value: Any
+    where: str
+    key: str = ""
+
+
+def read_document(body: bytes) -> Document:
     """Parses the JSON object in a request's body.
 
     Args:
-        body: JSON in UTF-8; bare ``NaN``, ``Infinity`` and ``-Infinity`` are numbers, text after the value is ignored.
-        most_levels: maximum depth of nested lists and objects. Defaults to 1,000,000.
-        seconds: maximum time for parsing. Defaults to 10.
+        body: JSON in UTF-8; bare ``NaN``, ``Infinity`` and ``-Infinity`` are numbers.
 
     Raises:
-        tf.errors.DeadlineExceededError: if parsing takes longer.
         tf.errors.InvalidArgumentError: if the body is not a JSON object, or ``signature_name`` is not a string.
     """
-    members = parse(body, most_levels, seconds)
+    members = _parse(body)
     if not isinstance(members, dict):
-        raise invalid(f"JSON Value: {shown(members)} Is not object")
+        raise invalid(f'expected a JSON object such as {{"inputs": ...}}. Received: {described(members)}')
     name = members.get("signature_name", "")
     if not isinstance(name, str):
-        problem = "not formatted correctly. 'signature_name' key must be a string value."
-        raise invalid(f"JSON Value: {shown(members)} {problem}")
+        raise invalid(f'expected "signature_name" to be a string. Received: {described(name)}')
     return Document(members, name, b"true" in body or b"false" in body)
 
 
-def decode_predict(document: Document, signatures: Mapping[str, Mapping[str, tf.DType]]) -> PredictRequest:
+def decode_predict(document: Document, signatures: Mapping[str, Mapping[str, Input]]) -> PredictRequest:
     """Decodes the tensors of ``:predict``, in row format ("instances") or column format ("inputs").
 
     Args:
         document: the request.
-        signatures: names and dtypes of the inputs of each signature. As in TF Serving, dtypes come from the signature
-            and shapes from the data.
+        signatures: the inputs of each signature. Dtypes come from the signature and shapes from the data.
 
     Raises:
         tf.errors.InvalidArgumentError: if the request does not match the signature; the message contains the position.
@@ -103,23 +108,19 @@ def decode_predict(document: Document, signatures: Mapping[str, Mapping[str, tf.
     """
     name, members = document.signature_name or "serving_default", document.members
     if name not in signatures:
-        raise invalid(f'Serving signature name: "{name}" not found in signature def')
-    dtypes = signatures[name]
-    if not dtypes:
-        raise invalid(f"Failed to get input map for signature: {name}")
-    if "instances" in members:
-        if "inputs" in members:
-            problem = "Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist "
-            raise invalid(f"JSON Value: {shown(members)} {problem}")
-        rows = members["instances"]
-        if not isinstance(rows, list):
-            raise invalid(f"JSON Value: {shown(members)} Expecting 'instances' to be an list/array")
-        if not rows:
-            raise invalid(f"JSON Value: {shown(members)} No values in 'instances' array")
-        return PredictRequest(name, _from_rows(rows, dtypes, document.may_have_booleans), rows=True)
+        raise invalid(f"expected a signature of the model: {listed(signatures)}. Received: {described(name)}")
+    inputs = signatures[name]
+    if not inputs:
+        raise invalid(f"signature {name} has no inputs")
+    if ("instances" in members) == ("inputs" in members):
+        received = "both" if "inputs" in members else f"the keys {listed(members)}"
+        raise invalid(f'expected either "instances" or "inputs". Received: {received}')
     if "inputs" in members:
-        return PredictRequest(name, _from_columns(members["inputs"], dtypes, document.may_have_booleans), rows=False)
-    raise invalid("Missing 'inputs' or 'instances' key")
+        columns = _columns(members["inputs"], inputs)
+    else:
+        columns = _columns_of_rows(members["instances"], inputs)
+    arrays = {key: _array(column, inputs[key], document.may_have_booleans) for key, column in columns.items()}
+    return PredictRequest(name, arrays, rows="instances" in members)
 
 
 def encode_predict(outputs: Mapping[str, np.ndarray], rows: bool) -> bytes:
@@ -176,88 +177,164 @@ def json_numbers(values: Any) -> Any:
     return orjson.Fragment(b"".join(parts))
 
 
-def _from_rows(rows: list, dtypes: Mapping[str, tf.DType], booleans: bool) -> dict[str, np.ndarray]:
-    named = is_object(rows[0])
-    if not named and len(dtypes) > 1:
-        needed = "list of objects as multiple input tensors required as per tensorinfo_map"
-        raise invalid(f"instances is a plain list, but expecting {needed}: {','.join(sorted(dtypes))}")
-    if not named:
-        columns = dict.fromkeys(dtypes, rows)
-    elif all(is_object(row) and row.keys() == dtypes.keys() for row in rows):
-        columns = {name: [row[name] for row in rows] for name in dtypes}
-    else:
-        refuse_rows(rows, dtypes, named)
-    arrays = {name: _array(column, dtypes[name], booleans) for name, column in columns.items()}
-    if any(array is None for array in arrays.values()):
-        refuse_rows(rows, dtypes, named)
-    return arrays
+def described(value: Any) -> str:
+    """Describes a JSON value for a message, briefly: it may be megabytes long."""
+    if isinstance(value, list):
+        return f"a list of {len(value)} item{'s' * (len(value) != 1)}" if value else "an empty list"
+    if isinstance(value, dict):
+        return f"an object with the keys {listed(value)}" if value else "an empty object"
+    return _cut(json.dumps(value, ensure_ascii=False))
 
 
-def _from_columns(value: Any, dtypes: Mapping[str, tf.DType], booleans: bool) -> dict[str, np.ndarray]:
-    if not is_object(value):
-        if len(dtypes) > 1:
-            needed = "an object as multiple input tensors required as per tensorinfo_map"
-            raise invalid(f"inputs is a plain value/list, but expecting {needed}: {','.join(sorted(dtypes))}")
-        value = dict.fromkeys(dtypes, value)
-    arrays = {}
-    for name, dtype in dtypes.items():
-        if name not in value:
-            raise invalid(f"Missing named input: {name} in 'inputs' object.")
-        arrays[name] = _array(value[name], dtype, booleans)
-        if arrays[name] is None:
-            refuse_column(value[name], dtype)
-    return arrays
+def listed(names: Iterable[str]) -> str:
+    """Lists the first names for a message."""
+    return _cut(", ".join(names)) or "none"
 
 
-def _array(value: Any, dtype: tf.DType, booleans: bool) -> np.ndarray | None:
-    """Converts a JSON value to a tensor; returns None if it is not a tensor of the dtype."""
-    shape, leaves = [], [value]
+def is_object(value: Any) -> bool:
+    """Returns whether a JSON value is an object of named values; ``{"b64": "..."}`` is a string."""
+    return isinstance(value, dict) and not (value.keys() == {"b64"} and isinstance(value["b64"], str))
+
+
+def to_bytes(value: str | dict) -> bytes:
+    """Decodes text or ``{"b64": "..."}``; as in TF Serving, whitespace is ignored and padding is optional.
+
+    Raises:
+        ValueError: if the base64 is invalid or the text contains half a surrogate pair.
+    """
+    if isinstance(value, str):
+        return value.encode()
+    digits = "".join(value["b64"].split())
+    return base64.b64decode(digits + "=" * (-len(digits) % 4), validate=True)
+
+
+def _parse(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:  # NaN, infinities, a byte order mark, or invalid
+        pass
+    try:
+        return json.loads(body.decode("utf-8-sig"), parse_float=_finite)
+    except RecursionError:
+        raise invalid("expected a JSON object. Received: too many levels of lists and objects") from None
+    except UnicodeDecodeError as error:
+        raise invalid(f'expected UTF-8; other bytes are sent as {{"b64": ...}}. Received: {error}') from None
+    except ValueError as error:
+        received = error if body.strip() else "an empty body"
+        raise invalid(f"expected a JSON object. Received: {received}") from None
+
+
+def _finite(text: str) -> float:
+    if math.isinf(number := float(text)):
+        raise ValueError(f"{_cut(text)}, which is too large for a double")
+    return number
+
+
+def _columns_of_rows(rows: Any, inputs: Mapping[str, Input]) -> dict[str, _Column]:
+    if not isinstance(rows, list) or not rows:
+        raise invalid(f'expected "instances" to be a list with at least one item. Received: {described(rows)}')
+    if len(inputs) == 1 and not is_object(rows[0]):
+        return {name: _Column(rows, "instances") for name in inputs}
+    for position, row in enumerate(rows):
+        if not is_object(row) or row.keys() != inputs.keys():
+            expected = f'expected every item of "instances" to be an object with the keys {listed(inputs)}'
+            raise invalid(f"{expected}. Received: {described(row)} at instances[{position}]")
+    return {name: _Column([row[name] for row in rows], "instances", f".{name}") for name in inputs}
+
+
+def _columns(value: Any, inputs: Mapping[str, Input]) -> dict[str, _Column]:
+    if len(inputs) == 1 and not is_object(value):
+        return {name: _Column(value, "inputs") for name in inputs}
+    if not is_object(value) or not inputs.keys() <= value.keys():
+        expected = f'expected "inputs" to be an object with the keys {listed(inputs)}'
+        raise invalid(f"{expected}. Received: {described(value)}")
+    return {name: _Column(value[name], f"inputs.{name}") for name in inputs}
+
+
+def _array(column: _Column, expected: Input, booleans: bool) -> np.ndarray:
+    """Converts the JSON value of an input to a tensor."""
+    dtype, shape, leaves = expected.dtype, [], [column.value]
+    if dtype not in PYTHON_TYPES:
+        problem = f"input {expected.name}: JSON cannot represent {dtype.name} values: use gRPC"
+        raise tf.errors.UnimplementedError(None, None, problem)
     while leaves and type(leaves[0]) is list:
         sizes = set(map(len, leaves)) if set(map(type, leaves)) == {list} else ()
-        if len(sizes) != 1 or len(shape) == MOST_DIMENSIONS:
-            return None
+        if len(sizes) != 1 or len(shape) == _MOST_DIMENSIONS:
+            raise _error(column, expected)
         shape += sizes
         leaves = list(chain.from_iterable(leaves))
-    if dtype in (tf.float32, tf.float64):
-        tensor = _floats(leaves, dtype, booleans)
-    elif dtype not in PYTHON_TYPES or not set(map(type, leaves)) <= PYTHON_TYPES[dtype]:
-        return None
-    else:
-        tensor = _strings(leaves) if dtype == tf.string else _exact(leaves, dtype)
-    return None if tensor is None else tensor.reshape(shape)
-
-
-def _floats(leaves: list, dtype: tf.DType, booleans: bool) -> np.ndarray | None:
-    if booleans and bool in set(map(type, leaves)):
-        return None
     try:
-        numbers = np.array(packed("d", leaves))  # rejects everything except numbers and booleans, which become 0 and 1
-    except TypeError:
-        return None
+        return _vector(leaves, dtype, booleans).reshape(shape)
+    except (TypeError, ValueError, OverflowError):
+        raise _error(column, expected) from None
+
+
+def _vector(leaves: list, dtype: tf.DType, booleans: bool) -> np.ndarray:
+    if dtype in (tf.float32, tf.float64):
+        return _floats(leaves, dtype, booleans)
+    return _strings(leaves) if dtype == tf.string else _exact(leaves, dtype)
+
+
+def _floats(leaves: list, dtype: tf.DType, booleans: bool) -> np.ndarray:
+    if booleans and bool in set(map(type, leaves)):
+        raise TypeError
+    numbers = np.array(packed("d", leaves))  # rejects everything except numbers and booleans, which become 0 and 1
     with np.errstate(over="ignore"):  # values too large for float32 become infinite, as in TF Serving
         return numbers.astype(dtype.as_numpy_dtype, copy=False)
 
 
-def _strings(leaves: list) -> np.ndarray | None:
-    if any(isinstance(leaf, dict) and is_object(leaf) for leaf in leaves):
-        return None
+def _strings(leaves: list) -> np.ndarray:
+    if any(type(leaf) is not str and (type(leaf) is not dict or is_object(leaf)) for leaf in leaves):
+        raise TypeError
     strings = np.empty(len(leaves), object)
-    try:
-        strings[:] = [_bytes(leaf) for leaf in leaves]
-    except tf.errors.InvalidArgumentError:  # invalid base64: `parity_errors` finds its position
-        return None
+    strings[:] = list(map(to_bytes, leaves))
     return strings
 
 
-def _exact(leaves: list, dtype: tf.DType) -> np.ndarray | None:
+def _exact(leaves: list, dtype: tf.DType) -> np.ndarray:
     """Converts integers or booleans."""
+    if not set(map(type, leaves)) <= PYTHON_TYPES[dtype]:
+        raise TypeError
     if dtype.is_integer and leaves and not dtype.min <= min(leaves) <= max(leaves) <= dtype.max:
-        return None
+        raise OverflowError
     return np.array(leaves, dtype.as_numpy_dtype)
 
 
-def _bytes(leaf: str | dict) -> bytes:
-    return leaf.encode("utf-8", "surrogateescape") if isinstance(leaf, str) else from_base64(leaf)
+def _error(column: _Column, expected: Input) -> tf.errors.InvalidArgumentError:
+    """Returns the error for a value that is not a tensor of the dtype, with the position of its first invalid part."""
+    shape, inner = [], column.value
+    while isinstance(inner, list):
+        shape.append(len(inner))
+        inner = inner[0] if inner else None
+    if len(shape) > _MOST_DIMENSIONS:
+        return expected.error(f"{len(shape)} nested lists at {column.where}, more than {_MOST_DIMENSIONS}")
+    path, received = _first_invalid(column.value, shape, expected.dtype, ())
+    indices = [f"[{index}]" for index in path]
+    return expected.error(f"{received} at {column.where}{''.join(indices[:1])}{column.key}{''.join(indices[1:])}")
+
+
+def _first_invalid(value: Any, shape: list[int], dtype: tf.DType, path: tuple[int, ...]) -> tuple | None:
+    """Returns the position and a description of the first part that differs from the shape or dtype."""
+    if len(path) == len(shape):
+        return None if _fits(value, dtype) else (path, described(value))
+    if type(value) is not list:
+        return path, described(value)
+    if len(value) != shape[len(path)]:
+        return path, f"{described(value)}, not {shape[len(path)]} as before it,"
+    found = (_first_invalid(item, shape, dtype, (*path, index)) for index, item in enumerate(value))
+    return next(filter(None, found), None)
+
+
+def _fits(leaf: Any, dtype: tf.DType) -> bool:
+    try:
+        _vector([leaf], dtype, booleans=True)
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return True
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
 
 
 def _check_first_dimensions(outputs: Mapping[str, np.ndarray]) -> None:

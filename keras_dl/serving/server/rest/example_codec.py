@@ -11,10 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 from keras_dl.serving.server.errors import invalid
-from keras_dl.serving.server.rest.codec import encode, json_numbers
-from keras_dl.serving.server.rest.parity_errors import from_base64, is_object, json_type, shown
+from keras_dl.serving.server.rest.codec import described, encode, is_object, json_numbers, listed, to_bytes
 
-_KINDS = {"bytes_list": "bytes", "float_list": "float", "int64_list": "int64"}
+_KINDS = {"bytes_list": "strings", "float_list": "floats", "int64_list": "integers"}
 
 
 def decode_examples(document: Mapping[str, Any]) -> list[bytes]:
@@ -26,17 +25,13 @@ def decode_examples(document: Mapping[str, Any]) -> list[bytes]:
     Raises:
         tf.errors.InvalidArgumentError: if there are no examples, or a feature is neither bytes, floats nor integers.
     """
-    context = _example(document["context"]) if "context" in document else b""
+    context = _example(document["context"], "context") if "context" in document else b""
     if "examples" not in document:
-        raise invalid(
-            f"JSON Value: {shown(document)} When method is classify, key 'examples' is expected and was not found"
-        )
+        raise invalid(f'expected the key "examples". Received: the keys {listed(document)}')
     examples = document["examples"]
-    if not isinstance(examples, list):
-        raise invalid(f"JSON Value: {shown(document)} Expecting 'examples' value to be an list/array")
-    if not examples:
-        raise invalid(f"JSON Value: {shown(document)} 'examples' value is an empty array")
-    return [context + _example(example) for example in examples]
+    if not isinstance(examples, list) or not examples:
+        raise invalid(f'expected "examples" to be a list with at least one item. Received: {described(examples)}')
+    return [context + _example(example, f"examples[{position}]") for position, example in enumerate(examples)]
 
 
 def encode_classifications(results: list[list[tuple[bytes, np.float32]]]) -> bytes:
@@ -52,30 +47,34 @@ def encode_regressions(values: np.ndarray) -> bytes:
     return encode("results", json_numbers(np.ascontiguousarray(values)))
 
 
-def _example(value: Any) -> bytes:
+def _example(value: Any, where: str) -> bytes:
     if not isinstance(value, dict):
-        raise invalid(f"Example must be JSON object but got JSON {json_type(value)}")
+        raise invalid(f"expected {where} to be an object of features. Received: {described(value)}")
     example = tf.train.Example()
     for name, content in value.items():
         feature = tf.train.Feature()
         for item in content if isinstance(content, list) else [content]:
-            _add(item, name, feature)
+            try:
+                _add(item, feature)
+            except (TypeError, ValueError) as error:
+                raise invalid(f"{where}.{name}: expected {error}. Received: {described(item)}") from None
         example.features.feature[name.encode(errors="replace").decode()].CopyFrom(feature)
     return example.SerializeToString()
 
 
-def _add(value: Any, name: str, feature: tf.train.Feature) -> None:
+def _add(value: Any, feature: tf.train.Feature) -> None:
     """Adds a value to a feature; the first value determines its kind."""
     if value is None or isinstance(value, list) or is_object(value):
-        raise invalid(f"Feature: {name} has element with unexpected JSON type: {json_type(value)}")
+        raise TypeError("strings, floats or integers")
     kind = "float_list" if isinstance(value, float) else "int64_list" if isinstance(value, int) else "bytes_list"
     before = feature.WhichOneof("kind")
     if before not in (None, kind):
-        raise invalid(f"Unexpected element type in feature: {name} expecting type: {_KINDS[before]}")
-    if isinstance(value, str):
-        value = value.encode("utf-8", "surrogateescape")
-    elif isinstance(value, dict):
-        value = from_base64(value)
-    elif value >= 2**63 and kind == "int64_list":
-        raise invalid(f"Feature: {name} has uint64_t element. Only int64_t is supported.")
+        raise TypeError(f"only {_KINDS[before]}, like the first value")
+    if kind == "bytes_list":
+        try:
+            value = to_bytes(value)
+        except ValueError:
+            raise ValueError("valid Unicode or base64") from None
+    elif kind == "int64_list" and not -(2**63) <= value < 2**63:
+        raise ValueError("integers of 64 bits")
     getattr(feature, kind).value.append(int(value) if isinstance(value, bool) else value)

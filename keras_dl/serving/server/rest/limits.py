@@ -1,4 +1,4 @@
-"""Limits of a request: size of the body, raw and decompressed, nesting, and time."""
+"""Limits of a request: size of the body, raw and decompressed, and time."""
 
 import asyncio
 import contextlib
@@ -25,8 +25,6 @@ class Limits:
         body_bytes: size of a body as it is sent; else 413.
         inflated_bytes: size of a decompressed gzip body; else 413.
         total_bytes: total size of all bodies that are being read or answered; else 503.
-        nesting: depth of nested lists and objects; else 400.
-        parse_seconds: time for parsing unusual JSON; else 504.
         body_seconds: time for receiving a body; else 408.
         pause_seconds: time between two parts of a body; else 408.
         head_bytes: size of the request line and headers; else 431.
@@ -40,8 +38,6 @@ class Limits:
     body_bytes: int = 64 * 2**20
     inflated_bytes: int = 100 * 2**20
     total_bytes: int = 512 * 2**20
-    nesting: int = 1_000_000
-    parse_seconds: float = 10.0
     body_seconds: float = 120.0
     pause_seconds: float = 10.0
     head_bytes: int = 64 * 2**10
@@ -132,8 +128,8 @@ async def read_body(request: Request, limits: Limits, take: Callable[[int], bool
         inflated += await loop.run_in_executor(executor, _inflate, inflater, rest, most + 1 - len(inflated))
     if len(inflated) > most:
         raise HTTPException(413, f"expected a body of at most {most} bytes after decompression. Received: more")
-    if not inflater.eof:  # TF Serving also treats invalid gzip as an empty body
-        raise invalid("JSON Parse error: The document is empty")
+    if not inflater.eof:
+        raise invalid("expected a body in gzip format. Received: other or incomplete data")
     if not take(len(inflated)):
         raise _full(limits)
     return inflated

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import tensorflow as tf
 
 from keras_dl.serving.server.engine import LoadedModel
-from keras_dl.serving.server.rest.parity_errors import PYTHON_TYPES
+from keras_dl.serving.server.rest.codec import PYTHON_TYPES
 from keras_dl.serving.server.store import ModelStore
 
 _BYTES = {

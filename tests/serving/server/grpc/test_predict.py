@@ -95,13 +95,17 @@ def test_a_request_without_a_model(stub):
         ({"signature_name": "nope"}, "FAILED_PRECONDITION", 'Serving signature key "nope" not found.'),
         ({"outputs": ["z"]}, "INVALID_ARGUMENT", "output tensor alias not found in signature: z Outputs expected to"),
         ({"outputs": ["y", "y"]}, "INVALID_ARGUMENT", "duplicate output tensor alias: y"),
-        ({"inputs": {"x": True}}, "INVALID_ARGUMENT", "Expects arg[0] to be float but bool is provided"),
-        ({"inputs": {"x": np.float64(1)}}, "INVALID_ARGUMENT", "Expects arg[0] to be float but double is provided"),
-        ({"inputs": {"x": b"a"}}, "INVALID_ARGUMENT", "Expects arg[0] to be float but string is provided"),
+        ({"inputs": {"x": True}}, "INVALID_ARGUMENT", "input x: expected float32. Received: bool of shape ()"),
+        (
+            {"inputs": {"x": np.float64(1)}},
+            "INVALID_ARGUMENT",
+            "input x: expected float32. Received: float64 of shape ()",
+        ),
+        ({"inputs": {"x": b"a"}}, "INVALID_ARGUMENT", "input x: expected float32. Received: string of shape ()"),
         (
             {"inputs": {"x": np.ones(3, np.float32)}, "signature_name": "product"},
             "INVALID_ARGUMENT",
-            "In[0]",
+            "input x: expected float32 of shape (None, 3). Received: shape (3,): add 1 axis",
         ),
     ],
 )
@@ -133,10 +137,10 @@ def test_missing_and_extra_inputs(stub, inputs, text):
     assert code == "INVALID_ARGUMENT" and details.startswith(text)
 
 
-def test_the_number_of_an_invalid_input_is_reported(stub):
+def test_the_name_of_an_invalid_input_is_reported(stub):
     inputs = {"features": np.zeros((1, 2, 2), np.float32), "length": np.array([1], np.int32)}
     assert error_of(stub.Predict, predict_request("sequences", inputs))[1] == (
-        "Expects arg[1] to be int64 but int32 is provided"
+        "input length: expected int64 of shape (None,). Received: int32 of shape (1,)"
     )
 
 

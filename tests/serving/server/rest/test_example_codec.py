@@ -71,30 +71,32 @@ def test_the_limits_of_number_types():
 @pytest.mark.parametrize(
     "body, message",
     [
-        ("", "document is empty"),
-        ({"signature_name": [10]}, "must be a string value"),
-        ([{"signature_name": "hello"}], "Is not object"),
-        ({"context": [{"a": 1}]}, "Example must be JSON object but got JSON Array"),
-        ({"signature_name": "hello"}, "When method is classify, key 'examples' is expected and was not found"),
-        ({"examples": {"names": [10, 20]}}, "Expecting 'examples' value to be an list/array"),
-        ({"examples": []}, "'examples' value is an empty array"),
-        ({"examples": [10]}, "Example must be JSON object but got JSON Number"),
-        ({"examples": [{"names": [10, None]}]}, "Feature: names has element with unexpected JSON type: Null"),
-        ({"examples": [{"names": [[10, 20]]}]}, "Feature: names has element with unexpected JSON type: Array"),
-        ({"examples": [{"names": {"a": 1}}]}, "Feature: names has element with unexpected JSON type: Object"),
-        ({"examples": [{"names": {"b64": 1}}]}, "Feature: names has element with unexpected JSON type: Object"),
-        ({"examples": [{"names": {"b64": "$"}}]}, "Unable to base64 decode"),
-        ({"examples": [{"names": [10, "abc"]}]}, "Unexpected element type in feature: names expecting type: int64"),
-        ({"examples": [{"names": ["abc", 10]}]}, "Unexpected element type in feature: names expecting type: bytes"),
-        ({"examples": [{"names": [1.0, 10]}]}, "Unexpected element type in feature: names expecting type: float"),
-        ({"examples": [{"names": [1.5, True]}]}, "Unexpected element type in feature: names expecting type: float"),
+        ("", "Received: an empty body"),
+        ({"context": [{"a": 1}]}, "expected context to be an object of features. Received: a list of 1 item"),
+        ({"signature_name": "hello"}, 'expected the key "examples". Received: the keys signature_name'),
+        ({"examples": {"names": [10, 20]}}, 'expected "examples" to be a list with at least one item. Received: an '),
+        ({"examples": []}, 'expected "examples" to be a list with at least one item. Received: an empty list'),
+        ({"examples": [10]}, "expected examples[0] to be an object of features. Received: 10"),
+        ({"examples": [{}, {"n": [10, None]}]}, "examples[1].n: expected strings, floats or integers. Received: null"),
+        ({"examples": [{"n": [[10, 20]]}]}, "examples[0].n: expected strings, floats or integers. Received: a list of"),
+        ({"examples": [{"n": {"a": 1}}]}, "examples[0].n: expected strings, floats or integers. Received: an object"),
+        ({"examples": [{"n": {"b64": 1}}]}, "examples[0].n: expected strings, floats or integers. Received: an object"),
+        ({"examples": [{"n": {"b64": "$"}}]}, "examples[0].n: expected valid Unicode or base64. Received: an object"),
+        (r'{"examples": [{"n": "\ud800"}]}', "examples[0].n: expected valid Unicode or base64. Received: "),
         (
-            '{"examples": [{"names": [20, 18446744073709551603]}]}',
-            "names has uint64_t element. Only int64_t is supported.",
+            {"examples": [{"n": [10, "a"]}]},
+            'examples[0].n: expected only integers, like the first value. Received: "a"',
         ),
+        ({"examples": [{"n": ["a", 10]}]}, "examples[0].n: expected only strings, like the first value. Received: 10"),
+        ({"examples": [{"n": [1.0, 10]}]}, "examples[0].n: expected only floats, like the first value. Received: 10"),
+        (
+            '{"examples": [{"n": 18446744073709551603}]}',
+            "examples[0].n: expected integers of 64 bits. Received: 184467",
+        ),
+        ('{"examples": [{"n": [-18446744073709551603, 1], "f": NaN}]}', "expected integers of 64 bits. Received: -18"),
     ],
 )
-def test_errors_have_tf_servings_messages(body, message):
+def test_errors_contain_the_position_and_the_value(body, message):
     assert message in error_of(body)
 
 
