@@ -25,6 +25,7 @@ from keras_dl.serving.export.warmup import WARMUP
 from keras_dl.serving.messages import PredictionLog
 from keras_dl.serving.server.errors import invalid
 from keras_dl.serving.server.inputs import check_inputs, read_inputs
+from keras_dl.serving.server.supervisor import running
 from keras_dl.serving.tensors import to_array
 
 logger = logging.getLogger(__name__)
@@ -117,7 +118,8 @@ class LoadedModel:
         except queue.Empty:
             raise tf.errors.DeadlineExceededError(None, None, "Timed out waiting for notification") from None
         try:
-            return self._run(signature_name, inputs, pool)
+            with running(f"{self.name}, version {self.version}"):
+                return self._run(signature_name, inputs, pool)
         finally:
             self._idle_pools.put(pool)
 

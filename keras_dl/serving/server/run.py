@@ -24,6 +24,7 @@ from keras_dl.serving.server.rest.connections import guarded_protocol, raise_fil
 from keras_dl.serving.server.rest.limits import Limits
 from keras_dl.serving.server.source import Source
 from keras_dl.serving.server.store import ModelStore
+from keras_dl.serving.server.supervisor import ready, supervise
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +46,8 @@ def run_embedded(
 ) -> int:
     """Serves the models of a source until SIGINT or SIGTERM, finishes the running requests, and returns 0.
 
+    The server runs in a child process, which is replaced if it crashes; see `supervise`.
+
     Args:
         source: the models; changes to it are applied while the server runs.
         host: the address to listen on.
@@ -55,6 +58,17 @@ def run_embedded(
     """
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # hides the deprecation warning of the v1 loader
     gc.freeze()  # the objects imported so far stay: scanning them would stop all answers for 0.3 s
+    return supervise(lambda: _serve(source, host, listener, grpc_port, batching, allow_unsafe), listener)
+
+
+def _serve(
+    source: Source,
+    host: str,
+    listener: socket.socket,
+    grpc_port: int | None,
+    batching: Batching | None,
+    allow_unsafe: bool,
+) -> int:
     configs = source.read()
     with ModelStore(configs, allow_unsafe=allow_unsafe) as store:
         inference = Inference(store, Metrics(), batching)
@@ -175,6 +189,7 @@ def _grpc_server(inference: Inference, source: Source, host: str, port: int, dra
 
 def _announce(store: ModelStore, url: str, grpc_port: int | None, stop: threading.Event) -> None:
     store.polled.wait()
+    ready()
     if not stop.is_set():
         print(ready_text(store, url, grpc_port), flush=True)
 

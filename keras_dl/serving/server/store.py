@@ -20,6 +20,7 @@ import tensorflow as tf
 from keras_dl.serving.server.config import ModelConfig, check_names
 from keras_dl.serving.server.engine import LoadedModel
 from keras_dl.serving.server.folders import check_links, describe_load_failure, fingerprint, wanted_versions
+from keras_dl.serving.server.supervisor import loading
 
 logger = logging.getLogger(__name__)
 
@@ -284,7 +285,8 @@ class ModelStore:
         self._set_status(name, VersionStatus(version, "LOADING"))
         try:
             check_links(config.base_path, folder)
-            model = LoadedModel(name, version, folder, self._timeout_seconds, self._allow_unsafe, self._stop)
+            with loading(f"{name}, version {version}"):
+                model = LoadedModel(name, version, folder, self._timeout_seconds, self._allow_unsafe, self._stop)
         except Exception as error:  # broken files can raise any error
             code, message = describe_load_failure(error, folder, f"{name}/{version}")
             self._failures[folder] = _Failure(files, time.monotonic())
