@@ -120,11 +120,16 @@ def test_the_exported_model_gives_the_same_forecast(three, tmp_path):
         expected = pipeline.signatures(model)["forecast"][0](series, tf.constant(steps))["forecast"].numpy()
         assert results.shape == (1, steps, 3)
         np.testing.assert_allclose(results, expected, rtol=1e-3)
+    for steps, message in ((0, "from 1 to 100000"), (2_000_000_000, "from 1 to 100000")):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=message):  # before the memory is allocated
+            served(context=series, steps=tf.constant(steps))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="times the number of rows must be at most 1000000"):
+        served(context=tf.repeat(series, 11, axis=0), steps=tf.constant(100_000))
 
 
 def test_too_many_steps_are_an_error(three):
     pipeline, model, _ = three
-    with pytest.raises(tf.errors.InvalidArgumentError, match="steps must be at most 100000"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="steps must be from 1 to 100000"):
         pipeline.signatures(model)["forecast"][0](tf.zeros((1, 5, 3)), tf.constant(100_001))
 
 
