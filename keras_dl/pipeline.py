@@ -108,6 +108,9 @@ class Pipeline:
         Names that Keras generated, such as `dense_7`, depend on the layers built before; they are replaced with
         `output` (`output_1`, `output_2` for several) and `input`.
 
+        An input that determines how much memory a request takes, such as a number of steps, needs a limit: see
+        `keras_dl.ops.checks.limited`.
+
         Raises:
             UserError: by default, for a model without known inputs, such as a subclass.
         """

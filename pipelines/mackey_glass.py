@@ -20,6 +20,7 @@ from keras_dl.metrics import NRMSE
 from keras_dl.models import ForecastingNetwork, free_run, train_forecaster
 from keras_dl.models.pictures import forecast_picture, growth_picture, spectrum_picture
 from keras_dl.ops import forecasting
+from keras_dl.ops.checks import limited
 from keras_dl.ops.reservoir import recurrent_product
 
 NETWORK, WINDOW, STARTS, SHOWN = "echo state network", 1000, 50, 1000
@@ -65,8 +66,7 @@ class MackeyGlass(Pipeline):
             return {"next": model((series - mean) / deviation, training=False) * deviation + mean}
 
         def forecast(context, steps):
-            tf.debugging.assert_greater(steps, 0, "steps must be above 0")
-            tf.debugging.assert_less_equal(steps, 100_000, "steps must be at most 100000")
+            steps = limited("steps", steps, 1, 100_000, rows=tf.shape(context)[0], most_in_all=1_000_000)
             return {"forecast": model.forecast((context - mean) / deviation, steps) * deviation + mean}
 
         series, context = (tf.TensorSpec([None, None, mean.size], name=name) for name in ("series", "context"))

@@ -21,6 +21,7 @@ from keras_dl.data.ops import windows
 from keras_dl.errors import UserError
 from keras_dl.metrics import BitsPerCharacter
 from keras_dl.models import language_model, one_step
+from keras_dl.ops.checks import limited
 from keras_dl.ops.ngram import LONGEST, count, witten_bell
 from keras_dl.ops.sampling import complete
 
@@ -74,7 +75,7 @@ class PythonSource(Pipeline):
             return {"text": complete(step, start, prompt, length=200, temperature=0.5)}
 
         def finish_with_options(prompt, length, temperature, top_k, seed):
-            tf.debugging.assert_less_equal(length, 10_000, "length must be at most 10000")
+            length = limited("length", length, 0, 10_000, rows=tf.shape(prompt)[0], most_in_all=1_000_000)
             return {"text": complete(step, start, prompt, length, temperature, top_k, seed)}
 
         # TF Serving has no default values, so the default signature takes only a prompt. Inputs have one value per row.

@@ -93,6 +93,44 @@ def require_rank(name, shape, axes):
         raise ValueError(f"Expected `{name}` of shape {axes}. Received: {tuple(shape)}")
 
 
+def limited(name, value, least, most, rows=1, most_in_all=None):
+    """Returns an int tensor whose values are checked before anything that is computed from the result.
+
+    For inputs of a served signature that determine how much memory or time a request takes. `tf.debugging.assert_*`
+    alone does not suffice: in a graph, the rest does not wait for it.
+
+    Args:
+        name: str, name of the input.
+        value: int tensor of any shape.
+        least: int, smallest valid value.
+        most: int, largest valid value.
+        rows: int, or int tensor `[]`: the number of rows of the request. Defaults to 1.
+        most_in_all: int, largest valid value times `rows`. Defaults to None: not limited.
+
+    Raises:
+        tf.errors.InvalidArgumentError: if a value is out of range; in a graph, when the graph runs.
+
+    Example:
+
+    >>> import tensorflow as tf
+    >>> limited("steps", tf.constant(20), 1, 100_000).numpy()
+    20
+    """
+    import tensorflow as tf
+
+    message = f"{name} must be from {least} to {most}"
+    checks = [
+        tf.debugging.assert_greater_equal(value, least, message),
+        tf.debugging.assert_less_equal(value, most, message),
+    ]
+    if most_in_all is not None:
+        product = tf.cast(value, tf.int64) * tf.cast(rows, tf.int64)
+        message = f"{name} times the number of rows must be at most {most_in_all}"
+        checks.append(tf.debugging.assert_less_equal(product, tf.constant(most_in_all, tf.int64), message))
+    with tf.control_dependencies(checks):
+        return tf.identity(value)
+
+
 def checked_labels(vocabulary, blank_index):
     """Returns the labels of a CTC vocabulary as a list.
 
