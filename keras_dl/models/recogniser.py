@@ -3,14 +3,7 @@
 import keras
 from keras import layers, ops
 
-from keras_dl.layers import (
-    CTCOutput,
-    LogMel,
-    PeepholeLSTM,
-    SpecAugment,
-    UtteranceNormalization,
-    VocalTractPerturbation,
-)
+from keras_dl.layers import CTCOutput, LogMel, PeepholeLSTM, SpecAugment, UtteranceNormalization, VocalTractPerturbation
 
 HOP = 0.01
 HALVINGS = 2

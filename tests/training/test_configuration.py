@@ -205,10 +205,7 @@ def test_float16_trains_with_a_scaled_loss():
 @pytest.mark.parametrize(
     "settings, message",
     [
-        (
-            {"precision": "float8"},
-            "precision must be one of float32, mixed_float16, mixed_bfloat16. Received",
-        ),
+        ({"precision": "float8"}, "precision must be one of float32, mixed_float16, mixed_bfloat16. Received"),
         ({"precision": None}, "precision must be one of .* Received: None"),
         ({"strategy": "tpu"}, "strategy must be one of none, mirrored. Received: 'tpu'"),
         ({"jit": True}, "jit must be one of auto, on, off. Received: True"),

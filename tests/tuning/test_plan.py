@@ -29,8 +29,7 @@ def test_invalid_options_raise_an_error(options, message):
 
 
 @pytest.mark.parametrize(
-    "text, expected",
-    [("90", 90), ("90s", 90), (" 15m ", 900), ("1.5h", 5400), ("0.5s", 0.5), ("2 h", 7200)],
+    "text, expected", [("90", 90), ("90s", 90), (" 15m ", 900), ("1.5h", 5400), ("0.5s", 0.5), ("2 h", 7200)]
 )
 def test_times_are_parsed(text, expected):
     assert seconds(text) == expected

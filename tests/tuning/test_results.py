@@ -143,8 +143,7 @@ def test_a_score_is_shown_with_its_spread(spread, shown):
 
 
 @pytest.mark.parametrize(
-    "seconds, shown",
-    [(0, "0:00"), (59.6, "1:00"), (61, "1:01"), (3599, "59:59"), (3600, "1:00:00"), (None, "-")],
+    "seconds, shown", [(0, "0:00"), (59.6, "1:00"), (61, "1:01"), (3599, "59:59"), (3600, "1:00:00"), (None, "-")]
 )
 def test_times_are_formatted(seconds, shown):
     assert clock(seconds) == shown

@@ -24,12 +24,7 @@ BATCHING = "batching_params.pbtxt"
 
 
 def export(
-    pipeline: Pipeline,
-    model: keras.Model,
-    saved_models: Path,
-    version: int,
-    request: dict,
-    lineage: dict | None = None,
+    pipeline: Pipeline, model: keras.Model, saved_models: Path, version: int, request: dict, lineage: dict | None = None
 ) -> Path:
     """Exports the pipeline's signatures of a trained model, and prints suggestions for improvement.
 

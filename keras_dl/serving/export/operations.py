@@ -80,10 +80,7 @@ _HIDES = Rule(
     r"DatasetFromGraph|DeserializeIterator",
 )
 _PRINTS = Rule(
-    "warning",
-    "writes to the server's log on every request",
-    "leave tf.print out of the signature",
-    r"PrintV2|Print",
+    "warning", "writes to the server's log on every request", "leave tf.print out of the signature", r"PrintV2|Print"
 )
 _DEVICE = Rule(
     "error",

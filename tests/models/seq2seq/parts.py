@@ -5,13 +5,7 @@ import functools
 import numpy as np
 
 from keras_dl.layers import AdditiveAttention, DotAttention, GeneralAttention, Tokenizer
-from keras_dl.models.seq2seq import (
-    RecurrentDecoder,
-    RecurrentEncoder,
-    Seq2Seq,
-    TransformerDecoder,
-    TransformerEncoder,
-)
+from keras_dl.models.seq2seq import RecurrentDecoder, RecurrentEncoder, Seq2Seq, TransformerDecoder, TransformerEncoder
 
 SOURCE, TARGET = Tokenizer(list("abcdefg")), Tokenizer(list("xyzw"))
 DECODERS = {

@@ -133,10 +133,7 @@ def test_input_feeding_widens_the_input_of_the_cells():
         ({"cell": "rnn"}, "`cell` must be one of lstm, gru, peephole"),
         ({"context": "once"}, "`context` must be one of every_step, first_state. Received: 'once'"),
         ({"query": "sideways"}, "`query` must be one of new, previous. Received: 'sideways'"),
-        (
-            {"attention": "additive"},
-            "`attention` must be an attention layer of keras_dl.layers.* Received: 'additive'",
-        ),
+        ({"attention": "additive"}, "`attention` must be an attention layer of keras_dl.layers.* Received: 'additive'"),
         ({"attention": AdditiveAttention}, "`attention` must be an attention layer of keras_dl.layers"),
         ({"attention": keras.layers.Attention()}, "`attention` must be an attention layer of keras_dl.layers"),
         ({"attention": AttentionPooling(4)}, "`attention` must be an attention layer of keras_dl.layers"),
