@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+import socket
 import sys
 
 # Read when TensorFlow, Matplotlib, CUDA and MLflow are first loaded.
@@ -51,6 +52,17 @@ def clean_mlflow():
     for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
         del os.environ[name]
     os.environ.update(before)
+
+
+def free_port():
+    """Returns an unused port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+@pytest.fixture(scope="session", name="free_port")
+def free_port_fixture():
+    return free_port
 
 
 @pytest.fixture(scope="session")

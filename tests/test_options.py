@@ -14,6 +14,7 @@ ROW = {"val_loss": 2.0, "val_accuracy": 0.75, "loss": 1.0, "val_gain": 5.0}
     ("text", "direction", "terms"),
     [
         ("val_loss", None, [("val_loss", "min", 1)]),
+        ("loss", None, [("loss", "min", 1)]),
         ("val_accuracy", None, [("val_accuracy", "max", 1)]),
         ("val_accuracy", "min", [("val_accuracy", "min", 1)]),
         ("val_gain:max", None, [("val_gain", "max", 1)]),

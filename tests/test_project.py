@@ -1,35 +1,25 @@
 """`keras-dl list`: pipelines, registered models and their exports."""
 
-import contextlib
 import re
-import socket
-import threading
 
 import mlflow
 import pytest
 import tensorflow as tf
-import uvicorn
 
 from keras_dl import project as project_module
 from keras_dl.project import show_project
-from keras_dl.serving.server.config import ModelConfig
-from keras_dl.serving.server.inference import Inference
-from keras_dl.serving.server.metrics import Metrics
-from keras_dl.serving.server.rest.app import create_app
-from keras_dl.serving.server.store import ModelStore
 from keras_dl.tracking.runs import connect
 from keras_dl.tracking.settings import Settings
 
 from .release.versions import register
+from .served import serving
 
 
 @pytest.fixture(autouse=True)
-def terminal_without_a_server(monkeypatch):
+def terminal_without_a_server(monkeypatch, free_port):
     """A terminal of 200 columns, and a URL without a server."""
     monkeypatch.setenv("COLUMNS", "200")
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    monkeypatch.setattr(project_module, "DEFAULT_URL", f"http://127.0.0.1:{port}")
+    monkeypatch.setattr(project_module, "DEFAULT_URL", f"http://127.0.0.1:{free_port()}")
 
 
 def save(folder):
@@ -67,24 +57,6 @@ def test_pipelines_are_listed_with_their_first_line(project, capsys):
     assert "no registered models yet" in output
 
 
-@contextlib.contextmanager
-def serving(folders):
-    store = ModelStore([ModelConfig(name, folder) for name, folder in folders.items()])
-    with store, socket.create_server(("127.0.0.1", 0)) as listener:
-        assert store.polled.wait(60)
-        # log_config=None: configuring logging closes existing handlers, and absl's closes the stream that pytest reads.
-        server = uvicorn.Server(
-            uvicorn.Config(create_app(Inference(store, Metrics())), log_config=None, lifespan="off")
-        )
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            thread.join(30)
-
-
 def test_models_are_listed_with_versions_aliases_and_exports(project, capsys, monkeypatch):
     connect(project, "digits")
     for value in (0.5, 0.75, 0.123456):
@@ -103,7 +75,7 @@ def test_models_are_listed_with_versions_aliases_and_exports(project, capsys, mo
         ["digits", "1", "-", "error_rate", "0.5", "yes", "-"],
         ["speech", "1", "champion", "error_rate", "0.3", "-", "-"],
     ]
-    with serving({"digits": project.saved_models / "digits"}) as url:
+    with serving("digits", project.saved_models / "digits") as url:
         monkeypatch.setattr(project_module, "DEFAULT_URL", url)
         show_project(project)
     served = {(row[0], row[1]): row[-1] for row in rows(capsys.readouterr().out, "digits", "speech")}

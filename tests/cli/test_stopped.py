@@ -8,6 +8,7 @@ import pytest
 
 from keras_dl.cli import main
 
+from ..tracking.conftest import START
 from ..tuning.halves import client_of, curve, fits, runs, stop
 
 
@@ -51,15 +52,6 @@ def test_a_search_stopped_by_a_signal_is_resumed(halves, run, capfd, number):
     output = capfd.readouterr()
     check_stopped(halves, output.out, output.err)
     check_resumed(halves, run)
-
-
-# A process started in the background would ignore Ctrl-C, and so would its children.
-START = """
-import signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)
-from keras_dl.cli import main
-sys.exit(main())
-"""
 
 
 @pytest.mark.slow

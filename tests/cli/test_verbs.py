@@ -1,7 +1,15 @@
 """The commands, in the order in which a user runs them."""
 
-from keras_dl.cli import main
+import shutil
+import subprocess
+import sys
 
+import pytest
+
+from keras_dl.cli import main
+from keras_dl.tracking.runs import connect
+
+from ..release.versions import register
 from ..tuning.halves import client_of, fits, runs
 
 
@@ -60,3 +68,49 @@ def test_a_second_project_has_its_own_store(halves, capsys, monkeypatch):
     assert main(["list"]) == 0
     assert "no registered models yet" in capsys.readouterr().out
     assert not (halves.root / "second" / "mlflow.db").exists()
+
+
+def test_an_export_is_checked_alone_and_against_its_version(halves, run, error, capfd):
+    run("train", "pipelines/halves.py")
+    folder = halves.saved_models / "halves" / "1"
+    assert "loads in a process without keras_dl" in run("export", "--check", str(folder))
+    compared = run("export", "pipelines/halves.py", "--model", "1", "--check", str(folder))
+    assert compared.startswith("compared with halves version 1\n")
+    assert "gives the same answers as the Keras model: " in compared
+    assert error("export", "--check", str(folder.parent)).endswith("Subfolders with a SavedModel: 1")
+    shutil.rmtree(folder / "variables")
+    capfd.readouterr()
+    assert main(["export", "--check", str(folder)]) == 1
+    assert "error: variables/: the weights are missing" in capfd.readouterr().out
+
+
+def test_missing_arguments_raise_an_error(halves, error):
+    assert error("export") == "export requires a pipeline FILE, or --check DIR"
+    assert error("export", "--check", "nowhere").startswith("no folder nowhere: --check requires")
+    assert error("export", "pipelines/halves.py", "--check", "mlflow.db").startswith("no folder mlflow.db")
+
+
+@pytest.fixture
+def digits(project):
+    """Two versions of digits, both exported; the second replaced the first as champion."""
+    connect(project, "digits")
+    for version, value in (("1", 0.5), ("2", 0.25)):
+        register(project, "digits", value, values={"rate": value})
+        (project.saved_models / "digits" / version).mkdir(parents=True)
+    return project
+
+
+COMMANDS = """
+import sys
+from keras_dl.cli import main
+for command in ("list", "compare digits"):
+    assert main(command.split()) == 0
+    assert not {"tensorflow", "keras", "keras_tuner"} & set(sys.modules), command
+"""
+
+
+def test_list_and_compare_do_not_import_tensorflow(digits, environment):
+    done = subprocess.run([sys.executable, "-c", COMMANDS], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "digits   2         champion" in done.stdout
+    assert "version 1 does not replace version 2" in done.stdout

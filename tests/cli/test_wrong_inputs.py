@@ -31,30 +31,12 @@ def test_a_missing_pipeline_file(halves, error, verb):
     assert nothing_was_done(halves)
 
 
-@pytest.mark.parametrize(
-    "text, line, problem",
-    [
-        ("import keras\n\nx = (1,\n", 3, "SyntaxError: '(' was never closed"),
-        ("import keras\nimport nothing_like_it\n", 2, "ModuleNotFoundError: No module named 'nothing_like_it'"),
-        ("x = 1\n\n\ny = x / 0\n", 4, "ZeroDivisionError: division by zero"),
-        ("def f():\n    return [][0]\n\n\nf()\n", 2, "IndexError: list index out of range"),
-    ],
-)
-def test_an_error_in_a_pipeline_file_is_reported_with_its_line(halves, error, text, line, problem):
-    file = halves.root / "pipelines" / "broken.py"
-    file.write_text(text)
-    for path in ("pipelines/broken.py", str(file)):
-        message = error("tune", path)
-        assert f"broken.py:{line}: {problem}" in message
-    assert nothing_was_done(halves)
-
-
-def test_a_file_without_data_or_build(halves, error):
+def test_an_invalid_pipeline_file(halves, error):
     file = halves.root / "pipelines" / "other.py"
+    file.write_text("x = 1\n\n\ny = x / 0\n")
+    assert error("tune", str(file)) == f"{file}:4: ZeroDivisionError: division by zero"
     file.write_text("objective = 'val_loss'\n")
     assert error("tune", str(file)).startswith(f"{file} has no data(hp) and no build(hp): expected a subclass of")
-    file.write_text("from keras_dl import Pipeline\n\nclass Mine(Pipeline):\n    def data(self, hp): ...\n")
-    assert error("train", str(file)).startswith(f"{file} has no build(hp): ")
     file.rename(halves.root / "pipelines" / "my-model.py")
     assert "expected a pipeline file NAME.py" in error("train", "pipelines/my-model.py")
 
@@ -67,14 +49,8 @@ def test_a_file_without_data_or_build(halves, error):
                    "units from 2 to 4 (whole) (default 3); rate from 0.001 to 0.1 (default 0.01); "
                    "cell one of max, mean (default max); bias True or False (default True)"),
         ("units=5", "units=5 is invalid: expected units from 2 to 4 (whole) (default 3)"),
-        ("units=2.5", "units=2.5 is invalid: expected units from 2 to 4 (whole)"),
         ("units=many", "units='many' is invalid: expected units from 2 to 4 (whole)"),
-        ("rate=0.5", "rate=0.5 is invalid: expected rate from 0.001 to 0.1"),
-        ("batch_size=48", "batch_size=48 is invalid: expected batch_size one of 32, 64"),
-        ("cell=lstm", "cell='lstm' is invalid: expected cell one of max, mean"),
-        ("bias=1", "bias=1 is invalid: expected bias True or False"),
         ("units", "expected name=value, such as learning_rate=0.001. Received: 'units'"),
-        ("=3", "expected name=value, such as learning_rate=0.001. Received: '=3'"),
     ],
 )  # fmt: skip
 def test_an_invalid_name_or_value(halves, error, verb, value, message):
@@ -92,9 +68,8 @@ def test_invalid_settings(halves, error):
 
 @pytest.mark.parametrize("verb", [["tune", "pipelines/halves.py"], ["train", "pipelines/halves.py"], ["list"],
                                   ["evaluate", "pipelines/halves.py"], ["export", "pipelines/halves.py"]])  # fmt: skip
-def test_an_unreachable_tracking_server(halves, error, verb):
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        uri = f"http://127.0.0.1:{listener.getsockname()[1]}"
+def test_an_unreachable_tracking_server(halves, error, free_port, verb):
+    uri = f"http://127.0.0.1:{free_port()}"
     (halves.root / "mlflow.yaml").write_text(f"tracking: {{uri: '{uri}'}}")
     assert error(*verb).startswith(f"no MLflow server answers at {uri} (ConnectionRefusedError): start it, or change")
     assert no_search(halves)

@@ -9,8 +9,7 @@ from keras_dl.data import load
 from keras_dl.data.catalogue import copy_name, find, parts
 from keras_dl.errors import UserError
 
-from .tiny_sets import tiny_set
-from .tiny_texts import tiny_texts
+from .tiny_sets import tiny_images, tiny_set
 
 
 @pytest.mark.parametrize(
@@ -88,7 +87,7 @@ def test_failed_downloads_report_how_to_get_the_data(options, no_network, tfds_d
 
 
 def test_failed_preparation_is_retried_on_the_next_call(monkeypatch):
-    builder = tiny_set("tiny_flaky", {"train": 20})
+    builder = tiny_images("tiny_flaky", {"train": 20})
     works = builder._split_generators
 
     def fails(self, manager):
@@ -103,8 +102,8 @@ def test_failed_preparation_is_retried_on_the_next_call(monkeypatch):
 
 def test_copy_names_differ_between_data_sets_and_versions():
     features = {"text": tfds.features.Text()}
-    tiny_texts("tiny_one_two", features, {"train": []})
-    one = tiny_texts("tiny_one", features, {"train": []})
+    tiny_set("tiny_one_two", features, {"train": []})
+    one = tiny_set("tiny_one", features, {"train": []})
     one.BUILDER_CONFIGS = [tfds.core.BuilderConfig(name="two")]
     names = [copy_name(find(name)) for name in ("tfds:tiny_one_two", "tfds:tiny_one/two", "tfds:tiny_one")]
     assert names[0] != names[1] == names[2]

@@ -7,7 +7,7 @@ from keras_dl.data import load
 from keras_dl.data.sources import prepared
 from keras_dl.errors import UserError
 
-from .tiny_sets import tiny_set
+from .tiny_sets import tiny_images
 
 
 def images(split):
@@ -22,7 +22,7 @@ def images(split):
     ],
 )
 def test_data_sets_have_three_disjoint_splits(name, counts, parts):
-    builder = tiny_set(name, counts)
+    builder = tiny_images(name, counts)
     splits = load(f"tfds:{name}")
     found = [images(split) for split in splits]
     expected = [images(builder().as_dataset(split=part, shuffle_files=False)) for part in parts]
@@ -32,7 +32,7 @@ def test_data_sets_have_three_disjoint_splits(name, counts, parts):
 
 
 def test_data_sets_are_cached(monkeypatch):
-    tiny_set("tiny_kept", {"train": 20})
+    tiny_images("tiny_kept", {"train": 20})
     first = load("tfds:tiny_kept")
     monkeypatch.setattr(tfds.core.DatasetBuilder, "as_dataset", None)
     assert load("tfds:tiny_kept") is first
@@ -40,7 +40,7 @@ def test_data_sets_are_cached(monkeypatch):
 
 
 def test_versions_in_names_and_options_of_builders():
-    builder = tiny_set("tiny_versioned", {"train": 20})
+    builder = tiny_images("tiny_versioned", {"train": 20})
     assert str(prepared("tfds:tiny_versioned:1.0.0").version) == "1.0.0"
     folder = prepared("tfds:tiny_versioned").data_dir
     assert prepared("tfds:tiny_versioned", version="1.0.0").data_dir == folder == builder().data_dir

@@ -1,16 +1,12 @@
 """Runs a pipeline end to end: from its file to a tracked model and the answers of a server."""
 
-import contextlib
 import shutil
-import socket
-import threading
 from functools import partial
 
 import keras
 import mlflow
 import numpy as np
 import pytest
-import uvicorn
 
 from keras_dl.cli import main
 from keras_dl.pipeline import load_pipeline, splits_of
@@ -18,14 +14,9 @@ from keras_dl.release.evaluate import example_of
 from keras_dl.serving import Client
 from keras_dl.serving.export.clean import clean_process
 from keras_dl.serving.predict import show_prediction
-from keras_dl.serving.server.config import ModelConfig
-from keras_dl.serving.server.inference import Inference
-from keras_dl.serving.server.metrics import Metrics
-from keras_dl.serving.server.rest.app import create_app
-from keras_dl.serving.server.rest.limits import Limits
-from keras_dl.serving.server.store import ModelStore
 
 from ..conftest import enter, start_project
+from ..served import serving
 
 
 @pytest.fixture(scope="session")
@@ -34,25 +25,6 @@ def shared_project(tmp_path_factory, empty_store):
     settings = start_project(tmp_path_factory.mktemp("project"), empty_store)
     (settings.root / "pipelines").mkdir()
     return settings
-
-
-@contextlib.contextmanager
-def serving(name, folder):
-    """Serves one model; yields the URL."""
-    with ModelStore([ModelConfig(name, folder)]) as store, socket.create_server(("127.0.0.1", 0)) as listener:
-        assert store.polled.wait(120) and store.unavailable() == []
-        inference = Inference(store, Metrics())
-        # Without log_config, because configuring logging would make absl close the standard error that pytest captures.
-        config = uvicorn.Config(create_app(inference, Limits()), ws="none", log_config=None, lifespan="off")
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            thread.join(30)
-            inference.close(10)
 
 
 @pytest.fixture

@@ -2,14 +2,12 @@
 
 import contextlib
 import datetime
-import http.server
 import json
 import math
 import os
 import shutil
 import sqlite3
 import tempfile
-import threading
 from pathlib import Path
 
 import mlflow
@@ -21,6 +19,7 @@ from keras_dl.release.registry import check_registry
 from keras_dl.tracking.runs import connect
 from keras_dl.tracking.settings import Settings
 
+from ..answers import answering
 from . import versions
 
 
@@ -291,41 +290,6 @@ def test_the_password_is_hidden(project, monkeypatch):
 # ---------------------------------------------------------------------------- servers
 
 
-@contextlib.contextmanager
-def server(answers):
-    """A tracking server with fixed answers, `{end of path: (status, content)}`; yields its URL and the requests."""
-    asked = []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def answer(self):
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            path = self.path.partition("?")[0]
-            asked.append(f"{self.command} {path.rpartition('mlflow/')[2]}")
-            status, content = next(
-                (answer for end, answer in answers.items() if path.endswith(end)), (404, {"error_code": "NOT_FOUND"})
-            )
-            body = json.dumps(content).encode() if isinstance(content, dict) else content
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        do_GET = do_POST = do_DELETE = answer
-
-        def log_message(self, *_):
-            pass
-
-    running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=running.serve_forever, args=(0.05,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{running.server_port}", asked
-    finally:
-        running.shutdown()
-        running.server_close()
-        thread.join()
-
-
 BAD_NAME = 400, {"error_code": "INVALID_PARAMETER_VALUE", "message": "Invalid model name '/'."}
 DENIED = 403, {"error_code": "PERMISSION_DENIED", "message": "Permission denied"}
 NO_MODELS = 200, {"registered_models": []}
@@ -333,13 +297,23 @@ DIGITS = 200, {"registered_models": [{"name": "digits"}]}
 
 
 def ask(answers):
-    with server(answers) as (url, asked):
+    """Checks the registry of a server with these answers, `{end of path: (status, content)}`; returns the requests."""
+    asked = []
+
+    def answer(method, path):
+        path = path.partition("?")[0]
+        asked.append(f"{method} {path.rpartition('mlflow/')[2]}")
+        found = (answer for end, answer in answers.items() if path.endswith(end))
+        status, content = next(found, (404, {"error_code": "NOT_FOUND"}))
+        return status, json.dumps(content).encode() if isinstance(content, dict) else content
+
+    with answering(answer) as url:
         mlflow.set_tracking_uri(url)
         try:
             check_registry("digits")
         finally:
             mlflow.set_tracking_uri(None)
-        return asked
+    return asked
 
 
 def test_a_writable_server_is_not_changed(project):

@@ -1,11 +1,8 @@
 """Fixtures: small SavedModels, and servers of them on free ports."""
 
-import contextlib
 import json
 import os
 import shutil
-import socket
-import threading
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -13,16 +10,16 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import pytest
 import requests
 import tensorflow as tf
-import uvicorn
 
 from keras_dl.serving.server.config import ModelConfig
 from keras_dl.serving.server.grpc.server import create_grpc_server
 from keras_dl.serving.server.inference import Inference
 from keras_dl.serving.server.metrics import Metrics
 from keras_dl.serving.server.rest.app import create_app
-from keras_dl.serving.server.rest.connections import guarded_protocol
 from keras_dl.serving.server.rest.limits import Limits
 from keras_dl.serving.server.store import ModelStore
+
+from ..served import running
 
 
 def _half_plus(offset):
@@ -235,35 +232,10 @@ def inference(store):
     inference.close(10)
 
 
-@pytest.fixture(scope="session")
-def free_port():
-    """free_port(): returns an unused port."""
-
-    def find():
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            return listener.getsockname()[1]
-
-    return find
-
-
-@pytest.fixture(scope="session")
-def running():
+@pytest.fixture(scope="session", name="running")
+def running_fixture():
     """running(app, limits): a context in which uvicorn serves the app; yields its URL."""
-
-    @contextlib.contextmanager
-    def run(app, limits=Limits()):  # noqa: B008
-        listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
-        http = guarded_protocol(limits)
-        server = uvicorn.Server(uvicorn.Config(app, http=http, ws="none", log_level="critical", lifespan="off"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            thread.join(30)
-
-    return run
+    return running
 
 
 @pytest.fixture(scope="session")

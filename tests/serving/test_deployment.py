@@ -17,6 +17,8 @@ from keras_dl.serving.messages import BatchingParameters, ModelServerConfig, Mon
 from keras_dl.serving.server.config import read_model_config
 from keras_dl.tracking.runs import connect
 
+from ..answers import answering
+
 MODELS = [Served("digits_ctc", (3, 2), {"champion": 3}), Served("it's $HOME/%d", (1,), {})]
 
 
@@ -85,31 +87,20 @@ def test_selected_models_on_other_ports(exported):
 
 def test_the_health_check_requests_every_model(project, free_port, tmp_path):
     """Runs in bash against a server that answers like TensorFlow Serving; names are not interpreted by the shell."""
-    import http.server
-    import threading
-
     asked, state = [], ["AVAILABLE"]
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            asked.append(self.path)
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(f'{{"model_version_status": [{{"state": "{state[0]}"}}]}}'.encode())
+    def answer(method, path):
+        asked.append(path)
+        return 200, f'{{"model_version_status": [{{"state": "{state[0]}"}}]}}'.encode()
 
-        def log_message(self, *_):
-            pass
-
-    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with answering(answer) as url:
         _, *command = compose(MODELS, project, project.root)["services"]["serving"]["healthcheck"]["test"]
         assert "$" not in command[-1]  # Compose would substitute a variable
-        command[-1] = command[-1].replace("/8501", f"/{server.server_address[1]}")
+        command[-1] = command[-1].replace("/8501", f"/{url.rpartition(':')[2]}")
         assert subprocess.run(command, cwd=tmp_path, timeout=30).returncode == 0
         assert asked == ["/v1/models/digits_ctc", "/v1/models/it%27s%20%24HOME%2F%25d"]
         for state[0] in ("LOADING", "UNAVAILABLE"):
             assert subprocess.run(command, cwd=tmp_path, timeout=30).returncode != 0
-        server.shutdown()
 
 
 def test_a_cluster_gets_the_same_configuration(project):

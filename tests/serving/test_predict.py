@@ -19,12 +19,9 @@ from keras_dl.pipeline import load_pipeline
 from keras_dl.release.evaluate import example_of
 from keras_dl.serving import predict
 from keras_dl.serving.predict import ascii_image, read_image, read_recording, show_prediction, table
-from keras_dl.serving.server.config import ModelConfig
-from keras_dl.serving.server.inference import Inference
-from keras_dl.serving.server.metrics import Metrics
-from keras_dl.serving.server.rest.app import create_app
-from keras_dl.serving.server.store import ModelStore
 from keras_dl.tracking.runs import connect
+
+from ..served import serving
 
 # Returns the mean of an image. Batches of the test split have 2 examples.
 PIPELINE = '''"""Ink."""
@@ -316,12 +313,10 @@ def test_an_example_is_loaded_with_the_hyperparameters_of_the_version(ink, capsy
 
 
 @pytest.fixture(scope="module")
-def served(exports, running):
+def served(exports):
     """The URL of a server of version 2."""
-    with ModelStore([ModelConfig("ink", exports)]) as store:
-        assert store.polled.wait(60)
-        with running(create_app(Inference(store, Metrics()))) as url:
-            yield url
+    with serving("ink", exports) as url:
+        yield url
 
 
 def test_a_server_is_selected_by_its_url(ink, served, capsys):

@@ -3,7 +3,6 @@
 import contextlib
 import multiprocessing
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -38,13 +37,12 @@ def child():
 
 
 @pytest.fixture
-def start_ui():
+def start_ui(free_port):
     """start_ui(project, *arguments): runs `keras-dl ui` in a context; yields its URL, printed lines and process."""
 
     @contextlib.contextmanager
     def start(project, *arguments):
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            port = listener.getsockname()[1]
+        port = free_port()
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
         command = [sys.executable, "-c", START, "ui", "--port", str(port), *arguments]
         process = subprocess.Popen(

@@ -1,14 +1,11 @@
 """Connecting to a store: errors are reported quickly, and several processes can create a store at once."""
 
-import contextlib
-import http.server
 import multiprocessing
 import os
 import re
 import socket
 import sqlite3
 import sys
-import threading
 import time
 
 import mlflow
@@ -17,6 +14,9 @@ import pytest
 from keras_dl.errors import UserError
 from keras_dl.tracking.runs import connect, open_run
 from keras_dl.tracking.settings import Settings, hide_password
+
+from ..answers import answering
+from ..conftest import free_port
 
 
 def refusal(project, uri, **tracking):
@@ -55,32 +55,14 @@ def test_a_missing_database_driver_is_reported(project, monkeypatch):
     assert "postgresql+psycopg2://me:***@127.0.0.1/runs" in message and "secret" not in message
 
 
-@contextlib.contextmanager
-def answering(status):
-    """A server that answers /health with 200 and all other requests with the given status."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            content = b"OK" if self.path == "/health" else b"denied"
-            self.send_response(200 if self.path == "/health" else status)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        do_POST = do_GET
-
-        def log_message(self, *arguments):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
+def answers(status):
+    """Answers /health with 200 and all other requests with the given status."""
+    return lambda method, path: (200, b"OK") if path == "/health" else (status, b"denied")
 
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_server_that_denies_access_is_reported(project, status):
-    with answering(status) as uri:
+    with answering(answers(status)) as uri:
         message = refusal(project, uri)
     assert f"the MLflow store {uri} cannot be used: access denied" in message
     assert "MLFLOW_TRACKING_USERNAME" in message and "MLFLOW_TRACKING_TOKEN" in message
@@ -88,7 +70,7 @@ def test_a_server_that_denies_access_is_reported(project, status):
 
 @pytest.mark.parametrize("login", ["", "me:secret@"])
 def test_a_server_that_is_not_mlflow_is_reported(project, login):
-    with answering(404) as uri:
+    with answering(answers(404)) as uri:
         message = refusal(project, uri.replace("://", f"://{login}"))
     assert "404" in message and "no MLflow server answers" not in message and "secret" not in message
 
@@ -114,8 +96,7 @@ def test_passwords_are_hidden():
 
 
 def test_an_unreachable_server_is_reported(project):
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+    port = free_port()
     message = refusal(project, f"http://127.0.0.1:{port}")
     assert message.startswith(f"no MLflow server answers at http://127.0.0.1:{port} ") and "mlflow.yaml" in message
 

@@ -3,11 +3,10 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import mlflow
 import pytest
@@ -19,14 +18,15 @@ from keras_dl.tracking.outbox import Outbox
 from keras_dl.tracking.runs import connect
 from keras_dl.tracking.settings import Settings
 
+from ..conftest import free_port
+
 
 class Server:
     """An MLflow server on the store of a project, with one worker."""
 
     def __init__(self, project):
         self.project = project
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            self.port = listener.getsockname()[1]
+        self.port = free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
 
     def start(self):
@@ -162,15 +162,12 @@ def test_concurrent_deliveries_of_one_journal_create_one_run(project):
         for epoch in range(20):
             journal.metrics({"loss": epoch}, epoch)
 
-    def deliver():
+    def deliver(_):
         for folder in folders:
             Outbox(folder, parent).deliver(mlflow.MlflowClient(), experiment)
 
-    threads = [threading.Thread(target=deliver) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(deliver, range(3)))
     runs = mlflow.search_runs([experiment], f"tags.mlflow.parentRunId = '{parent}'", output_format="list")
     assert sorted(run.data.tags["trial"] for run in runs) == ["00", "01", "02", "03", "04"]
     for run in runs:

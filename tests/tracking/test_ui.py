@@ -14,6 +14,8 @@ from keras_dl.tracking.runs import connect, open_run
 from keras_dl.tracking.settings import Settings
 from keras_dl.tracking.ui import page, ui, view
 
+from ..conftest import free_port
+
 TAG = "mlflow.sharedViewState.keras-dl"
 
 
@@ -32,8 +34,7 @@ def test_an_address_of_another_machine_is_rejected(project):
 
 
 def test_an_unknown_experiment_is_rejected(project):
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+    port = free_port()
     with pytest.raises(UserError, match="no experiment 'digits' in the store. Available: none"):
         ui(project, port=port, name="digits")
     connect(project, "speech")
@@ -42,8 +43,7 @@ def test_an_unknown_experiment_is_rejected(project):
 
 
 @pytest.mark.parametrize(
-    "number, experiments",
-    [(signal.SIGTERM, ["digits"]), pytest.param(signal.SIGINT, [], marks=pytest.mark.slow)],
+    "number, experiments", [(signal.SIGTERM, ["digits"]), pytest.param(signal.SIGINT, [], marks=pytest.mark.slow)]
 )
 def test_the_server_answers_and_ends_with_all_its_processes(project, start_ui, number, experiments):
     if not experiments:

@@ -9,7 +9,7 @@ from keras_dl.data.builders import digit_strings
 from keras_dl.data.builders.digit_strings import DigitStrings, compose
 from keras_dl.errors import UserError
 
-from ..tiny_sets import tiny_set
+from ..tiny_sets import tiny_images
 
 COUNTS = {"train": 3000, "validation": 1000, "test": 1000}  # fewer than by default
 
@@ -177,7 +177,7 @@ def test_compose_depends_only_on_its_generator(singles):
 def test_strings_of_other_data_sets(counts, monkeypatch):
     monkeypatch.setattr(digit_strings, "STRINGS", FEW)
     name = f"squares_of_{len(counts)}"
-    builder = tiny_set(name, counts, shape=(16, 16, 3))
+    builder = tiny_images(name, counts, shape=(16, 16, 3))
     splits = load("digit_strings", images=f"tfds:{name}")
     assert splits.features["image"].shape == (20, None, 1)
     assert splits.features["label"].feature.names == ["a", "b", "c"]
@@ -212,6 +212,6 @@ def test_strings_of_other_data_sets(counts, monkeypatch):
     ],
 )
 def test_square_images_and_classes_are_required(name, options, message):
-    tiny_set(name, {"train": 20}, **options)
+    tiny_images(name, {"train": 20}, **options)
     with pytest.raises(UserError, match=message):
         load("digit_strings", images=f"tfds:{name}")

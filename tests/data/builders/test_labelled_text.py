@@ -10,7 +10,7 @@ from keras_dl.data import load
 from keras_dl.data.builders.labelled_text import WORDS, invent
 from keras_dl.errors import UserError
 
-from ..tiny_texts import tiny_texts
+from ..tiny_sets import tiny_set
 
 TEXT = tfds.features.Text()
 GOOD, BAD = [f"gut {n} ä" for n in range(100)], [f"bad {n}" for n in range(60)]
@@ -91,20 +91,18 @@ def test_tfds_splits_are_kept_except_those_with_hidden_labels():
         "idx": tfds.features.Scalar(np.int32),
     }
     splits = {"train": examples("train", 20), "validation": examples("validation", 4), "test": examples("test", 6)}
-    tiny_texts("tiny_open", features, splits)
+    tiny_set("tiny_open", features, splits)
     found = everything(load("labelled_text", texts="tfds:tiny_open"))
     assert [len(part) for part in found] == [20, 4, 6]
     assert found[1] == [(f"validation {n}", ["no", "yes"][n % 2]) for n in range(4)]
-    tiny_texts("tiny_hidden", features, splits | {"test": examples("test", 6, hidden=True)})
+    tiny_set("tiny_hidden", features, splits | {"test": examples("test", 6, hidden=True)})
     found = everything(load("labelled_text", texts="tfds:tiny_hidden"))
     assert [len(part) for part in found] == [17, 4, 3]
     assert {text.split()[0] for text, _ in found[2]} == {"train"}
 
 
 def test_tfds_features_must_be_a_text_and_a_class():
-    tiny_texts(
-        "tiny_two_texts", {"a": TEXT, "b": TEXT, "label": tfds.features.ClassLabel(num_classes=2)}, {"train": []}
-    )
+    tiny_set("tiny_two_texts", {"a": TEXT, "b": TEXT, "label": tfds.features.ClassLabel(num_classes=2)}, {"train": []})
     with pytest.raises(UserError, match="tfds:tiny_two_texts must have one text and one class .* Received: a, b"):
         load("labelled_text", texts="tfds:tiny_two_texts")
 

@@ -7,7 +7,7 @@ import tensorflow_datasets as tfds
 from keras_dl.data import load
 from keras_dl.errors import UserError
 
-from ..tiny_texts import tiny_texts
+from ..tiny_sets import tiny_set
 
 TEXT = tfds.features.Text()
 PAIRS = [(f"satz {n} ä", f"sentence {n}") for n in range(200)]
@@ -100,7 +100,7 @@ def test_tfds_splits_are_kept():
         split: [{"no": f"{split} nei {n}", "en": f"{split} no {n}"} for n in range(count)]
         for split, count in {"train": 7, "validation": 3, "test": 2}.items()
     }
-    tiny_texts("tiny_translation", tfds.features.Translation(["en", "no"]), splits, ("no", "en"))
+    tiny_set("tiny_translation", tfds.features.Translation(["en", "no"]), splits, ("no", "en"))
     found = load("parallel_text", pairs="tfds:tiny_translation")
     for split, part in zip(("train", "validation", "test"), found, strict=True):
         assert rows(part) == sorted((row["no"], row["en"]) for row in splits[split])
@@ -108,7 +108,7 @@ def test_tfds_splits_are_kept():
 
 def test_missing_tfds_splits_are_taken_from_the_training_split():
     splits = {"train": [{"a": f"a {n}", "b": f"b {n}"} for n in range(20)]}
-    tiny_texts("tiny_pairs", {"a": TEXT, "b": TEXT}, splits, ("a", "b"))
+    tiny_set("tiny_pairs", {"a": TEXT, "b": TEXT}, splits, ("a", "b"))
     found = [rows(split) for split in load("parallel_text", pairs="tfds:tiny_pairs")]
     assert [len(part) for part in found] == [14, 3, 3]
     assert len(set(sum(found, []))) == 20
@@ -119,6 +119,6 @@ def test_missing_tfds_splits_are_taken_from_the_training_split():
 )
 def test_tfds_features_must_be_two_texts(features, keys):
     name = f"tiny_no_pairs_{len(features)}"
-    tiny_texts(name, features, {"train": []}, keys)
+    tiny_set(name, features, {"train": []}, keys)
     with pytest.raises(UserError, match=f"tfds:{name} is not a set of text pairs. Its features: a"):
         load("parallel_text", pairs=f"tfds:{name}")

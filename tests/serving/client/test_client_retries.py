@@ -11,7 +11,6 @@ from concurrent import futures
 
 import grpc
 import pytest
-import uvicorn
 from tensorflow_serving.apis import get_model_status_pb2, model_service_pb2_grpc
 
 from keras_dl.errors import UserError
@@ -115,29 +114,17 @@ def test_no_server_listens(free_port, waits, scheme):
     assert len(waits) == 3
 
 
-def test_a_client_finds_a_restarted_server(monkeypatch, free_port):
+def test_a_client_finds_a_restarted_server(monkeypatch, free_port, running):
     async def app(scope, receive, send):
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": json.dumps(STATUS).encode()})
 
     port = free_port()
-
-    @contextlib.contextmanager
-    def server():
-        listener = socket.create_server(("127.0.0.1", port))
-        one = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off"))
-        thread = threading.Thread(target=one.run, kwargs={"sockets": [listener]})
-        thread.start()
-        yield
-        one.should_exit = True
-        thread.join(30)
-        listener.close()
-
     with Client(f"http://127.0.0.1:{port}") as asked:
-        with server():
+        with running(app, port=port):
             assert asked.status("m")
         with contextlib.ExitStack() as restarted:
-            waits = restart_at_the_second_wait(monkeypatch, restarted, server())
+            waits = restart_at_the_second_wait(monkeypatch, restarted, running(app, port=port))
             assert asked.status("m")
     assert len(waits) == 2
 

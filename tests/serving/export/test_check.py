@@ -5,30 +5,24 @@ import json
 import os
 import shutil
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from keras_dl.errors import UserError
-from keras_dl.pipeline import Pipeline
 from keras_dl.serving.export.check import check
 from keras_dl.serving.export.clean import ModelFailed
 from keras_dl.serving.export.export import export
 from keras_dl.serving.export.manifest import MANIFEST
 
+from .parts import level, level_model
+
 REQUEST = {"signal": np.random.default_rng(0).normal(size=(1, 6, 2)).astype("float32")}
-
-
-class Level(Pipeline):
-    name = "level"
 
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    signal = keras.Input((None, 2), name="signal")
-    model = keras.Model(signal, keras.layers.Dense(1, name="level")(signal))
-    return export(Level(), model, tmp_path_factory.mktemp("saved_models"), 3, REQUEST)
+    return export(level(), level_model(), tmp_path_factory.mktemp("saved_models"), 3, REQUEST)
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 import ast
 import os
 import sys
-import threading
 import types
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -113,11 +113,8 @@ def test_threads_share_one_process(folder):
                 if process.answer("serving_default", {"x": np.float32(number * value)})["y"] != 2 * number * value:
                     wrong.append(number)
 
-    threads = [threading.Thread(target=ask, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(ask, range(4)))
     assert len(seen) == 1
     assert wrong == []
 

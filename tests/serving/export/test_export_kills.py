@@ -8,16 +8,13 @@ import keras
 import numpy as np
 import pytest
 
-from keras_dl.pipeline import Pipeline
 from keras_dl.serving.export.check import check
 from keras_dl.serving.export.export import export
 
+from .parts import level
+
 KILLS = 50
 REQUEST = {"": np.ones((1, 4, 2), "float32")}
-
-
-class Level(Pipeline):
-    name = "level"
 
 
 def build():
@@ -30,7 +27,7 @@ def export_repeatedly(root, first, events):
     model = build()
     for version in range(first, first + 1000):
         events.send(("start", version))
-        export(Level(), model, root, version, REQUEST)
+        export(level(), model, root, version, REQUEST)
         events.send(("end", version))
 
 
@@ -67,6 +64,6 @@ def test_kills_at_random_moments(tmp_path, capsys):
             assert check(tmp_path / "level" / str(version)), capsys.readouterr().out
         finished = versions
     assert interrupted > KILLS / 10, "too few exports were killed while they wrote"
-    last = export(Level(), build(), tmp_path, max(finished) + 1, REQUEST)
+    last = export(level(), build(), tmp_path, max(finished) + 1, REQUEST)
     assert check(last)
     assert not list((tmp_path / "level").glob(".tmp-*"))

@@ -4,35 +4,30 @@ import hashlib
 import json
 import subprocess
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2
 
 from keras_dl.errors import UserError
-from keras_dl.pipeline import Pipeline
 from keras_dl.serving.export.export import export
 from keras_dl.serving.export.manifest import MANIFEST, check_manifest, from_json, json_value, read_manifest
 from keras_dl.serving.server.engine import LoadedModel
+
+from .parts import level, level_model
 
 REQUEST = {"": np.array([[[0.2, -1.0], [3.0, 1e-7]]], "float32")}
 ORIGIN = {"name": "level", "version": 3, "run_id": "abc", "values": {"rate": 0.1, "cell": "GRU"}, "value": 0.25}
 
 
-class Level(Pipeline):
-    name = "level"
-
-
 @pytest.fixture(scope="module")
 def model():
-    signal = keras.Input((None, 2), name="signal")
-    return keras.Model(signal, keras.layers.Dense(1, name="level")(signal))
+    return level_model()
 
 
 @pytest.fixture(scope="module")
 def pipeline(tmp_path_factory):
-    pipeline = Level()
+    pipeline = level()
     pipeline.file = tmp_path_factory.mktemp("project") / "level.py"
     pipeline.file.write_text("# level\n")
     return pipeline
@@ -74,7 +69,7 @@ def test_the_example_is_a_valid_request(exported, model):
 def test_the_git_commit_is_recorded(exported, tmp_path, model):
     assert read_manifest(exported)["git_commit"] is None
     git = ["git", "-C", str(tmp_path), "-c", "user.name=x", "-c", "user.email=x"]
-    pipeline = Level()
+    pipeline = level()
     pipeline.file = tmp_path / "level.py"
     pipeline.file.touch()
     for arguments in (["init", "-q"], ["add", "level.py"], ["commit", "-q", "-m", "x"]):
@@ -129,7 +124,7 @@ def test_a_scalar_string():
 def test_an_example_that_is_too_large_is_omitted(tmp_path, model, monkeypatch):
     monkeypatch.setattr("keras_dl.serving.export.manifest._LARGEST_REQUEST", 1000)
     example = {"": np.random.default_rng(0).normal(size=(1, 60, 2)).astype("float32")}
-    assert read_manifest(export(Level(), model, tmp_path, 1, example))["request"] == {}
+    assert read_manifest(export(level(), model, tmp_path, 1, example))["request"] == {}
 
 
 BATCHING = {"rows_independent": True, "padded_axes": {"features": [1]}, "cropped_axes": {}, "why": ""}

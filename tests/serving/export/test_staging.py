@@ -5,7 +5,7 @@ import fcntl
 import os
 import signal
 import sys
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -125,11 +125,8 @@ def test_concurrent_exports_do_not_collide(tmp_path):
             outcome[worker] = str(error)
 
     # Eight threads write different versions, and eight write version 100.
-    threads = [threading.Thread(target=export, args=(n, n if n < 8 else 100)) for n in range(16)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(export, range(16), [*range(8), *[100] * 8]))
     assert [outcome[n] for n in range(8)] == ["done"] * 8
     same = [outcome[n] for n in range(8, 16)]
     assert same.count("done") == 1

@@ -18,6 +18,7 @@ from keras_dl.errors import UserError
 from keras_dl.tuning.distributed.client import ChiefRefused
 from keras_dl.tuning.distributed.supervisor import Supervisor
 
+from ...conftest import free_port
 from .served import IDENTITY, client, new_chief, new_oracle, run_all, run_one, score, thread
 
 HERE = Path(__file__).parent
@@ -150,8 +151,7 @@ def test_a_taken_port_raises_an_error(oracle):
 
 def test_a_worker_without_a_chief_waits_and_gives_up(oracle, capfd, monkeypatch):
     monkeypatch.setattr("keras_dl.tuning.distributed.client.ANSWER", 0.3)
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        port = other.getsockname()[1]
+    port = free_port()
     began = time.monotonic()
     with pytest.raises(ChiefRefused, match=f"no chief answered at 127.0.0.1:{port} in 1 seconds"):
         client(new_chief(oracle, port), "a", patience=1.0)
@@ -162,8 +162,7 @@ def test_a_worker_without_a_chief_waits_and_gives_up(oracle, capfd, monkeypatch)
 @pytest.fixture
 def chief(tmp_path):
     """chief(trials, workers): starts the chief of a search in a process, always on the same port."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     started = []
 
     def start(trials, workers):

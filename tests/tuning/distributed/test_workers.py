@@ -7,10 +7,7 @@ import pytest
 from keras_dl.errors import UserError
 from keras_dl.tuning.distributed.workers import check_free, parse_address
 
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
+from ...conftest import free_port
 
 
 @pytest.mark.parametrize("text", ["0.0.0.0:9000", "localhost:9000", "[::1]:9000", "a-machine.example.org:9000"])
@@ -19,8 +16,7 @@ def test_host_and_port_are_parsed(text):
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["", "9000", "host", "host:", ":9000", "host:0", "host:65536", "::1:9000", "a b:9000", "http://a:1"],
+    "text", ["", "9000", "host", "host:", ":9000", "host:0", "host:65536", "::1:9000", "a b:9000", "http://a:1"]
 )
 def test_an_invalid_address_raises_an_error(text):
     with pytest.raises(UserError, match="expected HOST:PORT, such as 192.168.0.2:9000. Received: "):

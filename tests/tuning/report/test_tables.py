@@ -2,7 +2,7 @@
 
 import io
 import re
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import keras_tuner as kt
@@ -239,11 +239,8 @@ def test_several_threads_can_report_at_once():
             for epoch in range(1, 6):
                 shown.epoch(f"{number - 1:02d}", epoch, 1 / (number + epoch))
 
-    threads = [threading.Thread(target=worker, args=(first,)) for first in range(1, 9)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(worker, range(1, 9)))
     assert len(shown.rows) == 400
     assert all(row.score == 1 / (row.number + 5) and row.state == "epoch 5/2" for row in shown.rows.values())
 
