@@ -23,14 +23,7 @@ LARGEST = 10_000_000  # bytes; a typical clip has 10 000
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Clip:
-    """A recording of one spoken digit.
-
-    Args:
-        digit: int from 0 to 9.
-        speaker: str.
-        index: int, the number of the recording.
-        waveform: float32 `[samples]` from -1 to 1, at 8000 Hz.
-    """
+    """A recording of one spoken digit: float32 `[samples]` from -1 to 1, at 8000 Hz."""
 
     digit: int
     speaker: str

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from keras_dl.data import catalogue
+from keras_dl.data.builders.base import BaseBuilder
 from keras_dl.data.text_files import deal, read_lines
 from keras_dl.errors import UserError
 
@@ -36,16 +37,12 @@ FACTS = [
 
 @dataclasses.dataclass(eq=False)
 class LabelledTextConfig(tfds.core.BuilderConfig):
-    """The source of the texts.
-
-    Args:
-        texts: files, a data set of TensorFlow Datasets, or None for invented opinions.
-    """
+    """The source of the texts; see `LabelledText`."""
 
     texts: str | None = None
 
 
-class LabelledText(tfds.core.GeneratorBasedBuilder):
+class LabelledText(BaseBuilder):
     """Texts of two or more classes.
 
     The texts of each label are split 80/10/10, in an order that depends only on the text and a seed. Duplicates are
@@ -60,8 +57,6 @@ class LabelledText(tfds.core.GeneratorBasedBuilder):
             `"tfds:imdb_reviews"`. Files are UTF-8. None (default) for invented opinions: see `invented_opinions`.
     """
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First."}
     SEED = 2024
 
     def __init__(self, texts=None, **kwargs):
@@ -99,9 +94,6 @@ class LabelledText(tfds.core.GeneratorBasedBuilder):
         for label in sorted(set(self._texts.values())):
             split_of |= deal([text for text, own in self._texts.items() if own == label], str(self.SEED), SHARES)
         return {split: self._examples(split, split_of) for split in splits}
-
-    def _generate_examples(self):
-        raise AssertionError("_split_generators returns the generators themselves")
 
     def _examples(self, split, split_of):
         for key, (text, label) in enumerate(self._texts.items()):

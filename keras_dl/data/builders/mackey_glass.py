@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import tensorflow_datasets as tfds
 
+from keras_dl.data.builders.base import BaseBuilder
 from keras_dl.data.builders.series import features
 from keras_dl.errors import UserError
 
@@ -15,16 +16,12 @@ DELAYS = (17, 30)
 
 @dataclasses.dataclass(eq=False)
 class MackeyGlassConfig(tfds.core.BuilderConfig):
-    """The variant of the series.
-
-    Args:
-        tau: int, the delay: 17, or 30 for a more chaotic series.
-    """
+    """The delay `tau` of the series: 17, or 30 for a more chaotic one."""
 
     tau: int = 17
 
 
-class MackeyGlass(tfds.core.GeneratorBasedBuilder):
+class MackeyGlass(BaseBuilder):
     """The Mackey-Glass series with a delay of 17 or 30, one value per unit of time.
 
     `dx/dt = 0.2 x(t - tau) / (1 + x(t - tau)^10) - 0.1 x(t)`, solved by `integrate` from a constant history drawn with
@@ -37,8 +34,6 @@ class MackeyGlass(tfds.core.GeneratorBasedBuilder):
     state approach to analysing and training recurrent neural networks", for tau, step and tanh.
     """
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First."}
     SEED = 2024
 
     def __init__(self, tau=17, **kwargs):
@@ -59,9 +54,6 @@ class MackeyGlass(tfds.core.GeneratorBasedBuilder):
         series = np.tanh(values[TRANSIENT:, None] - 1)
         parts = np.split(series, np.cumsum(list(STEPS.values()))[:-1])
         return {split: [(split, {"series": part})] for split, part in zip(STEPS, parts, strict=True)}
-
-    def _generate_examples(self):
-        raise AssertionError("_split_generators returns the generators themselves")
 
 
 def integrate(tau, count, history=1.2, substeps=10):

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
+from keras_dl.data.builders.base import BaseBuilder
 from keras_dl.data.text_files import deal
 from keras_dl.errors import UserError
 
@@ -44,18 +45,13 @@ RULES = [
 
 @dataclasses.dataclass(eq=False)
 class PronunciationsConfig(tfds.core.BuilderConfig):
-    """The source of the words.
-
-    Args:
-        dictionary: a file, or None for invented words.
-        stress: whether phones keep their stress digit.
-    """
+    """The source of the words; see `Pronunciations`."""
 
     dictionary: str | None = None
     stress: bool = False
 
 
-class Pronunciations(tfds.core.GeneratorBasedBuilder):
+class Pronunciations(BaseBuilder):
     """Spelled words and their phones.
 
     The words are split 90/5/5, in an order that depends only on the word and a seed, so that no word is in two splits.
@@ -71,8 +67,6 @@ class Pronunciations(tfds.core.GeneratorBasedBuilder):
         stress: bool, whether vowels keep their stress digit: 1 primary, 2 secondary, 0 no stress. Defaults to False.
     """
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First."}
     SEED = 2024
 
     def __init__(self, dictionary=None, stress=False, **kwargs):
@@ -103,9 +97,6 @@ class Pronunciations(tfds.core.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager):
         split_of = deal(self._words, str(self.SEED), SHARES)
         return {split: self._examples(split, split_of) for split in ("train", "validation", "test")}
-
-    def _generate_examples(self):
-        raise AssertionError("_split_generators returns the generators themselves")
 
     def _examples(self, split, split_of):
         for word, pronunciations in self._words.items():

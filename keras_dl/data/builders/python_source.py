@@ -8,6 +8,7 @@ from pathlib import Path
 
 import tensorflow_datasets as tfds
 
+from keras_dl.data.builders.base import BaseBuilder
 from keras_dl.errors import UserError
 
 CHARACTERS = {"train": 2_000_000, "validation": 100_000, "test": 100_000}
@@ -23,16 +24,12 @@ SKIPPED = {
 
 @dataclasses.dataclass(eq=False)
 class PythonSourceConfig(tfds.core.BuilderConfig):
-    """The source of the text.
-
-    Args:
-        text: a text file, or None (default) for the standard library of the running interpreter.
-    """
+    """The source of the text: a file, or None (default) for the standard library of the running interpreter."""
 
     text: str | None = None
 
 
-class PythonSource(tfds.core.GeneratorBasedBuilder):
+class PythonSource(BaseBuilder):
     """The text of the `.py` files in the standard library of the running interpreter.
 
     Files are split 90/5/5 by a hash of their names, so that no file is in two splits and a file has the same split in
@@ -47,9 +44,6 @@ class PythonSource(tfds.core.GeneratorBasedBuilder):
 
     Source: https://github.com/python/cpython/tree/main/Lib, Python Software Foundation License 2.0.
     """
-
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First."}
 
     def __init__(self, text=None, **kwargs):
         if "config" not in kwargs:
@@ -72,9 +66,6 @@ class PythonSource(tfds.core.GeneratorBasedBuilder):
             return {split: [(split, {"text": part, "name": Path(path).name})] for split, part in cut(read(Path(path)))}
         parts = by_file(modules(Path(sysconfig.get_path("stdlib"))))
         return {split: self._examples(part) for split, part in parts.items()}
-
-    def _generate_examples(self):
-        raise AssertionError("_split_generators returns the generators themselves")
 
     def _examples(self, part):
         for name, text in part:

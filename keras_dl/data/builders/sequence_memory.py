@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import tensorflow_datasets as tfds
 
+from keras_dl.data.builders.base import BaseBuilder
 from keras_dl.errors import UserError
 
 EXAMPLES = {"train": 4000, "validation": 500}
@@ -36,16 +37,12 @@ class Task:
 
 @dataclasses.dataclass(eq=False)
 class SequenceMemoryConfig(tfds.core.BuilderConfig):
-    """The task.
-
-    Args:
-        task: one of `TASKS`.
-    """
+    """The task, one of `TASKS`."""
 
     task: str = "anbn"
 
 
-class SequenceMemory(tfds.core.GeneratorBasedBuilder):
+class SequenceMemory(BaseBuilder):
     """Five classic tasks, trained on short sequences and tested on short and longer ones.
 
     | task              | input of a step            | target                                       | training size |
@@ -67,8 +64,6 @@ class SequenceMemory(tfds.core.GeneratorBasedBuilder):
     context free and context sensitive languages".
     """
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First."}
     SEED = 2024
 
     def __init__(self, task="anbn", **kwargs):
@@ -91,9 +86,6 @@ class SequenceMemory(tfds.core.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager):
         splits = generate(self.builder_config.task, self.SEED)
         return {split: enumerate(examples) for split, examples in splits.items()}
-
-    def _generate_examples(self):
-        raise AssertionError("_split_generators returns the generators themselves")
 
 
 def generate(task, seed):

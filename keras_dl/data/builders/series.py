@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
+from keras_dl.data.builders.base import BaseBuilder
 from keras_dl.errors import UserError, reason_of
 
 SHORTEST = 100
@@ -15,25 +16,18 @@ SHORTEST = 100
 
 @dataclasses.dataclass(eq=False)
 class SeriesConfig(tfds.core.BuilderConfig):
-    """The source of the series.
-
-    Args:
-        file: a `.npy` or a CSV file.
-    """
+    """The source of the series, a `.npy` or a CSV file."""
 
     file: str | None = None
 
 
-class Series(tfds.core.GeneratorBasedBuilder):
+class Series(BaseBuilder):
     """A time series from a file, with one row per step and one column per variable.
 
     The series is cut into consecutive splits: the first 70 % for training, then 15 % for validation and 15 % for test.
 
     Features: `series` float64 `[T, D]`, one example per split.
     """
-
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First."}
 
     def __init__(self, file=None, **kwargs):
         if "config" not in kwargs:
@@ -50,9 +44,6 @@ class Series(tfds.core.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager):
         parts = cut(read(Path(self.builder_config.file)))
         return {split: [(split, {"series": part})] for split, part in parts.items()}
-
-    def _generate_examples(self):
-        raise AssertionError("_split_generators returns the generators themselves")
 
 
 def features(variables):

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from keras_dl.data.audio import to_int16
+from keras_dl.data.builders.base import BaseBuilder
 from keras_dl.data.builders.digit_clips import RATE, read_clips
 from keras_dl.errors import UserError
 
@@ -20,18 +21,13 @@ DIGITS = [str(digit) for digit in range(10)]
 
 @dataclasses.dataclass(eq=False)
 class SpokenDigitsConfig(tfds.core.BuilderConfig):
-    """The source of the clips, and the speaker held out for testing.
-
-    Args:
-        clips: a folder, a tar archive, `"tfds:spoken_digit"`, or None for artificial voices.
-        holdout_speaker: the speaker whose clips are only in the test split, or None.
-    """
+    """The source of the clips, and the speaker held out for testing; see `SpokenDigits`."""
 
     clips: str | None = None
     holdout_speaker: str | None = None
 
 
-class SpokenDigits(tfds.core.GeneratorBasedBuilder):
+class SpokenDigits(BaseBuilder):
     """Strings of 1 to 7 digits, each spoken by one speaker, with pauses, levels and noise.
 
     The clips are split first, so that none is in two splits. The official test indices 0 to 4 form the test split; a
@@ -47,8 +43,6 @@ class SpokenDigits(tfds.core.GeneratorBasedBuilder):
     artificial: see `digit_voices`.
     """
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First."}
     SEED = 2024
 
     def __init__(self, clips=None, holdout_speaker=None, **kwargs):
@@ -85,9 +79,6 @@ class SpokenDigits(tfds.core.GeneratorBasedBuilder):
             split: self._examples(self._parts[split], np.random.default_rng([self.SEED, order]), split == "train")
             for order, split in enumerate(SPLITS)
         }
-
-    def _generate_examples(self):
-        raise AssertionError("_split_generators returns the generators themselves")
 
     def _examples(self, clips, generator, speeds):
         strings = compose(clips, STRINGS_PER_CLIP * len(clips), generator, speeds)
