@@ -10,13 +10,7 @@ import numpy as np
 from keras_dl.errors import UserError
 from keras_dl.serving.client.errors import ClosedWithoutAnswer, Unavailable
 from keras_dl.serving.client.rest import RestTransport
-from keras_dl.serving.client.values import (
-    Signature,
-    VersionStatus,
-    example_arrays,
-    input_arrays,
-    output_array,
-)
+from keras_dl.serving.client.values import Signature, Target, VersionStatus, example_arrays, input_arrays, output_array
 
 _STATUS_SECONDS = 5.0
 _FIRST_WAIT_SECONDS = 0.25
@@ -56,7 +50,7 @@ class Client:
             raise UserError(f"expected timeout > 0 and retries >= 0. Received: timeout={timeout}, retries={retries}")
         self._transport = _grpc_transport(url) if url.startswith("grpc://") else RestTransport(url)
         self._timeout, self._retries = timeout, retries
-        self._signatures: dict[tuple, tuple[float, dict[str, Signature]]] = {}
+        self._signatures: dict[Target, tuple[float, dict[str, Signature]]] = {}
 
     def __enter__(self) -> "Client":
         return self
@@ -92,13 +86,11 @@ class Client:
             UserError: no server answers, the request timed out, the server refused it (with the server's message), or a
                 value does not fit the signature.
         """
-        _check_choice(version, label)
+        target = _target(name, version, label)
         for fresh in (False, True):
-            signature = self._signature(name, signature_name, version, label, fresh)
+            signature = self._signature(target, signature_name, fresh)
             arrays = input_arrays(name, inputs, signature)
-            outputs = self._call(
-                self._transport.predict, name, arrays, signature_name, signature, version, label, self._timeout
-            )
+            outputs = self._call(self._transport.predict, target, signature_name, arrays, signature)
             if outputs is not None:
                 return {key: output_array(key, array) for key, array in outputs.items()}
         raise UserError(f"{name}: the outputs of the answer do not match the server's metadata of {signature_name}")
@@ -119,7 +111,7 @@ class Client:
         Returns:
             For each example a list of `(label, score)` pairs.
         """
-        found = self._examples("classify", name, examples, signature_name, version, label)
+        found = self._examples("classify", _target(name, version, label), examples, signature_name)
         return [[(text, float(np.float32(score))) for text, score in pairs] for pairs in found]
 
     def regress(
@@ -138,7 +130,7 @@ class Client:
         Returns:
             float32 array `[examples]`.
         """
-        return np.array(self._examples("regress", name, examples, signature_name, version, label), np.float32)
+        return np.array(self._examples("regress", _target(name, version, label), examples, signature_name), np.float32)
 
     def status(self, name: str) -> list[VersionStatus]:
         """Returns the status of the versions that the server has or had, newest first.
@@ -146,7 +138,7 @@ class Client:
         Raises:
             UserError: the server does not know the model.
         """
-        return self._call(self._transport.status, name, self._timeout)
+        return self._call(self._transport.status, Target(name))
 
     def metadata(self, name: str, version: int | None = None, label: str | None = None) -> dict[str, Any]:
         """Returns the inputs and outputs of a model's signatures.
@@ -158,8 +150,7 @@ class Client:
         Raises:
             UserError: the server does not know the model.
         """
-        _check_choice(version, label)
-        signatures = self._call(self._transport.metadata, name, version, label, self._timeout)
+        signatures = self._call(self._transport.metadata, _target(name, version, label))
 
         def described(tensors):
             return {key: {"dtype": dtype, "shape": shape} for key, (dtype, shape) in tensors.items()}
@@ -172,39 +163,35 @@ class Client:
     def is_available(self, name: str) -> bool:
         """Returns True if a server answers within 5 seconds, without retries, and serves a version of the model."""
         try:
-            found = self._transport.status(name, min(self._timeout, _STATUS_SECONDS))
+            found = self._transport.status(Target(name), min(self._timeout, _STATUS_SECONDS))
         except UserError:
             return False
         return any(status.state == "AVAILABLE" for status in found)
 
-    def _examples(self, method, name, examples, signature_name, version, label) -> list:
-        _check_choice(version, label)
-        arrays = example_arrays(name, examples)
-        return self._call(self._transport.examples, method, name, arrays, signature_name, version, label, self._timeout)
+    def _examples(self, method, target, examples, signature_name) -> list:
+        arrays = example_arrays(target.name, examples)
+        return self._call(self._transport.examples, target, signature_name, arrays, method)
 
-    def _signature(
-        self, name: str, signature_name: str, version: int | None, label: str | None, fresh: bool
-    ) -> Signature | None:
+    def _signature(self, target, signature_name, fresh) -> Signature | None:
         """Returns a signature from recent metadata of the server, or None if the server reports no such signature."""
-        key = (name, version, label)
-        received, signatures = self._signatures.get(key, (0.0, {}))
+        received, signatures = self._signatures.get(target, (0.0, {}))
         if fresh or signature_name not in signatures or time.monotonic() > received + _METADATA_SECONDS:
-            signatures = self._call(self._transport.metadata, name, version, label, self._timeout)
-            self._signatures[key] = (time.monotonic(), signatures)
+            signatures = self._call(self._transport.metadata, target)
+            self._signatures[target] = (time.monotonic(), signatures)
         return signatures.get(signature_name)
 
     def _call(self, request: Callable, *arguments) -> Any:
         closed = False
         for attempt in range(self._retries):
             try:
-                return request(*arguments)
+                return request(*arguments, self._timeout)
             except Unavailable as error:
                 if closed and isinstance(error, ClosedWithoutAnswer):
                     raise
                 closed = closed or isinstance(error, ClosedWithoutAnswer)
                 wait = _FIRST_WAIT_SECONDS * 2**attempt * random.uniform(0.8, 1.2)
                 time.sleep(min(wait if error.retry_after is None else error.retry_after, self._timeout))
-        return request(*arguments)
+        return request(*arguments, self._timeout)
 
 
 def _grpc_transport(url: str):
@@ -215,6 +202,7 @@ def _grpc_transport(url: str):
     return GrpcTransport(url)
 
 
-def _check_choice(version: int | None, label: str | None) -> None:
+def _target(name: str, version: int | None, label: str | None) -> Target:
     if version is not None and label is not None:
         raise UserError(f"expected a version or a label, not both. Received: version {version} and label {label!r}")
+    return Target(name, version, label)

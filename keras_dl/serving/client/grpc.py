@@ -1,6 +1,6 @@
 """Client side of TensorFlow Serving's gRPC API. Requires the extra `grpc`, and therefore TensorFlow."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import grpc
 import numpy as np
@@ -20,9 +20,10 @@ from tensorflow_serving.apis import (
 
 from keras_dl.errors import UserError
 from keras_dl.serving.client.errors import ClosedWithoutAnswer, Unavailable, not_reachable, refused, timed_out
-from keras_dl.serving.client.values import Signature, VersionStatus, read_signatures
+from keras_dl.serving.client.values import Signature, Target, VersionStatus, read_signatures
 from keras_dl.serving.tensors import to_array, to_proto
 
+Arrays = dict[str, np.ndarray]
 _OPTIONS = [
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),  # the default is 4 MiB
@@ -49,48 +50,30 @@ class GrpcTransport:
         """Closes the channel."""
         self._channel.close()
 
-    def predict(
-        self,
-        name: str,
-        inputs: Mapping[str, np.ndarray],
-        signature_name: str,
-        signature: Signature | None,
-        version: int | None,
-        label: str | None,
-        timeout: float,
-    ) -> dict[str, np.ndarray]:
+    def predict(self, target: Target, signature_name: str, inputs: Arrays, signature, timeout: float) -> Arrays:
         """Returns the outputs of a signature; `signature` is unused."""
-        request = predict_pb2.PredictRequest(model_spec=_model_spec(name, version, label, signature_name))
+        request = predict_pb2.PredictRequest(model_spec=_model_spec(target, signature_name))
         for key, array in inputs.items():
             request.inputs[key].CopyFrom(to_proto(array))
-        response = self._request(self._predictions.Predict, request, name, timeout)
+        response = self._request(self._predictions.Predict, request, target, timeout)
         return {key: to_array(proto) for key, proto in response.outputs.items()}
 
-    def examples(
-        self,
-        method: str,
-        name: str,
-        examples: Sequence[Mapping[str, np.ndarray]],
-        signature_name: str,
-        version: int | None,
-        label: str | None,
-        timeout: float,
-    ) -> list:
+    def examples(self, target: Target, signature_name: str, examples: list[dict], method: str, timeout: float) -> list:
         """Returns for each example (label, score) pairs for "classify", or a number for "regress"."""
         if method == "classify":
             request, call = classification_pb2.ClassificationRequest(), self._predictions.Classify
         else:
             request, call = regression_pb2.RegressionRequest(), self._predictions.Regress
-        request.model_spec.CopyFrom(_model_spec(name, version, label, signature_name))
+        request.model_spec.CopyFrom(_model_spec(target, signature_name))
         request.input.example_list.examples.extend(_example(features) for features in examples)
-        result = self._request(call, request, name, timeout).result
+        result = self._request(call, request, target, timeout).result
         if method == "classify":
             return [[(found.label, found.score) for found in row.classes] for row in result.classifications]
         return [row.value for row in result.regressions]
 
-    def status(self, name: str, timeout: float) -> list[VersionStatus]:
+    def status(self, target: Target, timeout: float) -> list[VersionStatus]:
         """Returns the status of each version of a model."""
-        request = get_model_status_pb2.GetModelStatusRequest(model_spec=_model_spec(name))
+        request = get_model_status_pb2.GetModelStatusRequest(model_spec=_model_spec(target))
         states = get_model_status_pb2.ModelVersionStatus.State
         return [
             VersionStatus(
@@ -99,21 +82,21 @@ class GrpcTransport:
                 error_codes_pb2.Code.Name(found.status.error_code),
                 found.status.error_message,
             )
-            for found in self._request(self._models.GetModelStatus, request, name, timeout).model_version_status
+            for found in self._request(self._models.GetModelStatus, request, target, timeout).model_version_status
         ]
 
-    def metadata(self, name: str, version: int | None, label: str | None, timeout: float) -> dict[str, Signature]:
+    def metadata(self, target: Target, timeout: float) -> dict[str, Signature]:
         """Returns the signatures of a version."""
         request = get_model_metadata_pb2.GetModelMetadataRequest(
-            model_spec=_model_spec(name, version, label), metadata_field=["signature_def"]
+            model_spec=_model_spec(target), metadata_field=["signature_def"]
         )
-        response = self._request(self._predictions.GetModelMetadata, request, name, timeout)
+        response = self._request(self._predictions.GetModelMetadata, request, target, timeout)
         signatures = get_model_metadata_pb2.SignatureDefMap()
         response.metadata["signature_def"].Unpack(signatures)
         described = json_format.MessageToDict(signatures, preserving_proto_field_name=True)
         return read_signatures(described.get("signature_def", {}))
 
-    def _request(self, call, request, name: str, timeout: float):
+    def _request(self, call, request, target: Target, timeout: float):
         try:
             return call(request, timeout=timeout)
         except grpc.RpcError as error:
@@ -121,18 +104,18 @@ class GrpcTransport:
         if code is grpc.StatusCode.UNAVAILABLE:
             unreachable = details.startswith("failed to connect")
             kind = ClosedWithoutAnswer if details == "Socket closed" or "Connection reset" in details else Unavailable
-            raise kind(not_reachable(self._url, name) if unreachable else refused(name, details))
+            raise kind(not_reachable(self._url, target.name) if unreachable else refused(target.name, details))
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:  # from either side: both know the deadline
             raise UserError(timed_out(self._url, timeout))
-        raise UserError(refused(name, details))
+        raise UserError(refused(target.name, details))
 
 
-def _model_spec(name: str, version: int | None = None, label: str | None = None, signature_name: str = ""):
-    spec = model_pb2.ModelSpec(name=name, signature_name=signature_name)
-    if version is not None:
-        spec.version.value = version
-    elif label is not None:
-        spec.version_label = label
+def _model_spec(target: Target, signature_name: str = ""):
+    spec = model_pb2.ModelSpec(name=target.name, signature_name=signature_name)
+    if target.version is not None:
+        spec.version.value = target.version
+    elif target.label is not None:
+        spec.version_label = target.label
     return spec
 
 

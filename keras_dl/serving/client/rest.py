@@ -1,7 +1,6 @@
 """Client side of TensorFlow Serving's REST API, with persistent connections and fast JSON where possible."""
 
 import json
-from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -11,9 +10,10 @@ import urllib3
 
 from keras_dl.errors import UserError
 from keras_dl.serving.client.errors import ClosedWithoutAnswer, Unavailable, not_reachable, refused, timed_out
-from keras_dl.serving.client.values import Signature, VersionStatus, read_signatures
+from keras_dl.serving.client.values import Signature, Target, VersionStatus, read_signatures
 from keras_dl.serving.json_bytes import from_json, to_json
 
+Arrays = dict[str, np.ndarray]
 _CONNECTIONS = 64  # kept open; more threads open more
 _TIMED_OUT = (408, 504)
 _UNAVAILABLE = 503
@@ -40,19 +40,12 @@ class RestTransport:
         self._pool.clear()
 
     def predict(
-        self,
-        name: str,
-        inputs: Mapping[str, np.ndarray],
-        signature_name: str,
-        signature: Signature | None,
-        version: int | None,
-        label: str | None,
-        timeout: float,
-    ) -> dict[str, np.ndarray] | None:
+        self, target: Target, signature_name: str, inputs: Arrays, signature: Signature | None, timeout: float
+    ) -> Arrays | None:
         """Returns the outputs of a signature, or None if they do not match `signature`."""
         columns = b",".join(orjson.dumps(key) + b":" + _to_json(array) for key, array in inputs.items())
         body = b'{"signature_name":' + orjson.dumps(signature_name) + b',"inputs":{' + columns + b"}}"
-        outputs = self._request("outputs", f"{_path(name, version, label)}:predict", name, timeout, body)
+        outputs = self._request("outputs", target, ":predict", timeout, body)
         if signature is None:
             return None
         if len(signature.outputs) == 1:  # a single output is sent without its name
@@ -64,27 +57,18 @@ class RestTransport:
         except (AttributeError, TypeError, ValueError):  # the dtype differs
             return None
 
-    def examples(
-        self,
-        method: str,
-        name: str,
-        examples: Sequence[Mapping[str, np.ndarray]],
-        signature_name: str,
-        version: int | None,
-        label: str | None,
-        timeout: float,
-    ) -> list:
+    def examples(self, target: Target, signature_name: str, examples: list[dict], method: str, timeout: float) -> list:
         """Returns for each example (label, score) pairs for "classify", or a number for "regress"."""
         listed = b",".join(
             b"{" + b",".join(orjson.dumps(key) + b":" + _to_json(array) for key, array in example.items()) + b"}"
             for example in examples
         )
         body = b'{"signature_name":' + orjson.dumps(signature_name) + b',"examples":[' + listed + b"]}"
-        return self._request("results", f"{_path(name, version, label)}:{method}", name, timeout, body)
+        return self._request("results", target, f":{method}", timeout, body)
 
-    def status(self, name: str, timeout: float) -> list[VersionStatus]:
+    def status(self, target: Target, timeout: float) -> list[VersionStatus]:
         """Returns the status of each version of a model."""
-        found = self._request("model_version_status", _path(name, None, None), name, timeout)
+        found = self._request("model_version_status", target, "", timeout)
         return [
             VersionStatus(
                 int(version["version"]),
@@ -95,21 +79,21 @@ class RestTransport:
             for version in found
         ]
 
-    def metadata(self, name: str, version: int | None, label: str | None, timeout: float) -> dict[str, Signature]:
+    def metadata(self, target: Target, timeout: float) -> dict[str, Signature]:
         """Returns the signatures of a version."""
-        path = f"{_path(name, version, label)}/metadata"
-        described = self._request("metadata", path, name, timeout)["signature_def"]["signature_def"]
-        return read_signatures(described)
+        described = self._request("metadata", target, "/metadata", timeout)
+        return read_signatures(described["signature_def"]["signature_def"])
 
-    def _request(self, part: str, path: str, name: str, timeout: float, body: bytes | None = None) -> Any:
+    def _request(self, part: str, target: Target, method: str, timeout: float, body: bytes | None = None) -> Any:
         """Sends a request, a POST if it has a body, and returns one part of the answer."""
-        method, headers = "GET" if body is None else "POST", {"Content-Type": "application/json"}
+        url = self._url + _path(target) + method
+        verb, headers = "GET" if body is None else "POST", {"Content-Type": "application/json"}
         try:
-            response = self._pool.request(method, self._url + path, body=body, headers=headers, timeout=timeout)
+            response = self._pool.request(verb, url, body=body, headers=headers, timeout=timeout)
         except urllib3.exceptions.NewConnectionError:
-            raise Unavailable(not_reachable(self._url, name)) from None
+            raise Unavailable(not_reachable(self._url, target.name)) from None
         except urllib3.exceptions.ProtocolError:
-            raise ClosedWithoutAnswer(not_reachable(self._url, name)) from None
+            raise ClosedWithoutAnswer(not_reachable(self._url, target.name)) from None
         except urllib3.exceptions.TimeoutError:
             raise UserError(timed_out(self._url, timeout)) from None
         except urllib3.exceptions.HTTPError as error:
@@ -123,17 +107,17 @@ class RestTransport:
         kind = f"{response.status}, {response.headers.get('Content-Type', 'nothing')}"
         problem = f"expected TensorFlow Serving's JSON from {self._url}. Received: {kind}"
         if "error" in answer:
-            problem = refused(name, answer["error"])
+            problem = refused(target.name, answer["error"])
         if response.status == _UNAVAILABLE:
             raise Unavailable(problem, _seconds(response.headers.get("Retry-After")))
         raise UserError(problem)
 
 
-def _path(name: str, version: int | None, label: str | None) -> str:
-    path = f"/v1/models/{quote(name, safe='')}"
-    if version is not None:
-        return f"{path}/versions/{version}"
-    return path if label is None else f"{path}/labels/{quote(label, safe='')}"
+def _path(target: Target) -> str:
+    path = f"/v1/models/{quote(target.name, safe='')}"
+    if target.version is not None:
+        return f"{path}/versions/{target.version}"
+    return path if target.label is None else f"{path}/labels/{quote(target.label, safe='')}"
 
 
 def _to_json(array: np.ndarray) -> bytes:

@@ -15,6 +15,14 @@ from keras_dl.errors import UserError
 _TAKES = {"f": "fiu", "i": "iu", "u": "iu", "b": "b", "c": "cfiu"}  # numpy kinds: target -> accepted
 
 
+class Target(NamedTuple):
+    """The model that a request is for, with a version number or label if one is given."""
+
+    name: str
+    version: int | None = None
+    label: str | None = None
+
+
 class VersionStatus(NamedTuple):
     """The status of one version of a served model.
 
