@@ -31,21 +31,15 @@ class EpochLogger(keras.callbacks.Callback):
         super().__init__()
         self.journal, self.watched = journal, None
 
-    def watch(self, data: tf.data.Dataset, once: bool = False) -> tf.data.Dataset:
-        """Returns the same dataset, instrumented to measure `input_fraction`; pass it to `fit`.
-
-        With `once`, it creates only one iterator per epoch. Keras creates a second one at the end of each epoch and
-        never reads it, which changes the order of data that is reshuffled by each iterator.
-        """
-        self.watched = _Watched(data, once)
+    def watch(self, data: tf.data.Dataset) -> tf.data.Dataset:
+        """Returns the same dataset, instrumented to measure `input_fraction`; pass it to `fit`."""
+        self.watched = _Watched(data)
         return self.watched
 
     def on_train_begin(self, logs=None):
         self.compiled = None  # the time after the first step, which compiles
 
     def on_epoch_begin(self, epoch, logs=None):
-        if self.watched:
-            self.watched.created = False
         self.started = time.perf_counter()
         self.trained = self.steps = self.examples = None
         self.first = self.compiled is None
@@ -95,8 +89,8 @@ class _Watched(tf.data.Dataset):
     an iterator stores the last hundred intervals between delivering a batch and receiving the next request.
     """
 
-    def __init__(self, data, once):
-        self._data, self._unread, self.once, self.created = data, [], once, False
+    def __init__(self, data):
+        self._data, self._unread = data, []
         super().__init__(tf.data.experimental.to_variant(data))
 
     def _inputs(self):
@@ -107,9 +101,6 @@ class _Watched(tf.data.Dataset):
         return self._data.element_spec
 
     def __iter__(self):
-        if self.once and self.created and self._unread:
-            return self._unread[-1]
-        self.created = True
         iterator = super().__iter__()
         self._unread = [*self._unread[-1:], iterator]
         return iterator

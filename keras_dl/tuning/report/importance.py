@@ -27,7 +27,7 @@ class Importance:
     explained: float
 
 
-def importance(results: list[TrialResult], space: kt.HyperParameters, seed: int = 0) -> Importance | None:
+def importance(results: list[TrialResult], space: kt.HyperParameters) -> Importance | None:
     """Computes the importance of hyperparameters by functional analysis of variance, from the completed trials.
 
     A random forest learns the score from the hyperparameters. The share of a hyperparameter is the variance of the
@@ -50,11 +50,11 @@ def importance(results: list[TrialResult], space: kt.HyperParameters, seed: int 
     positions = np.stack(
         [_positions([one.values.get(name) for one in completed], space, name) for name in names], axis=1
     )
-    forest = RandomForestRegressor(100, oob_score=True, random_state=seed)
+    forest = RandomForestRegressor(100, oob_score=True, random_state=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # about a trial that is in the sample of every tree
         forest.fit(positions, scores)
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     drawn = (np.stack([generator.permutation(256) for _ in names], axis=1) + 0.5) / 256
     total = forest.predict(drawn).var()
     if total == 0:

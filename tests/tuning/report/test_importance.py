@@ -82,7 +82,6 @@ def test_one_diverged_trial_does_not_dominate(space):
 def test_the_same_trials_give_the_same_shares(space):
     made = trials(space, lambda v: v["a"] + v["b"], 30, noise=0.1)
     assert importance(made, space) == importance(made, space)
-    assert importance(made, space, seed=1) != importance(made, space)
 
 
 def test_at_least_eight_trials_are_required(space):
