@@ -1,5 +1,6 @@
 """Fixtures for all tests: a quiet TensorFlow, a separate folder for data sets, and a clean MLflow."""
 
+import contextlib
 import gc
 import os
 import shutil
@@ -63,6 +64,23 @@ def free_port():
 @pytest.fixture(scope="session", name="free_port")
 def free_port_fixture():
     return free_port
+
+
+@pytest.fixture
+def largest_file():
+    """largest_file(n): a context in which files of this process cannot exceed n bytes."""
+    resource = pytest.importorskip("resource")
+
+    @contextlib.contextmanager
+    def limit(size):
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return limit
 
 
 @pytest.fixture(scope="session")

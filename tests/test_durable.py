@@ -1,6 +1,5 @@
 """Files are written atomically."""
 
-import contextlib
 import errno
 import json
 import os
@@ -11,23 +10,6 @@ import pytest
 import keras_dl.compat.keras_tuner  # noqa: F401  patches save_json
 from keras_dl.durable import check_space, exhausted, write_bytes, write_json
 from keras_dl.errors import UserError
-
-
-@pytest.fixture
-def largest_file():
-    """largest_file(n): a context in which files of this process cannot exceed n bytes."""
-    resource = pytest.importorskip("resource")
-
-    @contextlib.contextmanager
-    def limit(size):
-        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-        try:
-            yield
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-    return limit
 
 
 @pytest.fixture

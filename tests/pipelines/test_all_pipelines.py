@@ -1,13 +1,32 @@
-"""Every pipeline of the repository has an end-to-end test."""
+"""Every pipeline has an end-to-end test; those whose parts are tested elsewhere have theirs here."""
 
+import argparse
 from pathlib import Path
 
 import pytest
 
-FILES = sorted((Path(__file__).parents[2] / "pipelines").glob("*.py"))
+PIPELINES = Path(__file__).parents[2] / "pipelines"
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", sorted(PIPELINES.glob("*.py")), ids=lambda file: file.stem)
 def test_the_pipeline_is_tested_end_to_end(file):
     test = Path(__file__).with_name(f"test_{file.stem}.py")
-    assert "run_end_to_end(FILE, " in test.read_text(encoding="utf-8")
+    here = f'run_end_to_end(PIPELINES / "{file.name}", ' in Path(__file__).read_text(encoding="utf-8")
+    assert here or "run_end_to_end(FILE, " in test.read_text(encoding="utf-8")
+
+
+def test_a_language_model_of_a_short_text(run_end_to_end, tmp_path):
+    text = Path(argparse.__file__).read_text(encoding="utf-8")[:30_000]
+    (tmp_path / "text.py").write_text(text, encoding="utf-8")
+    options = {"units": 96, "depth": 1, "batch_size": 64}
+    artifacts, _ = run_end_to_end(PIPELINES / "python_source.py", "--data", str(tmp_path / "text.py"), **options)
+    assert {"bits_per_character.png", "samples.txt"} < artifacts
+
+
+def test_the_translation_of_a_few_invented_pairs(run_end_to_end, tmp_path):
+    lines = [f"{first} {second}\t{second} {first}" for first in "abcdefgh" for second in ("one", "two", "three")]
+    (tmp_path / "pairs.tsv").write_text("\n".join(lines) + "\n")
+    options = {"units": 128, "batch_size": 128, "subwords": 1000}
+    artifacts, printed = run_end_to_end(PIPELINES / "translation.py", "--data", str(tmp_path / "pairs.tsv"), **options)
+    assert "translations.txt" in artifacts
+    assert "\nBLEU " in printed

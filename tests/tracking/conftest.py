@@ -7,8 +7,11 @@ import subprocess
 import sys
 import time
 
+import mlflow
 import pytest
 import requests
+
+from keras_dl.tracking.runs import connect
 
 # If pytest runs in the background, its child processes would ignore Ctrl-C.
 START = """
@@ -34,6 +37,19 @@ def child():
         return process
 
     return start
+
+
+@pytest.fixture
+def experiment(project):
+    """The id of the experiment `digits` of the project, with MLflow connected."""
+    connect(project, "digits")
+    return mlflow.get_experiment_by_name("digits").experiment_id
+
+
+@pytest.fixture
+def parent(experiment):
+    """The id of a new run."""
+    return mlflow.MlflowClient().create_run(experiment).info.run_id
 
 
 @pytest.fixture

@@ -10,19 +10,7 @@ import pytest
 
 from keras_dl.tracking import journal as journal_module
 from keras_dl.tracking.journal import Delivery, Journal
-from keras_dl.tracking.runs import connect
 from keras_dl.tracking.settings import Settings
-
-
-@pytest.fixture
-def experiment(project):
-    connect(project, "digits")
-    return mlflow.get_experiment_by_name("digits").experiment_id
-
-
-@pytest.fixture
-def parent(experiment):
-    return mlflow.MlflowClient().create_run(experiment).info.run_id
 
 
 @pytest.fixture

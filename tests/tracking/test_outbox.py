@@ -92,11 +92,8 @@ def test_events_recorded_while_a_server_is_down_are_delivered_later(project, cap
         server.kill()
 
 
-def test_a_store_that_is_unreachable_at_first_receives_all_events(project, monkeypatch, capsys):
-    connect(project, "digits")
+def test_a_store_that_is_unreachable_at_first_receives_all_events(project, experiment, parent, monkeypatch, capsys):
     client = mlflow.MlflowClient()
-    experiment = client.get_experiment_by_name("digits").experiment_id
-    parent = client.create_run(experiment).info.run_id
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setattr(journal_module, "RETRY", 0.01)
     store = project.tracking_uri
@@ -126,11 +123,7 @@ def wait_for_failure(capsys):
     return printed
 
 
-def test_a_store_that_stays_unreachable_does_not_stop_training(project, monkeypatch, capsys):
-    connect(project, "digits")
-    client = mlflow.MlflowClient()
-    experiment = client.get_experiment_by_name("digits").experiment_id
-    parent = client.create_run(experiment).info.run_id
+def test_a_store_that_stays_unreachable_does_not_stop_training(project, experiment, parent, monkeypatch, capsys):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     store = project.tracking_uri
     mlflow.set_tracking_uri("http://user:secret@127.0.0.1:9")  # no server
@@ -150,11 +143,8 @@ def test_a_store_that_stays_unreachable_does_not_stop_training(project, monkeypa
     assert run.info.status == "FINISHED"
 
 
-def test_concurrent_deliveries_of_one_journal_create_one_run(project):
-    connect(project, "digits")
+def test_concurrent_deliveries_of_one_journal_create_one_run(project, experiment, parent):
     client = mlflow.MlflowClient()
-    experiment = client.get_experiment_by_name("digits").experiment_id
-    parent = client.create_run(experiment).info.run_id
     delivery = Delivery(project, experiment)  # not started
     folders = [project.root / f"searches/digits/trial_{number:02}" for number in range(5)]
     for number, folder in enumerate(folders):
@@ -185,13 +175,9 @@ def replace_store(project, empty_store):
 
 
 @pytest.mark.parametrize("adopted", [False, True])
-def test_runs_that_the_store_has_lost_are_delivered_again(project, empty_store, adopted):
-    connect(project, "digits")
-    client = mlflow.MlflowClient()
-    experiment = client.get_experiment_by_name("digits").experiment_id
+def test_runs_that_the_store_has_lost_are_delivered_again(project, experiment, parent, empty_store, adopted):
     folder = project.root / "searches/digits"
     delivery = Delivery(project, experiment).start()
-    parent = client.create_run(experiment).info.run_id
     trial = Journal(delivery, folder / "trial_00", "trial-1", {"trial": "00"}, parent)
     execution = {"trial": "00", "execution": "1"}
     execution = Journal(delivery, folder / "trial_00/execution_1", "execution-2", execution, trial)

@@ -3,7 +3,6 @@
 import contextlib
 import io
 import os
-import resource
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
@@ -260,17 +259,6 @@ def test_a_file_instead_of_the_folder(tmp_path, model):
 
 
 @contextlib.contextmanager
-def largest_file(size):
-    """Limits the files of this process to `size` bytes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-@contextlib.contextmanager
 def small_disk(folder, size):
     """Mounts a file system of `size` bytes in the folder; skips the test if that is not permitted."""
     folder.mkdir()
@@ -299,7 +287,7 @@ def test_a_full_disk_leaves_no_files(tmp_path, units, size):
         assert os.statvfs(folder).f_bfree >= os.statvfs(folder).f_blocks - 4  # only empty folders
 
 
-def test_a_file_size_limit_leaves_no_files(tmp_path):
+def test_a_file_size_limit_leaves_no_files(tmp_path, largest_file):
     with largest_file(20_000), pytest.raises(UserError, match=r"could not export to .*level/1: .*No files were left"):
         export(level(), build(100), tmp_path, 1, REQUEST)
     assert files_in(tmp_path) == []
