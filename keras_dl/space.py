@@ -11,13 +11,8 @@ from keras_dl.pipeline import Pipeline
 def space(pipeline: Pipeline, values: dict | None = None) -> kt.HyperParameters:
     """Finds the search space, with every entry and its value, by calling `data` and `build` once.
 
-    Args:
-        pipeline: the pipeline.
-        values: hyperparameters that replace their defaults. Defaults to none.
-
-    Raises:
-        UserError: for a name that is not in the space, a value outside its range or of the wrong type, an empty split,
-            or a `data` or `build` that returns something else.
+    The given values replace their defaults. UserError is raised for a name that is not in the space, a value outside
+    its range or of the wrong type, an empty split, or a `data` or `build` that returns something else.
     """
     hp = _Given(values or {})
     splits = pipeline.data(hp)

@@ -22,11 +22,8 @@ def log_model(model: keras.Model, example) -> str:
 
     The model is stored twice: as `.keras`, for `load_version` and `mlflow.keras.load_model`, and as a TensorFlow graph,
     for `mlflow.pyfunc.load_model` without keras_dl. A model with several outputs, or one that TensorFlow cannot trace,
-    has no graph: the run's tag `pyfunc` states the reason, and pyfunc then requires keras_dl to be imported.
-
-    Args:
-        model: `keras.Model`, functional or built.
-        example: one batch of inputs, an array or a structure of arrays as the model expects it; logged with the model.
+    has no graph: the run's tag `pyfunc` states the reason, and pyfunc then requires keras_dl to be imported. `example`
+    is one batch of inputs, an array or a structure of arrays, which is logged with the model.
     """
     inputs = keras.tree.map_structure(_array, example)
     requirements = [f"{name}=={importlib.metadata.version(name)}" for name in ("tensorflow", "keras", "numpy")]

@@ -24,17 +24,9 @@ def publish(
     """Evaluates the best model once on the test split, logs it to the active run and registers it.
 
     If the test split has no metric for the objective, for example because a callback computes it, the model is judged
-    by the best validation value of the run.
-
-    If the model of the run is already registered, for example by a process that was killed afterwards, that version is
-    returned.
-
-    Args:
-        pipeline: the pipeline that created the model.
-        model: the model with its best weights.
-        values: its hyperparameters.
-        settings: the settings of the project.
-        spread: standard deviation of the metric over executions; None (default) if there was only one.
+    by the best validation value of the run. If the model of the run is already registered, for example by a process
+    that was killed afterwards, that version is returned. `spread` is the standard deviation of the metric over
+    executions, if there were several.
     """
     done = _already_registered(pipeline.name, settings)
     if done:

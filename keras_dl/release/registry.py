@@ -41,15 +41,8 @@ def register(
 ) -> Registered:
     """Registers a logged model as a new version, as the champion or the challenger according to `verdict`.
 
-    Args:
-        settings: the settings of the project, with the names of the aliases.
-        name: the name of the registered model.
-        model_uri: from `log_model`.
-        metric: the name of the metric.
-        value: the metric on the test split.
-        direction: `"min"` or `"max"`.
-        fingerprint: the fingerprint of the test split.
-        spread: the standard deviation of the metric over executions. None (default) if it is unknown.
+    `value` is the metric on the test split, whose fingerprint is `fingerprint`; `spread` is its standard deviation over
+    executions, or None if it is unknown. The settings define the names of the aliases.
     """
     present = find_version(name, settings.registry.champion)
     tags = {"metric": metric, "value": repr(float(value)), "direction": direction, "fingerprint": fingerprint}

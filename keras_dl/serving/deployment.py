@@ -45,17 +45,10 @@ def write_deployment(
     rest_port: int = _REST,
     grpc_port: int = _GRPC,
 ) -> list[Path]:
-    """Writes the files for exported models and returns their paths.
+    """Writes the files for exported models and returns their paths; existing files of the same names are replaced.
 
-    Args:
-        models: all exported models.
-        settings: the settings of the project.
-        folder: created if it does not exist; existing files of the same names are replaced.
-        names: models to deploy. Empty (default): all, including those that are exported later.
-        rest_port, grpc_port: the ports on this machine, for Compose.
-
-    Raises:
-        UserError: if a model has no export, there is no export at all, or the folder cannot be written.
+    Without names, all models are deployed, including those that are exported later. The ports are those of this
+    machine, for Compose. UserError is raised if a model has no export or the folder cannot be written.
     """
     there = ", ".join(model.name for model in models) or "none; keras-dl tune exports one"
     missing = sorted(set(names) - {model.name for model in models})

@@ -33,16 +33,15 @@ def show_prediction(
 ) -> dict:
     """Prints a model's answer to an image, a recording, a test example or JSON inputs, and returns the outputs.
 
-    The request is sent to the server at `url`. Without a URL, it is sent to http://127.0.0.1:8501 if a server there has
-    the model; otherwise the newest version in `saved_models/` is loaded in this process.
+    The request is sent to the server at `url`, http://HOST:PORT or grpc://HOST:PORT. Without a URL, it is sent to
+    http://127.0.0.1:8501 if a server there has the model; otherwise the newest version in `saved_models/` is loaded in
+    this process.
 
     Args:
-        name: model name.
-        settings: the settings of the project.
+        name, settings: model name, and the settings of the project.
         image: path of an image, sent as the input `image` `[1, height, width]`, 0 = background.
         example: function that returns a request and its expected answer or None (see `release.evaluate.example_of`).
         given: the inputs as JSON.
-        url: URL of a server, http://HOST:PORT or grpc://HOST:PORT.
         audio: path of a WAV file, or "-" for standard input, sent as `waveform` and `length`; see `read_recording`.
     """
     versions = exported_versions(settings.saved_models, name) if name.isidentifier() else []

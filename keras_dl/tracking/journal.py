@@ -156,17 +156,11 @@ class Delivery:
 
 
 class Journal:
-    """A run whose calls append a line to `events.jsonl` and return immediately.
+    """A run whose calls append a line to `events.jsonl` in a folder and return immediately.
 
     Opening an existing journal resumes it: its run becomes RUNNING, an incomplete last line is dropped, and metrics
-    that an earlier process recorded are not recorded twice.
-
-    Args:
-        delivery: sends the events to the store.
-        folder: the folder of the journal, created if missing.
-        name: the name shown in the UI.
-        tags: the items `trial` and `execution` identify the run among the children of `parent`.
-        parent: the id of the parent run, or its `Journal`.
+    that an earlier process recorded are not recorded twice. The tags `trial` and `execution` identify the run among the
+    children of `parent`, the id of a run or its `Journal`.
     """
 
     def __init__(self, delivery: Delivery, folder: Path, name: str, tags: dict, parent: "Journal | str"):

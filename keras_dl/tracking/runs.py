@@ -148,13 +148,8 @@ def _check_artifacts(location):
 def open_run(settings: Settings, name: str, tags: dict | None = None, run_id: str | None = None):
     """Opens an MLflow run, nested if one is active, and ends it as FINISHED, KILLED by Ctrl-C, or FAILED by an error.
 
-    An error or Ctrl-C is raised within seconds even if the store fails to record it.
-
-    Args:
-        settings: the settings of the project, with the tags of every run and the system metrics.
-        name: the name shown in the UI.
-        tags: additional tags. Defaults to none.
-        run_id: the run to resume, unless it was deleted. None (default) starts a new run.
+    An error or Ctrl-C is raised within seconds even if the store fails to record it. The run `run_id` is resumed,
+    unless it was deleted; None (default) starts a new run of this name. `tags` are added to those of the settings.
     """
     if run_id and not _exists(run_id):
         run_id = None  # deleted in the UI

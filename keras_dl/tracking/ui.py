@@ -37,14 +37,8 @@ def ui(
     """Prints the URLs of the experiments and runs MLflow's server on the store until it is stopped; returns its exit
     status.
 
-    No server is started if the store is a tracking server, which already has a UI.
-
-    Args:
-        settings: the settings of the project.
-        host: the address to listen on. Defaults to that of `mlflow.yaml`, 127.0.0.1.
-        port: defaults to that of `mlflow.yaml`, 5000.
-        name: the only experiment to print. None (default) prints all, the most recently updated first.
-        open_browser: whether to open the first URL in a browser. Defaults to False.
+    No server is started if the store is a tracking server, which already has a UI. Host and port default to those of
+    `mlflow.yaml`. Without the name of an experiment, all are printed, the most recently updated first.
     """
     host, port = host or settings.ui.host, port or settings.ui.port
     uri = settings.tracking_uri

@@ -31,16 +31,8 @@ def train_configuration(
 ) -> Progress:
     """Trains the pipeline's model with one set of hyperparameters, or resumes an interrupted training run.
 
-    Args:
-        pipeline: the pipeline, with its training options.
-        values: the hyperparameters.
-        folder: the folder of this training run's state.
-        models: the compiled models of this process.
-        data: the data of this process.
-        execution: added to the seed of the model. The data, and so the validation and test splits, keep the pipeline's
-            seed. Defaults to 0.
-        logger: logs every epoch. Defaults to none.
-        **options: passed to `fit`.
+    `models` and `data` are those of this process. `execution` is added to the seed of the model; the data, and so the
+    validation and test splits, keep the pipeline's seed. Further options are passed to `fit`.
     """
     with hardware(pipeline):
         model = build(_executed(pipeline, execution), values, pipeline.seed + execution)

@@ -26,11 +26,8 @@ from keras_dl.training.configuration import build, hardware
 def exclusive_job(pipeline: Pipeline, settings: Settings, folder: Path, kind: str, unit: str):
     """Checks that all results can be written, connects to the store and holds the lock of the job in its folder.
 
-    Args:
-        pipeline, settings: the pipeline and the settings of the project.
-        folder: the folder of the job's state.
-        kind: `"training run"` or `"search"`, for messages.
-        unit: `"epoch"` or `"trial"`, the part of the job that is never lost, for messages.
+    `kind` is `"training run"` or `"search"`, and `unit` is the part of the job that is never lost, `"epoch"` or
+    `"trial"`; both are for messages.
     """
     check_writable(settings.saved_models)
     check_writable(folder.parent)

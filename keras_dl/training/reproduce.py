@@ -33,13 +33,8 @@ def reproduce(pipeline: Pipeline, run_id: str, settings: Settings) -> bool:
 
     The run is one of `keras-dl train`, an execution, a trial (its first execution is repeated) or a search (its best
     trial is repeated). The local pipeline file is used, not the copy in the run: nothing is executed from a store.
-    Differences in the file, the packages, the commit and the devices are printed.
-
-    Returns:
-        Whether all metrics are bit-identical, in the epochs that the run finished.
-
-    Raises:
-        UserError: if the run does not exist, belongs to another pipeline, or has no finished epoch.
+    Differences in the file, the packages, the commit and the devices are printed. Returns whether all metrics are
+    bit-identical, in the epochs that the run finished.
     """
     connect(settings, pipeline.name)
     run, origin, execution = _find(run_id)

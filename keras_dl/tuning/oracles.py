@@ -210,15 +210,10 @@ class GridOracle(_Durable, kt.oracles.GridSearchOracle):
 
 
 def make_oracle(name: str, objective: kt.Objective, trials: int, epochs: int, seed: int, hp: kt.HyperParameters):
-    """Returns the oracle of this name, one of `NAMES`.
+    """Returns the oracle of this name, one of `NAMES`, with the pinned values `hp`, as `Fixed`.
 
-    Args:
-        name: one of `NAMES`.
-        objective: the objective.
-        trials: the maximum number of trials; Hyperband may end earlier, at the end of its brackets.
-        epochs: epochs of a full training run; Hyperband starts with fewer.
-        seed: the oracle gets `seed + 1`, because Keras Tuner replaces 0 with a random seed.
-        hp: the pinned values, as `Fixed`.
+    Hyperband may end before the maximum number of trials, at the end of its brackets, and starts with fewer epochs than
+    those of a full training run. The oracle gets `seed + 1`, because Keras Tuner replaces 0 with a random seed.
     """
     common = dict(objective=objective, hyperparameters=hp, seed=seed + 1, max_consecutive_failed_trials=trials + 1)
     if name == "hyperband":

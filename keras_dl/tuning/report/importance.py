@@ -14,12 +14,10 @@ TRIALS_NEEDED = 8  # a forest learns nothing from fewer
 
 @dataclasses.dataclass(frozen=True)
 class Importance:
-    """Shares of the score's variance over the space.
+    """Shares of the score's variance over the space: of each hyperparameter alone, the largest first, and of
+    interactions.
 
-    Args:
-        shares: `{hyperparameter: share}`, the share that it explains alone, from 0 to 1, the largest first.
-        interactions: float, the share that only several hyperparameters explain together.
-        explained: float, the out-of-bag R squared of the forest, at most 1. At 0 or below, the shares are meaningless.
+    `explained` is the out-of-bag R squared of the forest, at most 1. At 0 or below, the shares are meaningless.
     """
 
     shares: dict[str, float]

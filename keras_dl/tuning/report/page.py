@@ -43,16 +43,8 @@ def report(
     """Returns a self-contained HTML page: the best trial, the leaderboard, failed trials, and plots of the search.
 
     The page loads no other files and is readable without JavaScript, which only sorts its tables. Names, values and
-    messages are escaped.
-
-    Args:
-        title: such as the pipeline's name and the kind of search.
-        results: the trials in the order in which they started; may be empty.
-        space: the search space with its ranges.
-        objective, direction: name of the objective, and `"min"` or `"max"`.
-        directions: metric -> `"min"` or `"max"`, for several objectives; their Pareto front is shown too.
-        comparison: `Comparison` with the previous champion; None (default) if there was none.
-        facts: name -> text, such as the data fingerprint, the command and versions.
+    messages are escaped. The results may be empty. `directions` are `{metric: "min" or "max"}` of several objectives,
+    whose Pareto front is shown too; `facts` are texts by name, such as the command and the versions.
     """
     ranked = leaderboard(results, direction)
     names = searched(results)
