@@ -119,6 +119,18 @@ def enter(settings, monkeypatch):
     monkeypatch.chdir(settings.root)
 
 
+@contextlib.contextmanager
+def inside_project(root, empty_store, **options):
+    """Makes a new project's folder the current one in a fixture of a module or session; yields its settings."""
+    from keras_dl.tracking.settings import Settings
+
+    shutil.copy(empty_store, root / "mlflow.db")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.chdir(root)
+        yield Settings(system_metrics={"enabled": False}, root=root, **options)
+
+
 @pytest.fixture
 def line(project):
     """The pipeline of `line.py` in an empty project."""
@@ -130,20 +142,13 @@ def line(project):
 @pytest.fixture(scope="session")
 def three_versions(tmp_path_factory, empty_store):
     """The settings of a project with three versions of `line.py`: a champion, a challenger and a better champion."""
-    from keras_dl.tracking.settings import Settings
     from keras_dl.training.train import train
 
     from .line import write_pipeline
 
-    root = tmp_path_factory.mktemp("trained")
-    shutil.copy(empty_store, root / "mlflow.db")
-    settings = Settings(system_metrics={"enabled": False}, root=root)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        patch.chdir(root)
-        pipeline = write_pipeline(root)
-        found = [train(pipeline, {"rate": rate}, settings) for rate in (1.2, 1.4, 0.25)]
-    return settings, found
+    with inside_project(tmp_path_factory.mktemp("trained"), empty_store) as settings:
+        pipeline = write_pipeline(settings.root)
+        return settings, [train(pipeline, {"rate": rate}, settings) for rate in (1.2, 1.4, 0.25)]
 
 
 @pytest.fixture

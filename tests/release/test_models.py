@@ -1,7 +1,6 @@
 """Keras models stored as MLflow models give the same outputs, for any length."""
 
 import json
-import shutil
 import subprocess
 import sys
 import warnings
@@ -19,7 +18,8 @@ from keras_dl.models import EchoStateNetwork
 from keras_dl.release import registry
 from keras_dl.release.models import load_version, log_model
 from keras_dl.tracking.runs import connect, open_run
-from keras_dl.tracking.settings import Settings
+
+from ..conftest import inside_project
 
 # Loads each model and predicts. Importing keras_dl raises an ImportError.
 ELSEWHERE = """
@@ -61,14 +61,10 @@ def signals(batch, time, features=2):
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory, empty_store):
     """A sequence model logged and registered as speech: the settings of its project, its URI, its run and itself."""
-    root = tmp_path_factory.mktemp("stored")
-    shutil.copy(empty_store, root / "mlflow.db")
-    settings = Settings(system_metrics={"enabled": False}, root=root)
     keras.utils.set_random_seed(1)
     model = sequence_model()
     model.compile("adam", "mse")  # the optimizer has no variables yet, as after loading weights from a file
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with inside_project(tmp_path_factory.mktemp("stored"), empty_store) as settings:
         uri, run = log(settings, model, signals(2, 5))
         registry.register(settings, "speech", uri, "loss", 0.5, "min", "same")
     return settings, uri, run, model

@@ -1,7 +1,6 @@
 """Reproducing a run: identical to the last bit, or with a report of the differences."""
 
 import math
-import shutil
 
 import keras
 import mlflow
@@ -10,12 +9,12 @@ import pytest
 from keras_dl.errors import UserError
 from keras_dl.pipeline import load_pipeline
 from keras_dl.tracking.runs import connect
-from keras_dl.tracking.settings import Settings
 from keras_dl.training.reproduce import _difference, pipeline_file, reproduce
 from keras_dl.training.train import train
 from keras_dl.tuning.plan import Plan
 from keras_dl.tuning.search import search
 
+from ..conftest import inside_project
 from ..line import PIPELINE
 
 # The first weight is random, so that other seeds and executions give other results.
@@ -32,12 +31,8 @@ def write(root, text=DRAWN, name="line"):
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory, empty_store):
     """A project with a training run that overrides options, and a search of two trials with two executions."""
-    root = tmp_path_factory.mktemp("recorded")
-    shutil.copy(empty_store, root / "mlflow.db")
-    settings = Settings(system_metrics={"enabled": False}, root=root)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        patch.chdir(root)
+    with inside_project(tmp_path_factory.mktemp("recorded"), empty_store) as settings:
+        root = settings.root
         pipeline = write(root)
         pipeline.seed, pipeline.epochs, pipeline.source, pipeline.deterministic = 4, 2, "3", True
         train(pipeline, {"rate": 0.3}, settings)

@@ -1,6 +1,5 @@
 """A project after a search of three trials, and searches without publishing."""
 
-import shutil
 from pathlib import Path
 
 import keras_tuner as kt
@@ -10,13 +9,13 @@ from matplotlib.figure import Figure
 
 from keras_dl.tracking.journal import Delivery
 from keras_dl.tracking.runs import connect, open_run
-from keras_dl.tracking.settings import Settings
 from keras_dl.training.reuse import CompiledModels
 from keras_dl.tuning import tuner as tuners
 from keras_dl.tuning.oracles import make_oracle
 from keras_dl.tuning.search import search
 from keras_dl.tuning.tuner import TrialTuner
 
+from ..conftest import inside_project
 from .halves import write_pipeline
 
 MODELS = CompiledModels(most=16)
@@ -41,12 +40,8 @@ def without_drawing(monkeypatch):
 @pytest.fixture(scope="session")
 def searched(tmp_path_factory, empty_store):
     """The settings of a project after a random search of three trials, and the version that it returned."""
-    root = tmp_path_factory.mktemp("searched")
-    shutil.copy(empty_store, root / "mlflow.db")
-    settings = Settings(system_metrics={"enabled": False}, tracking={"tags": {"team": "speech"}}, root=root)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        patch.chdir(root)
+    root, tags = tmp_path_factory.mktemp("searched"), {"tags": {"team": "speech"}}
+    with inside_project(root, empty_store, tracking=tags) as settings, pytest.MonkeyPatch.context() as patch:
         patch.setattr(tuners, "CompiledModels", lambda: MODELS)
         return settings, search(write_pipeline(root), settings)
 
