@@ -41,7 +41,6 @@ def test_an_unwritable_export_folder(project):
     [
         (Plan(pins={"unit": 3}), r"unknown hyperparameter: unit\. This pipeline has: batch_size .*; units from 2 to 4"),
         (Plan(pins={"units": 5}), r"units=5 is invalid: expected units from 2 to 4"),
-        (Plan(pins={"rate": "fast"}), r"rate='fast' is invalid: expected rate from 0\.001 to 0\.1"),
         (Plan(pins={**GRID, "units": 2}), "there is nothing to search: every hyperparameter has a single value"),
         (Plan(tuner="grid", trials=4, pins=GRID), "the grid has 3 combinations; expected --trials of at most that"),
     ],
