@@ -61,9 +61,7 @@ class Halves(Pipeline):
     trials = 3
 
     def data(self, hp):
-        if self.source == "empty":
-            splits = Splits(halves(64, 1), halves(32, 2).take(0), halves(32, 3))
-        elif self.source:
+        if self.source:
             splits = load(self.source)
         else:
             splits = Splits(halves(64, 1), halves(32, 2), halves(32, 3))
