@@ -113,7 +113,7 @@ def limited(name, value, least, most, rows=1, most_in_all=None):
     Example:
 
     >>> import tensorflow as tf
-    >>> limited("steps", tf.constant(20), 1, 100_000).numpy()
+    >>> int(limited("steps", tf.constant(20), 1, 100_000))
     20
     """
     import tensorflow as tf

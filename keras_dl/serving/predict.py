@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_dl.errors import UserError, reason_of
 from keras_dl.serving.client import Client
-from keras_dl.serving.client.values import output_array
+from keras_dl.serving.client.values import Signature, input_arrays, output_array
 from keras_dl.serving.versions import exported_versions
 from keras_dl.startup import import_tensorflow
 from keras_dl.tracking.settings import Settings
@@ -66,7 +66,8 @@ def show_prediction(
         with Client(url) as client:
             outputs, where = client.predict(name, inputs), f"the server at {url}"
     else:
-        outputs, where = _run_export(settings.saved_models / name / str(versions[0]), inputs), f"version {versions[0]}"
+        version, folder = versions[0], settings.saved_models / name / str(versions[0])
+        outputs, where = _run_export(name, version, folder, inputs, given is not None), f"version {version}"
 
     if "image" in inputs:
         print(ascii_image(np.asarray(inputs["image"])[0]))
@@ -188,26 +189,38 @@ def _parse(given):
     return inputs
 
 
-def _run_export(folder, inputs):
+def _run_export(name, version, folder, inputs, as_json):
+    """Runs an export as the server would, with the same checks."""
     import_tensorflow()
     import tensorflow as tf
 
+    from keras_dl.serving.server.engine import LoadedModel
+    from keras_dl.serving.server.inputs import check_inputs
+    from keras_dl.serving.server.rest.codec import Document, decode_predict
+
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    signature = tf.saved_model.load(str(folder)).signatures["serving_default"]
-    specs = signature.structured_input_signature[1]
-    if "" in inputs and len(specs) == 1:
-        inputs = {next(iter(specs)): inputs[""]}
-    if set(inputs) != set(specs):
-        raise UserError(
-            f"the model expects the inputs {', '.join(sorted(specs))}. Received: {', '.join(sorted(inputs))}"
-        )
     try:
-        tensors = {key: tf.cast(value, specs[key].dtype) for key, value in inputs.items()}
-        outputs = {key: value.numpy() for key, value in signature(**tensors).items()}
-    except (tf.errors.OpError, TypeError, ValueError) as error:
-        raise UserError(f"the model rejects these inputs: {reason_of(error)}") from error
-    objects = {key: np.array(value, object) if isinstance(value, bytes) else value for key, value in outputs.items()}
-    return {key: output_array(key, np.asarray(value)) for key, value in objects.items()}
+        model = LoadedModel(name, version, folder)
+    except tf.errors.PermissionDeniedError as error:
+        raise UserError(f"{name}, version {version} is unsafe, and is not run: {error.message}") from None
+    except Exception as error:  # broken files can raise any error
+        raise UserError(f"{name}, version {version} cannot be loaded: {reason_of(error)}") from error
+    try:
+        if as_json:
+            value = inputs[""] if set(inputs) == {""} else inputs
+            arrays = decode_predict(Document({"inputs": value}), model.inputs).inputs
+        else:
+            expected = model.inputs.get("serving_default", {})
+            known = Signature({key: (each.dtype.name, each.shape) for key, each in expected.items()}, {})
+            arrays = input_arrays(name, inputs, known)
+            if arrays.keys() != expected.keys():
+                received = ", ".join(sorted(arrays))
+                raise UserError(f"{name}: expected the inputs {', '.join(sorted(expected))}. Received: {received}")
+        check_inputs(model.inputs["serving_default"], arrays)
+        outputs = model.predict("serving_default", arrays)
+    except tf.errors.OpError as error:
+        raise UserError(f"{name}: {reason_of(error)}") from error
+    return {key: output_array(key, value) for key, value in outputs.items()}
 
 
 def _readable(value):

@@ -60,6 +60,7 @@ class Ink(Pipeline):
     def answer(self, example):
         return f"{example[1][0]:.1f}"
 '''
+IMAGE = r"float32 of shape \(None, None, None\)"
 TWO = '{"image": [[[1, 2], [3, 4]]]}'
 
 
@@ -258,18 +259,46 @@ def test_several_examples_at_once(ink, capsys):
     [
         ("{", r"--input is not valid JSON \(.*\)\. Received: \{$"),
         ("[1]", r"--input must be an object, such as"),
-        ('{"picture": [[[1]]]}', r"the model expects the inputs image\. Received: picture"),
-        ('{"image": [[[1]]], "size": 2}', r"the model expects the inputs image\. Received: image, size"),
-        ("{}", r"the model expects the inputs image\. Received: $"),
-        ('{"image": [[1, 2]]}', r"the model rejects these inputs: "),
-        ('{"image": [[[1, 2], [3]]]}', r"the model rejects these inputs: "),
-        ('{"image": "words"}', r"the model rejects these inputs: "),
+        (
+            '{"picture": [[[1]]]}',
+            rf'^ink: expected "inputs" to be an object with the keys image \({IMAGE}\)\. Received: .*picture$',
+        ),
+        ("{}", r"Received: an empty object$"),
+        (
+            '{"image": [[1, 2]]}',
+            rf"^ink: input image: expected {IMAGE}\. Received: shape \(1, 2\): nest it 1 level deeper$",
+        ),
+        ('{"image": [[[[1]]]]}', r"Received: shape \(1, 1, 1, 1\): remove 1 level of nesting$"),
+        ('{"image": [[[1, 2], [3]]]}', r"Received: a list of 1 item, not 2 as before it, at inputs\.image\[0\]\[1\]$"),
+        ('{"image": "words"}', rf'^ink: input image: expected {IMAGE}\. Received: "words" at inputs\.image$'),
+        ('{"image": [[[1, null]]]}', r"Received: null at inputs\.image\[0\]\[0\]\[1\]$"),
     ],
 )
 def test_wrong_json(ink, given, message):
     with pytest.raises(UserError, match=message) as caught:
         show_prediction("ink", ink, given=given)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ('{"picture": [[[1]]]}', rf"an object with the keys image \({IMAGE}\)\. Received: .*picture$"),
+        ('{"image": [[1, 2]]}', rf"input image: expected {IMAGE}\. Received: shape \(1, 2\): nest it 1 level deeper$"),
+        ('{"image": [[[1, 2], [3]]]}', rf"input image: expected {IMAGE}\. Received: lists of different lengths"),
+        ('{"image": "words"}', rf"input image: expected {IMAGE}\. Received: strings of shape \(\)$"),
+        ('{"image": [[[1, null]]]}', rf"input image: expected {IMAGE}\. Received: values that are not all numbers$"),
+    ],
+)
+def test_wrong_json_for_a_server(ink, served, given, message):
+    with pytest.raises(UserError, match=message):
+        show_prediction("ink", ink, given=given, url=served)
+
+
+def test_an_unsafe_model_is_not_run(ink, model_folders):
+    shutil.copytree(model_folders["reader"], ink.saved_models / "reader")
+    with pytest.raises(UserError, match=r"^reader, version 1 is unsafe, and is not run: .*ReadFile reads files"):
+        show_prediction("reader", ink, given='{"path": "/etc/hostname"}')
 
 
 # ---------------------------------------------------------------------------- test examples

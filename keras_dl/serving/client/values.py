@@ -12,6 +12,7 @@ import numpy as np
 
 from keras_dl.errors import UserError
 
+_KINDS = {"U": "strings", "S": "bytes", "f": "floats", "i": "integers", "u": "integers", "b": "booleans"}
 _TAKES = {"f": "fiu", "i": "iu", "u": "iu", "b": "b", "c": "cfiu"}  # numpy kinds: target -> accepted
 
 
@@ -76,9 +77,7 @@ def input_arrays(model: str, inputs: Mapping[str, Any], signature: Signature | N
     known = signature.inputs if signature else {}
     if set(inputs) == {""} and len(known) == 1:
         inputs = {next(iter(known)): inputs[""]}
-    return {
-        name: _as_array(f"{model}: input {name}", value, known.get(name, (None,))[0]) for name, value in inputs.items()
-    }
+    return {name: _as_array(f"{model}: input {name}", value, *known.get(name, ())) for name, value in inputs.items()}
 
 
 def example_arrays(model: str, examples: Sequence[Mapping[str, Any]]) -> list[dict[str, np.ndarray]]:
@@ -97,29 +96,33 @@ def example_arrays(model: str, examples: Sequence[Mapping[str, Any]]) -> list[di
     return arrays
 
 
-def _as_array(where: str, value: Any, dtype: str | None) -> np.ndarray:
+def _as_array(
+    where: str, value: Any, dtype: str | None = None, shape: Sequence[int | None] | None = None
+) -> np.ndarray:
+    expected = (dtype or "numbers") + (f" of shape {tuple(shape)}" if shape is not None else "")
     if dtype == "string" or (dtype is None and _is_text(value)):
-        return _as_bytes(where, value)
+        return _as_bytes(where, expected, value)
     try:
         array = np.asarray(value)
         target = array.dtype if dtype is None else _numpy_dtype(dtype, array.dtype)
         if target == np.uint64 and array.dtype == np.float64 and not isinstance(value, np.ndarray):
             array = _large_integers(value, array)
     except ValueError as error:
-        raise UserError(f"{where}: expected an array or nested lists of equal lengths: {error}") from None
+        raise UserError(f"{where}: expected {expected}. Received: lists of different lengths ({error})") from None
     if array.dtype == target and array.dtype != object:
         return array
     if array.dtype == object:
-        raise UserError(f"{where}: expected {dtype or 'numbers'}. Received: values of no numpy dtype")
+        raise UserError(f"{where}: expected {expected}. Received: values that are not all numbers")
     if array.size and array.dtype.kind not in _TAKES.get(target.kind, array.dtype.kind):
-        raise UserError(f"{where}: expected {dtype or 'numbers'}. Received: {array.dtype} values")
+        received = f"{_KINDS.get(array.dtype.kind, array.dtype)} of shape {array.shape}"
+        raise UserError(f"{where}: expected {expected}. Received: {received}")
     with np.errstate(over="ignore", invalid="ignore"):
         converted = array.astype(target)
     if target.kind in "iu" and (converted != array).any():
-        raise UserError(f"{where}: expected {dtype}. Received: {array.min()} to {array.max()}")
+        raise UserError(f"{where}: expected {expected}. Received: {array.min()} to {array.max()}")
     lost = array[np.isfinite(array) & ~np.isfinite(converted)]
     if lost.size:
-        raise UserError(f"{where}: expected {dtype}. Received: {lost.flat[0]}, which is out of range")
+        raise UserError(f"{where}: expected {expected}. Received: {lost.flat[0]}, which is out of range")
     return converted
 
 
@@ -144,7 +147,7 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str | bytes) or (isinstance(value, np.ndarray) and value.dtype.kind in "OSU")
 
 
-def _as_bytes(where: str, value: Any) -> np.ndarray:
+def _as_bytes(where: str, expected: str, value: Any) -> np.ndarray:
     texts = np.array(value, dtype=object)
     encoded = np.empty(texts.shape, dtype=object)
     for position, text in enumerate(texts.flat):
@@ -154,7 +157,8 @@ def _as_bytes(where: str, value: Any) -> np.ndarray:
             except UnicodeEncodeError:
                 raise UserError(f"{where}: expected valid Unicode. Received: {text!r}") from None
         if not isinstance(text, bytes):
-            raise UserError(f"{where}: expected str or bytes. Received: {type(text).__name__}")
+            expected = "str or bytes" if expected == "numbers" else expected
+            raise UserError(f"{where}: expected {expected}. Received: {type(text).__name__}")
         encoded.flat[position] = text
     return encoded
 

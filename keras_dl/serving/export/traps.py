@@ -59,7 +59,25 @@ class Trap:
 
 def read_graph(folder: Path) -> meta_graph_pb2.MetaGraphDef:
     """Reads the graph of a SavedModel that a server loads, the one tagged `serve`; UserError if there is none."""
-    file = next((path for path in (folder / "saved_model.pb", folder / "saved_model.pbtxt") if path.is_file()), None)
+    return _served_graphs(_read(folder), folder)[0]
+
+
+def find_traps(folder: Path, saved: saved_model_pb2.SavedModel | None = None) -> list[Trap]:
+    """Returns all traps of a SavedModel, worst first.
+
+    Args:
+        folder: its folder.
+        saved: the content of its file, if that has been read. Defaults to None.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    graphs = _served_graphs(_read(folder) if saved is None else saved, folder)
+    return _worst_first([*_ambiguous(graphs, folder), *graph_traps(graphs[0]), *_files(folder, graphs[0])])
+
+
+def _read(folder: Path) -> saved_model_pb2.SavedModel:
+    file = next(iter(_graph_files(folder)), None)
     if file is None:
         raise UserError(
             f"no SavedModel in {folder}: expected the folder of a version, with saved_model.pb{_versions_in(folder)}"
@@ -67,22 +85,37 @@ def read_graph(folder: Path) -> meta_graph_pb2.MetaGraphDef:
     try:
         content = file.read_bytes()
         if file.suffix == ".pb":
-            saved = saved_model_pb2.SavedModel.FromString(content)
-        else:
-            saved = text_format.Parse(content, saved_model_pb2.SavedModel())
+            return saved_model_pb2.SavedModel.FromString(content)
+        return text_format.Parse(content, saved_model_pb2.SavedModel())
     except (DecodeError, text_format.ParseError, UnicodeDecodeError, OSError) as error:
         raise UserError(f"{file} is corrupt: it is truncated or not a SavedModel ({error})") from error
-    for graph in saved.meta_graphs:
-        if list(graph.meta_info_def.tags) == ["serve"]:
-            return graph
-    tags = ["+".join(graph.meta_info_def.tags) for graph in saved.meta_graphs]
-    raise UserError(f"{file} has no graph whose only tag is 'serve'. Received: {', '.join(tags) or 'no graph'}")
 
 
-def find_traps(folder: Path) -> list[Trap]:
-    """Returns all traps of a SavedModel, worst first; UserError if it cannot be read."""
-    graph = read_graph(folder)
-    return _worst_first([*graph_traps(graph), *_files(folder, graph)])
+def _graph_files(folder):
+    """Returns the files with a graph in the order in which TensorFlow's Python loader looks for them."""
+    return [folder / name for name in ("saved_model.pb", "saved_model.pbtxt") if (folder / name).is_file()]
+
+
+def _served_graphs(saved, folder):
+    """Returns the graphs that match the tag `serve`; tags are a set, and a loader runs the first match."""
+    graphs = [graph for graph in saved.meta_graphs if set(graph.meta_info_def.tags) == {"serve"}]
+    if not graphs:
+        tags = ["+".join(graph.meta_info_def.tags) for graph in saved.meta_graphs]
+        raise UserError(
+            f"the SavedModel in {folder} has no graph whose only tag is 'serve'. "
+            f"Received: {', '.join(tags) or 'no graph'}"
+        )
+    return graphs
+
+
+def _ambiguous(graphs: list, folder: Path) -> Iterator[Trap]:
+    """Yields traps where one loader could run another graph than the one that is checked."""
+    if len(graphs) > 1:
+        yield Trap("unsafe", "the SavedModel", f"it has {len(graphs)} graphs tagged 'serve', and loaders run only one",
+                   "export one graph for each set of tags")  # fmt: skip
+    files = [path.name for path in [*_graph_files(folder), *folder.glob("saved_model.cpb")]]
+    if len(files) > 1:
+        yield Trap("unsafe", "the SavedModel", f"loaders choose between {' and '.join(files)}", "keep one of them")
 
 
 def graph_traps(graph: meta_graph_pb2.MetaGraphDef) -> list[Trap]:

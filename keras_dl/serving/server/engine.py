@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
-from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
+from tensorflow.core.protobuf import config_pb2, meta_graph_pb2, saved_model_pb2
 
+from keras_dl.compat.tensorflow import SavedModelLoader
 from keras_dl.errors import UserError
 from keras_dl.serving.export.manifest import read_manifest
 from keras_dl.serving.export.traps import find_traps
@@ -85,11 +86,12 @@ class LoadedModel:
         self.name, self.version, self.folder = name, version, folder
         self._timeout_seconds = timeout_seconds
         real = folder.resolve()  # resolved once: a link may be redirected during the load
+        loader = SavedModelLoader(str(real))
         if not allow_unsafe:
-            _check_safe(real)
+            _check_safe(real, loader.saved_model)
         self._session = tf.compat.v1.Session(graph=tf.Graph(), config=_session_config())
         with self._session.graph.as_default():
-            loaded = tf.compat.v1.saved_model.loader.load(self._session, ["serve"], str(real))
+            loaded = loader.load(self._session, ["serve"])
         self.signatures: Mapping[str, meta_graph_pb2.SignatureDef] = dict(loaded.signature_def)
         self.inputs = {key: read_inputs(signature) for key, signature in self.signatures.items()}
         self.manifest = read_manifest(real, self.signatures)
@@ -198,9 +200,11 @@ def _session_config() -> config_pb2.ConfigProto:
     return config
 
 
-def _check_safe(folder: Path) -> None:
+def _check_safe(folder: Path, saved: saved_model_pb2.SavedModel) -> None:
+    copy = saved_model_pb2.SavedModel()
+    copy.CopyFrom(saved)  # looking for a missing attribute adds it
     try:
-        unsafe = [trap for trap in find_traps(folder) if trap.level == "unsafe"]
+        unsafe = [trap for trap in find_traps(folder, copy) if trap.level == "unsafe"]
     except UserError:  # incomplete or broken files: the loader raises the error with TF Serving's code
         return
     if unsafe:

@@ -42,7 +42,8 @@ class Input:
         if self.shape is None:
             return
         if more := len(self.shape) - array.ndim:
-            change = f"{'add' if more > 0 else 'remove'} {abs(more)} {'axis' if abs(more) == 1 else 'axes'}"
+            levels = f"{abs(more)} level{'s' * (abs(more) > 1)}"
+            change = f"nest it {levels} deeper" if more > 0 else f"remove {levels} of nesting"
             raise self.error(f"shape {array.shape}: {change}")
         for axis, (expected, size) in enumerate(zip(self.shape, array.shape, strict=True)):
             if expected not in (None, size):

@@ -10,6 +10,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from keras_dl.errors import UserError
 from keras_dl.serving.export.traps import find_traps, read_graph
 from keras_dl.serving.export.warmup import WARMUP
+from keras_dl.serving.server.engine import LoadedModel
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,7 @@ def test_no_saved_model(tmp_path, plain):
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.999])
 def test_a_truncated_graph(copy, share):
     truncate(copy / "saved_model.pb", share)
-    with pytest.raises(UserError, match="saved_model.pb (is corrupt|has no graph whose only tag is 'serve')"):
+    with pytest.raises(UserError, match="saved_model.pb is corrupt|has no graph whose only tag is 'serve'"):
         find_traps(copy)
 
 
@@ -68,6 +69,24 @@ def test_a_graph_that_is_not_for_serving(copy):
     (copy / "saved_model.pb").write_bytes(saved.SerializeToString())
     with pytest.raises(UserError, match="has no graph whose only tag is 'serve'. Received: train"):
         find_traps(copy)
+
+
+@pytest.mark.parametrize("tags", [["serve"], ["serve", "serve"]])
+def test_several_graphs_with_the_same_tags_are_unsafe(copy, tags):
+    saved = saved_model_pb2.SavedModel.FromString((copy / "saved_model.pb").read_bytes())
+    saved.meta_graphs.add().CopyFrom(saved.meta_graphs[0])
+    saved.meta_graphs[0].meta_info_def.tags[:] = tags
+    saved.meta_graphs.add().meta_info_def.tags[:] = ["serve", "gpu"]
+    (copy / "saved_model.pb").write_bytes(saved.SerializeToString())
+    what = "it has 2 graphs tagged 'serve', and loaders run only one"
+    assert [(trap.level, trap.what) for trap in find_traps(copy)] == [("unsafe", what)]
+    with pytest.raises(tf.errors.PermissionDeniedError, match=what):
+        LoadedModel("m", 1, copy)
+
+
+def test_several_files_of_one_graph_are_unsafe(copy):
+    (copy / "saved_model.cpb").write_bytes(b"")
+    assert [trap.what for trap in find_traps(copy)] == ["loaders choose between saved_model.pb and saved_model.cpb"]
 
 
 def test_a_graph_in_text_format(copy):

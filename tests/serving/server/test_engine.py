@@ -16,6 +16,7 @@ import tensorflow as tf
 from keras_dl.serving.export.manifest import MANIFEST
 from keras_dl.serving.export.warmup import WARMUP, prediction_log
 from keras_dl.serving.messages import PredictionLog
+from keras_dl.serving.server import engine
 from keras_dl.serving.server.engine import LoadedModel
 from keras_dl.serving.server.sharing import find_sharing
 
@@ -238,12 +239,23 @@ def test_a_link_that_is_redirected_during_the_load_has_no_effect(version, tiny_m
     link = tmp_path / "link"
     link.symlink_to(version)
 
-    def redirect(folder):
+    def redirect(folder, saved):
         link.unlink()
         link.symlink_to(tiny_model(2))
 
     monkeypatch.setattr("keras_dl.serving.server.engine._check_safe", redirect)
     assert LoadedModel("m", 1, link).predict("serving_default", X)["y"].tolist() == [2, 3]
+
+
+def test_the_graph_that_was_checked_is_loaded(version, model_folders, monkeypatch):
+    check = engine._check_safe
+
+    def replace(folder, saved):
+        check(folder, saved)
+        shutil.copy(model_folders["reader"] / "1" / "saved_model.pb", folder)
+
+    monkeypatch.setattr(engine, "_check_safe", replace)
+    assert LoadedModel("m", 1, version).predict("serving_default", X)["y"].tolist() == [2, 3]
 
 
 def test_a_graph_that_reads_files_is_loaded_only_with_allow_unsafe(model_folders):

@@ -237,7 +237,7 @@ def _columns_of_rows(rows: Any, inputs: Mapping[str, Input]) -> dict[str, _Colum
         return {name: _Column(rows, "instances") for name in inputs}
     for position, row in enumerate(rows):
         if not is_object(row) or row.keys() != inputs.keys():
-            expected = f'expected every item of "instances" to be an object with the keys {listed(inputs)}'
+            expected = f'expected every item of "instances" to be an object with the keys {_keys(inputs)}'
             raise invalid(f"{expected}. Received: {described(row)} at instances[{position}]")
     return {name: _Column([row[name] for row in rows], "instances", f".{name}") for name in inputs}
 
@@ -246,9 +246,13 @@ def _columns(value: Any, inputs: Mapping[str, Input]) -> dict[str, _Column]:
     if len(inputs) == 1 and not is_object(value):
         return {name: _Column(value, "inputs") for name in inputs}
     if not is_object(value) or not inputs.keys() <= value.keys():
-        expected = f'expected "inputs" to be an object with the keys {listed(inputs)}'
+        expected = f'expected "inputs" to be an object with the keys {_keys(inputs)}'
         raise invalid(f"{expected}. Received: {described(value)}")
     return {name: _Column(value[name], f"inputs.{name}") for name in inputs}
+
+
+def _keys(inputs: Mapping[str, Input]) -> str:
+    return ", ".join(f"{name} ({expected})" for name, expected in inputs.items())
 
 
 def _array(column: _Column, expected: Input, booleans: bool) -> np.ndarray:

@@ -105,7 +105,7 @@ def test_a_request_without_a_model(stub):
         (
             {"inputs": {"x": np.ones(3, np.float32)}, "signature_name": "product"},
             "INVALID_ARGUMENT",
-            "input x: expected float32 of shape (None, 3). Received: shape (3,): add 1 axis",
+            "input x: expected float32 of shape (None, 3). Received: shape (3,): nest it 1 level deeper",
         ),
     ],
 )

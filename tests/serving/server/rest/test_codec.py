@@ -214,7 +214,8 @@ def test_strings_are_checked(value, received):
 def test_wrong_names_of_several_inputs(body, message):
     (key,) = body
     subject = 'every item of "instances"' if key == "instances" else '"inputs"'
-    assert error_of(body, MIXED) == f"expected {subject} to be an object with the keys i, s, f, d. {message}"
+    keys = "i (int32), s (string), f (float32), d (float64)"
+    assert error_of(body, MIXED) == f"expected {subject} to be an object with the keys {keys}. {message}"
 
 
 def test_a_dtype_without_json_form_is_unimplemented():
