@@ -1,5 +1,6 @@
 """The commands. Help, `list` and errors in arguments do not import TensorFlow."""
 
+import contextlib
 import os
 import signal
 import sys
@@ -8,6 +9,9 @@ from pathlib import Path
 from keras_dl.arguments import parse, parse_values
 from keras_dl.errors import UserError
 from keras_dl.startup import import_tensorflow
+from keras_dl.terminal import printable, printable_output
+
+_FOREIGN = ("export", "predict", "serve")  # verbs that print texts of models and servers of others
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -21,9 +25,10 @@ def main(arguments: list[str] | None = None) -> int:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), _stop)  # so that runs end as they do after Ctrl-C
     try:
-        return COMMANDS[options.verb](options) or 0
+        with printable_output() if options.verb in _FOREIGN else contextlib.nullcontext():
+            return COMMANDS[options.verb](options) or 0
     except UserError as error:
-        print(f"keras-dl: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"keras-dl: {' '.join(printable(str(error)).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(getattr(options, "stopped", "stopped"), file=sys.stderr)

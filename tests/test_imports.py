@@ -19,7 +19,7 @@ PACKAGE = Path(keras_dl.__file__).parent
 # From the lowest to the highest; the parts of one row do not import each other.
 ORDER = [
     {"errors"},
-    {"startup", "durable", "arguments"},
+    {"startup", "durable", "arguments", "terminal"},
     {"compat"},
     {"ops"},
     {"layers", "losses", "metrics", "data"},

@@ -80,7 +80,7 @@ def check_that_a_running_request_is_answered(process, port, number):
     """Sends a request of about a second and then the signal; expects the answer and the exit code 0."""
     body = b'{"signature_name": "spin", "inputs": {"steps": 300000}}'
     with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
-        head = f"POST /v1/models/hp2:predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        head = f"POST /v1/models/hp2:predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
         connection.sendall(head.encode() + body)
         process.send_signal(number)
         assert connection.recv(15) == b"HTTP/1.1 200 OK"

@@ -22,6 +22,7 @@ from keras_dl.serving.server.metrics import Metrics
 from keras_dl.serving.server.rest.app import create_app
 from keras_dl.serving.server.rest.connections import guarded_protocol, raise_file_limit
 from keras_dl.serving.server.rest.limits import Limits
+from keras_dl.serving.server.rest.local_only import allowed_hosts
 from keras_dl.serving.server.source import Source
 from keras_dl.serving.server.store import ModelStore
 from keras_dl.serving.server.supervisor import ready, supervise
@@ -72,7 +73,7 @@ def _serve(
     configs = source.read()
     with ModelStore(configs, allow_unsafe=allow_unsafe) as store:
         inference = Inference(store, Metrics(), batching)
-        server = Server(inference)
+        server = Server(inference, allowed_hosts(host, listener.getsockname()[0]))
         if grpc_port is not None:
             server.grpc_server = _grpc_server(inference, source, host, grpc_port, server.draining)
         # uvicorn raises the signal again after its shutdown; with these handlers it does not kill the process.
@@ -95,18 +96,19 @@ class Server(uvicorn.Server):
 
     Args:
         inference: runs the models; closed at the end.
+        hosts: as in `create_app`.
 
     Attributes:
         grpc_server: the gRPC server to shut down together with this one, or None.
         draining: an event that is set when the shutdown starts, shared with the REST application and gRPC.
     """
 
-    def __init__(self, inference: Inference):
+    def __init__(self, inference: Inference, hosts: tuple[str, ...] | None = None):
         limits = Limits()
         self.draining = threading.Event()
         raise_file_limit()
         config = uvicorn.Config(
-            create_app(inference, limits, draining=self.draining),
+            create_app(inference, limits, draining=self.draining, hosts=hosts),
             http=guarded_protocol(limits),
             ws="none",
             lifespan="off",

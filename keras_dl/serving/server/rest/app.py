@@ -23,6 +23,7 @@ import tensorflow as tf
 from google.protobuf import json_format
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route
@@ -34,7 +35,8 @@ from keras_dl.serving.server.metrics import METRICS_PATH
 from keras_dl.serving.server.rest.codec import Document, decode_predict, encode_predict, read_document
 from keras_dl.serving.server.rest.connections import WAITING
 from keras_dl.serving.server.rest.example_codec import decode_examples, encode_classifications, encode_regressions
-from keras_dl.serving.server.rest.limits import ByteBudget, Limits, read_body
+from keras_dl.serving.server.rest.limits import ByteBudget, Limits, check_parsed_size, read_body
+from keras_dl.serving.server.rest.local_only import LocalOnly
 from keras_dl.serving.server.rest.mailbox import wrap_future
 from keras_dl.serving.server.rest.openapi import describe_api
 from keras_dl.serving.server.rest.page import page_routes
@@ -55,6 +57,7 @@ def create_app(
     limits: Limits = _DEFAULT_LIMITS,
     monitoring_path: str = METRICS_PATH,
     draining: threading.Event | None = None,
+    hosts: tuple[str, ...] | None = None,
 ) -> Starlette:
     """Builds the application for the models of an `Inference`, which the caller starts and stops.
 
@@ -64,6 +67,7 @@ def create_app(
         monitoring_path: the path of the metrics for Prometheus.
         draining: set by the caller shortly before it stops the server: from then on ``/readyz`` answers 503. None
             (default): a new event. Available as ``app.state.draining``.
+        hosts: the only hosts that the headers Host and Origin may name. None (default): any.
     """
     rest = _Rest(inference, limits)
     metrics = inference.metrics
@@ -93,6 +97,7 @@ def create_app(
             Route("/openapi.json", openapi),
             *page_routes(inference),
         ],
+        middleware=[] if hosts is None else [Middleware(LocalOnly, hosts)],
         exception_handlers={
             HTTPException: lambda request, error: error_answer(error.status_code, error.detail, error.headers),
             # The traceback is only logged.
@@ -165,6 +170,7 @@ class _Rest:
         with self._budget.of_request() as take:
             limits = self._limits
             body = await read_body(request, limits, take, self._executor)
+            await self._read(len(body), check_parsed_size, body, limits, take)
             document = await self._read(len(body), read_document, body)
             method = self._predict if target.action == "predict" else self._examples
             return Response(await method(request, target, document, len(body)), media_type="application/json")

@@ -69,7 +69,8 @@ class _GuardedProtocol(HttpToolsProtocol):
     def __init__(self, *arguments, **options):
         super().__init__(*arguments, **options)
         self._head_begun = False
-        self._head_bytes = 0
+        self._head_bytes = 0  # of an incomplete head
+        self._field_bytes = 0  # of the request line and of complete headers and trailers
         self._heads = 0  # number of requests whose headers have begun to arrive
         self._waiting: set[asyncio.Future] = set()  # answers of models
         self._head_timer: asyncio.TimerHandle | None = None
@@ -100,7 +101,7 @@ class _GuardedProtocol(HttpToolsProtocol):
             if self._heads - heads == expected:  # otherwise part of the data belongs to the previous message
                 self._head_bytes += len(data)
             if self._head_bytes > self.limits.head_bytes:
-                self._refuse(431, f"expected a request line and headers of at most {self.limits.head_bytes} bytes")
+                self._refuse_head()
             elif self._head_timer is None:
                 self._head_timer = self.loop.call_later(
                     self.limits.head_seconds, self._refuse, 408, "the headers did not arrive in time"
@@ -111,8 +112,16 @@ class _GuardedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope[WAITING] = self._waiting
-        self._head_begun, self._head_bytes = True, 0
+        self._head_begun, self._head_bytes, self._field_bytes = True, 0, 0
         self._heads += 1
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        self._count(len(url))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        super().on_header(name, value)
+        self._count(len(name) + len(value))
 
     def on_headers_complete(self) -> None:
         self._head_begun = False
@@ -138,7 +147,18 @@ class _GuardedProtocol(HttpToolsProtocol):
             self._unread_timer = None
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse(400, msg)
+        if self._field_bytes > self.limits.head_bytes:
+            self._refuse_head()
+        else:
+            self._refuse(400, msg)
+
+    def _count(self, size: int) -> None:
+        self._field_bytes += size
+        if self._field_bytes > self.limits.head_bytes:
+            raise ValueError("the head is too large")  # ends the parser, which calls `send_400_response`
+
+    def _refuse_head(self) -> None:
+        self._refuse(431, f"expected a request line and headers of at most {self.limits.head_bytes} bytes")
 
     def _become_idle(self) -> None:
         self.idle[self] = None

@@ -117,6 +117,30 @@ def test_invalid_http_returns_400_in_json(strict, text):
     assert serves(strict)
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        REQUEST.replace(b"Host: x", b"Host: x\r\nA: " + b"b" * 100_000),
+        b"GET / HTTP/1.1\r\nHost: x\r\n" + b"A: b\r\n" * 40_000 + b"\r\n",
+        REQUEST.replace(b"Content-Length: 13\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\nd\r\n")
+        + b"\r\n0\r\n"
+        + b"A: b\r\n" * 50_000
+        + b"\r\n",
+    ],
+    ids=["target", "header", "many headers", "trailers"],
+)
+@pytest.mark.parametrize("piece", [2**20, 1000])
+def test_large_heads_and_trailers_return_431_however_they_arrive(url, message, piece):
+    with connect(url) as connection:
+        with contextlib.suppress(ConnectionError):  # closed while the rest is being sent
+            for start in range(0, len(message), piece):
+                connection.sendall(message[start : start + piece])
+        with contextlib.suppress(ConnectionError):
+            assert read_all(connection).startswith(b"HTTP/1.1 431 ")
+    assert serves(url)
+
+
 LARGE = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 20000\r\n\r\n".encode() + b'{"inputs": 2}'.ljust(20000)
 
 

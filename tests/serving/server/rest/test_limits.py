@@ -6,14 +6,16 @@ import json
 import socket
 import threading
 import time
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
+from starlette.exceptions import HTTPException
 
 from keras_dl.serving.server.rest.app import create_app
 from keras_dl.serving.server.rest.codec import read_document
-from keras_dl.serving.server.rest.limits import Limits
+from keras_dl.serving.server.rest.limits import Limits, check_parsed_size
 
 PATH = "/v1/models/hp2:predict"
 BODY = json.dumps({"inputs": [2.0, 3.0]}).encode()
@@ -117,22 +119,50 @@ def test_a_slow_body_returns_408(impatient):
 
 
 def test_bodies_beyond_the_total_limit_return_503(inference, running):
-    limits = Limits(total_bytes=1000)
+    limits = Limits(total_bytes=2000)
     with running(create_app(inference, limits), limits) as url:
         with connect(url) as first:
-            first.sendall(head(950) + BODY + b" " * (949 - len(BODY)))
-            for body, headers in ((b" " * 100, {}), (gzip.compress(b" " * 10_000), {"Content-Encoding": "gzip"})):
+            first.sendall(head(1500) + BODY + b" " * (1499 - len(BODY)))
+            for body, headers in ((b" " * 600, {}), (gzip.compress(b" " * 10_000), {"Content-Encoding": "gzip"})):
                 while (response := post(url, body, **headers)).status_code == 400:  # the first one has not arrived yet
                     pass
                 assert response.status_code == 503 and response.headers["Retry-After"] == "1"
-                assert "1000 bytes are being answered" in response.json()["error"]
+                assert "2000 bytes are being answered" in response.json()["error"]
             first.sendall(b" ")
             answer = b""
             while not answer.endswith(b'{"outputs":[3.0,3.5]}'):
                 answer += (piece := first.recv(65536))
                 assert piece
         for _ in range(3):  # rejected requests release their bytes as well
-            assert post(url, BODY + b" " * (900 - len(BODY))).status_code == 200
+            assert post(url, BODY + b" " * (1500 - len(BODY))).status_code == 200
+
+
+@pytest.mark.parametrize("item", [b"[]", b"{}", b'""', b"1", b'{"a":1}', b"[[1.5]]"])
+def test_the_memory_of_parsed_values_is_estimated(item):
+    count = 100_000
+    body = b'{"instances": [' + (item + b",") * count + item + b"]}"
+    tracemalloc.start()
+    members = json.loads(body)  # orjson's memory is not traced
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(members["instances"]) == count + 1
+    check_parsed_size(body, Limits(parsed_bytes=3 * size + 10_000_000), lambda size: True)
+    with pytest.raises(HTTPException) as caught:
+        check_parsed_size(body, Limits(parsed_bytes=size), lambda size: True)
+    assert caught.value.status_code == 413
+
+
+def test_a_small_body_of_many_values_returns_413(inference, running):
+    body = gzip.compress(b'{"instances": [' + b"[]," * 100_000 + b"0]}")
+    assert len(body) < 1000
+    with running(create_app(inference, Limits(parsed_bytes=2**20))) as url:
+        response = post(url, body, **{"Content-Encoding": "gzip"})
+        assert response.status_code == 413
+        assert response.json()["error"].startswith("expected a body whose values need at most 1048576 bytes in memory")
+        assert post(url, BODY).status_code == 200
+    with running(create_app(inference, Limits(total_bytes=2**20))) as url:
+        assert post(url, body, **{"Content-Encoding": "gzip"}).status_code == 503
+        assert post(url, BODY).status_code == 200
 
 
 def test_large_bodies_are_parsed_by_two_threads(inference, running, monkeypatch):
