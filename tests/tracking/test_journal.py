@@ -67,6 +67,17 @@ def test_all_events_are_delivered(project, parent, deliver):
     assert mlflow.artifacts.load_text(f"{run.info.artifact_uri}/notes.txt") == "a\nb\n"
 
 
+def test_events_are_delivered_without_a_flush(project, parent, deliver):
+    delivery = deliver()
+    trial(delivery, project, parent).end("FINISHED")
+    assert delivery.flush(60)  # the thread has nothing to do and waits
+    trial(delivery, project, parent, 1).end("FINISHED")
+    latest = time.monotonic() + 60
+    while len(children(parent)) < 2 and time.monotonic() < latest:
+        time.sleep(0.05)
+    assert {run.info.run_name for run in children(parent)} == {"trial-1", "trial-2"}
+
+
 def test_an_error_is_removed_when_the_run_is_resumed(project, parent, deliver):
     delivery = deliver()
     journal = trial(delivery, project, parent)
