@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_dl.ops.precision import loss_dtype
 from keras_dl.ops.special_ids import PADDING
 
 
@@ -15,7 +16,7 @@ class TokenAccuracy(keras.metrics.Metric):
 
     Args:
         name: str. Defaults to `"token_accuracy"`.
-        dtype: as for every Keras metric.
+        dtype: as for every Keras metric, except that half precision becomes float32.
 
     Call arguments:
         y_true: int tensor `[B, T]`, 0 = padding.
@@ -32,7 +33,7 @@ class TokenAccuracy(keras.metrics.Metric):
     """
 
     def __init__(self, name="token_accuracy", dtype=None):
-        super().__init__(name=name, dtype=dtype)
+        super().__init__(name=name, dtype=loss_dtype(dtype))
         self.right = self.add_variable(shape=(), initializer="zeros", name="right")
         self.total = self.add_variable(shape=(), initializer="zeros", name="total")
 
@@ -41,7 +42,8 @@ class TokenAccuracy(keras.metrics.Metric):
         weight = ops.cast(counts, self.dtype)
         if sample_weight is not None:
             sample_weight = ops.cast(sample_weight, weight.dtype)
-            weight *= ops.expand_dims(sample_weight, -1) if len(sample_weight.shape) == 1 else sample_weight
+            one_a_row = len(sample_weight.shape) == 1
+            weight = weight * (ops.expand_dims(sample_weight, -1) if one_a_row else sample_weight)
         self.right.assign_add(ops.sum(ops.where(right, weight, 0.0)))
         self.total.assign_add(ops.sum(weight))
 

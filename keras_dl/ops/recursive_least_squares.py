@@ -38,7 +38,7 @@ def recursive_least_squares(kernel, covariance, features, targets, forgetting=1.
     if rows == 1:
         gain = spread / (forgetting + inner)
     else:
-        inner += forgetting * ops.eye(ops.shape(inner)[0], dtype=inner.dtype)
+        inner = inner + forgetting * ops.eye(ops.shape(inner)[0], dtype=inner.dtype)
         lower = ops.cholesky(inner)
         half = ops.solve_triangular(lower, ops.transpose(spread), lower=True)
         gain = ops.transpose(ops.solve_triangular(ops.transpose(lower), half))

@@ -118,7 +118,7 @@ class MonotonicAttention(Attention):
         exact = wide(self.compute_dtype)
         score = self.score(ops.cast(query, exact), ops.cast(keys, exact))[:, 0] + ops.cast(self.score_bias, exact)
         if training and self.noise:
-            score += keras.random.normal(ops.shape(score), 0.0, self.noise, exact, seed=self.seed_generator)
+            score = score + keras.random.normal(ops.shape(score), 0.0, self.noise, exact, seed=self.seed_generator)
         hard = self.mode == "hard" and not training
         stops = ops.cast(score > 0, exact) if hard else ops.sigmoid(score)
         if mask is not None:

@@ -12,8 +12,8 @@ def monotonic_alignment(probability, previous, mode="parallel"):
 
     Let p[t, s] be the probability of stopping at key s once it is reached, and a[t-1] the previous alignment. Then
 
-        q[t, s] = (1 - p[t, s-1]) q[t, s-1] + a[t-1, s]        the probability of reaching key s a[t, s] = p[t, s] q[t,
-        s]
+        q[t, s] = (1 - p[t, s-1]) q[t, s-1] + a[t-1, s]        the probability of reaching key s
+        a[t, s] = p[t, s] q[t, s]
 
     A row may sum to less than 1; the rest is the probability of not stopping. Masked keys must have probability 0.
 
@@ -60,8 +60,9 @@ def _parallel(probability, previous):
         return _recursive(probability, previous)
     passed, reached, offset = _moved(1 - probability, 1), previous, 1
     while offset < size:
-        reached += passed * _moved(reached, offset)
-        passed *= _moved(passed, offset)
+        # On torch, += would write into the tensor of the caller and into values that gradients need.
+        reached = reached + passed * _moved(reached, offset)
+        passed = passed * _moved(passed, offset)
         offset *= 2
     return probability * reached
 
