@@ -17,8 +17,8 @@ ngram 2=1
 \end\
 ```
 
-A line contains the log probability, the words, and the log backoff weight, which is optional. Logarithms are to base
-10.
+A line contains the log probability, the words, and the log backoff weight, which is optional, and 0 if given for the
+longest grams. Logarithms are to base 10.
 
 Fields are separated by white space, so words must not contain ASCII white space, and the format has no escape for it.
 This module writes the word " ", which letter models need, as `<0x20>`; other readers do not undo this.
@@ -179,7 +179,8 @@ class _Reader:
         wanted = f"{count} {length}-grams, then the next section or \\end\\"
         while not self.next(wanted).startswith(b"\\"):
             fields = self.line.split()  # only at ASCII white space: words may contain other white space
-            if len(fields) not in (length + 1, length + 2) or (longest and len(fields) == length + 2):
+            backoff = self.number_in(fields[-1], "backoff weight") if len(fields) == length + 2 else 0.0
+            if len(fields) not in (length + 1, length + 2) or (longest and backoff != 0):
                 raise self.broken(
                     f"expected a log probability, {length} words"
                     f"{'' if longest else ' and optionally a backoff weight'}. Received: {self.shown()}"
@@ -194,7 +195,7 @@ class _Reader:
                 raise self.broken(f"expected its context among the {length - 1}-grams. Received: {self.shown()}")
             listed[gram] = None
             log_probabilities.append(log_probability)
-            backoffs.append(self.number_in(fields[-1], "backoff weight") if len(fields) == length + 2 else 0.0)
+            backoffs.append(backoff)
         if len(listed) != count:
             raise self.broken(
                 f"expected {count} {length}-grams before this line, as announced. Received: {len(listed)}"

@@ -198,3 +198,23 @@ def test_a_read_model_steps_like_the_textbook(written):
         expected = backed_off(listed, backoff, ("<s>",), word)
         found, _ = model.step(model.initial_state, model.ids([word])[0])
         assert float(found) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("zero", ["0", "0.0", "-0", "0e5", "+.0"])
+def test_a_backoff_of_zero_of_the_longest_grams_is_read(tmp_path, zero):
+    """Some toolkits write it; any other one would be lost."""
+    lines = (
+        "\\data\\\nngram 1=4\nngram 2=2\n\n\\1-grams:\n-1.0\t<unk>\t0\n-99\t<s>\t-0.3\n-0.4\t</s>\t0\n-0.3\ta\t-0.2\n\n"
+    )
+    lines += f"\\2-grams:\n-0.12\t<s> a\t{zero}\n-0.5\ta </s>\t{zero}\n\n\\end\\\n"
+    path = tmp_path / "zero.arpa"
+    path.write_text(lines)
+    np.testing.assert_allclose(read_arpa(path).score([["a"]]) / np.log(10), [-0.62], atol=1e-6)
+    path.write_text(lines.replace(f"a </s>\t{zero}", "a </s>\t-0.1"))
+    with pytest.raises(ValueError, match="line 13: expected a log probability, 2 words. Received"):
+        read_arpa(path)
+    only_words = (
+        lines[: lines.index("\\2-grams")].replace("ngram 2=2\n", "").replace("-0.3\n", "0\n").replace("-0.2", "0")
+    )
+    path.write_text(only_words + "\\end\\\n")
+    assert read_arpa(path).order == 1
