@@ -5,6 +5,7 @@ from keras import layers, ops
 
 from keras_dl.layers import CTCOutput, LogMel, PeepholeLSTM, SpecAugment, UtteranceNormalization, VocalTractPerturbation
 
+LAST = {"data_format": "channels_last"}  # of our own tensors, whatever keras.config.image_data_format() is
 HOP = 0.01
 HALVINGS = 2
 
@@ -42,11 +43,11 @@ def recogniser(height, vocabulary, filters=32, units=64, dropout=0.3, halvings=1
 
     x = ops.expand_dims(columns, -1)
     for number in range(max(halvings, 2)):
-        x = layers.Conv2D(filters * min(number + 1, 2), 3, padding="same", activation="relu")(x)
+        x = layers.Conv2D(filters * min(number + 1, 2), 3, padding="same", activation="relu", **LAST)(x)
         # The bias makes padding non-zero, and the next convolution would mix it into the last columns.
         x = x * ops.cast(mask[:, :, None, None], x.dtype)
         halves = number < halvings
-        x = layers.MaxPooling2D((2 if halves else 1, 2), padding="same")(x)
+        x = layers.MaxPooling2D((2 if halves else 1, 2), padding="same", **LAST)(x)
         mask = mask[:, ::2] if halves else mask
     x = layers.Reshape((-1, x.shape[2] * x.shape[3]))(x)
 
@@ -119,8 +120,8 @@ def speech_recogniser(
     x = ops.expand_dims(x, -1)
     for _ in range(HALVINGS):
         # "same" padding before the first frame would depend on the length; this does not.
-        x = layers.ZeroPadding2D(((2, 0) if causal else (1, 1), (1, 1)))(x)
-        x = layers.Conv2D(filters, 3, strides=2, activation="relu")(x)
+        x = layers.ZeroPadding2D(((2, 0) if causal else (1, 1), (1, 1)), **LAST)(x)
+        x = layers.Conv2D(filters, 3, strides=2, activation="relu", **LAST)(x)
         mask = mask[:, ::2]
         # The bias makes padding non-zero, and the next convolution would mix it into the last frames.
         x = ops.where(mask[:, :, None, None], x, ops.zeros_like(x))

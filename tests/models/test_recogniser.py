@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_dl.models import recogniser
+from keras_dl.models import recogniser, speech_recogniser
 
 
 def random_recogniser(**options):
@@ -97,3 +97,22 @@ def test_exports_with_any_batch_and_width(tmp_path):
     served = tf.saved_model.load(tmp_path / "export")
     for batch, width in ((1, 5), (3, 12)):
         np.testing.assert_allclose(served.serve(images(batch, width)), model(images(batch, width)), atol=1e-5)
+
+
+def test_channels_first_changes_nothing():
+    """The setting in keras.json is about images; the convolutions are over tensors of our own."""
+    column, sound = images(2, 8), {"waveform": np.ones((1, 800), "float32"), "length": np.array([800])}
+
+    def models():
+        return [random_recogniser(), *(speech_recogniser(["a"], filters=2, units=2, causal=c) for c in (True, False))]
+
+    before = keras.config.image_data_format()
+    expected = models()
+    try:
+        keras.config.set_image_data_format("channels_first")
+        found = models()
+    finally:
+        keras.config.set_image_data_format(before)
+    for one, other, x in zip(expected, found, (column, sound, sound), strict=True):
+        other.set_weights(one.get_weights())
+        np.testing.assert_array_equal(other(x), one(x))
