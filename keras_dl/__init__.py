@@ -1,14 +1,20 @@
 """keras_dl: sequence learning with Keras 3, from a layer to a tuned, tracked and served model.
 
 `from keras_dl import Pipeline`, `keras_dl.layers`, `keras_dl.losses`, `keras_dl.metrics`, `keras_dl.data`,
-`keras_dl.models`. Importing the package itself loads none of them, so `keras-dl --help` responds immediately.
+`keras_dl.models`, `keras_dl.ops`, `keras_dl.migration`. Importing the package itself loads none of them, so
+`keras-dl --help` responds immediately; Keras loads a saved model that contains their layers all the same.
 """
 
 import importlib
 
+from keras_dl.compat.registration import register_on_demand
+
 __version__ = "0.1.0"
 
-_MODULES = ("data", "layers", "losses", "metrics", "models", "ops")
+_MODULES = ("data", "layers", "losses", "metrics", "migration", "models", "ops")
+__all__ = [*_MODULES, "Pipeline", "__version__"]
+
+register_on_demand()
 
 
 def __getattr__(name):
@@ -20,4 +26,4 @@ def __getattr__(name):
 
 
 def __dir__():
-    return [*_MODULES, "Pipeline", "__version__"]
+    return __all__

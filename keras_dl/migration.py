@@ -19,6 +19,8 @@ from keras_dl.layers import (
     PeepholeLSTMCell,
 )
 
+__all__ = ["convert_layer", "convert_model", "hard_sigmoid"]
+
 # Layers with the same name and weights in Keras 3; the shapes of the weights are checked anyway.
 _SAME_IN_KERAS_3 = """
 Activation Add Average AveragePooling1D AveragePooling2D BatchNormalization Concatenate Conv1D Conv2D Cropping1D Dense

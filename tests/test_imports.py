@@ -3,6 +3,7 @@ only in `keras_dl.compat`."""
 
 import ast
 import graphlib
+import importlib
 import importlib.metadata
 import os
 import subprocess
@@ -153,10 +154,11 @@ def test_compat_was_tested_with_the_installed_versions(library):
     )
 
 
-def test_the_package_itself_imports_none_of_its_modules():
+def test_the_package_itself_imports_only_what_registers_its_classes():
     tree = ast.parse((PACKAGE / "__init__.py").read_text("utf-8"))
     top = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
-    assert [ast.unparse(node) for node in top] == ["import importlib"]
+    register = "from keras_dl.compat.registration import register_on_demand"
+    assert [ast.unparse(node) for node in top] == ["import importlib", register]
 
 
 @pytest.mark.parametrize(
@@ -235,8 +237,40 @@ def test_importing_the_package_imports_no_tensorflow():
 
 def test_the_names_of_the_package_are_imported_on_demand():
     assert keras_dl.Pipeline is sys.modules["keras_dl.pipeline"].Pipeline
-    for name in ("data", "layers", "losses", "metrics", "models", "ops"):
+    for name in ("data", "layers", "losses", "metrics", "migration", "models", "ops"):
         assert name in dir(keras_dl)
         assert getattr(keras_dl, name).__name__ == f"keras_dl.{name}"
     with pytest.raises(AttributeError, match="module 'keras_dl' has no attribute 'nothing'"):
         _ = keras_dl.nothing
+
+
+def tensor_updates(source):
+    """Yields the lines of a module for all backends on which an augmented assignment may change a tensor in place."""
+    tree = ast.parse(source)
+    top = {name for node in tree.body if isinstance(node, ast.Import) for name, _ in imported(node, "")}
+    if "tensorflow" in top or "keras.ops" not in {name for name, _ in imported(tree, "")}:
+        return
+    literals = ast.Constant, ast.List, ast.Dict, ast.ListComp, ast.DictComp
+    for node in ast.walk(tree):
+        if isinstance(node, ast.AugAssign) and not isinstance(node.value, literals):
+            yield node.lineno
+
+
+def test_no_tensor_is_changed_in_place():
+    """On torch, `x += y` writes into the tensor of the caller, and into values that gradients need."""
+    found = [
+        f"{path.relative_to(PACKAGE)}:{line}"
+        for part in ("ops", "layers", "losses", "metrics", "models")
+        for path in (PACKAGE / part).rglob("*.py")
+        for line in tensor_updates(path.read_text(encoding="utf-8"))
+    ]
+    assert not found
+    assert list(tensor_updates("from keras import ops\ndef f(x, y):\n    x += y\n    x += 1")) == [3]
+
+
+def test_every_public_package_lists_its_names():
+    for part in ("layers", "losses", "metrics", "models", "models.seq2seq", "data", "ops", "ops.ctc", "ops.attention",
+                 "ops.decoding", "ops.ngram", "layers.attention"):  # fmt: skip
+        module = importlib.import_module(f"keras_dl.{part}")
+        assert module.__all__ == sorted(set(module.__all__)) and set(module.__all__) <= set(dir(module))
+    assert set(keras_dl.__all__) <= set(dir(keras_dl))

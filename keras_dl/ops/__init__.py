@@ -1,7 +1,11 @@
 """Pure functions of tensors, which layers, losses and metrics build on."""
 
-from keras_dl.ops import attention as attention
-from keras_dl.ops import ctc as ctc
-from keras_dl.ops import decoding as decoding
-from keras_dl.ops import ngram as ngram
-from keras_dl.ops import sampling as sampling
+from keras_dl.ops import attention, ctc, decoding, ngram, sampling
+
+__all__ = [
+    "attention",
+    "ctc",
+    "decoding",
+    "ngram",
+    "sampling",
+]

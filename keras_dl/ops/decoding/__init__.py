@@ -4,10 +4,18 @@ A decoder is a function `step(tokens [N], time [], state, memory) -> (logits [N,
 of nested tensors: the state is passed from step to step, and the memory is the same in all steps.
 """
 
-from keras_dl.ops.decoding.beam import beam_search as beam_search
-from keras_dl.ops.decoding.decoded import Decoded as Decoded
-from keras_dl.ops.decoding.greedy import greedy_search as greedy_search
-from keras_dl.ops.decoding.penalties import coverage_penalty as coverage_penalty
-from keras_dl.ops.decoding.penalties import length_penalty as length_penalty
-from keras_dl.ops.decoding.sampling import nucleus_size as nucleus_size
-from keras_dl.ops.decoding.sampling import sample_search as sample_search
+from keras_dl.ops.decoding.beam import beam_search
+from keras_dl.ops.decoding.decoded import Decoded
+from keras_dl.ops.decoding.greedy import greedy_search
+from keras_dl.ops.decoding.penalties import coverage_penalty, length_penalty
+from keras_dl.ops.decoding.sampling import nucleus_size, sample_search
+
+__all__ = [
+    "Decoded",
+    "beam_search",
+    "coverage_penalty",
+    "greedy_search",
+    "length_penalty",
+    "nucleus_size",
+    "sample_search",
+]
