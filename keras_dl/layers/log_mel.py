@@ -1,7 +1,13 @@
 """Log-mel spectrogram of a waveform."""
 
+import warnings
+
 import keras
+import numpy as np
 from keras import ops
+
+from keras_dl.ops.mel import band_limits, mel_filters, require_edges
+from keras_dl.ops.precision import wide
 
 
 @keras.saving.register_keras_serializable("keras_dl")
@@ -10,15 +16,16 @@ class LogMel(keras.layers.Layer):
 
     Frame t is centered on sample `t * hop`, and there are `ceil(samples / hop)` frames: the Hann window covers half a
     window before and after the center, with silence outside of the recording. The powers are those of
-    `keras.layers.MelSpectrogram`. Two of its features are not used: its conversion to decibels, which depends on the
-    loudest frame of the batch, and its reflection padding, which repeats the recording backwards at both ends.
+    `keras.layers.MelSpectrogram`, which also converts them to decibels, depending on the loudest frame of the batch,
+    and repeats the recording backwards at both ends.
 
     Args:
         sample_rate: int, samples per second. Defaults to 8000.
         window: float, length of a frame in seconds. Defaults to 0.025.
         hop: float, seconds from one frame to the next. Defaults to 0.01.
         bands: int, number of mel bands. Defaults to 40.
-        lowest, highest: float, limits of the bands in Hz. Default to 60 and half the sample rate.
+        lowest, highest: float, limits of the bands in Hz, from 0 to half the sample rate. Default to 60 and half the
+            sample rate.
         floor: float > 0, added to each power, so that much lower powers count as silence. Defaults to 1e-6, about 60 dB
             below speech at full level.
         **kwargs: base layer keyword arguments, such as `name` and `dtype`.
@@ -32,7 +39,11 @@ class LogMel(keras.layers.Layer):
         `[B, ceil(samples / hop), bands]`. Its mask is the mask at the centers of the frames.
 
     Raises:
-        ValueError: if a size is not positive, or the window has fewer samples than the hop.
+        ValueError: if a size is not positive, the window has fewer samples than the hop, or the limits are not in order
+            or beyond half the sample rate.
+
+    Warns:
+        UserWarning: if a band lies between two bins of the transform, so that its power is always 0.
 
     Example:
 
@@ -56,33 +67,29 @@ class LogMel(keras.layers.Layer):
                 f"Received: window={window}, hop={hop}, sample_rate={sample_rate}, bands={bands}, floor={floor}"
             )
         self.fft_length = 2 ** (self.samples - 1).bit_length()
-        self.mel = keras.layers.MelSpectrogram(
-            fft_length=self.fft_length,
-            sequence_stride=self.stride,
-            sequence_length=self.samples,
-            sampling_rate=sample_rate,
-            num_mel_bins=bands,
-            min_freq=lowest,
-            max_freq=highest,
-            power_to_db=False,
-            dtype="float32",
-        )
+        highest = require_edges(sample_rate, lowest, highest)
+        self.filters = mel_filters(self.fft_length // 2 + 1, bands, sample_rate, lowest, highest)
+        if len(empty := np.flatnonzero(~self.filters.any(axis=0))):
+            low, high = band_limits(empty[0], bands, lowest, highest)
+            warnings.warn(
+                f"{len(empty)} of {bands} mel bands contain no bin of the transform, so their power is always 0: "
+                f"bands {', '.join(map(str, empty))} (the first from {low:.0f} to {high:.0f} Hz; the bins are "
+                f"{sample_rate / self.fft_length:.0f} Hz apart). Use fewer bands or a longer window.",
+                stacklevel=2,
+            )
         self.supports_masking = True
 
-    def build(self, input_shape):
-        self.mel.build(input_shape)
-
     def call(self, inputs, mask=None):
-        # Powers would overflow or underflow in half precision.
-        sound = ops.cast(inputs, "float32")
+        exact = wide(self.compute_dtype)  # powers would overflow or underflow in half precision
+        sound = ops.cast(inputs, exact)
         if mask is not None:
             sound = ops.where(mask, sound, 0.0)
-        # Pad with silence where Keras would reflect; the padding before the first sample is a whole number of hops.
-        before = -(-self.fft_length // 2 // self.stride)
-        sound = ops.pad(sound, [[0, 0], [before * self.stride, self.fft_length]])
-        power = ops.swapaxes(self.mel(sound), 1, 2)
+        sound = ops.pad(sound, [[0, 0], [self.fft_length // 2, self.fft_length]])
+        parts = ops.stft(sound, self.samples, self.stride, self.fft_length, window="hann", center=False)
+        power = ops.square(parts[0]) + ops.square(parts[1])
         frames = -(-ops.shape(inputs)[1] // self.stride)
-        return ops.cast(ops.log(power[:, before : before + frames] + self.floor), self.compute_dtype)
+        bands = ops.matmul(power[:, :frames], ops.convert_to_tensor(self.filters, exact))
+        return ops.cast(ops.log(bands + self.floor), self.compute_dtype)
 
     def compute_mask(self, inputs, mask=None):
         return None if mask is None else mask[:, :: self.stride]

@@ -7,6 +7,8 @@ import numpy as np
 from keras import ops
 
 from keras_dl.layers.padding import without_padding
+from keras_dl.ops.mel import mel, require_edges
+from keras_dl.ops.precision import wide
 
 
 @keras.saving.register_keras_serializable("keras_dl")
@@ -33,7 +35,7 @@ class VocalTractPerturbation(keras.layers.Layer):
         Same as the input.
 
     Raises:
-        ValueError: if `largest` is below 1.
+        ValueError: if `largest` is below 1, or the limits are not in order or beyond half the sample rate.
 
     Example:
 
@@ -51,24 +53,26 @@ class VocalTractPerturbation(keras.layers.Layer):
         super().__init__(**kwargs)
         if not largest >= 1:
             raise ValueError(f"`largest` must be at least 1. Received: {largest}")
+        require_edges(sample_rate, lowest, highest)
         self.largest, self.sample_rate, self.lowest, self.highest = largest, sample_rate, lowest, highest
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.supports_masking = True
 
     def call(self, inputs, training=False, mask=None):
-        inputs = without_padding(inputs, mask)
+        inputs = without_padding(ops.cast(inputs, self.compute_dtype), mask)
         if not training:
             return inputs
         bands = inputs.shape[-1]
-        low, high = (1127 * math.log1p(hertz / 700) for hertz in (self.lowest, self.highest or self.sample_rate / 2))
+        low, high = map(float, mel([self.lowest, require_edges(self.sample_rate, self.lowest, self.highest)]))
         step = (high - low) / (bands + 1)
         centres = 700 * np.expm1((low + step * np.arange(1, bands + 1)) / 1127)
-        exponent = keras.random.uniform((ops.shape(inputs)[0], 1), -1.0, 1.0, "float32", self.seed_generator)
-        source = ops.convert_to_tensor(centres, "float32") * ops.exp(-math.log(self.largest) * exponent)
+        exact = wide(self.compute_dtype)
+        exponent = keras.random.uniform((ops.shape(inputs)[0], 1), -1.0, 1.0, exact, self.seed_generator)
+        source = ops.convert_to_tensor(centres, exact) * ops.exp(-math.log(self.largest) * exponent)
         position = ops.clip((1127 * ops.log1p(source / 700) - low) / step - 1, 0.0, bands - 1.0)
         # Column b of a row's matrix contains the weights of the two bands next to its position.
-        distance = ops.abs(ops.arange(bands, dtype="float32")[None, :, None] - position[:, None, :])
+        distance = ops.abs(ops.arange(bands, dtype=exact)[None, :, None] - position[:, None, :])
         weights = ops.cast(ops.maximum(1.0 - distance, 0.0), inputs.dtype)
         return ops.matmul(inputs, weights)
 

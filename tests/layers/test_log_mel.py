@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_dl.layers import LogMel
+from keras_dl.layers import LogMel, VocalTractPerturbation
 
 SOUND = np.random.default_rng(0).normal(0, 0.1, (3, 1234)).astype("float32")
 
@@ -103,3 +103,31 @@ def test_mixed_precision_computes_in_float32_and_returns_half(policy):
 def test_invalid_sizes_raise_an_error(arguments):
     with pytest.raises(ValueError, match="Received: window=.*hop=.*bands=.*floor="):
         LogMel(**arguments)
+
+
+@pytest.mark.parametrize(
+    "edges",
+    [{"highest": 8000.0}, {"lowest": -900.0}, {"lowest": 5000.0}, {"lowest": 300.0, "highest": 200.0},
+     {"lowest": 60.0, "highest": 60.0}, {"lowest": np.nan}, {"highest": np.inf}],
+)  # fmt: skip
+@pytest.mark.parametrize("layer", [LogMel, VocalTractPerturbation])
+def test_edges_beyond_the_recording_or_out_of_order_are_refused(layer, edges):
+    with pytest.raises(ValueError, match="0 <= lowest < highest <= 4000 Hz.*Received"):
+        layer(sample_rate=8000, **edges)
+
+
+@pytest.mark.parametrize("arguments", [{"bands": 128}, {"window": 0.008, "hop": 0.004}, {"lowest": 0.0, "bands": 100}])
+def test_bands_without_any_bin_are_named(arguments):
+    with pytest.warns(UserWarning, match="mel bands contain no bin") as said:
+        layer = LogMel(**arguments)
+    dead = np.flatnonzero(np.ptp(layer(SOUND)[0], axis=0) == 0)
+    assert len(dead) and f"bands {', '.join(map(str, dead))} " in str(said[0].message)
+
+
+def test_the_bands_are_those_of_keras_and_leave_none_empty(recwarn):
+    keras_layer = keras.layers.MelSpectrogram(
+        256, 80, 200, sampling_rate=8000, num_mel_bins=40, min_freq=60.0, max_freq=4000.0
+    )
+    expected = keras_layer.linear_to_mel_weight_matrix(40, 129, 8000, 60.0, 4000.0)
+    np.testing.assert_allclose(LogMel().filters, expected, atol=1e-4)
+    assert not recwarn
