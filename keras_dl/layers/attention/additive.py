@@ -16,7 +16,8 @@ class AdditiveAttention(Attention):
     """Attention with the score `v . tanh(query W_q + key W_k + b)`.
 
     Queries and keys may differ in their number of features. Unlike `keras.layers.AdditiveAttention`, it includes the
-    projections. With `normalize=True`, the vector is `g v / |v|` with a learned length g.
+    projections. As in Keras, the inputs may also be a list, `[query, value]` or `[query, value, key]`, and `mask` a
+    list of their masks. With `normalize=True`, the vector is `g v / |v|` with a learned length g.
 
     `get_weights()` returns `v` (U,), then `g` () if `normalize` is True, `b` (U,) if `use_bias` is True, `W_q` (Dq, U)
     and `W_k` (Dk, U): the order of `tensorflow_addons.seq2seq.BahdanauAttention`, which has a bias only if it is

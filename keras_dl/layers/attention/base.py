@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_dl.layers.attention.inputs import require_shapes
+from keras_dl.layers.attention.inputs import require_shapes, split_list
 from keras_dl.layers.padding import without_padding
 from keras_dl.ops.attention import causal_mask, masked_softmax
 from keras_dl.ops.checks import require_count, require_rate
@@ -18,6 +18,9 @@ class Attention(keras.layers.Layer):
 
     With several heads, the features of projected queries, projected keys and values are split evenly. Each head attends
     independently, and the contexts are concatenated, without another projection.
+
+    As for `keras.layers.Attention`, the inputs may also be a list, `[query, value]` or `[query, value, key]`, and
+    `mask` a list of their masks.
 
     Padding never changes a result or a gradient, even if it contains NaN. A query that is masked, or that has no step
     to attend to, receives zeros.
@@ -130,6 +133,18 @@ class Attention(keras.layers.Layer):
         weights = masked_softmax(self.score(ops.cast(query, exact), ops.cast(keys, exact)), mask)
         return ops.cast(weights, self.compute_dtype)
 
+    def __call__(self, query, value=None, *args, **kwargs):
+        if isinstance(query, list | tuple) and (value is None or isinstance(value, list | tuple)):
+            mask = kwargs.pop("mask", value)
+            query, masks = split_list(query, mask)
+            return super().__call__(*query, *args, **masks, **kwargs)
+        if value is None or "mask" in kwargs:
+            raise ValueError(
+                f"Expected {self.name}(query, value), with `query_mask` and `value_mask`, or {self.name}([query, "
+                f"value]), with a list `mask`. Received: a single query and {'no value' if value is None else '`mask`'}"
+            )
+        return super().__call__(query, value, *args, **kwargs)
+
     def build(self, query_shape, value_shape, key_shape=None):
         require_shapes(query_shape, value_shape, key_shape)
         self._require_heads("value", value_shape[-1])
@@ -152,6 +167,7 @@ class Attention(keras.layers.Layer):
         )
         if key_mask is not None:
             value_mask = key_mask if value_mask is None else ops.logical_and(value_mask, key_mask)
+        query, value, key = (x if x is None else ops.cast(x, self.compute_dtype) for x in (query, value, key))
         query, value = without_padding(query, query_mask), without_padding(value, value_mask)
         key = value if key is None else without_padding(key, value_mask)
         projected, keys = self.project_query(query), self.project_key(key)
@@ -201,10 +217,12 @@ class Attention(keras.layers.Layer):
             expected = f"Expected the number of features of the {name} to be a multiple of num_heads={self.num_heads}"
             raise ValueError(f"{expected}. Received: {features}")
 
-    def compute_mask(self, query, previous_mask=None):
-        return previous_mask
+    def compute_mask(self, inputs, mask=None):
+        return mask[0] if isinstance(mask, list | tuple) else mask
 
-    def compute_output_shape(self, query_shape, value_shape, key_shape=None, return_attention_scores=False):
+    def compute_output_shape(self, query_shape, value_shape=None, key_shape=None, return_attention_scores=False):
+        if value_shape is None:  # of a list
+            query_shape, value_shape = query_shape[:2]
         context = (*query_shape[:-1], value_shape[-1])
         if not return_attention_scores:
             return context

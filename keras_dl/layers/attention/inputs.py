@@ -28,6 +28,34 @@ def require_attention(attention):
         raise ValueError(f"{expected}. Received: {received}")
 
 
+def split_list(inputs, masks=None):
+    """Splits inputs in the form of `keras.layers.Attention`.
+
+    Args:
+        inputs: list `[query, value]` or `[query, value, key]`.
+        masks: list of their masks, which may be shorter or contain None; or None (default).
+
+    Returns:
+        `(inputs, masks)`: a list, and a dict of `query_mask`, `value_mask` and `key_mask`, without those that are None.
+
+    Raises:
+        ValueError: if either is not such a list.
+
+    Example:
+
+    >>> split_list(["query", "value"], [None, "mask"])
+    (['query', 'value'], {'value_mask': 'mask'})
+    """
+    masks = [] if masks is None else masks
+    if len(inputs) not in (2, 3):
+        raise ValueError(f"Expected [query, value] or [query, value, key]. Received: a list of {len(inputs)} inputs")
+    if not isinstance(masks, list | tuple) or len(masks) > len(inputs):
+        received = f"{len(masks)} masks" if isinstance(masks, list | tuple) else repr(masks)
+        raise ValueError(f"Expected `mask` to be a list of a mask, or None, for each input. Received: {received}")
+    names = "query_mask", "value_mask", "key_mask"
+    return list(inputs), {name: mask for name, mask in zip(names, masks, strict=False) if mask is not None}
+
+
 def require_shapes(query, value, key=None, query_mask=None, value_mask=None, key_mask=None):
     """Raises an error if the shapes of the inputs of attention do not match.
 

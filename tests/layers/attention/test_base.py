@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_dl import layers
 from keras_dl.layers import (
     AdditiveAttention,
     CosineAttention,
@@ -165,3 +166,80 @@ def test_shape_mismatches_raise_an_error(make, inputs, masks, message):
     symbolic = [keras.KerasTensor(x.shape) for x in inputs]
     with pytest.raises(ValueError, match=message):
         make()(*symbolic, **{name: keras.KerasTensor(mask.shape, "bool") for name, mask in masks.items()})
+
+
+LIST_LAYERS = {
+    "AdditiveAttention": lambda: layers.AdditiveAttention(3),
+    "CosineAttention": layers.CosineAttention,
+    "DotAttention": layers.DotAttention,
+    "GeneralAttention": layers.GeneralAttention,
+    "LocationAttention": lambda: layers.LocationAttention(9),
+    "MonotonicAttention": lambda: layers.MonotonicAttention(units=3, mode="parallel"),
+    "ScaledDotProductAttention": layers.ScaledDotProductAttention,
+}
+
+
+def list_inputs():
+    generator = np.random.default_rng(0)
+    query, value, key = (generator.normal(size=(2, n, 3)).astype("float32") for n in (2, 4, 4))
+    masks = [np.array([[True, True], [True, False]]), np.arange(4) < np.array([[4], [2]]), np.arange(4) > [[0], [0]]]
+    return [query, value, key], masks
+
+
+@pytest.mark.parametrize("name", LIST_LAYERS)
+@pytest.mark.parametrize("count", [2, 3])
+def test_a_list_of_inputs_as_in_keras(name, count):
+    inputs, masks = (values[:count] for values in list_inputs())
+    layer = LIST_LAYERS[name]()
+    names = ("query_mask", "value_mask", "key_mask")
+    for given in (None, masks, [masks[0], None], [None, masks[1]]):
+        named = {key: mask for key, mask in zip(names, given or [], strict=False) if mask is not None}
+        expected = layer(*inputs, **named, return_attention_scores=True)
+        for found in (
+            layer(inputs, mask=given, return_attention_scores=True),
+            layer(tuple(inputs), given, return_attention_scores=True),
+        ):
+            np.testing.assert_array_equal(found[0], expected[0])
+            np.testing.assert_array_equal(found[1], expected[1])
+    shapes = [x.shape for x in inputs]
+    assert layer.compute_output_shape(shapes) == layer.compute_output_shape(*shapes) == (2, 2, 3)
+    np.testing.assert_array_equal(layer.compute_mask(inputs, masks), masks[0])
+    assert layer.compute_mask(inputs) is None
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_dot_products_of_lists_are_those_of_keras(count):
+    inputs, masks = (values[:count] for values in list_inputs())
+    masks = masks[:2]
+    ours, theirs = layers.DotAttention(), keras.layers.Attention()
+    found, expected = ours(inputs, mask=masks), theirs(inputs, mask=masks)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert ours.compute_output_shape([x.shape for x in inputs]) == theirs.compute_output_shape(
+        [x.shape for x in inputs]
+    )
+
+
+def test_a_list_in_a_functional_model(tmp_path):
+    inputs, _ = list_inputs()
+    symbols = [keras.Input(x.shape[1:]) for x in inputs[:2]]
+    model = keras.Model(symbols, layers.AdditiveAttention(3)([keras.layers.Masking()(x) for x in symbols]))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded(inputs[:2]), model(inputs[:2]))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        ([[0]], {}, "Received: a list of 1 inputs"),
+        ([[0, 0, 0, 0]], {}, "Received: a list of 4 inputs"),
+        ([[0, 0]], {"mask": [None] * 3}, "Received: 3 masks"),
+        ([0], {}, "a single query and no value"),
+        ([0, 0], {"mask": [None]}, "a single query and `mask`"),
+    ],
+)
+def test_other_lists_are_refused(arguments, options, message):
+    x = np.ones((1, 2, 3), "float32")
+    arguments = [[x for _ in each] if isinstance(each, list) else x for each in arguments]
+    with pytest.raises(ValueError, match=message):
+        layers.DotAttention()(*arguments, **options)
