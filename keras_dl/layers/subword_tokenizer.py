@@ -9,6 +9,7 @@ from keras_dl.ops.special_ids import FIRST, PADDING, UNKNOWN, is_symbol
 
 SPACE = "▁"  # stands for a space, and precedes the first word
 UNKNOWN_PENALTY = 10.0  # as in sentencepiece
+BYTES = {f"<0x{byte:02X}>": bytes([byte]) for byte in range(256)}  # pieces of single bytes, as in sentencepiece
 
 
 @keras.saving.register_keras_serializable("keras_dl")
@@ -19,6 +20,9 @@ class SubwordTokenizer(VocabularyLayer):
     by the Viterbi algorithm over characters; sentencepiece gives the same result with the same unigram model. It uses
     only built-in operations, so it works in `tf.data` and is exported to a SavedModel with its vocabulary. Leading,
     trailing and repeated spaces are ignored. Ids are those of `keras_dl.layers.Tokenizer`.
+
+    If the vocabulary contains the pieces of all bytes, `"<0x00>"` to `"<0xFF>"`, a character that no piece covers
+    becomes its bytes in UTF-8, as in sentencepiece with byte fallback; these pieces match nothing else.
 
     Args:
         vocabulary: list of str, the pieces, where `"▁"` stands for a space and for the start of a text.
@@ -33,7 +37,8 @@ class SubwordTokenizer(VocabularyLayer):
         character not covered by a piece is one unknown id; sentencepiece merges adjacent ones.
 
     Raises:
-        ValueError: if there is not one finite score per piece, or as in `keras_dl.layers.Tokenizer`.
+        ValueError: if there is not one finite score per piece, there are pieces of some bytes but not all, or as in
+            `keras_dl.layers.Tokenizer`.
 
     Example:
 
@@ -57,7 +62,11 @@ class SubwordTokenizer(VocabularyLayer):
                 "`scores` must contain one finite number per entry of `vocabulary`. "
                 f"Received: {len(self.scores)} numbers for {len(self.vocabulary)} entries"
             )
-        self.longest = max(map(len, self.vocabulary))
+        self.of_bytes = _of_bytes(self.vocabulary)
+        self.normal = [piece not in BYTES or self.of_bytes is None for piece in self.vocabulary]
+        if not any(self.normal):
+            raise ValueError("`vocabulary` must contain other pieces than bytes. Received: only bytes")
+        self.longest = max(len(piece) for piece, normal in zip(self.vocabulary, self.normal, strict=True) if normal)
 
     def call(self, text):
         # As in sentencepiece without normalization: "▁" in the text counts as a space only at its end.
@@ -72,23 +81,42 @@ class SubwordTokenizer(VocabularyLayer):
         """Returns the ids of characters `[B, T]` with row lengths `[B]`."""
         ids = self._pieces(characters)
         chosen = _best_pieces(self._piece_scores(ids))
-        ends = _piece_ends(self.longest - chosen, lengths)
+        ends = tf.transpose(_piece_ends(self.longest - chosen, lengths))
         ids = tf.transpose(tf.gather(ids, chosen, batch_dims=2))
-        return tf.ragged.boolean_mask(ids, tf.transpose(ends)).to_tensor(PADDING)
+        ids = tf.ragged.boolean_mask(ids, ends)
+        if self.of_bytes is not None:
+            ids = self._with_bytes(ids, tf.boolean_mask(characters, ends))
+        return ids.to_tensor(PADDING)
+
+    def _with_bytes(self, ids, last):
+        """Replaces unknown ids of a ragged tensor `[B, None]` with those of bytes; `last` ends each piece."""
+        unknown = ids.flat_values == UNKNOWN
+        encoded = tf.strings.bytes_split(tf.where(unknown, last, " "))  # one byte in place of a known piece
+        sizes = tf.cast(encoded.row_lengths(), tf.int32)
+        found = tf.gather(self.of_bytes, tf.cast(tf.io.decode_raw(encoded.flat_values, tf.uint8)[:, 0], tf.int32))
+        values = tf.where(tf.repeat(unknown, sizes), found, tf.repeat(ids.flat_values, sizes))
+        return tf.RaggedTensor.from_row_lengths(values, tf.reduce_sum(ids.with_flat_values(sizes), axis=1))
 
     def _pieces(self, characters):
         """Looks up the ids of pieces of each length, longest first, that end at each character: `[T, B, longest]`."""
         characters = tf.transpose(characters)
-        joined, ids = characters, [self.table.lookup(characters)]
+        joined, ids = characters, [self._look_up(characters)]
         for _ in range(1, self.longest):
             joined = tf.concat([tf.fill(tf.shape(joined[:1]), ""), joined[:-1]], axis=0) + characters
-            ids.append(self.table.lookup(joined))
+            ids.append(self._look_up(joined))
         return tf.stack(ids[::-1], axis=-1)
+
+    def _look_up(self, pieces):
+        ids = self.table.lookup(pieces)
+        if self.of_bytes is None:
+            return ids
+        return tf.where(tf.gather(tf.constant([True] * FIRST + self.normal), ids), ids, UNKNOWN)
 
     def _piece_scores(self, ids):
         """Returns the scores of pieces. An unknown character has a low score and is used only where no piece fits."""
         scores = tf.constant([-np.inf] * FIRST + self.scores, tf.float32)
-        lowest = tf.constant(np.float32(min(self.scores)) - np.float32(UNKNOWN_PENALTY))
+        lowest = min(score for score, normal in zip(self.scores, self.normal, strict=True) if normal)
+        lowest = tf.constant(np.float32(lowest) - np.float32(UNKNOWN_PENALTY))
         alone = tf.concat([tf.zeros([self.longest - 1], tf.bool), [True]], axis=0)
         return tf.where((ids == UNKNOWN) & alone, lowest, tf.gather(scores, ids))
 
@@ -102,12 +130,30 @@ class SubwordTokenizer(VocabularyLayer):
             string tensor `[...]`.
         """
         ids = tf.convert_to_tensor(ids)
-        names = tf.constant([""] * FIRST + self.vocabulary)
+        pieces = zip(self.vocabulary, self.normal, strict=True)
+        names = tf.constant([b""] * FIRST + [piece.encode() if normal else BYTES[piece] for piece, normal in pieces])
         text = tf.strings.reduce_join(tf.gather(names, tf.where(is_symbol(ids), ids, 0)), axis=-1)
+        if self.of_bytes is not None:  # any bytes may follow each other
+            text = tf.strings.unicode_transcode(text, "UTF-8", "UTF-8", errors="replace")
         return tf.strings.regex_replace(tf.strings.regex_replace(text, f"^{SPACE}", ""), SPACE, " ")
 
     def get_config(self):
         return {**super().get_config(), "scores": self.scores}
+
+
+def _of_bytes(vocabulary):
+    """Returns the id of each byte, int array `[256]`, or None if the vocabulary has no pieces of bytes."""
+    places = {piece: FIRST + place for place, piece in enumerate(vocabulary)}
+    found = [places.get(piece) for piece in BYTES]
+    if all(place is None for place in found):
+        return None
+    if None in found:
+        missing = [piece for piece in BYTES if piece not in places]
+        raise ValueError(
+            f"`vocabulary` must contain the pieces of all 256 bytes or of none. Received: {len(missing)} are missing, "
+            f"such as {missing[0]}"
+        )
+    return np.array(found, "int32")
 
 
 def _best_pieces(scores):

@@ -159,3 +159,33 @@ def test_config_round_trip():
 def test_invalid_arguments_raise_an_error(vocabulary, scores, message):
     with pytest.raises(ValueError, match=message):
         SubwordTokenizer(vocabulary, scores)
+
+
+def test_byte_fallback_matches_sentencepiece():
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["ab abba baba abab", "ba ab bab a b"] * 20),
+        model_writer=model,
+        vocab_size=270,
+        byte_fallback=True,
+        hard_vocab_limit=False,
+        normalization_rule_name="identity",
+        minloglevel=2,
+    )
+    library = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+    skipped = sum(library.is_control(i) or library.is_unknown(i) for i in range(library.vocab_size()))
+    known = range(skipped, library.vocab_size())
+    tokenizer = SubwordTokenizer([library.id_to_piece(i) for i in known], [library.get_score(i) for i in known])
+    texts = ["abba ab", "aéb", "日本 ab", "é", "<0xC3>", "a😀", "zz a zz"]
+    ids = tokenizer(texts)
+    expected = [[i - skipped + 4 for i in row] for row in library.encode(texts)]
+    assert [[i for i in row if i] for row in ids.numpy().tolist()] == expected
+    assert [tokenizer(text).numpy().tolist() for text in texts] == expected
+    assert [text.decode() for text in tokenizer.text(ids).numpy()] == [
+        library.decode(row) for row in library.encode(texts)
+    ]
+    assert not tokenizer.unknown(texts).numpy().any()
+    lost = [tokenizer.of_bytes[0xE6], tokenizer.of_bytes[0xFF], *tokenizer("ab").numpy()]  # not UTF-8
+    assert "\ufffd" in tokenizer.text(lost).numpy().decode()
+    with pytest.raises(ValueError, match="all 256 bytes or of none. Received: 255 are missing, such as <0x00>"):
+        SubwordTokenizer(["a", "<0x41>"], [-1.0, 0.0])
