@@ -15,7 +15,7 @@ from keras_dl import Pipeline
 from keras_dl.data import batches, load
 from keras_dl.data.ops import columns, fit_height
 from keras_dl.losses import CTCLoss
-from keras_dl.metrics import LabelErrorRate
+from keras_dl.metrics import ImpossibleRows, LabelErrorRate
 from keras_dl.models import recogniser
 
 TRAINING_STRINGS = 8000
@@ -58,7 +58,9 @@ class DigitsCTC(Pipeline):
             hp.Float("learning_rate", 2e-3, 2e-2, sampling="log", default=8e-3),
             decay_steps=self.epochs * TRAINING_STRINGS // hp.get("batch_size"),
         )
-        model.compile(keras.optimizers.Adam(rate, clipnorm=1.0), CTCLoss(), metrics=[LabelErrorRate()])
+        model.compile(
+            keras.optimizers.Adam(rate, clipnorm=1.0), CTCLoss(), metrics=[LabelErrorRate(), ImpossibleRows()]
+        )
         return model
 
     def signatures(self, model):

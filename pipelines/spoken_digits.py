@@ -20,7 +20,7 @@ import tensorflow as tf
 from keras_dl import Pipeline
 from keras_dl.data import batches, load
 from keras_dl.losses import CTCLoss
-from keras_dl.metrics import LabelErrorRate
+from keras_dl.metrics import ImpossibleRows, LabelErrorRate
 from keras_dl.models import speech_recogniser
 from keras_dl.models.pictures import Heard, recognition_picture
 from keras_dl.ops.ctc import align, greedy_decode
@@ -71,7 +71,9 @@ class SpokenDigits(Pipeline):
             decay_steps=self.epochs * int(np.ceil(strings / hp.get("batch_size"))),
         )
         model.compile(
-            keras.optimizers.AdamW(rate, weight_decay=1e-3, clipnorm=1.0), CTCLoss(), metrics=[LabelErrorRate()]
+            keras.optimizers.AdamW(rate, weight_decay=1e-3, clipnorm=1.0),
+            CTCLoss(),
+            metrics=[LabelErrorRate(), ImpossibleRows()],
         )
         return model
 

@@ -3,8 +3,10 @@
 import keras
 from keras import ops
 
-from keras_dl.ops.ctc import IMPOSSIBLE, certain_blank, ctc_loss
+from keras_dl.ops.backend import require_tensorflow
+from keras_dl.ops.ctc import IMPOSSIBLE, certain_blank, loss_and_possible
 from keras_dl.ops.precision import loss_dtype
+from keras_dl.ops.replicas import loss_over_replicas
 
 
 @keras.saving.register_keras_serializable("keras_dl")
@@ -14,8 +16,8 @@ class CTCLoss(keras.losses.Loss):
     `-log p(labels | logits)` per sequence, averaged over the batch. Keras' `losses.CTC` multiplies the `[B]` losses by
     a `[B, T]` mask; here, a masked frame emits the blank and does not change the loss.
 
-    By default, a row with fewer frames than its labels require has loss and gradient 0;
-    `keras_dl.metrics.ImpossibleRows` counts them.
+    By default, a row with fewer frames than its labels require has loss and gradient 0, and the first of them causes a
+    warning, except under XLA (Keras' default on a GPU); `keras_dl.metrics.ImpossibleRows` counts them. TensorFlow only.
 
     Args:
         blank_index: int, the class of the blank. Defaults to 0.
@@ -34,7 +36,7 @@ class CTCLoss(keras.losses.Loss):
         sample_weight: float tensor `[B]`, optional.
 
     Raises:
-        ValueError: if `impossible`, `label_smoothing` or a label is invalid.
+        ValueError: if `impossible`, `label_smoothing` or a label is invalid, or on another backend than TensorFlow.
 
     Example:
 
@@ -56,6 +58,7 @@ class CTCLoss(keras.losses.Loss):
         name="ctc_loss",
         dtype=None,
     ):
+        require_tensorflow("CTCLoss")
         super().__init__(name=name, reduction=reduction, dtype=loss_dtype(dtype))
         if impossible not in IMPOSSIBLE:
             raise ValueError(f"`impossible` must be one of {', '.join(IMPOSSIBLE)}. Received: {impossible!r}")
@@ -69,17 +72,15 @@ class CTCLoss(keras.losses.Loss):
         mask = getattr(y_pred, "_keras_mask", None)
         if mask is not None:
             y_pred = certain_blank(ops.cast(y_pred, self.dtype), mask, self.blank_index)
-        return super().__call__(y_true, y_pred, sample_weight)
+        loss = super().__call__(y_true, y_pred, sample_weight)
+        return loss_over_replicas(loss, self.reduction, ops.shape(y_pred)[0], sample_weight)
 
     def call(self, y_true, y_pred):
-        options = {"blank_index": self.blank_index, "impossible": self.impossible}
-        if not self.label_smoothing:
-            return ctc_loss(y_true, y_pred, **options)
-        # An impossible row keeps its loss of 0 or infinity.
-        loss = ctc_loss(y_true, y_pred, **options | ({"impossible": "inf"} if self.impossible == "zero" else {}))
-        smooth = (1 - self.label_smoothing) * loss - self.label_smoothing * ops.sum(_entropy(y_pred), axis=1)
-        unfit = loss == float("inf")
-        return ops.where(unfit, 0.0 if self.impossible == "zero" else loss, ops.where(unfit, 0.0, smooth))
+        options = {"blank_index": self.blank_index, "impossible": self.impossible, "trains": True}
+        loss, possible = loss_and_possible(y_true, y_pred, **options)
+        if self.label_smoothing:
+            loss = (1 - self.label_smoothing) * loss - self.label_smoothing * ops.sum(_entropy(y_pred), axis=1)
+        return ops.where(possible, loss, 0.0 if self.impossible == "zero" else float("inf"))
 
     def get_config(self):
         return {
@@ -92,6 +93,6 @@ class CTCLoss(keras.losses.Loss):
 
 def _entropy(logits):
     """Returns the entropy in nats, `[B, T]`; 0 where one class is certain, as in padding."""
-    log_probability = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)
+    log_probability = ops.log_softmax(logits, axis=-1)
     log_probability = ops.maximum(log_probability, -1e9)  # 0 times -inf is NaN
     return -ops.sum(ops.exp(log_probability) * log_probability, axis=-1)

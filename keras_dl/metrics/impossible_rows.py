@@ -3,7 +3,8 @@
 import keras
 from keras import ops
 
-from keras_dl.ops.ctc import minimum_frames
+from keras_dl.ops.ctc import may_emit_label, minimum_frames
+from keras_dl.ops.precision import loss_dtype
 
 
 @keras.saving.register_keras_serializable("keras_dl")
@@ -16,7 +17,7 @@ class ImpossibleRows(keras.metrics.Metric):
     Args:
         blank_index: int, the class of the blank. Defaults to 0.
         name: str. Defaults to `"impossible_rows"`.
-        dtype: as for every Keras metric.
+        dtype: as for every Keras metric, except that half precision becomes float32.
 
     Call arguments:
         y_true: int tensor `[B, L]`, padded at the end with the blank or with negative numbers.
@@ -33,15 +34,15 @@ class ImpossibleRows(keras.metrics.Metric):
     """
 
     def __init__(self, blank_index=0, name="impossible_rows", dtype=None):
-        super().__init__(name=name, dtype=dtype)
+        super().__init__(name=name, dtype=loss_dtype(dtype))
         self.blank_index = blank_index
-        self.rows = self.add_variable(shape=(), initializer="zeros", name="rows")
+        self.rows = self.add_variable(shape=(), initializer="zeros", dtype=self.dtype, name="rows")
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         if sample_weight is not None:
             raise ValueError("ImpossibleRows counts whole rows and does not support `sample_weight`.")
         y_pred, mask = ops.convert_to_tensor(y_pred), getattr(y_pred, "_keras_mask", None)
-        usable = _may_emit_label(y_pred, self.blank_index)
+        usable = may_emit_label(y_pred, self.blank_index)
         frames = ops.sum(ops.cast(usable if mask is None else ops.logical_and(usable, mask), "int32"), axis=1)
         impossible = minimum_frames(y_true, blank_index=self.blank_index) > frames
         self.rows.assign_add(ops.cast(ops.sum(impossible), self.rows.dtype))
@@ -51,12 +52,3 @@ class ImpossibleRows(keras.metrics.Metric):
 
     def get_config(self):
         return {**super().get_config(), "blank_index": self.blank_index}
-
-
-def _may_emit_label(logits, blank_index):
-    """Returns False at frames of `[B, T, V]` whose blank is so certain that only `certain_blank` can have set it."""
-    half = keras.backend.standardize_dtype(logits.dtype) == "float16"
-    blank = logits[..., blank_index : blank_index + 1]
-    # Halved, because float16 overflows above 65504. The blank itself counts as one; a second class may be a label.
-    far = blank / 2 - logits / 2 > (1e4 if half else 5e7)
-    return ops.sum(ops.cast(ops.logical_not(far), "int32"), axis=-1) > 1

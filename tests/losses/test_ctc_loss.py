@@ -249,3 +249,46 @@ def test_two_replicas_train_as_one():
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     answer = subprocess.run([sys.executable, "-c", TWO_REPLICAS], env=environment, capture_output=True, text=True)
     assert answer.returncode == 0, answer.stderr
+
+
+@pytest.fixture
+def first_warning(monkeypatch):
+    """Lets the warning be given again."""
+    monkeypatch.setattr("keras_dl.ops.ctc.impossible._warned", set())
+
+
+@pytest.mark.parametrize("where", ["function", "loss", "fit", "graph", "masked"])
+def test_impossible_rows_warn_once(where, first_warning):
+    labels, x = np.array([[1, 2], [2, 2], [1, -1]]), logits(3, frames=2)
+
+    def run():
+        if where == "function":
+            ctc_loss(labels, x)
+        elif where == "loss":
+            CTCLoss()(labels, x)
+        elif where == "masked":
+            CTCLoss()(labels, masked(logits(3, frames=5), np.arange(5) < np.array([[2], [2], [2]])))
+        elif where == "graph":
+            tf.function(CTCLoss())(tf.constant(labels), tf.constant(x))
+        else:
+            model = keras.Sequential([keras.Input((2, 3)), keras.layers.Dense(3)])
+            model.compile("sgd", CTCLoss(), jit_compile=False)
+            model.fit(x, labels, epochs=2, verbose=0)
+
+    expected = "1 of 3 rows .* those of row 1 require 3 frames, and it has 2.*ImpossibleRows"
+    with pytest.warns(UserWarning, match=expected) as said:
+        run()
+        run()
+    assert sum("CTC" in str(each.message) for each in said) == 1
+
+
+def test_other_rows_do_not_warn(first_warning, recwarn):
+    CTCLoss()(LABELS, logits(frames=4))
+    CTCLoss(impossible="inf")(LABELS, logits(frames=1))
+    assert not [each for each in recwarn if "CTC" in str(each.message)]
+
+
+@pytest.mark.parametrize("impossible", ["zero", "inf"])
+def test_smoothing_keeps_the_loss_of_impossible_rows(impossible):
+    found = CTCLoss(impossible=impossible, label_smoothing=0.1, reduction=None)(LABELS, logits(frames=2))
+    assert np.isfinite(found[:2]).all() and found[2] == (0 if impossible == "zero" else np.inf)

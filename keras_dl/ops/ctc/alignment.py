@@ -47,7 +47,7 @@ def align(labels, logits, label_length=None, logit_length=None, blank_index=0):
 
     Args:
         labels: int tensor `[B, L]`, padded at the end with the blank or with negative numbers.
-        logits: float tensor `[B, T, V]`, unnormalised; padded frames may contain any values.
+        logits: float tensor `[B, T, V]`, unnormalized, or ragged; padded frames may contain any values.
         label_length: int tensor `[B]`, or None (default) to count the entries that are not padding.
         logit_length: int tensor `[B]`, or None (default) for T.
         blank_index: int, the class of the blank. Defaults to 0.

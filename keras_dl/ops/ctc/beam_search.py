@@ -8,7 +8,7 @@ import tensorflow as tf
 from keras_dl.ops.checks import require_count
 from keras_dl.ops.ctc.alignment import align
 from keras_dl.ops.ctc.fused_beam import Fusion, beam_of, checked_fusion
-from keras_dl.ops.ctc.inputs import checked_logits
+from keras_dl.ops.ctc.inputs import checked_logits, dense_logits
 from keras_dl.ops.ctc.log_space import LOG_ZERO
 
 
@@ -61,7 +61,7 @@ def beam_search_decode(
     of stock operations, so a model that ends in it can be exported and served.
 
     Args:
-        logits: float tensor `[B, T, V]`, unnormalised; padded frames may contain any values. V must be static.
+        logits: float tensor `[B, T, V]`, unnormalized, or ragged; padded frames may contain any values. V is static.
         beam_width: int, the number of prefixes that are kept. Defaults to 100. It may exceed the number of possible
             prefixes.
         top_paths: int, the number N of hypotheses, at most `beam_width`. Defaults to 1.
@@ -106,6 +106,7 @@ def beam_search_decode(
     Reference: Hannun et al. 2014, "First-pass large vocabulary continuous speech recognition using bi-directional
     recurrent DNNs", algorithm 1, https://arxiv.org/abs/1408.2873
     """
+    logits, logit_length = dense_logits(logits, logit_length)
     logits, blank_index = tf.convert_to_tensor(logits), require_count("blank_index", blank_index, 0)
     beam_width = require_count("beam_width", beam_width, 1)
     top_paths = require_count("top_paths", top_paths, 1, beam_width)

@@ -28,3 +28,26 @@ def certain_blank(logits, mask, blank_index=0):
     low = -3e4 if dtype == "float16" else -1e9
     blank = ops.cast(ops.one_hot(blank_index, ops.shape(logits)[-1], dtype=dtype) * -low + low, dtype)
     return ops.where(ops.expand_dims(mask, -1), logits, blank)
+
+
+def may_emit_label(logits, blank_index=0):
+    """Returns where another class than the blank is possible: False at frames that only `certain_blank` can have set.
+
+    Args:
+        logits: float tensor `[B, T, V]`.
+        blank_index: int, the class of the blank. Defaults to 0.
+
+    Returns:
+        bool tensor `[B, T]`.
+
+    Example:
+
+    >>> logits = certain_blank(keras.ops.ones((1, 2, 3)), keras.ops.array([[True, False]]))
+    >>> may_emit_label(logits).numpy().tolist()
+    [[True, False]]
+    """
+    half = keras.backend.standardize_dtype(logits.dtype) == "float16"
+    blank = logits[..., blank_index : blank_index + 1]
+    # Halved, because float16 overflows above 65504. The blank itself counts as one; a second class may be a label.
+    far = blank / 2 - logits / 2 > (1e4 if half else 5e7)
+    return ops.sum(ops.cast(ops.logical_not(far), "int32"), axis=-1) > 1

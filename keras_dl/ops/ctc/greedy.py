@@ -35,7 +35,7 @@ def greedy_decode(logits, logit_length=None, blank_index=0):
     """Decodes the best path: takes the most probable class of each frame, merges repeats and removes blanks.
 
     Args:
-        logits: float tensor `[B, T, V]`, unnormalised; padded frames may contain any values.
+        logits: float tensor `[B, T, V]`, unnormalized, or ragged; padded frames may contain any values.
         logit_length: int tensor `[B]`, or None (default) for T.
         blank_index: int, the class of the blank. Defaults to 0.
 

@@ -27,6 +27,9 @@ def checked_inputs(labels, logits, label_length=None, logit_length=None, blank_i
         ...
     ValueError: Labels must be classes from 0 to 2 other than the blank 0. Received in row 0: [1 3]
     """
+    if isinstance(labels, tf.RaggedTensor):
+        labels = labels.to_tensor(-1)
+    logits, logit_length = dense_logits(logits, logit_length)
     labels, logits = tf.cast(labels, tf.int32), tf.convert_to_tensor(logits)
     logits = logits if logits.dtype == tf.float64 else tf.cast(logits, tf.float32)
     if labels.shape.rank != 2 or logits.shape.rank != 3 or not labels.shape[:1].is_compatible_with(logits.shape[:1]):
@@ -56,6 +59,21 @@ def checked_inputs(labels, logits, label_length=None, logit_length=None, blank_i
         return tuple(tf.identity(tensor) for tensor in (labels, logits, label_length, logit_length))
 
 
+def dense_logits(logits, logit_length=None):
+    """Converts ragged logits `[B, None, V]` to `(logits [B, T, V], logit_length [B])`; does not change dense ones.
+
+    Example:
+
+    >>> logits, length = dense_logits(tf.ragged.constant([[[0.0, 1.0]], []], ragged_rank=1, inner_shape=[2]))
+    >>> logits.shape, length.numpy().tolist()
+    (TensorShape([2, 1, 2]), [1, 0])
+    """
+    if not isinstance(logits, tf.RaggedTensor):
+        return logits, logit_length
+    lengths = tf.cast(logits.row_lengths(), tf.int32)
+    return logits.to_tensor(), lengths if logit_length is None else logit_length
+
+
 def _lengths(lengths, name, batch):
     if lengths is None:
         return None
@@ -82,6 +100,7 @@ def checked_logits(logits, logit_length=None, blank_index=0):
     >>> checked_logits(tf.zeros([2, 5, 3], tf.float16))[1].numpy().tolist()
     [5, 5]
     """
+    logits, logit_length = dense_logits(logits, logit_length)
     logits = tf.convert_to_tensor(logits)
     no_labels = tf.zeros([tf.shape(logits)[0], 0], tf.int32)
     _, logits, _, logit_length = checked_inputs(no_labels, logits, None, logit_length, blank_index)

@@ -99,6 +99,6 @@ def minimum_frames(labels, label_length=None, blank_index=0):
         valid = ops.logical_and(labels >= 0, labels != blank_index)
         label_length = ops.sum(ops.cast(valid, "int32"), axis=1)
     label_length = ops.cast(label_length, "int32")
-    inside = ops.arange(ops.shape(labels)[1])[1:] < ops.expand_dims(label_length, -1)
+    inside = ops.arange(ops.shape(labels)[1], dtype="int32")[1:] < ops.expand_dims(label_length, -1)
     equal = ops.logical_and(labels[:, 1:] == labels[:, :-1], inside)
     return label_length + ops.sum(ops.cast(equal, "int32"), axis=1)

@@ -4,6 +4,8 @@ import functools
 
 import tensorflow as tf
 
+from keras_dl.ops.ctc.certain_blank import may_emit_label
+from keras_dl.ops.ctc.impossible import warn_of_impossible_rows
 from keras_dl.ops.ctc.inputs import checked_inputs, refuse_nan, require
 from keras_dl.ops.ctc.lattice import minimum_frames
 from keras_dl.ops.ctc.log_space import IMPOSSIBLE_GAP, LOG_ZERO, log_add
@@ -30,15 +32,16 @@ def ctc_loss(labels, logits, label_length=None, logit_length=None, blank_index=0
 
     Args:
         labels: int tensor `[B, L]`, padded at the end with the blank or with negative numbers.
-        logits: float tensor `[B, T, V]`, unnormalised; padded frames may contain any values. float16 and bfloat16 are
-            computed in float32.
+        logits: float tensor `[B, T, V]`, unnormalized, or ragged; padded frames may contain any values. float16 and
+            bfloat16 are computed in float32.
         label_length: int tensor `[B]`, or None (default) to count the entries that are not padding.
         logit_length: int tensor `[B]`, or None (default) for T.
         blank_index: int, the class of the blank. Defaults to 0.
         impossible: the loss of a row that no path fits: it has fewer frames than `minimum_frames`, or requires a class
             with probability zero, that is, with a logit of -inf, below -1e30, or 1e8 below the largest of its frame
             (`certain_blank` sets all classes except the blank to such a value). `"zero"` (default): loss and gradient
-            are 0. `"inf"`: the loss is infinite and the gradient 0. `"raise"`: an error that names the row.
+            are 0, and an eager call warns once. `"inf"`: the loss is infinite and the gradient 0. `"raise"`: an error
+            that names the row.
 
     Returns:
         float32 tensor `[B]`; float64 for float64 logits.
@@ -57,6 +60,29 @@ def ctc_loss(labels, logits, label_length=None, logit_length=None, blank_index=0
     >>> round(float(np.exp(-loss[0])), 4)
     0.3333
     """
+    loss, possible = loss_and_possible(labels, logits, label_length, logit_length, blank_index, impossible)
+    return tf.where(possible, loss, tf.constant(0.0 if impossible == "zero" else float("inf"), loss.dtype))
+
+
+def loss_and_possible(
+    labels, logits, label_length=None, logit_length=None, blank_index=0, impossible="zero", trains=False
+):
+    """Computes the loss of each row and whether a path fits it; the loss of other rows may be any number.
+
+    Args:
+        labels, logits, label_length, logit_length, blank_index, impossible: see `ctc_loss`.
+        trains: bool, whether to warn of impossible rows in graphs too. Such a graph cannot be exported. Defaults to
+            False.
+
+    Returns:
+        `(loss [B], possible [B])`, float32 or float64, and bool.
+
+    Example:
+
+    >>> loss, possible = loss_and_possible(tf.constant([[1], [-1]]), tf.zeros([2, 0, 3]), impossible="inf")
+    >>> possible.numpy().tolist()
+    [False, True]
+    """
     if impossible not in IMPOSSIBLE:
         raise ValueError(f"`impossible` must be one of {', '.join(IMPOSSIBLE)}. Received: {impossible!r}")
     labels, logits, label_length, logit_length = checked_inputs(labels, logits, label_length, logit_length, blank_index)
@@ -64,14 +90,22 @@ def ctc_loss(labels, logits, label_length=None, logit_length=None, blank_index=0
         refuse_nan(logits, logit_length)
     function = _loss if tf.inside_function() else _traced(logits.dtype)
     loss, possible = function(labels, logits, label_length, logit_length, tf.constant(blank_index, tf.int32))
+    needed = minimum_frames(labels, label_length, blank_index)
     if impossible == "raise":
-        needed = minimum_frames(labels, label_length, blank_index)
         expected = (
             "Labels must fit into the frames of their row, at most {}, and have a probability above 0. "
             "Received in row {}: [frames, frames needed] = {}"
         )
         require(possible, expected, tf.shape(logits)[1], tf.stack([logit_length, needed], axis=1))
-    return tf.where(possible, loss, tf.constant(0.0 if impossible == "zero" else float("inf"), loss.dtype))
+    if impossible == "zero" and (trains or tf.executing_eagerly()):
+        frames = tf.reduce_sum(
+            tf.cast(
+                tf.sequence_mask(logit_length, tf.shape(logits)[1]) & may_emit_label(logits, blank_index), tf.int32
+            ),
+            axis=1,
+        )
+        warn_of_impossible_rows(possible, frames, needed)
+    return loss, possible
 
 
 @functools.cache
