@@ -5,6 +5,7 @@ import warnings
 import keras
 from keras.src.backend.common import global_state
 from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell
+from keras.src.random.seed_generator import global_seed_generator as make_global_seed_generator
 from keras.src.trainers.compile_utils import CompileLoss, CompileMetrics
 from keras.src.utils.naming import reset_uids, to_snake_case
 
@@ -16,8 +17,10 @@ __all__ = [
     "flat_layers",
     "global_seed_generator",
     "is_distributed",
+    "make_global_seed_generator",  # creates it where a training run that had one resumes
     "reset_fit_state",
     "reset_layer_names",
+    "trained_variables",
     "to_snake_case",  # recognises generated names of layers
 ]
 
@@ -48,6 +51,11 @@ def global_seed_generator():
 def reset_fit_state(model: keras.Model) -> None:
     """Clears the state, other than variables, that an earlier `fit` left in a model."""
     model.stop_training, model._initial_epoch = False, None
+
+
+def trained_variables(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
+    """Returns the variables that an optimizer was built for."""
+    return list(optimizer._trainable_variables)
 
 
 def is_distributed(model: keras.Model) -> bool:

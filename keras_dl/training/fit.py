@@ -200,7 +200,7 @@ def _resume(path, model, kept):
         return None
     variables, arrays, content = found
     try:
-        restore_model(model, variables)
+        restore_model(model, variables, content)
     except ValueError:
         return None
     return (arrays, content["callbacks"]), content["record"]

@@ -1,6 +1,7 @@
 """The parts shared by training and search: checks, the lock, and the release of the best model."""
 
 import contextlib
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from keras_dl.tracking.journal import Delivery
 from keras_dl.tracking.runs import connect
 from keras_dl.tracking.settings import Settings
 from keras_dl.training.configuration import build, hardware
+from keras_dl.training.held import check_saved_state
+from keras_dl.training.state import not_saved
 
 
 @contextlib.contextmanager
@@ -48,13 +51,19 @@ def exclusive_job(pipeline: Pipeline, settings: Settings, folder: Path, kind: st
 
 
 def check_space(pipeline: Pipeline, values: dict) -> kt.HyperParameters:
-    """Finds the search space and tries the serving signature on an untrained model, before training.
+    """Finds the search space, and tries on an untrained model what is needed after training.
 
-    The values replace their defaults. Raises UserError as `space` and `answer` do.
+    The values replace their defaults. Raises UserError as `space`, `answer` and `check_saved_state` do. State of the
+    callbacks and of tables that an interrupted run would lose is printed.
     """
     with hardware(pipeline):
         found = space(pipeline, values)
-        answer(pipeline, build(pipeline, found, pipeline.seed), example_request(pipeline, found.values))
+        model = build(pipeline, found, pipeline.seed)
+        answer(pipeline, model, example_request(pipeline, found.values))  # builds a model without known inputs
+        tables = check_saved_state(model)
+        lost = not_saved(pipeline.callbacks(found)) + [f"a {type(table).__name__}" for table in tables]
+    if lost:
+        print(f"note   not kept if this is interrupted and resumes: {', '.join(lost)}", file=sys.stderr)
     return found
 
 

@@ -1,17 +1,26 @@
 """The state of a training run after an epoch, in one file from which it resumes with identical results."""
 
+import collections
 import io
 import json
+import random
 import zipfile
 from pathlib import Path
 
 import keras
 import numpy as np
+import tensorflow as tf
 
+from keras_dl.compat.keras import global_seed_generator, make_global_seed_generator, trained_variables
 from keras_dl.durable import write_bytes
+from keras_dl.training.held import held_state
 
-# `fit` sets the first again; Keras flips the sign of the second at the first comparison in each process.
-_NOT_SAVED = {"params", "min_delta"}
+# `fit` sets the first two again; Keras flips the sign of the third at the first comparison in each process.
+_NOT_SAVED = {"params", "_model", "min_delta"}
+_VARIABLES = (keras.Variable, tf.Variable)
+# Attributes that usually change; others, such as functions and objects, are taken for settings.
+_CHANGING = (list, dict, set, collections.deque, np.random.Generator, np.random.RandomState, random.Random,
+             tf.random.Generator)  # fmt: skip
 
 
 def model_variables(model: keras.Model) -> list:
@@ -35,26 +44,47 @@ def read_variables(path: Path, model: keras.Model) -> None:
 
 
 def write_state(path: Path, model: keras.Model, callbacks: list, record: dict) -> None:
-    """Writes the state of a training run: variables, optimizer, seeds, callbacks, and a record of the caller as JSON.
+    """Writes the state of a training run: variables, optimizers, seeds, callbacks, and a record of the caller as JSON.
 
-    Of the callbacks, such as early stopping, numbers and arrays are saved.
+    Variables that the model refers to otherwise, such as a counter of its loss, are included. Of the callbacks, such as
+    early stopping, numbers, arrays and variables are saved (see `not_saved`).
     """
     arrays, scalars = {}, []
     for number, callback in enumerate(callbacks):
         numbers = {}
-        for name, value in vars(callback).items():
-            if name in _NOT_SAVED:
-                continue
-            if isinstance(value, str | int | float | bool | None):
-                numbers[name] = value
+        for name, value in _attributes(callback):
+            if isinstance(value, _VARIABLES):
+                arrays[f"{number}/{name}"] = keras.ops.convert_to_numpy(value)
             elif isinstance(value, np.generic | np.ndarray):
                 arrays[f"{number}/{name}"] = value
-            elif isinstance(value, list | tuple) and value and all(isinstance(item, np.ndarray) for item in value):
+            elif _is_arrays(value):
                 arrays |= {f"{number}/{name}/{index}": item for index, item in enumerate(value)}
-            elif isinstance(value, list | dict) and _is_json(value):
+            elif _is_json(value):
                 numbers[name] = value
         scalars.append(numbers)
-    _write(path, _all_variables(model), arrays, {"callbacks": scalars, "record": record})
+    variables, optimizers = _state_of(model)
+    places = {id(variable): place for place, variable in enumerate(variables)}
+    built = []
+    for optimizer in optimizers:
+        trained = [places.get(id(variable)) for variable in trained_variables(optimizer)] if optimizer.built else None
+        built.append(trained if trained and None not in trained else None)
+    content = {
+        "callbacks": scalars,
+        "record": record,
+        "optimizers": built,
+        "seeds": global_seed_generator() is not None,
+    }
+    _write(path, _with_optimizers(variables, optimizers, content), arrays, content)
+
+
+def not_saved(callbacks: list) -> list[str]:
+    """Returns the attributes of callbacks, as `Class.name`, that may change and that `write_state` does not save."""
+    return [
+        f"{type(callback).__name__}.{name}"
+        for callback in callbacks
+        for name, value in _attributes(callback)
+        if isinstance(value, _CHANGING) and not (_is_arrays(value) or _is_json(value))
+    ]
 
 
 def read_state(path: Path) -> tuple[list, dict, dict] | None:
@@ -67,9 +97,19 @@ def read_state(path: Path) -> tuple[list, dict, dict] | None:
         return None
 
 
-def restore_model(model: keras.Model, variables: list) -> None:
-    """Restores the variables from `read_state` to a built model and to its optimizer, which is built here."""
-    _assign(_all_variables(model), variables)
+def restore_model(model: keras.Model, arrays: list, content: dict) -> None:
+    """Restores the variables from `read_state` to a built model and to its optimizers, which are built here."""
+    variables, optimizers = _state_of(model)
+    if len(optimizers) != len(content["optimizers"]):
+        raise ValueError(f"expected {len(content['optimizers'])} optimizers. Received: {len(optimizers)}")
+    shapes = [array.shape for array in arrays[: len(variables)]]
+    _check_shapes(variables, shapes)
+    for optimizer, trained in zip(optimizers, content["optimizers"], strict=True):
+        if trained is not None and not optimizer.built:
+            optimizer.build([variables[place] for place in trained])
+    if content["seeds"]:
+        make_global_seed_generator()
+    _assign(_with_optimizers(variables, optimizers, content), arrays)
 
 
 def restore_callbacks(callbacks: list, arrays: dict, scalars: list) -> None:
@@ -83,22 +123,42 @@ def restore_callbacks(callbacks: list, arrays: dict, scalars: list) -> None:
             owner, name, *index = key.split("/")
             if int(owner) == number and index:
                 lists.setdefault(name, []).append(array)
+            elif int(owner) == number and isinstance(getattr(callback, name, None), _VARIABLES):
+                getattr(callback, name).assign(array)
             elif int(owner) == number:
                 setattr(callback, name, array[()])
         vars(callback).update(lists)
 
 
-def _all_variables(model):
-    optimizer = getattr(model, "optimizer", None)
-    if optimizer is None:
-        return model_variables(model)
-    if not optimizer.built:
-        optimizer.build(model.trainable_variables)
-    # A model may contain its optimizer's variables.
-    return list({id(variable): variable for variable in (*model_variables(model), *optimizer.variables)}.values())
+def _state_of(model):
+    """Returns the variables whose values are saved, without those of the optimizers, and the optimizers."""
+    held = held_state(model)
+    return [*model_variables(model), *held.variables], held.optimizers
+
+
+def _with_optimizers(variables, optimizers, content):
+    built = [each for each, trained in zip(optimizers, content["optimizers"], strict=True) if trained is not None]
+    variables = [*variables, *(variable for optimizer in built for variable in optimizer.variables)]
+    if content["seeds"]:
+        variables.append(global_seed_generator().state)
+    # A model may contain its optimizers' variables, and one optimizer those of another.
+    return list({id(variable): variable for variable in variables}.values())
+
+
+def _attributes(callback):
+    return [(name, value) for name, value in vars(callback).items() if name not in _NOT_SAVED]
+
+
+def _is_arrays(value):
+    return isinstance(value, list | tuple) and bool(value) and all(isinstance(item, np.ndarray) for item in value)
 
 
 def _is_json(value):
+    """Returns whether a value is the same after it was written as JSON and read."""
+    if isinstance(value, str | int | float | bool | None):
+        return True
+    if not isinstance(value, list | dict):
+        return False
     try:
         return json.loads(json.dumps(value)) == value
     except (TypeError, ValueError):
@@ -125,8 +185,12 @@ def _read(path):
 
 
 def _assign(variables, arrays):
-    shapes, found = [tuple(variable.shape) for variable in variables], [array.shape for array in arrays]
-    if shapes != found:
-        raise ValueError(f"expected variables of shapes {shapes}. Received: {found}")
+    _check_shapes(variables, [array.shape for array in arrays])
     for variable, array in zip(variables, arrays, strict=True):
         variable.assign(array)
+
+
+def _check_shapes(variables, found):
+    shapes = [tuple(variable.shape) for variable in variables]
+    if shapes != found:
+        raise ValueError(f"expected variables of shapes {shapes}. Received: {found}")

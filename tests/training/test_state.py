@@ -5,9 +5,11 @@ import os
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_dl.training.state import (
     model_variables,
+    not_saved,
     read_state,
     read_variables,
     restore_callbacks,
@@ -90,6 +92,29 @@ def test_a_list_of_many_arrays_keeps_its_order(file, model):
     assert [int(array[0]) for array in again[1].weights] == list(range(12))
 
 
+@pytest.mark.parametrize("make", [lambda: tf.Variable(1.0), lambda: keras.Variable(1.0)], ids=["tf", "keras"])
+def test_variables_of_callbacks_are_restored_in_place(make, file, model):
+    count, again = make(), make()
+    count.assign(7.0)
+    write_state(file, model, [Anything(count=count)], {})
+    callback = Anything(count=again)
+    _, arrays, content = read_state(file)
+    restore_callbacks([callback], arrays, content["callbacks"])
+    assert callback.count is again and float(again) == 7.0
+
+
+def test_attributes_that_may_change_and_are_not_saved_are_named():
+    kept = {"words": ["a"], "best": np.ones(2), "weights": [np.ones(2)], "count": tf.Variable(1), "function": print}
+    lost = {"seen": {1}, "rows": [object()], "random": np.random.default_rng(0)}
+    callbacks = [
+        Anything(**kept),
+        Anything(**lost),
+        keras.callbacks.EarlyStopping(),
+        keras.callbacks.ReduceLROnPlateau(),
+    ]
+    assert not_saved(callbacks) == ["Anything.seen", "Anything.rows", "Anything.random"]
+
+
 def test_another_number_of_callbacks_raises_an_error(file, model):
     write_state(file, model, [Anything()], {})
     _, arrays, content = read_state(file)
@@ -119,13 +144,70 @@ def scaled():
     return model
 
 
-@pytest.mark.parametrize("build", [network, scaled])
+class Adversary(keras.Model):
+    """Two networks with an optimizer each, as in a generative adversarial network."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = keras.layers.Dense(3), keras.layers.Dense(1)
+
+    def compile(self, other):
+        super().compile(keras.optimizers.Adam(0.01), "mse", jit_compile=False)
+        self.others = {"second": other}
+
+    def call(self, inputs):
+        return self.second(self.first(inputs))
+
+    def train_step(self, data):
+        inputs, targets = data
+        with tf.GradientTape() as tape:
+            noise = keras.random.normal((4,))  # from the generator that layers without a seed share
+            loss = self.compute_loss(inputs, targets, self(inputs + noise, training=True))
+        variables = self.trainable_variables
+        gradients = tape.gradient(loss, variables)
+        self.optimizer.apply(gradients[:2], variables[:2])
+        self.others["second"].apply(gradients[2:], variables[2:])
+        return {"loss": loss}
+
+
+def adversary():
+    """A model with an optimizer in a container, each optimizer for some of the variables."""
+    keras.utils.set_random_seed(5)
+    model = Adversary()
+    model.compile(keras.optimizers.Adam(0.02))
+    model(ROWS)
+    return model
+
+
+def counted():
+    """A network whose loss has a counter and draws random numbers, and whose learning rate has a counter."""
+    keras.utils.set_random_seed(5)
+    count, seeds, generator = tf.Variable(0.0), keras.random.SeedGenerator(1), tf.random.Generator.from_seed(2)
+
+    class Rate(keras.optimizers.schedules.LearningRateSchedule):
+        def __init__(self):
+            self.calls = tf.Variable(0.0)
+
+        def __call__(self, step):
+            return 0.01 / self.calls.assign_add(1.0)
+
+    def loss(targets, outputs):
+        noise = keras.random.normal((1,), seed=seeds) + generator.normal((1,))
+        return count.assign_add(1.0) * keras.ops.mean(keras.ops.square(targets - outputs + noise), -1)
+
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.Adam(Rate()), loss, jit_compile=False)
+    return model
+
+
+@pytest.mark.parametrize("build", [network, scaled, adversary, counted])
 def test_a_restored_model_trains_identically(build, file):
-    model, other = trained(build), build()
+    model = trained(build)
     write_state(file, model, [], {"rows": [1]})
+    other = build()
     assert bits(other.variables) != bits(model.variables)
     variables, arrays, content = read_state(file)
-    restore_model(other, variables)
+    restore_model(other, variables, content)
     assert (arrays, content["record"]) == ({}, {"rows": [1]})
     assert bits(model_variables(other)) == bits(model_variables(model))
     assert bits(other.optimizer.variables) == bits(model.optimizer.variables)
@@ -162,7 +244,7 @@ def test_variables_of_another_structure_raise_an_error_and_change_nothing(file, 
         read_variables(file, model)
     write_state(file, plain(units=5), [], {})
     with pytest.raises(ValueError, match="expected variables of shapes"):
-        restore_model(model, read_state(file)[0])
+        restore_model(model, *read_state(file)[::2])
     assert bits(model.variables) == before
 
 

@@ -175,7 +175,7 @@ class Description:
     def _function(self, function):
         children = [function.__defaults__, function.__kwdefaults__, vars(function), *(function.__closure__ or ())]
         if not trusted(function):
-            names = _looked_up(function.__code__)
+            names = looked_up(function.__code__)
             scopes = [function.__globals__]
             for name in names:  # `module.name` is looked up in a module
                 module = function.__globals__.get(name)
@@ -239,10 +239,10 @@ def _names(slots):
     return (slots,) if isinstance(slots, str) else tuple(slots)
 
 
-def _looked_up(code):
+def looked_up(code):
     """Returns the names that a function and its inner functions look up."""
     inner = [const for const in code.co_consts if isinstance(const, types.CodeType)]
-    return [*code.co_names, *(name for other in inner for name in _looked_up(other))]
+    return [*code.co_names, *(name for other in inner for name in looked_up(other))]
 
 
 def _stem(value):
