@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_dl.ops.precision import loss_dtype
+from keras_dl.ops.replicas import loss_over_replicas
 
 WEIGHTS = ("all", "last", "ramp")
 
@@ -72,7 +73,8 @@ class FramewiseCrossEntropy(keras.losses.Loss):
         if mask is not None:  # [B, T]; Keras would multiply it by the losses [B]
             y_true = ops.where(mask, _for_every_step(y_true, y_pred), -1)
             y_pred = ops.where(ops.expand_dims(mask, -1), y_pred, 1.0)
-        return super().__call__(y_true, y_pred, sample_weight)
+        loss = super().__call__(y_true, y_pred, sample_weight)
+        return loss_over_replicas(loss, self.reduction, ops.shape(y_pred)[0], sample_weight)
 
     def call(self, y_true, y_pred):
         y_true = _for_every_step(y_true, y_pred)

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_dl.ops.precision import loss_dtype
+from keras_dl.ops.replicas import loss_over_replicas
 from keras_dl.ops.special_ids import PADDING
 
 
@@ -60,15 +61,17 @@ class SequenceCrossEntropy(keras.losses.Loss):
             y_true = ops.where(mask, y_true, PADDING)
             y_pred = ops.where(ops.expand_dims(mask, -1), y_pred, 1.0)  # drops the mask, which Keras would apply again
         weight = ops.cast(y_true != PADDING, self.dtype)
+        labels = ops.sum(weight)
         if self.reduction in ("sum_over_batch_size", "mean"):
             # Keras divides by B T.
-            weight *= ops.divide_no_nan(ops.cast(ops.size(weight), self.dtype), ops.sum(weight))
+            weight = weight * ops.divide_no_nan(ops.cast(ops.size(weight), self.dtype), labels)
         if sample_weight is not None:
             sample_weight = ops.convert_to_tensor(sample_weight, self.dtype)
             if _differ(sample_weight.shape, y_true.shape[: len(sample_weight.shape)]):
                 raise ValueError(f"`sample_weight` must be [B] or [B, T]. Received: shape {sample_weight.shape}")
-            weight *= sample_weight if len(sample_weight.shape) == 2 else ops.expand_dims(sample_weight, 1)
-        return super().__call__(y_true, y_pred, weight)
+            weight = weight * (sample_weight if len(sample_weight.shape) == 2 else ops.expand_dims(sample_weight, 1))
+        loss = super().__call__(y_true, y_pred, weight)
+        return loss_over_replicas(loss, self.reduction, labels, weight)
 
     def call(self, y_true, y_pred):
         y_true = ops.cast(y_true, "int32")

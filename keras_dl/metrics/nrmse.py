@@ -3,18 +3,21 @@
 import keras
 from keras import ops
 
+from keras_dl.ops.precision import loss_dtype
+from keras_dl.ops.replicas import place_among_replicas
+
 
 @keras.saving.register_keras_serializable("keras_dl")
 class NRMSE(keras.metrics.Metric):
     """Root mean squared error divided by the standard deviation of the targets; predicting their mean scores 1.
 
-    Sums are accumulated over all batches, so error and deviation are those of the whole corpus. Each variable, an entry
-    of the last axis, is normalised by its own deviation, and the squares of these ratios are averaged; the score does
-    not depend on the units of the variables.
+    Sums are accumulated over all batches and replicas, so error and deviation are those of the whole corpus. Each
+    variable, an entry of the last axis, is normalized by its own deviation, and the squares of these ratios are
+    averaged; the score does not depend on the units of the variables.
 
     Args:
         name: str. Defaults to `"nrmse"`.
-        dtype: as for every Keras metric.
+        dtype: as for every Keras metric, except that half precision becomes float32.
 
     Call arguments:
         y_true: tensor `[..., D]`.
@@ -31,44 +34,54 @@ class NRMSE(keras.metrics.Metric):
     """
 
     def __init__(self, name="nrmse", dtype=None):
-        super().__init__(name=name, dtype=dtype)
+        super().__init__(name=name, dtype=loss_dtype(dtype))
         self.sums = None
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         mask = getattr(y_pred, "_keras_mask", None)
-        y_true, y_pred = ops.convert_to_tensor(y_true, self.dtype), ops.convert_to_tensor(y_pred, self.dtype)
+        y_true, y_pred = ops.cast(y_true, self.dtype), ops.cast(y_pred, self.dtype)
+        place, replicas = place_among_replicas()
         if self.sums is None:
-            names = ("weights", "means", "deviations", "errors")
-            self.sums = [self.add_variable((y_pred.shape[-1],), initializer="zeros", name=name) for name in names]
+            # Keras adds the variables of all replicas when it reads them, which is wrong for means; a row for each
+            # replica, zeros in the others, keeps them apart.
+            shape = (replicas, 4, y_pred.shape[-1])
+            self.sums = self.add_variable(shape, initializer="zeros", dtype=self.dtype, name="sums")
         weight = ops.ones_like(y_true[..., 0])
         for given in (sample_weight, mask):
             if given is not None:
                 given = ops.cast(given, self.dtype)
                 while len(given.shape) < len(weight.shape):
                     given = ops.expand_dims(given, -1)
-                weight *= given
+                weight = weight * given
         weight = ops.expand_dims(weight, -1)
         y_true, y_pred = ops.where(weight > 0, y_true, 0.0), ops.where(weight > 0, y_pred, 0.0)
         axes = tuple(range(len(y_true.shape) - 1))
-
-        # Combines the means and squared deviations of two sets (Chan et al. 1979), which avoids subtracting large sums.
-        weights, means, deviations, errors = self.sums
         added = ops.sum(weight * ops.ones_like(y_true), axis=axes)
         mean = ops.divide_no_nan(ops.sum(weight * y_true, axis=axes), added)
-        total = weights + added
-        step = mean - means
-        deviations.assign_add(
-            ops.sum(weight * ops.square(y_true - mean), axis=axes)
-            + ops.square(step) * ops.divide_no_nan(weights * added, total)
-        )
-        means.assign_add(step * ops.divide_no_nan(added, total))
-        weights.assign(total)
-        errors.assign_add(ops.sum(weight * ops.square(y_true - y_pred), axis=axes))
+        deviations = ops.sum(weight * ops.square(y_true - mean), axis=axes)
+        errors = ops.sum(weight * ops.square(y_true - y_pred), axis=axes)
+        batch = ops.stack([added, mean, deviations, errors])
+        own = ops.reshape(ops.arange(replicas, dtype="int32") == place, (-1, 1, 1))
+        sums = ops.convert_to_tensor(self.sums)
+        both = ops.stack([ops.sum(ops.where(own, sums, 0.0), axis=0), batch])
+        self.sums.assign(ops.where(own, _merged(both), sums))
 
     def result(self):
         if self.sums is None:
             return ops.zeros((), self.dtype)
-        _, _, deviations, errors = self.sums
+        _, _, deviations, errors = ops.unstack(_merged(ops.convert_to_tensor(self.sums)))
         # If the targets are constant, any error is infinitely large.
         ratios = ops.where(errors == 0, 0.0, errors / ops.maximum(deviations, 0.0))
         return ops.sqrt(ops.mean(ratios))
+
+
+def _merged(sums):
+    """Combines the weights, means, squared deviations and squared errors of several sets, `[N, 4, D]` -> `[4, D]`.
+
+    It avoids the difference of large sums (Chan et al. 1979).
+    """
+    weights, means, deviations, errors = ops.unstack(sums, 4, axis=1)
+    total = ops.sum(weights, axis=0)
+    mean = ops.sum(ops.divide_no_nan(weights, total) * means, axis=0)
+    deviations = ops.sum(deviations + weights * ops.square(means - mean), axis=0)
+    return ops.stack([total, mean, deviations, ops.sum(errors, axis=0)])
