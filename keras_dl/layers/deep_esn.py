@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_dl.layers.esn_cell import ESNCell
 from keras_dl.layers.reservoir import Reservoir
+from keras_dl.ops.precision import wide
 
 
 @keras.saving.register_keras_serializable("keras_dl")
@@ -38,7 +39,7 @@ class DeepESNCell(keras.layers.Layer):
     """
 
     def __init__(self, cells, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(**{"autocast": False, **kwargs})
         if not cells or not all(isinstance(cell, ESNCell) for cell in cells):
             raise ValueError(f"`cells` must be a list of at least one ESNCell. Received: {cells!r}")
         if len({id(cell) for cell in cells}) < len(cells) or any(cell.feedback for cell in cells):
@@ -59,12 +60,17 @@ class DeepESNCell(keras.layers.Layer):
                 cell.built = True
             features = cell.units
 
+    @property
+    def compute_dtype(self):
+        return wide(super().compute_dtype)
+
     def call(self, inputs, states, training=False):
-        outputs = []
+        outputs, after = [], []
         for cell, state in zip(self.cells, states, strict=True):
-            inputs, _ = cell.call(inputs, [state], training)  # not cell(): the stack sets the precision
+            inputs, new = cell.call(inputs, [state], training)  # not cell(): the stack sets the precision
             outputs.append(inputs)
-        return ops.concatenate(outputs, -1), outputs
+            after += new
+        return ops.concatenate(outputs, -1), after
 
     def run(self, sequences, states, mask=None, training=False, keep=True):
         """Computes all steps, one reservoir after the other; see `ESNCell.run`."""

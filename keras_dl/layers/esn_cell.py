@@ -8,7 +8,8 @@ from keras import ops
 
 from keras_dl.layers.padding import without_padding
 from keras_dl.ops.checks import is_integer, require_count
-from keras_dl.ops.reservoir import DENSE_SPEEDUP, recurrent_product, reservoir_states
+from keras_dl.ops.precision import wide
+from keras_dl.ops.reservoir import DENSE_SPEEDUP, activated, recurrent_product, reservoir_states
 from keras_dl.ops.reservoir_weights import draw_input_kernel, draw_recurrent_kernel, links
 
 
@@ -30,7 +31,8 @@ class ESNCell(keras.layers.Layer):
             to 1.
         input_scaling: float, or one per feature; W_in is uniform in [-input_scaling, input_scaling]. Defaults to 1.
         bias_scaling: float, the same for b. Defaults to 0.
-        activation: elementwise activation, as in other Keras layers. Defaults to `"tanh"`.
+        activation: as in other Keras layers; an activation over all units, such as `"softmax"`, must keep their number.
+            Defaults to `"tanh"`.
         noise_stddev: float, standard deviation of the noise added before the activation in training. Defaults to 0.
         topology: `"random"` (default); `"cycle"`, one link of weight `spectral_radius` from each unit to the next and
             input weights of equal size with random signs (Rodan and Tino 2011); or `"given"`, zeros, to be filled by
@@ -82,7 +84,7 @@ class ESNCell(keras.layers.Layer):
         seed=None,
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        super().__init__(**{"autocast": False, **kwargs})
         leak_rate = np.asarray(leak_rate, "float64").tolist()
         self.units = require_count("units", units)
         _check(density, "density", density is None or 0 < density <= 1, "None or a number in (0, 1]")
@@ -144,41 +146,49 @@ class ESNCell(keras.layers.Layer):
         def initializer(shape, dtype):
             return ops.convert_to_tensor(array, dtype)
 
-        return self.add_weight(array.shape, initializer, dtype=dtype, trainable=False, name=name)
+        return self.add_weight(array.shape, initializer, dtype=dtype, trainable=False, autocast=False, name=name)
+
+    @property
+    def compute_dtype(self):
+        """Dtype of the states, which `keras.layers.RNN` reads: half precision would lose what a small leak adds."""
+        return wide(super().compute_dtype)
 
     @property
     def recurrent_kernel(self):
         """W as tensors: `[N, N]`, or lists of links `(sources, values)`; see `keras_dl.ops.reservoir`."""
         if self.gathers:
-            return ops.convert_to_tensor(self.sources), ops.convert_to_tensor(self.values)
-        return ops.convert_to_tensor(self.recurrent)
+            return ops.convert_to_tensor(self.sources), ops.cast(self.values, self.compute_dtype)
+        return ops.cast(self.recurrent, self.compute_dtype)
 
     def drive(self, inputs, training=False):
         """Computes the external input of the units, `x W_in + b + noise`: `[..., D]` -> `[..., N]`."""
-        drive = ops.matmul(inputs, self.kernel) + self.bias
+        inputs, kernel, bias = (ops.cast(x, self.compute_dtype) for x in (inputs, self.kernel, self.bias))
+        drive = ops.matmul(inputs, kernel) + bias
         if training and self.noise_stddev:
-            drive += keras.random.normal(ops.shape(drive), 0.0, self.noise_stddev, drive.dtype, self.noise)
+            noise = keras.random.normal(ops.shape(drive), 0.0, self.noise_stddev, drive.dtype, self.noise)
+            drive = drive + noise
         return drive
 
     def call(self, inputs, states, training=False):
         (state,) = states if isinstance(states, tuple | list) else (states,)
-        recurrent = recurrent_product(state, self.recurrent_kernel)
-        leak_rate = ops.convert_to_tensor(self.leak_rate, state.dtype)
-        new = (1 - leak_rate) * state + leak_rate * self.activation(self.drive(inputs, training) + recurrent)
-        return new, [new]
+        old, leak_rate = ops.cast(state, self.compute_dtype), ops.convert_to_tensor(self.leak_rate, self.compute_dtype)
+        total = self.drive(inputs, training) + recurrent_product(old, self.recurrent_kernel)
+        new = (1 - leak_rate) * old + leak_rate * activated(self.activation, total)
+        return ops.cast(new, self.dtype_policy.compute_dtype), [ops.cast(new, state.dtype)]
 
     def run(self, sequences, states, mask=None, training=False, keep=True):
         """Computes all steps: `[B, T, D]` -> `(outputs [B, T, N] or None, last output [B, N], last states)`.
 
         Masked steps keep the state, even if they contain NaN.
         """
-        sequences = without_padding(sequences, mask)
+        sequences = ops.cast(without_padding(sequences, mask), self.compute_dtype)
+        state = ops.cast(states[0], self.compute_dtype)
         kernel, leak_rate = self.recurrent_kernel, ops.convert_to_tensor(self.leak_rate, sequences.dtype)
         if training and self.noise_stddev:
             drive = self.drive(sequences, training)
         else:
-            drive = sequences, ops.convert_to_tensor(self.kernel), ops.convert_to_tensor(self.bias)
-        outputs, last = reservoir_states(drive, states[0], kernel, leak_rate, self.activation, mask, keep)
+            drive = sequences, *(ops.cast(weight, self.compute_dtype) for weight in (self.kernel, self.bias))
+        outputs, last = reservoir_states(drive, state, kernel, leak_rate, self.activation, mask, keep)
         return outputs, last, [last]
 
     def get_initial_state(self, batch_size=None):

@@ -12,6 +12,14 @@ from keras_dl.ops.scan import scan
 DENSE_SPEEDUP = 10
 # XLA fuses a sum over this many gathered rows into one loop; it writes more than 20 to memory first, 8 times slower.
 LINKS_AT_ONCE = 10
+# These need no transposition if the series are last.
+_ELEMENTWISE = {
+    ops.tanh,
+    *(
+        getattr(keras.activations, name)
+        for name in ("elu", "gelu", "linear", "relu", "selu", "sigmoid", "silu", "tanh")
+    ),
+}
 # Up to this many features are multiplied in the loop, which is faster than writing and reading their products.
 FEW_FEATURES = 4
 
@@ -37,12 +45,41 @@ def recurrent_product(state, kernel):
     return ops.transpose(_gathered(ops.transpose(state), *kernel))
 
 
+def activated(activation, total, units_last=True):
+    """Applies an activation to `[B, N]`, or to `[N, B]` if `units_last` is False.
+
+    Args:
+        activation: function; one that is not elementwise, such as softmax, works along the last axis.
+        total: float tensor.
+        units_last: bool. Defaults to True.
+
+    Raises:
+        ValueError: if the activation changes the number of units.
+
+    Example:
+
+    >>> import numpy as np
+    >>> ops.convert_to_numpy(activated(keras.activations.softmax, np.zeros((2, 4)), units_last=False))[:, 0]
+    array([0.5, 0.5])
+    """
+    if not units_last and activation not in _ELEMENTWISE:
+        return ops.transpose(activated(activation, ops.transpose(total)))
+    result = activation(total)
+    if len(result.shape) != len(total.shape) or result.shape[-1] != total.shape[-1]:
+        name = getattr(activation, "__name__", activation)
+        raise ValueError(
+            f"Expected an `activation` that keeps the shape {tuple(total.shape)}. Received: {name}, which returns "
+            f"{tuple(result.shape)}"
+        )
+    return result
+
+
 def _gathered(state, sources, values):
     """Computes the product for a state `[N, B]`; it reads whole rows, so links cost the same for 1 or 16 series."""
     total = 0
     for first in range(0, sources.shape[0], LINKS_AT_ONCE):
         part = slice(first, first + LINKS_AT_ONCE)
-        total += ops.sum(ops.take(state, sources[part], axis=0) * ops.expand_dims(values[part], -1), axis=0)
+        total = total + ops.sum(ops.take(state, sources[part], axis=0) * ops.expand_dims(values[part], -1), axis=0)
     return total
 
 
@@ -50,7 +87,8 @@ def reservoir_states(drive, state, kernel, leak_rate, activation=ops.tanh, mask=
     """Runs `h = (1 - leak_rate) h + leak_rate activation(drive_t + h W)` over time.
 
     The drive is everything that does not depend on the state: inputs times weights, bias, noise. In eager mode on
-    TensorFlow, XLA compiles the loop once for every shape; in a graph, the graph decides about compilation.
+    TensorFlow, XLA compiles the loop once for every shape, unless a tape records it; in a graph, the graph decides
+    about compilation.
 
     Args:
         drive: float tensor `[B, T, N]`; or `(inputs, input_kernel, bias)`, `[B, T, D]`, `[D, N]` and `[N]`, for
@@ -58,7 +96,7 @@ def reservoir_states(drive, state, kernel, leak_rate, activation=ops.tanh, mask=
         state: float tensor `[B, N]`, the state before the first step.
         kernel: recurrent weights, as for `recurrent_product`.
         leak_rate: float tensor, a scalar or `[N]`, above 0 (slow) and at most 1 (no leaky memory).
-        activation: elementwise function. Defaults to `keras.ops.tanh`.
+        activation: function of the units, along the last axis. Defaults to `keras.ops.tanh`.
         mask: bool tensor `[B, T]` or None (default). False keeps the state, for any drive, even NaN.
         keep: bool, whether to return all states. Defaults to True.
 
@@ -82,42 +120,20 @@ def reservoir_states(drive, state, kernel, leak_rate, activation=ops.tanh, mask=
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        if tf.executing_eagerly():
-            return _compiled(drive, state, (kernel, leak_rate, activation, mask, keep))
+        from keras_dl.compat.tensorflow import has_tangents, is_recording
+
+        inputs = drive[0] if isinstance(drive, tuple | list) else drive
+        # Jacobians and second derivatives do not pass through XLA, nor derivatives in forward mode through any loop.
+        if tf.executing_eagerly() and not has_tangents(*map(ops.convert_to_tensor, (inputs, state))):
+            return _graph(not is_recording())(drive, state, kernel, leak_rate, activation, mask, keep)
     return _run(drive, state, kernel, leak_rate, activation, mask, keep)
 
 
-def _compiled(drive, state, others):
-    """Runs `_run` under XLA. Intermediate results stay inside XLA, so the backward pass runs it again."""
-    import tensorflow as tf
-
-    forward, backward = _functions()
-    inputs, *fixed = drive if isinstance(drive, tuple | list) else (drive,)
-
-    @tf.custom_gradient
-    def run(inputs, state):
-        results = forward(tf.stop_gradient(inputs), tf.stop_gradient(state), fixed, others)
-        return results, lambda *slopes: backward(inputs, state, fixed, others, slopes)
-
-    *states, last = run(ops.convert_to_tensor(inputs), ops.convert_to_tensor(state))
-    return states[0] if states else None, last
-
-
 @functools.cache
-def _functions():
+def _graph(jit_compile):
     import tensorflow as tf
 
-    def forward(inputs, state, fixed, others):
-        results = _run((inputs, *fixed) if fixed else inputs, state, *others)
-        return [result for result in results if result is not None]
-
-    def backward(inputs, state, fixed, others, slopes):
-        with tf.GradientTape() as tape:
-            tape.watch([inputs, state])
-            results = forward(inputs, state, fixed, others)
-        return tape.gradient(results, [inputs, state], slopes)
-
-    return tf.function(forward, jit_compile=True), tf.function(backward, jit_compile=True)
+    return tf.function(_run, jit_compile=jit_compile)
 
 
 def _run(drive, state, kernel, leak_rate, activation, mask, keep):
@@ -151,7 +167,7 @@ def _run(drive, state, kernel, leak_rate, activation, mask, keep):
     def step(states, slices):
         (old,) = states
         heard = _gathered(old, *kernel) if gather else ops.matmul(old, kernel)
-        new = (1 - leak_rate) * old + leak_rate * activation(driven(slices[0]) + heard)
+        new = (1 - leak_rate) * old + leak_rate * activated(activation, driven(slices[0]) + heard, not gather)
         return [new if mask is None else ops.where(slices[1], new, old)]
 
     (last,), states = scan(step, [state], inputs, keep=keep)

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from scipy import sparse
 
-from keras_dl.layers import ESN, ESNCell
+from keras_dl.layers import ESN, DeepESN, ESNCell
 
 from .check_layer import check_layer
 
@@ -225,3 +225,62 @@ def test_weights_states_and_forecasts_match_on_torch(tmp_path):
     environment = {**os.environ, "KERAS_BACKEND": "torch"}
     result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr
+
+
+def check_derivatives(layer, x):
+    """Compares Jacobian, second derivative and forward mode with finite differences."""
+    step, direction = 1e-5, np.random.default_rng(3).normal(size=x.shape)
+    layer(x)
+
+    def squares(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            total = tf.reduce_sum(layer(x) ** 2)
+        return tf.reduce_sum(tape.gradient(total, x) ** 2)
+
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(x)
+        y, of_gradient = layer(x), squares(x)
+    slope = (layer(x + step * direction) - layer(x - step * direction)) / (2 * step)
+    jacobian = tf.reshape(tape.jacobian(y, x), [-1, tf.size(x)])
+    np.testing.assert_allclose(jacobian @ tf.reshape(direction, [-1, 1]), tf.reshape(slope, [-1, 1]), atol=1e-7)
+    with tf.autodiff.ForwardAccumulator(x, tf.constant(direction)) as accumulator:
+        y = layer(x)
+    np.testing.assert_allclose(accumulator.jvp(y), slope, atol=1e-7)
+    second = (squares(x + step * direction) - squares(x - step * direction)) / (2 * step)
+    np.testing.assert_allclose(tf.reduce_sum(tape.gradient(of_gradient, x) * direction), second, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["dense", "links", "masked", "deep", "softmax"])
+def test_all_derivatives_in_eager_mode(kind, graphs):
+    options = {"seed": 1, "dtype": "float64"}
+    cells = lambda: [ESNCell(5, None, **options), ESNCell(30, 3, leak_rate=0.3, **options)]  # noqa: E731
+    layer = {
+        "dense": lambda: ESN(6, None, leak_rate=0.5, **options),
+        "links": lambda: ESN(40, 3, return_sequences=True, **options),
+        "masked": lambda: ESN(40, 3, **options),
+        "deep": lambda: DeepESN(cells()),
+        "softmax": lambda: ESN(40, 3, activation="softmax", **options),
+    }[kind]()
+    x = tf.constant(np.random.default_rng(0).normal(size=(2, 4, 3)))
+    mask = np.array([[1, 1, 1, 1], [1, 1, 0, 0]], bool)
+    check_derivatives((lambda x: layer(x, mask=mask)) if kind == "masked" else layer, x)
+
+
+@pytest.mark.parametrize(
+    "activation", ["softmax", "log_softmax", "sparsemax", lambda x: x / (1 + tf.norm(x, axis=-1, keepdims=True))]
+)
+@pytest.mark.parametrize("fan_in", [3, None])
+def test_an_activation_over_all_units_is_the_same_in_layer_and_cell(activation, fan_in):
+    x = np.random.default_rng(0).normal(size=(2, 4, 3)).astype("float32")
+    layer = ESN(40, fan_in, activation=activation, seed=1)
+    deep = DeepESN([ESNCell(40, fan_in, activation=activation, seed=1)])
+    expected = keras.layers.RNN(ESNCell(40, fan_in, activation=activation, seed=1))(x)
+    np.testing.assert_allclose(layer(x), expected, atol=1e-6)
+    np.testing.assert_allclose(deep(x), expected, atol=1e-6)
+
+
+def test_an_activation_that_changes_the_number_of_units_is_refused():
+    for fan_in in (3, None):
+        with pytest.raises(ValueError, match="keeps the shape .* Received: glu"):
+            ESN(40, fan_in, activation="glu", seed=1)(np.ones((1, 2, 3), "float32"))
