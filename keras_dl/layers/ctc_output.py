@@ -4,8 +4,10 @@ import keras
 from keras import ops
 
 from keras_dl.layers.padding import without_padding
+from keras_dl.ops.backend import require_tensorflow
 from keras_dl.ops.checks import is_integer, require_count
 from keras_dl.ops.ctc import beam_search_decode, certain_blank, greedy_decode, minimum_frames
+from keras_dl.ops.precision import wide
 
 
 @keras.saving.register_keras_serializable("keras_dl")
@@ -29,7 +31,7 @@ class CTCOutput(keras.layers.Layer):
         mask: bool tensor `[B, T]`, False at padding. Defaults to the Keras mask of `inputs`.
 
     Output shape:
-        `[B, T, len(vocabulary) + 1]`, float32 even with mixed precision. The output has no mask.
+        `[B, T, len(vocabulary) + 1]`, float32 also in half precision. The output has no mask.
 
     Raises:
         ValueError: if the vocabulary is empty or contains duplicates, or `blank_index` is out of range.
@@ -42,7 +44,7 @@ class CTCOutput(keras.layers.Layer):
     >>> logits.shape
     TensorShape([1, 4, 3])
     >>> import numpy as np
-    >>> text, score = output.decode(np.eye(3, dtype="float32")[[[1, 1, 0, 2]]] * 50)
+    >>> text, score = output.decode(np.eye(3, dtype=wide(self.compute_dtype))[[[1, 1, 0, 2]]] * 50)
     >>> text.numpy()[0]
     b'ab'
     >>> output.minimum_frames(np.array([[1, 1, 2]])).numpy()     # with a blank between the two "a"
@@ -74,7 +76,8 @@ class CTCOutput(keras.layers.Layer):
         self.bias = self.add_weight(shape=(classes,), initializer=self.bias_initializer, name="bias")
 
     def call(self, inputs, mask=None):
-        logits = ops.cast(ops.matmul(without_padding(inputs, mask), self.kernel) + self.bias, "float32")
+        logits = ops.matmul(without_padding(ops.cast(inputs, self.compute_dtype), mask), self.kernel) + self.bias
+        logits = ops.cast(logits, wide(self.compute_dtype))
         return logits if mask is None else certain_blank(logits, mask, self.blank_index)
 
     def compute_mask(self, inputs, mask=None):
@@ -84,7 +87,7 @@ class CTCOutput(keras.layers.Layer):
         return (*input_shape[:-1], len(self.vocabulary) + 1)
 
     def compute_output_spec(self, inputs, mask=None):
-        return keras.KerasTensor(self.compute_output_shape(inputs.shape), dtype="float32")
+        return keras.KerasTensor(self.compute_output_shape(inputs.shape), dtype=wide(self.compute_dtype))
 
     def decode(self, logits, beam_width=1, **search):
         """Returns the most probable text. TensorFlow only; works in graphs.
@@ -103,6 +106,7 @@ class CTCOutput(keras.layers.Layer):
         Raises:
             ValueError: as in `beam_search_decode`, or if search options are given without a beam.
         """
+        require_tensorflow("CTCOutput.decode")
         if beam_width == 1 and not search:
             tokens, score, *_ = greedy_decode(logits, blank_index=self.blank_index)
             return self.text(tokens), score
@@ -122,6 +126,7 @@ class CTCOutput(keras.layers.Layer):
         Returns:
             string tensor `[...]`.
         """
+        require_tensorflow("CTCOutput.text")
         import tensorflow as tf
 
         # The last name is for negative tokens: the empty string.

@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from keras_dl.ops.backend import require_tensorflow
 from keras_dl.ops.special_ids import FIRST, UNKNOWN
 
 
@@ -28,6 +29,7 @@ class VocabularyLayer(keras.layers.Layer):
     """
 
     def __init__(self, vocabulary, **kwargs):
+        require_tensorflow(type(self).__name__)
         super().__init__(**kwargs)
         if isinstance(vocabulary, (str, bytes)) or not hasattr(vocabulary, "__iter__"):
             raise ValueError(f"`vocabulary` must be a list of strings. Received: {vocabulary!r}")

@@ -42,8 +42,8 @@ class BitsPerCharacter(keras.metrics.Metric):
     def __init__(self, utf8=False, name="bits_per_character", dtype=None):
         super().__init__(name=name, dtype=loss_dtype(dtype))
         self.utf8 = utf8
-        self.bits = self.add_variable(shape=(), initializer="zeros", name="bits")
-        self.characters = self.add_variable(shape=(), initializer="zeros", name="characters")
+        self.bits = self.add_variable(shape=(), initializer="zeros", dtype=self.dtype, name="bits")
+        self.characters = self.add_variable(shape=(), initializer="zeros", dtype=self.dtype, name="characters")
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         y_true = ops.cast(y_true, "int32")

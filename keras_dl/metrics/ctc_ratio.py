@@ -3,19 +3,21 @@
 import keras
 from keras import ops
 
+from keras_dl.ops.backend import require_tensorflow
 from keras_dl.ops.ctc import certain_blank, greedy_decode
+from keras_dl.ops.precision import loss_dtype
 
 
 class CTCRatio(keras.metrics.Metric):
     """The ratio of two counts in greedy CTC decodings.
 
     Both counts are accumulated over all batches, so the result is that of the whole corpus, not a mean of means.
-    Subclasses implement `count`.
+    Subclasses implement `count`. TensorFlow only.
 
     Args:
         blank_index: int, the class of the blank. Defaults to 0.
         name: str.
-        dtype: as for every Keras metric.
+        dtype: as for every Keras metric, except that half precision becomes float32.
 
     Call arguments:
         y_true: int tensor `[B, L]`, padded with the blank or with negative numbers.
@@ -34,10 +36,11 @@ class CTCRatio(keras.metrics.Metric):
     """
 
     def __init__(self, blank_index=0, name=None, dtype=None):
-        super().__init__(name=name, dtype=dtype)
+        require_tensorflow(type(self).__name__)
+        super().__init__(name=name, dtype=loss_dtype(dtype))
         self.blank_index = blank_index
-        self.counted = self.add_variable(shape=(), initializer="zeros", name="counted")
-        self.total = self.add_variable(shape=(), initializer="zeros", name="total")
+        self.counted = self.add_variable(shape=(), initializer="zeros", dtype=self.dtype, name="counted")
+        self.total = self.add_variable(shape=(), initializer="zeros", dtype=self.dtype, name="total")
 
     def count(self, tokens, labels):
         """Counts in a batch.

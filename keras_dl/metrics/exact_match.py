@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_dl.metrics.token_accuracy import correct_labels
+from keras_dl.ops.precision import loss_dtype
 
 
 @keras.saving.register_keras_serializable("keras_dl")
@@ -16,7 +17,7 @@ class ExactMatch(keras.metrics.Metric):
 
     Args:
         name: str. Defaults to `"exact_match"`.
-        dtype: as for every Keras metric.
+        dtype: as for every Keras metric, except that half precision becomes float32.
 
     Call arguments:
         y_true: int tensor `[B, T]`, 0 = padding.
@@ -32,9 +33,9 @@ class ExactMatch(keras.metrics.Metric):
     """
 
     def __init__(self, name="exact_match", dtype=None):
-        super().__init__(name=name, dtype=dtype)
-        self.right = self.add_variable(shape=(), initializer="zeros", name="right")
-        self.total = self.add_variable(shape=(), initializer="zeros", name="total")
+        super().__init__(name=name, dtype=loss_dtype(dtype))
+        self.right = self.add_variable(shape=(), initializer="zeros", dtype=self.dtype, name="right")
+        self.total = self.add_variable(shape=(), initializer="zeros", dtype=self.dtype, name="total")
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         if sample_weight is not None:

@@ -12,12 +12,12 @@ class LabelErrorRate(CTCRatio):
     """Edits needed to turn the greedy CTC decodings into the labels, divided by the number of labels.
 
     Both sums are accumulated over all batches, so the result is that of the whole corpus, not a mean of means. 0 is
-    perfect; insertions can raise it above 1, and it is infinite if there are insertions but no labels.
+    perfect; insertions can raise it above 1, and it is infinite if there are insertions but no labels. TensorFlow only.
 
     Args:
         blank_index: int, the class of the blank. Defaults to 0.
         name: str. Defaults to `"label_error_rate"`.
-        dtype: as for every Keras metric.
+        dtype: as for every Keras metric, except that half precision becomes float32.
 
     Call arguments:
         y_true: int tensor `[B, L]`, padded with the blank or with negative numbers.

@@ -11,12 +11,12 @@ from keras_dl.ops.ctc import edit_distance
 class SequenceAccuracy(CTCRatio):
     """The fraction of rows whose greedy CTC decoding equals their labels.
 
-    Rows are counted over all batches.
+    Rows are counted over all batches. TensorFlow only.
 
     Args:
         blank_index: int, the class of the blank. Defaults to 0.
         name: str. Defaults to `"sequence_accuracy"`.
-        dtype: as for every Keras metric.
+        dtype: as for every Keras metric, except that half precision becomes float32.
 
     Call arguments:
         y_true: int tensor `[B, L]`, padded with the blank or with negative numbers.

@@ -34,8 +34,8 @@ class TokenAccuracy(keras.metrics.Metric):
 
     def __init__(self, name="token_accuracy", dtype=None):
         super().__init__(name=name, dtype=loss_dtype(dtype))
-        self.right = self.add_variable(shape=(), initializer="zeros", name="right")
-        self.total = self.add_variable(shape=(), initializer="zeros", name="total")
+        self.right = self.add_variable(shape=(), initializer="zeros", dtype=self.dtype, name="right")
+        self.total = self.add_variable(shape=(), initializer="zeros", dtype=self.dtype, name="total")
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         right, counts = correct_labels(y_true, y_pred)

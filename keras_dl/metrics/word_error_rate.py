@@ -17,8 +17,8 @@ class WordErrorRate(CTCRatio):
     over all batches, so the result is that of the whole corpus, not a mean of means. 0 is perfect; insertions can raise
     it above 1, and it is infinite if there are insertions but no words.
 
-    XLA does not support strings, so compile models that use this metric with `jit_compile=False`. Keras' default,
-    `"auto"`, selects XLA on a GPU.
+    TensorFlow only. XLA does not support strings, so compile models that use this metric with `jit_compile=False`.
+    Keras' default, `"auto"`, selects XLA on a GPU.
 
     Args:
         vocabulary: list of str, the labels in order, or an int n for `"0"` to `"n - 1"`, as for
@@ -26,7 +26,7 @@ class WordErrorRate(CTCRatio):
         separator: str, the label between two words. Defaults to `" "`.
         blank_index: int, the class of the blank. Defaults to 0.
         name: str. Defaults to `"word_error_rate"`.
-        dtype: as for every Keras metric.
+        dtype: as for every Keras metric, except that half precision becomes float32.
 
     Call arguments:
         y_true: int tensor `[B, L]`, padded with the blank or with negative numbers.

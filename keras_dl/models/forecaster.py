@@ -5,6 +5,8 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
+from keras_dl.ops.backend import require_tensorflow
+
 
 def forecaster(variables, units=64):
     """Builds an LSTM that predicts the next step of a series as a change of the current one.
@@ -29,13 +31,13 @@ def forecaster(variables, units=64):
 
 
 def train_forecaster(series, units=64, window=100, batch_size=32, learning_rate=1e-2, seed=0):
-    """Trains a `forecaster` on random windows of one series, about three per step of the series.
+    """Trains a `forecaster` on random windows of one series, about three per step of the series. TensorFlow only.
 
     The defaults are the best values of a search on Mackey-Glass series of 10 000 steps. The first quarter of each
     window is a warm-up and does not count in the loss.
 
     Args:
-        series: float array `[T, D]`, standardised.
+        series: array `[T, D]`, or `[T]` for one variable, standardized.
         units: int, units of the LSTM. Defaults to 64.
         window: int, steps per window; at most half the series is used. Defaults to 100.
         batch_size: int. Defaults to 32.
@@ -51,16 +53,21 @@ def train_forecaster(series, units=64, window=100, batch_size=32, learning_rate=
     >>> model.name
     'forecaster'
     """
+    require_tensorflow("train_forecaster")
+    series = np.asarray(series, keras.config.floatx())
+    series = series[:, None] if series.ndim == 1 else series
+    if series.ndim != 2 or len(series) < 4:
+        raise ValueError(f"Expected a series [T, D] of at least 4 steps. Received: shape {series.shape}")
     window = min(window, len(series) // 2)
     updates = 1 + 3 * len(series) // batch_size
     generator = np.random.default_rng(seed)
     places = generator.integers(len(series) - window, size=(updates, batch_size, 1)) + np.arange(window)
     known, weights = (
-        tf.constant(series, tf.float32),
+        tf.constant(series, keras.config.floatx()),
         np.broadcast_to(np.arange(window) >= window // 4, places.shape[1:]),
     )
     batches = tf.data.Dataset.from_tensor_slices(places.astype("int32")).map(
-        lambda p: (tf.gather(known, p), tf.gather(known, p + 1), tf.constant(weights, tf.float32))
+        lambda p: (tf.gather(known, p), tf.gather(known, p + 1), tf.constant(weights, keras.config.floatx()))
     )
     keras.utils.set_random_seed(seed)
     model = forecaster(series.shape[1], units)
@@ -72,7 +79,7 @@ def train_forecaster(series, units=64, window=100, batch_size=32, learning_rate=
 
 
 def free_run(model, context, steps):
-    """Forecasts in closed loop: each output of a `forecaster` is its next input.
+    """Forecasts in closed loop: each output of a `forecaster` is its next input. TensorFlow only.
 
     Args:
         model: a model from `forecaster`.
@@ -87,7 +94,8 @@ def free_run(model, context, steps):
     >>> free_run(forecaster(1), keras.ops.zeros((2, 50, 1)), steps=84).shape
     TensorShape([2, 84, 1])
     """
-    return _free_run(model)(tf.cast(context, tf.float32), tf.constant(steps))
+    require_tensorflow("free_run")
+    return _free_run(model)(tf.cast(context, model.get_layer("change").compute_dtype), tf.constant(steps))
 
 
 def _free_run(model):

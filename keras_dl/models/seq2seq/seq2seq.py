@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from keras_dl.models.seq2seq.recurrent_encoder import Encoded, check_sizes
+from keras_dl.ops.backend import require_tensorflow
 from keras_dl.ops.checks import is_integer
 from keras_dl.ops.decoding import beam_search, greedy_search, sample_search
 from keras_dl.ops.decoding.sampling import drawing
@@ -50,6 +51,7 @@ class Seq2Seq(keras.Model):
     """
 
     def __init__(self, source_tokenizer, target_tokenizer, encoder, decoder, name="seq2seq", **kwargs):
+        require_tensorflow("Seq2Seq")
         for part, tokenizer in ((encoder, source_tokenizer), (decoder, target_tokenizer)):
             if part.vocabulary != tokenizer.size:
                 raise ValueError(
@@ -145,6 +147,8 @@ class Seq2Seq(keras.Model):
 
     def _ids(self, source):
         """Converts texts or ids to ids `[B, S]` with at least one column."""
+        if isinstance(source, tf.RaggedTensor):
+            source = source.to_tensor()
         if not tf.is_tensor(source):  # TensorFlow would convert an empty list to floats, not strings
             source = (
                 tf.zeros([0], tf.string) if isinstance(source, list) and not source else tf.convert_to_tensor(source)
