@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_dl.layers.padding import without_padding
 from keras_dl.ops.checks import require_count, require_rate
+from keras_dl.ops.precision import wide
 from keras_dl.ops.recurrence import peephole_lstm
 
 
@@ -66,7 +67,7 @@ class PeepholeLSTMCell(keras.layers.LSTMCell):
     ):
         units, dropout = require_count("units", units), require_rate("dropout", dropout)
         # Passed to the Keras cell, recurrent dropout would imply four masks and split kernels.
-        super().__init__(units, activation, recurrent_activation, dropout=dropout, **kwargs)
+        super().__init__(units, activation, recurrent_activation, dropout=dropout, **{"autocast": False, **kwargs})
         self.recurrent_dropout = require_rate("recurrent_dropout", recurrent_dropout)
         self.coupled_gates = coupled_gates
         self.learn_initial_state = learn_initial_state
@@ -100,21 +101,31 @@ class PeepholeLSTMCell(keras.layers.LSTMCell):
         before, after = (self.bias_initializer((n * self.units,), dtype=dtype) for n in (1, 2))
         return ops.concatenate([before, ops.ones((self.units,), dtype=dtype), after])
 
+    @property
+    def compute_dtype(self):
+        """Dtype of the states, which `keras.layers.RNN` reads: in half precision, the cell would stop counting."""
+        return wide(super().compute_dtype)
+
     def call(self, inputs, states, training=False):
         h, c = states
+        narrow, dtypes = self.dtype_policy.compute_dtype, (h.dtype, c.dtype)
+        inputs, h, kernel, recurrent_kernel = (
+            ops.cast(x, narrow) for x in (inputs, h, self.kernel, self.recurrent_kernel)
+        )
+        c, *peepholes = (ops.cast(x, self.compute_dtype) for x in (c, *self.peepholes))
         if training and self.dropout:
-            inputs = inputs * self.get_dropout_mask(inputs)
+            inputs = inputs * ops.cast(self.get_dropout_mask(inputs), narrow)
         if training and self.recurrent_dropout:
-            h = h * self.get_recurrent_dropout_mask(h)
-        z = ops.matmul(inputs, self.kernel) + ops.matmul(h, self.recurrent_kernel)
-        z = z if self.bias is None else z + self.bias
-        i, *f, new, o = ops.split(z, len(self.peepholes) + 1, axis=-1)
-        i = self.recurrent_activation(i + self.peepholes[0] * c)
-        f = self.recurrent_activation(f[0] + self.peepholes[1] * c) if f else 1 - i
+            h = h * ops.cast(self.get_recurrent_dropout_mask(h), narrow)
+        z = ops.matmul(inputs, kernel) + ops.matmul(h, recurrent_kernel)
+        z = ops.cast(z if self.bias is None else z + ops.cast(self.bias, narrow), self.compute_dtype)
+        i, *f, new, o = ops.split(z, len(peepholes) + 1, axis=-1)
+        i = self.recurrent_activation(i + peepholes[0] * c)
+        f = self.recurrent_activation(f[0] + peepholes[1] * c) if f else 1 - i
         c = f * c + i * self.activation(new)
-        o = self.recurrent_activation(o + self.peepholes[-1] * c)
-        h = o * self.activation(c)
-        return h, [h, c]
+        o = self.recurrent_activation(o + peepholes[-1] * c)
+        h = ops.cast(o * self.activation(c), narrow)
+        return h, [ops.cast(state, dtype) for state, dtype in zip((h, c), dtypes, strict=True)]
 
     def get_initial_state(self, batch_size=None):
         if not self.learn_initial_state:
@@ -198,9 +209,11 @@ class PeepholeLSTM(keras.layers.RNN):
                 "`learn_initial_state` and `stateful` cannot be combined, because a stateful layer continues from the "
                 "previous batch. Received: both True"
             )
+        # Keras builds the first layer of a Sequential model from these.
+        shape = {key: kwargs.pop(key) for key in ("input_shape", "input_dim") if key in kwargs}
         cell = PeepholeLSTMCell(units, name="peephole_lstm_cell", trainable=trainable, dtype=dtype, **kwargs)
         loop = return_sequences, return_state, go_backwards, stateful, unroll, zero_output_for_mask
-        own = {"name": name, "trainable": trainable, "dtype": dtype}
+        own = {"name": name, "trainable": trainable, "dtype": dtype, **shape}
         super().__init__(cell, *loop, activity_regularizer=activity_regularizer, **own)
         self.input_spec = keras.layers.InputSpec(ndim=3)
 
@@ -212,6 +225,7 @@ class PeepholeLSTM(keras.layers.RNN):
 
     def inner_loop(self, sequences, initial_state, mask, training=False):
         mask, cell = mask[0] if keras.tree.is_nested(mask) else mask, self.cell
+        sequences = ops.cast(sequences, self.compute_dtype)
         activations = cell.activation, cell.recurrent_activation
         if self.unroll or activations != (keras.activations.tanh, keras.activations.sigmoid):
             # The Keras loop also computes padded steps.
@@ -220,10 +234,10 @@ class PeepholeLSTM(keras.layers.RNN):
         if training and cell.dropout:
             sequences = sequences * cell.get_dropout_mask(sequences[:, 0])[:, None]
         if training and cell.recurrent_dropout:
-            recurrent_mask = cell.get_recurrent_dropout_mask(initial_state[0])
+            recurrent_mask = ops.cast(cell.get_recurrent_dropout_mask(initial_state[0]), sequences.dtype)
         outputs, *state = peephole_lstm(
             sequences,
-            initial_state,
+            (ops.cast(initial_state[0], sequences.dtype), initial_state[1]),
             cell.kernel.value,
             cell.recurrent_kernel.value,
             None if cell.bias is None else cell.bias.value,

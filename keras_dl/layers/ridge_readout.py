@@ -60,7 +60,7 @@ class RidgeReadout(keras.layers.Layer):
         self.input_spec = keras.layers.InputSpec(axes={-1: input_shape[-1]})
 
     def call(self, inputs):
-        return ops.matmul(inputs, self.kernel) + self.bias
+        return ops.matmul(ops.cast(inputs, self.compute_dtype), self.kernel) + self.bias
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], self.units)

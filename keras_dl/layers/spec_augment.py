@@ -70,7 +70,7 @@ class SpecAugment(keras.layers.Layer):
         self.supports_masking = True
 
     def call(self, inputs, training=False, mask=None):
-        inputs = without_padding(inputs, mask)
+        inputs = without_padding(ops.cast(inputs, self.compute_dtype), mask)
         if not training:
             return inputs
         batch, frames, bands = ops.shape(inputs)
@@ -92,7 +92,7 @@ class SpecAugment(keras.layers.Layer):
         # Uniform from 0 to the maximum inclusive.
         width = ops.floor(self._uniform(shape) * (widest[:, None] + 1))
         start = ops.floor(self._uniform(shape) * (length[:, None] - width + 1))
-        place = ops.cast(ops.arange(size), "float32")[None, None]
+        place = ops.arange(size, dtype="float32")[None, None]
         inside = ops.logical_and(place >= start[..., None], place < (start + width)[..., None])
         return ops.any(inside, axis=1)
 

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_dl.layers.padding import without_padding
+from keras_dl.ops.precision import wide
 
 
 @keras.saving.register_keras_serializable("keras_dl")
@@ -59,15 +60,16 @@ class UtteranceNormalization(keras.layers.Layer):
             self.prior_log_variance = self.add_weight(shape=shape, initializer="zeros", name="prior_log_variance")
 
     def call(self, inputs, mask=None):
-        frames = without_padding(ops.cast(inputs, "float32"), mask)  # half precision cannot sum many frames
-        valid = ops.ones_like(frames[..., :1]) if mask is None else ops.cast(mask, "float32")[..., None]
+        exact = wide(self.compute_dtype)  # half precision cannot sum many frames
+        frames = without_padding(ops.cast(inputs, exact), mask)
+        valid = ops.ones_like(frames[..., :1]) if mask is None else ops.cast(mask, exact)[..., None]
         if self.running:
-            prior = ops.cast(self.prior_mean, "float32")
+            prior = ops.cast(self.prior_mean, exact)
             # Relative to the prior mean, squares stay precise even if the mean is far from 0.
             shifted = (frames - prior) * valid
             count = ops.cumsum(valid, axis=1) + self.prior_frames
             mean = self._shared(ops.cumsum(shifted, axis=1) / count)
-            prior_square = self.prior_frames * ops.exp(ops.cast(self.prior_log_variance, "float32"))
+            prior_square = self.prior_frames * ops.exp(ops.cast(self.prior_log_variance, exact))
             square = self._shared((ops.cumsum(ops.square(shifted), axis=1) + prior_square) / count)
             variance = ops.maximum(square - ops.square(mean), 0.0)
         else:

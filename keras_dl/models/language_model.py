@@ -3,6 +3,8 @@
 import keras
 from keras import layers
 
+from keras_dl.ops.precision import wide
+
 
 def language_model(vocabulary=256, embedding=64, units=256, depth=1, dropout=0.1):
     """Builds a model that predicts each id from the ids before it.
@@ -17,7 +19,8 @@ def language_model(vocabulary=256, embedding=64, units=256, depth=1, dropout=0.1
         dropout: float, the dropout rate after each LSTM. Defaults to 0.1.
 
     Returns:
-        An uncompiled functional `keras.Model`: int32 `[B, T]` named `ids` -> float32 logits `[B, T, vocabulary]`.
+        An uncompiled functional `keras.Model`: int32 `[B, T]` named `ids` -> logits `[B, T, vocabulary]`, float32
+        also in half precision.
 
     Example:
 
@@ -31,7 +34,7 @@ def language_model(vocabulary=256, embedding=64, units=256, depth=1, dropout=0.1
     for _ in range(depth):
         x = layers.LSTM(units, return_sequences=True)(x)
         x = layers.Dropout(dropout)(x)
-    logits = layers.Dense(vocabulary, dtype="float32", name="logits")(x)
+    logits = layers.Dense(vocabulary, dtype=wide(x.dtype), name="logits")(x)
     return keras.Model(ids, logits, name="language_model")
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_dl import layers
 from keras_dl.layers import PeepholeLSTM, PeepholeLSTMCell
 
 from .check_layer import check_layer
@@ -225,3 +226,20 @@ def test_inputs_of_another_shape_raise_an_error():
         layer(np.zeros((2, 5, 4)))
     with pytest.raises(ValueError, match="expected ndim=3"):
         layer(np.zeros((2, 3)))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda **shape: PeepholeLSTM(4, **shape),
+        lambda **shape: layers.ESN(12, **shape),
+        lambda **shape: layers.DeepESN([layers.ESNCell(12)], **shape),
+        lambda **shape: keras.layers.RNN(PeepholeLSTMCell(4), **shape),
+    ],
+)
+def test_the_input_shape_builds_a_sequential_model_as_in_keras(make):
+    with pytest.warns(UserWarning, match="input_shape"):
+        model = keras.Sequential([make(input_shape=(5, 3)), keras.layers.Dense(1)])
+    assert model.built and model.output_shape == (None, 1)
+    assert len(model.weights) == len(make().cell.get_config() and model.layers[0].weights) + 2
+    model.set_weights(model.get_weights())

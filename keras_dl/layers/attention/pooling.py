@@ -65,7 +65,7 @@ class AttentionPooling(keras.layers.Layer):
     def call(self, sequence, mask=None, return_attention_scores=False, training=None):
         require_rank("sequence", sequence.shape, "[B, T, features]")
         require_rank("mask", getattr(mask, "shape", None), "[B, T]")
-        sequence = without_padding(sequence, mask)
+        sequence = without_padding(ops.cast(sequence, self.compute_dtype), mask)
         hidden = ops.tanh(ops.matmul(sequence, self.kernel) + self.bias)
         exact = wide(self.compute_dtype)
         scores = ops.sum(ops.cast(hidden, exact) * ops.cast(self.scale, exact), axis=-1)

@@ -6,6 +6,7 @@ from keras import ops
 from keras_dl.layers import AttentionCell, PeepholeLSTMCell
 from keras_dl.models.seq2seq.recurrent_encoder import Encoded, check_cell, check_sizes
 from keras_dl.models.seq2seq.scheduled_sampling import drawn_places
+from keras_dl.ops.precision import wide
 from keras_dl.ops.scan import scan
 
 CELLS = {"lstm": keras.layers.LSTMCell, "gru": keras.layers.GRUCell, "peephole": PeepholeLSTMCell}
@@ -46,7 +47,7 @@ class RecurrentDecoder(keras.layers.Layer):
         training: bool.
 
     Returns:
-        float32 tensor `[B, T, vocabulary]`: logits of the token after each position.
+        float tensor `[B, T, vocabulary]`: logits of the token after each position; float32 also in half precision.
 
     Raises:
         ValueError: if `cell`, `context` or `query` is unknown, a size is below 1, or `attention` is not an attention
@@ -113,7 +114,7 @@ class RecurrentDecoder(keras.layers.Layer):
             for number, size in enumerate(keras.tree.flatten(self.stack.state_size))
         ]
         self.drop = keras.layers.Dropout(dropout, dtype=dtype)
-        self.project = keras.layers.Dense(vocabulary, dtype="float32", name="logits")
+        self.project = keras.layers.Dense(vocabulary, dtype=wide(self.compute_dtype), name="logits")
         self.seeds = keras.random.SeedGenerator(seed) if scheduled_sampling else None
         self.sampling_probability = None
 
@@ -197,7 +198,7 @@ class RecurrentDecoder(keras.layers.Layer):
         return self.project(self.drop(outputs, training=training))
 
     def compute_output_spec(self, target, memory, memory_mask, summary, training=None):
-        return keras.KerasTensor((*target.shape, self.vocabulary), dtype="float32")
+        return keras.KerasTensor((*target.shape, self.vocabulary), dtype=self.project.compute_dtype)
 
     def get_config(self):
         names = ("vocabulary", "units", "embedding", "depth", "cell", "context", "query", "input_feeding", "dropout")

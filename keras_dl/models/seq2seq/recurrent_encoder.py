@@ -112,7 +112,7 @@ class RecurrentEncoder(keras.layers.Layer):
     def call(self, source, training=None):
         mask = ops.not_equal(source, 0)
         # cuDNN rejects rows without a valid step.
-        read = ops.logical_or(mask, ops.arange(ops.shape(source)[1]) == 0)
+        read = ops.logical_or(mask, ops.arange(ops.shape(source)[1], dtype="int32") == 0)
         read = ops.flip(read, axis=1) if self.reverse else read
         x = self.embed(ops.flip(source, axis=1) if self.reverse else source)
         for layer in self.layers:

@@ -72,7 +72,7 @@ def drawn_places(target, probability, seed):
     [[False, True, False]]
     """
     drawn = keras.random.uniform(ops.shape(target), dtype="float32", seed=seed) < probability
-    return drawn & (ops.arange(ops.shape(target)[1]) > 0) & (target != 0)
+    return drawn & (ops.arange(ops.shape(target)[1], dtype="int32") > 0) & (target != 0)
 
 
 def mix(target, predicted, probability, seed):

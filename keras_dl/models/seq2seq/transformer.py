@@ -6,6 +6,7 @@ from keras import ops
 from keras_dl.models.seq2seq.recurrent_encoder import Encoded, check_sizes
 from keras_dl.models.seq2seq.scheduled_sampling import mix
 from keras_dl.models.seq2seq.transformer_blocks import AttentionBlock, FeedForwardBlock, sinusoidal_positions
+from keras_dl.ops.precision import wide
 
 
 class Transformer(keras.layers.Layer):
@@ -51,7 +52,8 @@ class Transformer(keras.layers.Layer):
     def embedded(self, ids, start=0):
         """Embeds ids `[B, T]` and adds their positions: `[B, T, units]`."""
         x = self.embed(ids) * ops.cast(self.units**0.5, self.compute_dtype)
-        return x + ops.cast(sinusoidal_positions(ops.shape(ids)[1], self.units, start), x.dtype)
+        positions = sinusoidal_positions(ops.shape(ids)[1], self.units, start, wide(self.compute_dtype))
+        return x + ops.cast(positions, x.dtype)
 
     def get_config(self):
         names = ("vocabulary", "units", "heads", "depth", "hidden", "dropout")
@@ -140,7 +142,7 @@ class TransformerDecoder(Transformer):
         training: bool.
 
     Returns:
-        float32 tensor `[B, T, vocabulary]`: logits of the token after each position.
+        float tensor `[B, T, vocabulary]`: logits of the token after each position; float32 also in half precision.
 
     Raises:
         ValueError: as for `TransformerEncoder`; on build, if the memory does not have `units` features.
@@ -159,7 +161,7 @@ class TransformerDecoder(Transformer):
         super().__init__(*args, **kwargs)
         self.scheduled_sampling, self.seed = scheduled_sampling, seed
         self.selves, self.crosses, self.feeds = self.blocks("self"), self.blocks("cross"), self.feed_forwards()
-        self.project = keras.layers.Dense(self.vocabulary, dtype="float32", name="logits")
+        self.project = keras.layers.Dense(self.vocabulary, dtype=wide(self.compute_dtype), name="logits")
         self.seeds = keras.random.SeedGenerator(seed) if scheduled_sampling else None
         self.sampling_probability = None
 
@@ -226,7 +228,7 @@ class TransformerDecoder(Transformer):
         return self.project(self.norm(x)), after, sum(alignments) / len(alignments)
 
     def compute_output_spec(self, target, memory, memory_mask, summary=None, training=None):
-        return keras.KerasTensor((*target.shape, self.vocabulary), dtype="float32")
+        return keras.KerasTensor((*target.shape, self.vocabulary), dtype=self.project.compute_dtype)
 
     def get_config(self):
         return {**super().get_config(), "scheduled_sampling": self.scheduled_sampling, "seed": self.seed}

@@ -7,7 +7,7 @@ from keras import ops
 from keras_dl.layers import ScaledDotProductAttention
 
 
-def sinusoidal_positions(length, units, start=0):
+def sinusoidal_positions(length, units, start=0, dtype="float32"):
     """Returns sinusoidal position encodings.
 
     `p[t, 2 i] = sin(t / 10000^(2 i / units))`, `p[t, 2 i + 1] = cos(t / 10000^(2 i / units))`.
@@ -16,9 +16,10 @@ def sinusoidal_positions(length, units, start=0):
         length: int, or int tensor `[]`, the number of positions.
         units: int, even.
         start: int, or int tensor `[]`, the first position. Defaults to 0.
+        dtype: str. Defaults to `"float32"`.
 
     Returns:
-        float32 tensor `[length, units]`.
+        float tensor `[length, units]`.
 
     Example:
 
@@ -28,8 +29,9 @@ def sinusoidal_positions(length, units, start=0):
 
     Reference: Vaswani et al. 2017, section 3.5, https://arxiv.org/abs/1706.03762
     """
-    rates = np.exp(-np.log(10000.0) * np.arange(0, units, 2) / units).astype("float32")
-    angles = ops.cast(ops.arange(length) + start, "float32")[:, None] * rates
+    rates = np.exp(-np.log(10000.0) * np.arange(0, units, 2) / units).astype(dtype)
+    # Without the dtype, TensorFlow would count in keras.config.floatx() and could not add an int tensor.
+    angles = ops.cast(ops.arange(length, dtype="int32") + start, dtype)[:, None] * rates
     return ops.reshape(ops.stack([ops.sin(angles), ops.cos(angles)], axis=-1), (-1, units))
 
 
