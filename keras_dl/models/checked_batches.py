@@ -26,6 +26,16 @@ def iterate_batches(x, y, sample_weight, batch_size):
     >>> [len(x) for x, _, _ in batches], count
     ([2, 2, 1], 3)
     """
+    if hasattr(x, "row_lengths") or (isinstance(x, list) and x and all(0 < np.ndim(series) < 3 for series in x)):
+        raise ValueError(
+            "Expected an array [n, T, D] or batches. Received: series of unequal length; pad them "
+            "(keras.utils.pad_sequences) and set `mask_value` to the value of the padding"
+        )
+    if hasattr(x, "shape") and len(x.shape) == 1:  # one series of one variable
+        x, y, sample_weight = (
+            None if array is None else np.reshape(ops.convert_to_numpy(array), shape)
+            for array, shape in ((x, (1, -1, 1)), (y, (1, len(x), -1)), (sample_weight, (1, -1)))
+        )
     if hasattr(x, "shape"):  # an array
         starts = range(0, len(x), batch_size)
         arrays = [None if array is None else ops.convert_to_numpy(array) for array in (x, y, sample_weight)]

@@ -154,7 +154,7 @@ class EchoStateNetwork(keras.Model):
 
         Args:
             x: a `tf.data.Dataset`, or another iterable, of batches `x`, `(x, y)` or `(x, y, sample_weight)`; or an
-                array `[n, T, D]`.
+                array `[n, T, D]`, or `[T]` for one series of one variable.
             y: targets if x is an array: `[n, T, K]`, or `[n, K]` with `pooling`; integers without the last axis are
                 classes. None (default): the next step of x.
             batch_size: int, for arrays. Defaults to 32.
@@ -247,7 +247,9 @@ class EchoStateNetwork(keras.Model):
     def counted(self, inputs, mask):
         """Returns which steps count, after the washout and not masked: bool `[B, T]`."""
         if mask is None:
-            return ops.broadcast_to(ops.arange(ops.shape(inputs)[1]) >= self.washout, ops.shape(inputs)[:2])
+            return ops.broadcast_to(
+                ops.arange(ops.shape(inputs)[1], dtype="int32") >= self.washout, ops.shape(inputs)[:2]
+            )
         return ops.logical_and(mask, ops.cumsum(ops.cast(mask, "int32"), 1) > self.washout)
 
     def compute_mask(self, inputs, previous_mask=None):
@@ -311,7 +313,7 @@ class EchoStateNetwork(keras.Model):
         On TensorFlow, it also works in a graph, with `steps` as an int tensor, and so can be exported.
 
         Args:
-            context: float tensor `[B, T, D]`, T at least 1: the series so far.
+            context: tensor `[B, T, D]`, or `[T]` for one series of one variable, T at least 1: the series so far.
             steps: int, above 0.
             initial_state: list of float tensors, the states before the context. Defaults to zeros.
             return_state: bool, whether to return the states. Defaults to False.
@@ -334,6 +336,7 @@ class EchoStateNetwork(keras.Model):
             )
         self.check_fitted()
         context = ops.cast(ops.convert_to_tensor(context), self.compute_dtype)
+        context = ops.reshape(context, (1, -1, 1)) if len(context.shape) == 1 else context
         if len(context.shape) != 3 or context.shape[-1] != self.units or context.shape[1] == 0:
             raise ValueError(f"Expected a context [B, T, {self.units}], T above 0. Received: shape {context.shape}")
         if isinstance(steps, int | np.integer) and steps < 1:
@@ -396,7 +399,7 @@ class EchoStateNetwork(keras.Model):
 
 def _last(features, mask):
     """Returns the last unmasked step of each sequence, `[B, T, F]` -> `[B, F]`."""
-    times = ops.arange(ops.shape(features)[1])
+    times = ops.arange(ops.shape(features)[1], dtype="int32")
     last = ops.max(ops.where(mask, times, ops.zeros_like(times)), -1)
     return ops.squeeze(ops.take_along_axis(features, ops.reshape(last, (-1, 1, 1)), 1), 1)
 

@@ -256,3 +256,33 @@ def test_a_fitted_model_can_be_exported(tmp_path):
     loaded = tf.saved_model.load(tmp_path / "exported")
     series = tf.constant(WAVE, tf.float32)
     np.testing.assert_allclose(loaded.serve(series), model(series), atol=1e-5)
+
+
+def test_one_series_is_accepted_as_a_row():
+    wave = np.sin(0.2 * np.arange(300))
+    expected = EchoStateNetwork(ESN(30, seed=1), 1, washout=20)
+    expected.fit(wave.reshape(1, -1, 1), verbose=0)
+    for arguments in ((wave,), (wave[:-1], wave[1:]), (wave[:-1], wave[1:, None])):
+        model = EchoStateNetwork(ESN(30, seed=1), 1, washout=20)
+        model.fit(*arguments, verbose=0)
+        np.testing.assert_array_equal(model.readout.kernel, expected.readout.kernel)
+    forecast = expected.forecast(wave.reshape(1, -1, 1), 5)
+    np.testing.assert_array_equal(expected.forecast(wave, 5), forecast)
+
+
+def test_integers_are_a_series():
+    steps = np.random.default_rng(0).integers(0, 9, (2, 60, 1))
+    whole, real = (EchoStateNetwork(ESN(20, seed=1), 1, washout=5) for _ in range(2))
+    whole.fit(steps, verbose=0)
+    real.fit(steps.astype("float32"), verbose=0)
+    np.testing.assert_array_equal(whole.readout.kernel, real.readout.kernel)
+    np.testing.assert_array_equal(whole.predict(steps, verbose=0), real.predict(steps.astype("float32"), verbose=0))
+    np.testing.assert_array_equal(whole.forecast(steps, 3), real.forecast(steps.astype("float32"), 3))
+
+
+@pytest.mark.parametrize("ragged", [False, True])
+def test_series_of_unequal_length_are_refused_with_the_way_out(ragged):
+    series = [np.zeros((30, 1)), np.zeros((40, 1))]
+    series = tf.ragged.constant(series, ragged_rank=1) if ragged else series
+    with pytest.raises(ValueError, match="series of unequal length; pad them .* and set `mask_value`"):
+        EchoStateNetwork(ESN(20, seed=1), 1).fit(series)
