@@ -44,7 +44,7 @@ class CTCOutput(keras.layers.Layer):
     >>> logits.shape
     TensorShape([1, 4, 3])
     >>> import numpy as np
-    >>> text, score = output.decode(np.eye(3, dtype=wide(self.compute_dtype))[[[1, 1, 0, 2]]] * 50)
+    >>> text, score = output.decode(np.eye(3, dtype="float32")[[[1, 1, 0, 2]]] * 50)
     >>> text.numpy()[0]
     b'ab'
     >>> output.minimum_frames(np.array([[1, 1, 2]])).numpy()     # with a blank between the two "a"

@@ -77,7 +77,7 @@ def band_limits(band, bands, lowest, highest):
     Example:
 
     >>> [round(limit) for limit in band_limits(0, 40, 60.0, 4000.0)]
-    [60, 142]
+    [60, 131]
     """
     low, step = float(mel(lowest)), float(mel(highest) - mel(lowest)) / (bands + 1)
     return tuple(700 * math.expm1((low + step * place) / 1127) for place in (band, band + 2))

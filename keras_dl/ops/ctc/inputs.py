@@ -64,7 +64,7 @@ def dense_logits(logits, logit_length=None):
 
     Example:
 
-    >>> logits, length = dense_logits(tf.ragged.constant([[[0.0, 1.0]], []], ragged_rank=1, inner_shape=[2]))
+    >>> logits, length = dense_logits(tf.ragged.constant([[[0.0, 1.0]], []], ragged_rank=1, inner_shape=(2,)))
     >>> logits.shape, length.numpy().tolist()
     (TensorShape([2, 1, 2]), [1, 0])
     """
