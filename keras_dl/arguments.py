@@ -1,7 +1,6 @@
 """The command line: verbs, options and hyperparameter values."""
 
 import argparse
-import ast
 
 from keras_dl import __version__
 from keras_dl.errors import UserError
@@ -36,7 +35,9 @@ def _values(arguments):
 
 
 def parse_values(arguments: list[str]) -> dict:
-    """Parses `["learning_rate=3e-4", "cell=lstm"]` to `{"learning_rate": 0.0003, "cell": "lstm"}`.
+    """Parses `["learning_rate=3e-4", "units[0]=8"]` to `{"learning_rate": "3e-4", "units[0]": "8"}`.
+
+    The values are read as the types of their hyperparameters later, by `keras_dl.space.space`.
 
     Raises:
         UserError: if an argument is not `name=value`.
@@ -44,12 +45,9 @@ def parse_values(arguments: list[str]) -> dict:
     values = {}
     for argument in arguments:
         name, equals, text = argument.partition("=")
-        if not equals or not name.isidentifier():
+        if not equals or not name.strip() or name.startswith("-"):
             raise UserError(f"expected name=value, such as learning_rate=0.001. Received: {argument!r}")
-        try:
-            values[name] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            values[name] = text
+        values[name] = text
     return values
 
 

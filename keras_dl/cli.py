@@ -1,14 +1,13 @@
 """The commands. Help, `list` and errors in arguments do not import TensorFlow."""
 
 import contextlib
-import os
 import signal
 import sys
 from pathlib import Path
 
 from keras_dl.arguments import parse, parse_values
 from keras_dl.errors import UserError
-from keras_dl.startup import import_tensorflow
+from keras_dl.startup import import_tensorflow, set_environment
 from keras_dl.terminal import printable, printable_output
 
 _FOREIGN = ("export", "predict", "serve")  # verbs that print texts of models and servers of others
@@ -17,10 +16,7 @@ _FOREIGN = ("export", "predict", "serve")  # verbs that print texts of models an
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command. Exit status: 0 on success, 1 on failure, 2 for invalid input, 130 if it was stopped."""
     options = parse(arguments)
-    # Read when TensorFlow is imported: hides its notes about the processor.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("MPLBACKEND", "Agg")
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # read when gRPC is imported; the client reports its errors
+    set_environment()
     for name in ("SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), _stop)  # so that runs end as they do after Ctrl-C

@@ -5,6 +5,7 @@ import re
 
 import keras_tuner as kt
 
+from keras_dl.directions import infer_direction
 from keras_dl.errors import UserError
 
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
@@ -75,16 +76,21 @@ def parse_objective(text: str, direction: str | None = None) -> Objective:
     """Parses an objective such as `"val_loss"`, `"val_accuracy,val_loss:0.1"` or `"val_gain:max"`.
 
     Args:
-        text: metrics separated by commas, each optionally followed by `:WEIGHT` (default 1) and `:min` or `:max`.
-        direction: `"min"` or `"max"`, the direction of the first metric. None (default) infers it from the name.
+        text: metrics separated by commas, each optionally followed by `:WEIGHT` (default 1) and `:min` or `:max`. A
+            name with a comma or a colon must be in quotes: `"'val_mAP@[.5:.95]':max"`.
+        direction: `"min"` or `"max"`, the direction of the first metric. None (default) infers it from the name (see
+            `infer_direction`).
 
     Raises:
         UserError: for a direction that is neither given nor inferable, a weight that is not positive, or a metric named
             twice.
     """
+    if not isinstance(text, str):
+        raise UserError(f"objective must be text, such as 'val_accuracy' or 'val_gain:max'. Received: {text!r}")
     terms = []
-    for number, part in enumerate(text.split(",")):
-        name, *rest = part.strip().split(":")
+    for number, part in enumerate(re.split(r",(?=(?:[^'\"]|'[^']*'|\"[^\"]*\")*$)", text)):
+        name, *rest = re.findall(r"(?:^|:)('[^']*'|\"[^\"]*\"|[^:]*)", part.strip())
+        name = name[1:-1] if re.fullmatch(r"'.+'|\".+\"", name) else name
         given, weight = direction if number == 0 else None, 1.0
         for word in rest:
             if word in ("min", "max"):
@@ -92,22 +98,14 @@ def parse_objective(text: str, direction: str | None = None) -> Objective:
             elif re.fullmatch(r"\d+\.?\d*(e-?\d+)?|\.\d+", word) and float(word) > 0:
                 weight = float(word)
             else:
-                raise UserError(f"expected NAME:WEIGHT (above 0), NAME:min or NAME:max. Received: {part.strip()!r}")
+                raise UserError(
+                    "expected NAME:WEIGHT (above 0), NAME:min or NAME:max, and quotes around a NAME with a colon. "
+                    f"Received: {part.strip()!r}"
+                )
         if not name or name in [term.name for term in terms]:
             raise UserError(f"expected metrics separated by commas, each once. Received: {text!r}")
         terms.append(Term(name, given or infer_direction(name), weight))
     return Objective(terms)
-
-
-def infer_direction(name: str) -> str:
-    """Infers `"min"` or `"max"` from a metric's name."""
-    if re.search(r"loss|error|perplex|bits|mse|mae|mape|msle|divergence|nrmse|seconds", name):
-        return "min"
-    if re.search(r"acc|auc|precision|recall|f1|bleu|score", name):
-        return "max"
-    raise UserError(
-        f"cannot infer the direction of {name!r}: set direction = 'min' or 'max', or write {name}:min or {name}:max"
-    )
 
 
 @dataclasses.dataclass(frozen=True)

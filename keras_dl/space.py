@@ -1,5 +1,8 @@
 """The search space of a pipeline, and the values that a user gives for it."""
 
+import contextlib
+import math
+
 import keras
 import keras_tuner as kt
 
@@ -8,13 +11,14 @@ from keras_dl.errors import UserError
 from keras_dl.pipeline import Pipeline
 
 
-def space(pipeline: Pipeline, values: dict | None = None) -> kt.HyperParameters:
+def space(pipeline: Pipeline, values: dict | None = None) -> "Space":
     """Finds the search space, with every entry and its value, by calling `data` and `build` once.
 
-    The given values replace their defaults. UserError is raised for a name that is not in the space, a value outside
-    its range or of the wrong type, an empty split, or a `data` or `build` that returns something else.
+    The given values replace their defaults; text, as on the command line, is read as the type of its hyperparameter.
+    UserError is raised for a name that is not in the space, a value outside its range or of the wrong type, an empty
+    split, or a `data` or `build` that returns something else.
     """
-    hp = _Given(values or {})
+    hp = Space(values or {})
     splits = pipeline.data(hp)
     if not isinstance(splits, Splits):
         raise UserError(f"data(hp) of {pipeline.name} must return Splits. Received: {type(splits).__name__}")
@@ -22,25 +26,75 @@ def space(pipeline: Pipeline, values: dict | None = None) -> kt.HyperParameters:
     model = pipeline.build(hp)
     if not isinstance(model, keras.Model) or not model.compiled:
         raise UserError(f"build(hp) of {pipeline.name} must return a compiled keras.Model. Received: {model!r}")
-    unknown = set(hp.given) - {entry.name for entry in hp.space}
+    unknown = set(hp.texts) - hp.known
     if unknown:
         known = "; ".join(describe(entry) for entry in hp.space) or "none"
         raise UserError(f"unknown hyperparameter: {', '.join(sorted(unknown))}. This pipeline has: {known}")
     return hp
 
 
-class _Given(kt.HyperParameters):
-    """Hyperparameters with given values, each checked where its range is declared, before a layer rejects it."""
+class Space(kt.HyperParameters):
+    """Hyperparameters with given values, each checked where its range is declared, before a layer rejects it.
 
-    def __init__(self, given):
+    Attributes:
+        given: the given values by name, as the types of their hyperparameters.
+    """
+
+    def __init__(self, texts: dict):
         super().__init__()
-        self.given = given
-        self.values.update(given)
+        self.texts, self.known, self.given = texts, set(), {}
 
     def _retrieve(self, hp):
-        if hp.name in self.given and not _allowed(hp, self.given[hp.name]):
-            raise UserError(f"{hp.name}={self.given[hp.name]!r} is invalid: expected {describe(hp)}")
+        # The option --learning-rate is equivalent to learning_rate=.
+        name = hp.name if hp.name in self.texts else hp.name.replace("-", "_")
+        if name in self.texts:
+            self.known.add(name)
+            value = read(hp, self.texts[name])
+            if not _allowed(hp, value):
+                raise UserError(f"{hp.name}={self.texts[name]} is invalid: expected {describe(hp)}")
+            self.given[hp.name] = value
+            if self.is_active(hp):
+                self.values[hp.name] = value
         return super()._retrieve(hp)
+
+
+def read(entry, value):
+    """Returns a value as the type of a hyperparameter, or unchanged if it cannot be read as that type.
+
+    Text is converted, such as `"1e3"` to 1000 for an `Int` and `"true"` to True for a `Boolean`, and a whole number to
+    a float for a `Float`. Text for a hyperparameter that is text may be in quotes.
+    """
+    is_choice = type(entry).__name__ == "Choice"
+    kind = _TYPES.get(type(entry).__name__) or type(entry.values[0] if is_choice else entry.default)
+    if kind is bool or (kind is int and is_choice and set(entry.values) == {0, 1}):  # a Choice stores bool as int
+        words = {"true": True, "false": False} | ({"1": True, "0": False} if kind is bool else {})
+        value = words.get(value.strip().lower(), value) if isinstance(value, str) else value
+        return kind(value) if isinstance(value, bool) else _as_int(value) if kind is int else value
+    if kind is str:
+        quoted = isinstance(value, str) and len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+        return value[1:-1] if quoted and not (is_choice and value in entry.values) else value
+    return _as_int(value) if kind is int else _as_float(value)
+
+
+_TYPES = {"Int": int, "Float": float, "Boolean": bool}
+
+
+def _as_int(value):
+    with contextlib.suppress(ValueError, OverflowError):
+        if isinstance(value, str):
+            return int(value) if value.strip().lstrip("+-").isdecimal() else _whole(float(value), value)
+    return value
+
+
+def _whole(number, text):
+    return int(number) if number.is_integer() else text
+
+
+def _as_float(value):
+    with contextlib.suppress(ValueError):
+        if isinstance(value, str) or type(value) is int:
+            return float(value)
+    return value
 
 
 def describe(entry) -> str:
@@ -67,6 +121,16 @@ def _allowed(entry, value) -> bool:
     if kind in ("Int", "Float"):
         if not number or (kind == "Int" and not isinstance(value, int)):
             return False
-        steps = (value - entry.min_value) / entry.step if entry.step and entry.sampling == "linear" else 0
-        return entry.min_value <= value <= entry.max_value and abs(steps - round(steps)) < 1e-6
+        return entry.min_value <= value <= entry.max_value and _is_step(entry, value)
     return type(value) is type(entry.default)
+
+
+def _is_step(entry, value):
+    if not entry.step:
+        return True
+    if entry.sampling == "linear":
+        steps = (value - entry.min_value) / entry.step
+    else:
+        distance = value if entry.sampling == "log" else entry.max_value + entry.min_value - value
+        steps = math.log(distance / entry.min_value, entry.step)
+    return abs(steps - round(steps)) < 1e-6

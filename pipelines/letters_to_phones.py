@@ -45,7 +45,6 @@ class LettersToPhones(Pipeline):
     """A bidirectional encoder of letters and a decoder of phones with attention."""
 
     objective = "val_exact_match"
-    direction = "max"
     epochs = 6
     trials = 4
     words = None

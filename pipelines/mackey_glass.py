@@ -34,7 +34,6 @@ class MackeyGlass(Pipeline):
     # Over 24 random networks, its rank correlation with the closed-loop test error was 0.99; that of the one-step error
     # was 0.54.
     objective = "val_closed_loop_nrmse"
-    direction = "min"
     epochs = 1
     trials = 12
 

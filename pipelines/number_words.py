@@ -50,7 +50,6 @@ class NumberWords(Pipeline):
     """A bidirectional encoder and a decoder with attention."""
 
     objective = "val_exact_match"
-    direction = "max"
     epochs = 3
     trials = 4
     numbers = compared = None

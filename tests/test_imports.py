@@ -20,13 +20,13 @@ PACKAGE = Path(keras_dl.__file__).parent
 # From the lowest to the highest; the parts of one row do not import each other.
 ORDER = [
     {"errors"},
-    {"startup", "durable", "arguments", "terminal"},
+    {"startup", "durable", "arguments", "terminal", "directions"},
     {"compat"},
     {"ops"},
     {"layers", "losses", "metrics", "data"},
     {"models"},
     {"migration"},
-    {"options"},
+    {"options", "local_modules"},
     {"pipeline"},
     {"space"},
     {"tracking"},

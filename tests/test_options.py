@@ -2,10 +2,11 @@
 
 import math
 
+import keras_tuner as kt
 import pytest
 
 from keras_dl.errors import UserError
-from keras_dl.options import Term, infer_direction, parse_objective
+from keras_dl.options import Term, TrainingOptions, parse_objective
 
 ROW = {"val_loss": 2.0, "val_accuracy": 0.75, "loss": 1.0, "val_gain": 5.0}
 
@@ -23,6 +24,10 @@ ROW = {"val_loss": 2.0, "val_accuracy": 0.75, "loss": 1.0, "val_gain": 5.0}
         ("val_accuracy,val_loss:0.1", None, [("val_accuracy", "max", 1), ("val_loss", "min", 0.1)]),
         (" val_gain:2:min , val_loss:max:.5", None, [("val_gain", "min", 2), ("val_loss", "max", 0.5)]),
         ("val_loss,val_gain:1e-3:max", "min", [("val_loss", "min", 1), ("val_gain", "max", 1e-3)]),
+        ("val_hits@3,val_acc (%):2", None, [("val_hits@3", "max", 1), ("val_acc (%)", "max", 2)]),
+        ("'val_mAP@[.5:.95]'", None, [("val_mAP@[.5:.95]", "max", 1)]),
+        ("\"val_a,b\":min:2,'val_c:d':max", None, [("val_a,b", "min", 2), ("val_c:d", "max", 1)]),
+        ("val_it's:min", None, [("val_it's", "min", 1)]),
     ],
 )
 def test_metrics_with_weights_and_directions(text, direction, terms):
@@ -34,7 +39,7 @@ def test_metrics_with_weights_and_directions(text, direction, terms):
     [
         ("val_gain", "cannot infer the direction of 'val_gain': set direction = 'min' or 'max', or write"),
         ("val_loss,val_gain", "cannot infer the direction of 'val_gain'"),
-        ("val_loss:0", r"expected NAME:WEIGHT \(above 0\), NAME:min or NAME:max. Received: 'val_loss:0'"),
+        ("val_loss:0", r"expected NAME:WEIGHT \(above 0\), NAME:min or NAME:max, and quotes around a NAME with a colon. Received: "),
         ("val_loss:-1", "Received: 'val_loss:-1'"),
         ("val_loss:inf", "Received: 'val_loss:inf'"),
         ("val_loss:up", "Received: 'val_loss:up'"),
@@ -49,6 +54,18 @@ def test_an_invalid_objective_is_reported(text, message):
     with pytest.raises(UserError, match=message) as caught:
         parse_objective(text)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("given", [("val_loss", "min"), ["val_loss"], kt.Objective("val_loss", "min"), None])
+def test_an_objective_that_is_not_text_is_reported(given):
+    with pytest.raises(UserError, match="objective must be text, such as 'val_accuracy' or 'val_gain:max'. Received: "):
+        TrainingOptions(objective=given)
+
+
+def test_the_error_for_an_unknown_direction_can_be_copied():
+    with pytest.raises(UserError, match="or write 'val_own:3':min or 'val_own:3':max"):
+        parse_objective("'val_own:3'")
+    assert parse_objective("'val_own:3':max").directions == {"val_own:3": "max"}
 
 
 def test_the_direction_applies_only_to_the_first_metric():
@@ -80,13 +97,3 @@ def test_missing_metrics_are_listed_in_order():
     objective = parse_objective("val_error,val_loss,val_recall")
     assert objective.missing(ROW) == ["val_error", "val_recall"]
     assert parse_objective("val_loss").missing(ROW) == []
-
-
-@pytest.mark.parametrize("name", ["loss", "val_label_error_rate", "val_bits_per_character", "val_mae", "nrmse"])
-def test_errors_are_minimised(name):
-    assert infer_direction(name) == "min"
-
-
-@pytest.mark.parametrize("name", ["val_accuracy", "auc", "val_f1", "val_bleu_score", "val_recall"])
-def test_successes_are_maximised(name):
-    assert infer_direction(name) == "max"

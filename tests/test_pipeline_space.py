@@ -74,7 +74,7 @@ def test_a_value_in_its_range_is_accepted(name, value):
     ("name", "value", "expected"),
     [
         ("batch_size", 24, "batch_size one of 16, 32 (default 32)"),
-        ("batch_size", "32", "batch_size one of 16, 32 (default 32)"),
+        ("batch_size", "24", "batch_size one of 16, 32 (default 32)"),
         ("batch_size", True, "batch_size one of 16, 32 (default 32)"),
         ("cell", 3, "cell one of lstm, gru (default lstm)"),
         ("units", 7, "units from 8 to 64 in steps of 8 (whole) (default 16)"),
@@ -94,7 +94,44 @@ def test_a_value_in_its_range_is_accepted(name, value):
 def test_the_error_for_an_invalid_value_contains_the_range(name, value, expected):
     with pytest.raises(UserError) as caught:
         space(Spaced(), {name: value})
-    assert str(caught.value) == f"{name}={value!r} is invalid: expected {expected}"
+    assert str(caught.value) == f"{name}={value} is invalid: expected {expected}"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("batch_size=16", 16), ("batch_size=1.6e1", 16), ("units=64", 64), ("units=6.4e1", 64), ("units= 64 ", 64),
+        ("rate=0.001", 0.001), ("rate=1e-3", 0.001), ("dropout=0", 0.0), ("bias=false", False), ("bias=FALSE", False),
+        ("bias=0", False), ("bias=true", True), ("cell=gru", "gru"), ("cell='gru'", "gru"), ('cell="gru"', "gru"),
+        ("depth=3", 3), ("kernel=3", "3"), ("kernel=True", "True"), ("kernel='3'", "3"), ("padded=true", 1),
+        ("label=007", "007"), ("label=1e3", "1e3"), ("label='a b'", "a b"), ("scale=2", 2.0), ("low-pass=3", 3),
+        ("units[0]=3", 3), ("encoder/units=3", 3), ("keep (%)=50", 50),
+    ],
+)  # fmt: skip
+def test_text_is_read_as_the_type_of_its_hyperparameter(text, value):
+    class More(Spaced):
+        def build(self, hp):
+            hp.Choice("kernel", ["3", "True"], default="True")
+            hp.Choice("padded", [True, False], default=False)
+            hp.Fixed("label", "none")
+            hp.Choice("scale", [1.0, 2.0])
+            hp.Int("low-pass", 1, 3)
+            hp.Int("units[0]", 1, 3)
+            hp.Int("keep (%)", 10, 50)
+            with hp.name_scope("encoder"):
+                hp.Int("units", 1, 3)
+            return Spaced.build(self, hp)
+
+    name, _, typed = text.partition("=")
+    found = space(More(), {name: typed})
+    assert found.values[name] == value and type(found.values[name]) is type(value)
+    assert found.given == {name: value}
+
+
+def test_an_option_with_underscores_is_a_name_with_hyphens():
+    pipeline = Spaced()
+    pipeline.data = lambda hp: (hp.Int("low-pass", 1, 3), Spaced.data(pipeline, hp))[1]
+    assert space(pipeline, {"low_pass": "3"}).given == {"low-pass": 3}
 
 
 def test_fixed_values_can_be_given_and_are_not_searched():

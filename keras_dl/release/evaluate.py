@@ -42,7 +42,7 @@ def load_trained(pipeline: Pipeline, which: str, values: dict, settings: Setting
     trained, source = registry.origin(version)
     pipeline.source = pipeline.source or source
     if values:
-        space(pipeline, values)  # raises for invalid values
+        values = space(pipeline, values).given  # raises for invalid values
     return (
         load_version(version, pipeline.custom_objects),
         trained | values,

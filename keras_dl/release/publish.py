@@ -14,7 +14,8 @@ from keras_dl.release.models import log_model
 from keras_dl.release.served_models import show_champion, write_model_config
 from keras_dl.serving.export.export import export
 from keras_dl.serving.versions import exported_versions, rename, withdrawn_folder, withdrawn_versions
-from keras_dl.tracking.figures import log_picture
+from keras_dl.tracking.figures import log_pictures
+from keras_dl.tracking.names import recorded_name, with_mlflow_names
 from keras_dl.tracking.settings import Settings
 
 
@@ -35,10 +36,9 @@ def publish(
     splits = splits_of(pipeline, values)
     results = model.evaluate(splits.test, return_dict=True, verbose=0) | pipeline.report(model, splits)
     results = {name: float(value) for name, value in results.items()}
-    mlflow.log_metrics({f"test_{name}": value for name, value in results.items()})
+    mlflow.log_metrics(with_mlflow_names({f"test_{name}": value for name, value in results.items()}))
     mlflow.log_dict(dict(values), "values.json")
-    for name, picture in pipeline.pictures(model, splits).items():
-        log_picture(name, picture)
+    log_pictures(pipeline.pictures(model, splits))
 
     batch = next(iter(splits.test))
     inputs = batch[0] if isinstance(batch, tuple) else batch
@@ -47,7 +47,8 @@ def publish(
     value = results.get(metric)
     if value is None:
         metric, direction = pipeline.goal.name, pipeline.goal.direction
-        value = mlflow.get_run(mlflow.active_run().info.run_id).data.metrics[f"best_{metric}"]
+        recorded = mlflow.get_run(mlflow.active_run().info.run_id).data.metrics
+        value = recorded[recorded_name(f"best_{metric}", recorded)]
     digest = fingerprint(splits.test)
     mlflow.set_tag("test_fingerprint", digest)
     version = registry.register(settings, pipeline.name, uri, metric, value, direction, digest, spread)

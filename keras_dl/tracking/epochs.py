@@ -64,7 +64,7 @@ class EpochLogger(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if self.trained is None:
             self._end_training()
-        values = {**(logs or {}), "epoch_seconds": time.perf_counter() - self.started}
+        values = {"epoch_seconds": time.perf_counter() - self.started}
         if self.steps:
             values["steps_per_second"] = self.steps / (self.trained - self.started)
             if self.examples:
@@ -72,7 +72,7 @@ class EpochLogger(keras.callbacks.Callback):
             fraction = self._input_fraction()
             if fraction is not None:
                 values["input_fraction"] = fraction
-        self.journal.metrics(values, epoch)
+        self.journal.metrics(values | (logs or {}), epoch)  # a metric of the model may have one of these names
 
     def _input_fraction(self):
         busy = self.watched and self.watched.seconds_between_batches()

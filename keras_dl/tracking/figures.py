@@ -4,14 +4,18 @@ import matplotlib.pyplot as plt
 import mlflow
 from matplotlib.ticker import MaxNLocator
 
+from keras_dl.tracking.names import mlflow_names
 
-def log_picture(name: str, picture) -> None:
-    """Logs a matplotlib figure as `<name>.png`, or a text as `<name>.txt`, to the active run."""
-    if isinstance(picture, str):
-        mlflow.log_text(picture, f"{name}.txt")
-    else:
-        mlflow.log_figure(picture, f"{name}.png")
-        plt.close(picture)
+
+def log_pictures(pictures: dict) -> None:
+    """Logs matplotlib figures as `<name>.png`, and texts as `<name>.txt`, to the active run."""
+    names = mlflow_names(pictures)
+    for name, picture in pictures.items():
+        if isinstance(picture, str):
+            mlflow.log_text(picture, f"{names[name]}.txt")
+        else:
+            mlflow.log_figure(picture, f"{names[name]}.png")
+            plt.close(picture)
 
 
 def learning_curves(curves: dict[str, list[float]], objective: str):

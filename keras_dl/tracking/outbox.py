@@ -2,8 +2,6 @@
 
 import contextlib
 import json
-import posixpath
-import re
 import sys
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from mlflow.entities import Metric, Param, RunTag
 
 from keras_dl.durable import write_json
 from keras_dl.errors import reason_of
+from keras_dl.tracking.names import mlflow_names, with_mlflow_names
 
 # Errors for which a retry is pointless; all others may be temporary.
 REFUSED = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE", "MALFORMED_REQUEST"}
@@ -129,18 +128,17 @@ class Outbox:
                     tags |= event["tags"] | self._parent_tag()
             else:
                 tags |= event.get("tags", {})
-            for name, value in event.get("params", {}).items():
+            for name, value in with_mlflow_names(event.get("params", {})).items():
                 params.setdefault(name, value)
-            metrics += [
-                Metric(_name(name), value, time, event["step"]) for name, value in event.get("metrics", {}).items()
-            ]
+            named = with_mlflow_names(event.get("metrics", {}))
+            metrics += [Metric(name, value, time, event["step"]) for name, value in named.items()]
             if "text" in event:
-                texts.append((event["text"], _name(event["name"])))
+                texts.append((event["text"], *mlflow_names([event["name"]]).values()))
             if "end" in event:
                 status = event["end"], time
         if not created and any("begin" in event for event in events):
             self._resume(client, keep_error="error" in tags)
-        entities = [Param(_name(name), _text(value, 6000)) for name, value in params.items()]
+        entities = [Param(name, _text(value, 6000)) for name, value in params.items()]
         entities += [RunTag(name, value) for name, value in _tags(tags).items()]
         for chunk in _chunks(entities + metrics):
             self._log(client, chunk)
@@ -231,15 +229,7 @@ def _chunks(entities):
 
 
 def _tags(tags):
-    return {_name(name): _text(value, 8000) for name, value in tags.items()}
-
-
-def _name(name):
-    """Returns a valid MLflow name: letters, digits, spaces and `_-.:/`, without relative path components."""
-    name = re.sub(r"[^/\w.\- :]", "_", name)[:250] or "_"
-    if posixpath.normpath(name) != name or name.startswith(("/", "..")) or name == ".":
-        name = name.replace("/", "_").replace("..", "__").strip(".") or "_"
-    return name
+    return {name: _text(value, 8000) for name, value in with_mlflow_names(tags).items()}
 
 
 def _text(value, limit):

@@ -28,6 +28,7 @@ from keras_dl.compat.mlflow import (
 )
 from keras_dl.errors import UserError, reason_of
 from keras_dl.tracking.environment import environment, git_diff, is_gone, owner
+from keras_dl.tracking.names import with_mlflow_names
 from keras_dl.tracking.settings import Settings, hide_password
 
 SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql", "databricks")
@@ -64,6 +65,8 @@ def connect(settings: Settings, experiment: str | None = None) -> None:
             mlflow.search_experiments(max_results=1)
             if experiment:
                 _set_experiment(experiment, settings.artifact_location)
+                # Set by MLflow, like the URI above. It would choose the experiment of other programs.
+                os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
     except STORE_ERRORS as error:
         raise UserError(f"the MLflow store {hide_password(uri)} cannot be used: {_reason(error)}") from error
 
@@ -157,7 +160,7 @@ def open_run(settings: Settings, name: str, tags: dict | None = None, run_id: st
         run_id=run_id,
         run_name=None if run_id else name,
         nested=mlflow.active_run() is not None,
-        tags={**settings.tracking.tags, **(tags or {}), "owner": owner()},
+        tags={**with_mlflow_names(settings.tracking.tags), **(tags or {}), "owner": owner()},
         log_system_metrics=False,
     )
     if run_id and "error" in run.data.tags:
@@ -232,6 +235,8 @@ def log_origin(pipeline) -> None:
             "pipeline": pipeline.name,
             "pipeline_digest": pipeline.digest,
             "data": pipeline.source or "default",
+            "goal": pipeline.objective,
+            "epochs": pipeline.epochs,
             **{name: getattr(pipeline, name) for name in ("seed", "precision", "strategy", "jit", "deterministic")},
             "devices": ", ".join(described["devices"]),
             **{name: described[name] for name in ("command", "git_commit", "git_dirty", "cpu")},

@@ -19,6 +19,7 @@ import mlflow
 from mlflow.entities import Experiment
 
 from keras_dl.errors import UserError
+from keras_dl.tracking.names import KERAS_TUNER, recorded_name
 from keras_dl.tracking.runs import connect
 from keras_dl.tracking.settings import Settings
 
@@ -134,9 +135,9 @@ def view(runs: list) -> dict:
     kinds = [run.data.tags.get("kind") for run in runs]
     leaves = [run for run, kind in zip(runs, kinds, strict=True) if kind == ("trial" if "trial" in kinds else "train")]
     metrics = {name for run in runs for name in run.data.metrics}
-    best = [f"{what}_{tags.get('objective')}" for what in ("best", "spread")]
-    # Without Keras Tuner's own values, such as tuner/bracket; Hyperband has five of them.
-    params = sorted({name for run in leaves for name in run.data.params if "/" not in name})
+    best = [recorded_name(f"{what}_{tags.get('objective')}", metrics) for what in ("best", "spread")]
+    # Hyperband has five values of Keras Tuner.
+    params = sorted({name for run in leaves for name in run.data.params if not name.startswith(KERAS_TUNER)})
     columns = [f"metrics.`{name}`" for name in best if name in metrics]
     columns += [f"params.`{name}`" for name in params]
     columns += [f"metrics.`{name}`" for name in sorted(metrics) if name.startswith("test_")]

@@ -1,6 +1,5 @@
 """Repeats a run from the store and compares the results."""
 
-import ast
 import json
 import math
 import tempfile
@@ -15,8 +14,9 @@ import rich.table
 from keras_dl.data import fingerprint
 from keras_dl.errors import UserError
 from keras_dl.pipeline import Pipeline
-from keras_dl.space import space
+from keras_dl.space import read, space
 from keras_dl.tracking.environment import environment
+from keras_dl.tracking.names import recorded_name, with_mlflow_names
 from keras_dl.tracking.runs import connect, log_origin, open_run
 from keras_dl.tracking.settings import Settings
 from keras_dl.training.configuration import hardware, train_configuration
@@ -24,8 +24,6 @@ from keras_dl.training.reuse import CompiledModels
 from keras_dl.training.shared_data import SharedData
 
 KINDS = ("train", "search", "trial", "execution")
-# Metrics of time, which are not compared.
-TIMES = {"epoch_seconds", "steps_per_second", "examples_per_second", "input_fraction"}
 
 
 def reproduce(pipeline: Pipeline, run_id: str, settings: Settings) -> bool:
@@ -44,27 +42,27 @@ def reproduce(pipeline: Pipeline, run_id: str, settings: Settings) -> bool:
     for note in _differences(pipeline, run, origin):
         print(f"differs: {note}")
     pipeline.set_training_options(
-        objective=origin.data.params.get("objective", pipeline.objective),
-        epochs=int(origin.data.params["epochs"]),
+        objective=tags["goal"],
+        epochs=int(tags["epochs"]),
         seed=int(tags["seed"]),
         source=None if tags["data"] == "default" else tags["data"],
         deterministic=tags.get("deterministic") == "True",
         **{name: tags[name] for name in ("precision", "strategy", "jit") if name in tags},
     )
-    if pipeline.goal.missing(run.data.metrics):
+    metrics = run.data.metrics
+    if any(recorded_name(name, metrics) not in metrics for name in pipeline.goal.directions):
         raise UserError(f"run {run_id} has no finished epoch to compare with")
-    recorded = {name: _value(text) for name, text in run.data.params.items()}
     with hardware(pipeline):
-        values = space(pipeline, {name: recorded[name] for name in _known(pipeline, recorded)})
+        values = space(pipeline, _values(pipeline, run.data.params))
         test = fingerprint(pipeline.data(values).test)
     if tags.get("test_fingerprint", test) != test:
         print(f"differs: the test data are {test}; they were {tags['test_fingerprint']}")
     # A trial that Hyperband promoted continued another trial, which equals one training run over all epochs.
-    epochs = int(recorded.get("tuner/epochs", pipeline.epochs))
+    epochs = int(run.data.params.get("tuner/epochs", pipeline.epochs))
     tags = {"kind": "reproduction", "reproduces": run.info.run_id}
     with open_run(settings, f"reproduction of {run.info.run_name}", tags), tempfile.TemporaryDirectory() as folder:
         log_origin(pipeline)
-        mlflow.log_params(values.values)
+        mlflow.log_params(with_mlflow_names(values.values))
         progress = train_configuration(
             pipeline,
             values,
@@ -94,7 +92,7 @@ def pipeline_file(run_id: str, settings: Settings) -> Path:
 
 
 def _log(epoch, logs):
-    mlflow.log_metrics({name: float(value) for name, value in logs.items()}, step=epoch)
+    mlflow.log_metrics(with_mlflow_names({name: float(value) for name, value in logs.items()}), step=epoch)
     print(f"epoch {epoch + 1}: " + "  ".join(f"{name} {value:.4g}" for name, value in logs.items()), flush=True)
     return False
 
@@ -129,20 +127,26 @@ def _children(run):
     return mlflow.search_runs([run.info.experiment_id], parent, output_format="list")
 
 
-def _known(pipeline, recorded):
-    """Returns the recorded names that are in the space."""
-    hp = kt.HyperParameters()
-    hp.values.update(recorded)
+def _values(pipeline, params):
+    """Returns the hyperparameters of the pipeline with their values in a run."""
+    hp = _Recorded(params)
     pipeline.data(hp)
     pipeline.build(hp)
-    return [entry.name for entry in hp.space if entry.name in recorded]
+    return hp.values
 
 
-def _value(text):
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+class _Recorded(kt.HyperParameters):
+    """Hyperparameters with the values of a run, which have MLflow names and are text."""
+
+    def __init__(self, params):
+        super().__init__()
+        self.params = params
+
+    def _retrieve(self, hp):
+        text = self.params.get(recorded_name(hp.name, self.params))
+        if text is not None and self.is_active(hp):
+            self.values[hp.name] = read(hp, text)
+        return super()._retrieve(hp)
 
 
 def _differences(pipeline, run, origin):
@@ -165,9 +169,8 @@ def _compare(run, rows):
     table = rich.table.Table("metric", "recorded", "now", "largest difference", box=rich.box.SIMPLE_HEAD)
     largest, compared = 0.0, 0
     for name in rows[-1]:
-        if name in TIMES:
-            continue
-        points = {point.step: point.value for point in client.get_metric_history(run.info.run_id, name)}
+        history = client.get_metric_history(run.info.run_id, recorded_name(name, run.data.metrics))
+        points = {point.step: point.value for point in history}
         points = {step: value for step, value in points.items() if step < len(rows)}
         if not points:
             continue

@@ -13,8 +13,9 @@ from keras_dl.errors import UserError
 from keras_dl.pipeline import Pipeline
 from keras_dl.release.registry import Registered
 from keras_dl.tracking.epochs import EpochLogger
-from keras_dl.tracking.figures import learning_curves, log_picture
+from keras_dl.tracking.figures import learning_curves, log_pictures
 from keras_dl.tracking.journal import Delivery, Journal
+from keras_dl.tracking.names import with_mlflow_names
 from keras_dl.tracking.runs import close_abandoned, log_origin, open_run, reap
 from keras_dl.tracking.settings import Settings
 from keras_dl.training.configuration import best_model, train_configuration
@@ -50,11 +51,11 @@ def train(
             folder.mkdir(parents=True, exist_ok=True)
             write_json(folder / "training.json", {"arguments": arguments, "run_id": run.info.run_id})
             log_origin(pipeline)
-            mlflow.log_params({**hp.values, "epochs": pipeline.epochs})
+            mlflow.log_params(with_mlflow_names({"epochs": pipeline.epochs, **hp.values}))
             progress = _fit(pipeline, hp, settings, folder, run)
             curve = [goal.value(row) for row in progress.rows]
-            log_picture("learning_curve", learning_curves({"": curve}, pipeline.objective))
-            mlflow.log_metric(f"best_{goal.name}", progress.best)
+            log_pictures({"learning_curve": learning_curves({"": curve}, pipeline.objective)})
+            mlflow.log_metrics(with_mlflow_names({f"best_{goal.name}": progress.best}))
             mlflow.set_tag("best_epoch", progress.best_epoch + 1)
             return release(pipeline, best_model(pipeline, hp, folder), hp.values, settings, folder, keep)
 

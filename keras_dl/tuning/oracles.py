@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_dl.compat.keras_tuner import MetricObservation, Stateful, Trial, ids_in_order, synchronized
 from keras_dl.errors import UserError
+from keras_dl.tuning.results import SCORE
 
 NAMES = ("random", "bayesian", "hyperband", "grid")
 EARLY_STOPPING = ("median", "halving")
@@ -81,7 +82,7 @@ class _Durable:
             # Replaced, not appended: a trial that is resumed after a kill reports its epochs again.
             trial.metrics.metrics[name]._observations[step] = MetricObservation(float(value), step)
         stop = self._out_of_time()
-        if self.objective.name in metrics and "score" not in metrics:  # an epoch, not the final report
+        if self.objective.name in metrics and SCORE not in metrics:  # an epoch, not the final report
             self.watch.epoch(trial_id, step + 1, metrics[self.objective.name])
             stop = should_stop(self.early_stopping, self, trial, step) or stop
         return Trial(trial.hyperparameters, trial_id, "STOPPED" if stop else "RUNNING")
@@ -126,8 +127,8 @@ class _Durable:
     def score_trial(self, trial):
         """Takes the score that the trial reported at its end: the best epoch's objective, averaged over executions."""
         trial.score, trial.best_step = None, 0
-        if trial.metrics.exists("score"):
-            (observation,) = trial.metrics.get_history("score")[-1:]
+        if trial.metrics.exists(SCORE):
+            (observation,) = trial.metrics.get_history(SCORE)[-1:]
             trial.score, trial.best_step = observation.value[0], observation.step
 
     def _out_of_time(self):

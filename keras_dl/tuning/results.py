@@ -6,6 +6,10 @@ import math
 import numpy as np
 
 from keras_dl.errors import UserError
+from keras_dl.tracking.names import KERAS_TUNER
+
+# What a trial reports at its end, among its metrics; a model may have a metric called "score".
+SCORE, SPREAD, SECONDS, STOPPED = (f"keras_dl/{name}" for name in ("score", "spread", "seconds", "stopped"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +60,7 @@ class TrialResult:
 def results(oracle, run_ids: dict[str, str] | None = None) -> list[TrialResult]:
     """Returns the trials of an oracle in the order in which they started.
 
-    The metrics of a trial contain the objective of each epoch, "score", "spread", "seconds", and other metrics at the
+    The metrics of a trial contain the objective of each epoch, `SCORE`, `SPREAD`, `SECONDS`, and other metrics at the
     best epoch. `run_ids` maps trials to their MLflow runs.
     """
     run_ids = run_ids or {}
@@ -65,7 +69,8 @@ def results(oracle, run_ids: dict[str, str] | None = None) -> list[TrialResult]:
 
 def shown_values(trial) -> dict:
     """Returns the hyperparameters of a trial, without those that Keras Tuner adds."""
-    return {name: value for name, value in trial.hyperparameters.values.items() if "/" not in name}
+    values = trial.hyperparameters.values
+    return {name: value for name, value in values.items() if not name.startswith(KERAS_TUNER)}
 
 
 def last_value(trial, name: str) -> float | None:
@@ -77,7 +82,7 @@ def last_value(trial, name: str) -> float | None:
 def _result(trial, objective, run_id):
     curve = trial.metrics.get_history(objective) if trial.metrics.exists(objective) else []
     completed = trial.status == "COMPLETED"
-    separate = (objective, "score", "spread", "seconds", "stopped")
+    separate = (objective, SCORE, SPREAD, SECONDS, STOPPED)
     metrics = {name: last_value(trial, name) for name in trial.metrics.metrics if name not in separate}
     if completed and trial.score is not None:
         metrics[objective] = float(trial.score)
@@ -87,8 +92,8 @@ def _result(trial, objective, run_id):
         values=shown_values(trial),
         status=trial.status,
         score=float(trial.score) if completed and trial.score is not None else None,
-        spread=last_value(trial, "spread") if completed else None,
-        seconds=last_value(trial, "seconds"),
+        spread=last_value(trial, SPREAD) if completed else None,
+        seconds=last_value(trial, SECONDS),
         best_epoch=trial.best_step + 1 if completed else None,
         curve=tuple(float(point.value[0]) for point in curve),
         first_epoch=curve[0].step + 1 if curve else 1,

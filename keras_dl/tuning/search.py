@@ -1,6 +1,7 @@
 """Searches a pipeline's space and publishes the best model; tracked and resumable."""
 
 import contextlib
+import dataclasses
 import uuid
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from keras_dl.pipeline import Pipeline
 from keras_dl.release import registry
 from keras_dl.release.registry import Registered
 from keras_dl.tracking.journal import Delivery
+from keras_dl.tracking.names import KERAS_TUNER
 from keras_dl.tracking.runs import log_origin, open_run, reap
 from keras_dl.tracking.settings import Settings
 from keras_dl.training.configuration import hardware
@@ -25,7 +27,7 @@ from keras_dl.tuning.oracles import Watch, make_oracle
 from keras_dl.tuning.plan import Plan, discard, unfinished
 from keras_dl.tuning.report.outcome import log_outcome, write_report
 from keras_dl.tuning.report.tables import SearchTable
-from keras_dl.tuning.results import last_value
+from keras_dl.tuning.results import SPREAD, last_value
 from keras_dl.tuning.tuner import TrialTuner, discard_checkpoints, run_name
 
 # A search of small models may write this much before anyone notices a full disk.
@@ -66,12 +68,14 @@ class _Search:
     """
 
     def __init__(self, pipeline: Pipeline, settings: Settings, plan: Plan, folder: Path):
+        found = check_space(pipeline, plan.pins)
+        plan = dataclasses.replace(plan, pins=found.given)
         self.pipeline, self.settings, self.plan, self.folder = pipeline, settings, plan, folder
         fixed = kt.HyperParameters()
         for name, value in plan.pins.items():
             fixed.Fixed(name, value)
         self.found = fixed.copy()
-        self.found.merge([entry for entry in check_space(pipeline, plan.pins).space if entry.name not in plan.pins])
+        self.found.merge([entry for entry in found.space if entry.name not in plan.pins])
         combinations = plan.check_trials(self.found)
         self.trials = plan.trials or min(pipeline.trials, combinations or pipeline.trials)
         self.arguments = plan.arguments(pipeline, self.trials, self.found.space)
@@ -115,7 +119,8 @@ class _Search:
             oracle.max_trials = self.trials
             objective = oracle.objective
             names = (objective.name, objective.direction)
-            with SearchTable(*names, self.trials, self.pipeline.epochs, workers=plan.workers) as table:
+            space = [entry for entry in oracle.hyperparameters.space if not entry.name.startswith(KERAS_TUNER)]
+            with SearchTable(*names, self.trials, self.pipeline.epochs, workers=plan.workers, space=space) as table:
                 oracle.watch = table if plan.tuner == "hyperband" else _Tidy(table, oracle, self.folder)
                 table.resume([oracle.trials[trial_id] for trial_id in oracle.start_order])
                 try:
@@ -173,7 +178,7 @@ class _Search:
             Exchange(self.experiment_id, self.run_id).fetch(best.trial_id, self.tuner.trial_folder(best.trial_id))
         champion = registry.find_version(pipeline.name, settings.registry.champion)
         # The spread of several metrics is that of their sum, not of the metric by which champions are compared.
-        spread = last_value(best, "spread") if len(pipeline.goal.terms) == 1 else None
+        spread = last_value(best, SPREAD) if len(pipeline.goal.terms) == 1 else None
         return release(
             pipeline,
             self.tuner.load_model(best),

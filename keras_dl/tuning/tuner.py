@@ -10,7 +10,7 @@ from pathlib import Path
 
 import keras_tuner as kt
 
-from keras_dl.compat.keras_tuner import BaseTuner
+from keras_dl.compat.keras_tuner import BaseTuner, without_chief
 from keras_dl.durable import exhausted
 from keras_dl.errors import UserError
 from keras_dl.pipeline import Pipeline
@@ -20,6 +20,7 @@ from keras_dl.training.configuration import best_model, train_configuration
 from keras_dl.training.fit import BEST, STATE, Progress, finished_training
 from keras_dl.training.reuse import CompiledModels
 from keras_dl.training.shared_data import SharedData
+from keras_dl.tuning.results import SCORE, SECONDS, SPREAD, STOPPED
 
 # Errors that end the search: every other trial would fail in the same way.
 _FATAL = (UserError, kt.errors.FatalError)
@@ -80,11 +81,15 @@ class TrialTuner(BaseTuner):
         # Later garbage collections skip the objects that exist now.
         gc.collect()
         gc.freeze()
-        with contextlib.redirect_stdout(io.StringIO()):  # "Reloading Tuner from ..."
+        with without_chief(), contextlib.redirect_stdout(io.StringIO()):  # "Reloading Tuner from ..."
             super().__init__(oracle, _Model(pipeline), directory=folder.parent, project_name=folder.name)
         self.tuner_id = name
         if not remote:
             self.oracle.save()  # otherwise a search killed in its first trial could not be resumed
+
+    def search(self):
+        with without_chief():
+            super().search()
 
     def _get_tuner_fname(self):
         # The oracle's file is the only one: the tuner has no state. Workers do not read the file of their chief.
@@ -186,7 +191,7 @@ class TrialTuner(BaseTuner):
         if self.exchange:
             self.exchange.put(journal, folder)
         if not single:
-            journal.metrics({f"best_{objective.name}": progress.best}, progress.best_epoch)
+            journal.metrics(_own({f"best_{objective.name}": progress.best}, progress), progress.best_epoch)
             journal.end("FINISHED")
         return progress
 
@@ -194,22 +199,23 @@ class TrialTuner(BaseTuner):
         """Reports the result of a trial to the oracle and logs it to the run."""
         objective, scores = self.pipeline.goal, [execution.best for execution in executions]
         best = _best(objective, executions)
-        result = {"score": statistics.fmean(scores), "seconds": sum(execution.seconds for execution in executions)}
+        result = {SCORE: statistics.fmean(scores), SECONDS: sum(execution.seconds for execution in executions)}
         if self.stopped_early:
-            result["stopped"] = 1.0
+            result[STOPPED] = 1.0
         if len(executions) > 1:
-            result["spread"] = statistics.stdev(scores)
+            result[SPREAD] = statistics.stdev(scores)
         others = {
             name: value
             for name, value in best.rows[best.best_epoch - best.begin].items()
             if name != objective.name  # already reported, for each epoch of the first execution
         }
         self.oracle.update_trial(trial.trial_id, {**others, **result}, step=best.best_epoch)
-        summary = {f"best_{objective.name}": result["score"], "seconds": result["seconds"]}
-        if "spread" in result:
-            summary[f"spread_{objective.name}"] = result["spread"]
+        summary = {f"best_{objective.name}": result[SCORE], "seconds": result[SECONDS]}
+        if SPREAD in result:
+            summary[f"spread_{objective.name}"] = result[SPREAD]
         journal.params(trial.hyperparameters.values)
-        journal.metrics(summary, best.best_epoch)
+        # The metrics of several executions are in runs of their own.
+        journal.metrics(_own(summary, best) if len(executions) == 1 else summary, best.best_epoch)
         journal.tags({"best_epoch": str(best.best_epoch + 1), "stopped_early": str(best.stopped).lower()})
         journal.end("FINISHED")
 
@@ -236,6 +242,11 @@ def discard_checkpoints(folder: Path, keep: set[str]) -> None:
             for name in (BEST, STATE):
                 for file in trial.rglob(name):
                     file.unlink(missing_ok=True)
+
+
+def _own(summary, progress):
+    """Returns a summary without names that the metrics of the model have."""
+    return {name: value for name, value in summary.items() if name not in progress.rows[0]}
 
 
 def _best(objective, executions):

@@ -47,7 +47,7 @@ def test_an_invalid_pipeline_file(halves, error):
                    "units from 2 to 4 (whole) (default 3); rate from 0.001 to 0.1 (default 0.01); "
                    "cell one of max, mean (default max); bias True or False (default True)"),
         ("units=5", "units=5 is invalid: expected units from 2 to 4 (whole) (default 3)"),
-        ("units=many", "units='many' is invalid: expected units from 2 to 4 (whole)"),
+        ("units=many", "units=many is invalid: expected units from 2 to 4 (whole)"),
         ("units", "expected name=value, such as learning_rate=0.001. Received: 'units'"),
     ],
 )  # fmt: skip

@@ -10,6 +10,7 @@ import pytest
 
 from keras_dl.tracking import journal as journal_module
 from keras_dl.tracking.journal import Delivery, Journal
+from keras_dl.tracking.names import mlflow_names
 from keras_dl.tracking.settings import Settings
 
 
@@ -153,6 +154,20 @@ def test_invalid_names_and_values_are_sanitised(project, parent, deliver, capsys
     assert len(run.data.tags["long"]) == 8000
     assert [file.path for file in mlflow.MlflowClient().list_artifacts(run.info.run_id)] == ["______outside.txt"]
     assert capsys.readouterr().err == ""
+
+
+def test_names_that_become_equal_are_recorded_separately(project, parent, deliver):
+    delivery = deliver()
+    journal = trial(delivery, project, parent)
+    for epoch in range(2):
+        journal.metrics({"hits@3": 1.0 + epoch, "hits#3": 3.0 + epoch, "hits_3": 5.0 + epoch}, epoch)
+    journal.params({"units[0]": 7, "units(0)": 8})
+    assert delivery.flush(60)
+    data = mlflow.get_run(journal.run_id(0)).data
+    assert {name: data.metrics[shown] for name, shown in mlflow_names(["hits@3", "hits#3", "hits_3"]).items()} == {
+        "hits@3": 2.0, "hits#3": 4.0, "hits_3": 6.0
+    }  # fmt: skip
+    assert sorted(data.params.values()) == ["7", "8"]
 
 
 def test_a_rejected_event_does_not_block_later_ones(project, parent, deliver, capsys):

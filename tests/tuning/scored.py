@@ -4,6 +4,7 @@ import keras_tuner as kt
 
 from keras_dl.tuning import tuner  # noqa: F401  makes Keras Tuner write its files atomically
 from keras_dl.tuning.oracles import make_oracle
+from keras_dl.tuning.results import SCORE
 
 UNITS, CELLS, RATES = [8, 16, 32], ["lstm", "gru"], (1e-3, 1e-1)
 DEFAULTS = {"units": 16, "cell": "gru", "rate": 1e-2}
@@ -62,5 +63,5 @@ def run(oracle, most=1000):
 def end(oracle, trial, status="COMPLETED"):
     """Ends a trial like the tuner does."""
     if status == "COMPLETED":
-        oracle.update_trial(trial.trial_id, {"val_loss": score(trial), "score": score(trial)}, step=0)
+        oracle.update_trial(trial.trial_id, {"val_loss": score(trial), SCORE: score(trial)}, step=0)
     oracle.end_trial(kt.engine.trial.Trial(trial.hyperparameters, trial.trial_id, status))

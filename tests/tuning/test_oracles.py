@@ -8,6 +8,7 @@ import pytest
 
 from keras_dl.errors import UserError
 from keras_dl.tuning.oracles import NAMES, Watch, combinations, should_stop
+from keras_dl.tuning.results import SCORE, SPREAD
 
 from .scored import CELLS, DEFAULTS, RATES, UNITS, again, end, made, run, score, space
 
@@ -111,12 +112,12 @@ def test_the_score_is_the_one_reported_at_the_end(tmp_path):
     trial = oracle.create_trial("tuner0")
     for epoch, value in enumerate((0.5, 0.2, 0.4)):
         oracle.update_trial(trial.trial_id, {"val_loss": value}, step=epoch)
-    oracle.update_trial(trial.trial_id, {"val_loss": 0.2, "score": 0.25, "spread": 0.05}, step=1)  # of two executions
+    oracle.update_trial(trial.trial_id, {"val_loss": 0.2, SCORE: 0.25, SPREAD: 0.05}, step=1)  # of two executions
     trial.status = "COMPLETED"
     oracle.end_trial(trial)
     known = oracle.get_best_trials(1)[0]
     assert (known.score, known.best_step, known.status) == (0.25, 1, "COMPLETED")
-    assert known.metrics.get_last_value("spread") == 0.05
+    assert known.metrics.get_last_value(SPREAD) == 0.05
 
 
 @pytest.mark.parametrize("value", [math.nan, None])
@@ -124,7 +125,7 @@ def test_a_trial_without_a_finite_score_fails(tmp_path, value):
     oracle = made("random", tmp_path)
     trial = oracle.create_trial("tuner0")
     if value is not None:
-        oracle.update_trial(trial.trial_id, {"val_loss": value, "score": value}, step=0)
+        oracle.update_trial(trial.trial_id, {"val_loss": value, SCORE: value}, step=0)
     trial.status = "COMPLETED"
     oracle.end_trial(trial)
     known = oracle.trials[trial.trial_id]
@@ -329,7 +330,7 @@ def test_the_oracle_stops_a_trial_and_takes_its_best_epoch(tmp_path):
     assert oracle.update_trial(trial.trial_id, {"val_loss": 0.9}, 1).status == "RUNNING"  # its best was better
     other = oracle.create_trial("tuner1")
     assert oracle.update_trial(other.trial_id, {"val_loss": 0.5}, 0).status == "STOPPED"
-    oracle.update_trial(other.trial_id, {"val_loss": 0.5, "score": 0.5}, 0)
+    oracle.update_trial(other.trial_id, {"val_loss": 0.5, SCORE: 0.5}, 0)
     other.status = "COMPLETED"
     oracle.end_trial(other)
     assert (oracle.trials[other.trial_id].score, oracle.trials[other.trial_id].best_step) == (0.5, 0)

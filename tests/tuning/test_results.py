@@ -6,7 +6,19 @@ from keras_tuner.src.engine.trial import Trial
 
 from keras_dl.errors import UserError
 from keras_dl.tuning.oracles import make_oracle
-from keras_dl.tuning.results import TrialResult, clock, last_line, leaderboard, number, pareto, results, searched
+from keras_dl.tuning.results import (
+    SCORE,
+    SECONDS,
+    SPREAD,
+    TrialResult,
+    clock,
+    last_line,
+    leaderboard,
+    number,
+    pareto,
+    results,
+    searched,
+)
 
 
 @pytest.fixture
@@ -29,8 +41,8 @@ def test_a_completed_trial_is_read_from_the_oracle(oracle):
     trial = oracle.create_trial("tuner0")
     for epoch, value in enumerate((0.9, 0.4, 0.6)):
         oracle.update_trial(trial.trial_id, {"val_loss": value}, step=epoch)
-    oracle.update_trial(trial.trial_id, {"seconds": 3.0}, step=0)  # so far
-    more = {"score": 0.45, "spread": 0.05, "val_accuracy": 0.8, "seconds": 12.5}
+    oracle.update_trial(trial.trial_id, {SECONDS: 3.0}, step=0)  # so far
+    more = {SCORE: 0.45, SPREAD: 0.05, "val_accuracy": 0.8, "score": 7.0, SECONDS: 12.5}
     oracle.update_trial(trial.trial_id, more, step=1)
     oracle.end_trial(ended(trial))
     (result,) = results(oracle, {trial.trial_id: "abc"})
@@ -44,7 +56,7 @@ def test_a_completed_trial_is_read_from_the_oracle(oracle):
         seconds=12.5,
         best_epoch=2,
         curve=(0.9, 0.4, 0.6),
-        metrics={"val_accuracy": 0.8, "val_loss": 0.45},
+        metrics={"val_accuracy": 0.8, "score": 7.0, "val_loss": 0.45},
         run_id="abc",
     )
 
@@ -60,7 +72,7 @@ def test_a_failed_trial_keeps_its_curve_and_message_and_has_no_score(oracle):
 
 def test_trials_are_in_the_order_in_which_they_started(oracle):
     first, second = oracle.create_trial("a"), oracle.create_trial("b")
-    oracle.update_trial(second.trial_id, {"score": 0.5}, step=0)
+    oracle.update_trial(second.trial_id, {SCORE: 0.5}, step=0)
     oracle.end_trial(ended(second))
     one, two = results(oracle)
     assert (one.number, one.trial_id, one.status) == (1, first.trial_id, "RUNNING")
@@ -69,11 +81,11 @@ def test_trials_are_in_the_order_in_which_they_started(oracle):
 
 def test_a_promoted_trial_has_its_first_epoch_and_no_internal_values(oracle):
     trial = oracle.create_trial("tuner0")
-    oracle.trials[trial.trial_id].hyperparameters.values["tuner/initial_epoch"] = 2
+    oracle.trials[trial.trial_id].hyperparameters.values |= {"tuner/initial_epoch": 2, "encoder/units": 3}
     for epoch in (2, 3):
         oracle.update_trial(trial.trial_id, {"val_loss": 0.5}, step=epoch)
     (result,) = results(oracle)
-    assert result.first_epoch == 3 and list(result.values) == ["units"]
+    assert result.first_epoch == 3 and list(result.values) == ["units", "encoder/units"]
 
 
 def made(number, score, status="COMPLETED", **metrics):

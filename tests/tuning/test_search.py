@@ -12,11 +12,14 @@ import tensorflow as tf
 from keras_dl.errors import UserError
 from keras_dl.pipeline import load_pipeline
 from keras_dl.release import registry
+from keras_dl.release.champion import compare
+from keras_dl.tracking.names import mlflow_names, recorded_name
+from keras_dl.training.reproduce import reproduce
 from keras_dl.training.train import train
 from keras_dl.tuning.plan import Plan
 from keras_dl.tuning.search import search
 
-from .halves import KILL, artifacts, curve, fits, runs, stop, text_of, write_pipeline
+from .halves import GRID, KILL, PIPELINE, artifacts, curve, fits, runs, stop, text_of, write_pipeline
 
 
 def test_a_search_is_a_parent_run_with_a_child_run_per_trial(searched):
@@ -137,6 +140,57 @@ def test_pins_and_executions(project, without_drawing):
     mlflow.set_tracking_uri(project.tracking_uri)
     spread = float(registry.get_version("halves", version.version).tags["spread"])
     assert spread == pytest.approx(best.data.metrics["spread_val_loss"], rel=1e-3)
+
+
+NAMED = (
+    ['hp.Int("units[0]", 1, 9)', 'hp.Int("units(0)", 1, 9)', 'hp.Float("rate (%)", 0.1, 9.0)']
+    + ['hp.Int("spread", 1, 9)', 'hp.Int("epochs", 1, 9)', 'hp.Choice("objective", ["3", "4"])']
+    + ['with hp.name_scope("encoder"): hp.Int("units", 1, 9)']
+)
+METRICS = ("hits@3", "hits#3", "acc (%)", "score", "spread", "seconds", "stopped", "epoch_seconds")
+
+
+def test_names_with_any_characters_are_searched_pinned_logged_published_and_reproduced(project, capsys):
+    text = PIPELINE.replace("# BUILD", "\n        ".join(NAMED))
+    named = ", ".join(f'keras.metrics.MeanSquaredError(name="{name}")' for name in METRICS)
+    file = project.root / "pipelines" / "halves.py"
+    file.parent.mkdir()
+    file.write_text(text.replace('metrics=["accuracy"]', f"metrics=[{named}]"))
+    pipeline = load_pipeline(file)
+    pipeline.objective, pipeline.direction = "val_hits@3", "min"
+    pins = {**GRID, "units[0]": "5", "encoder/units": "6", "objective": "4", "epochs": "7"}
+    version = search(pipeline, project, Plan(trials=1, pins={**pins, "bias": "true"}))
+    header = capsys.readouterr().out.splitlines()[0]
+    assert "encoder/units" in header and "units[0]" in header and "val_hits@3" in header
+
+    (parent,) = runs(project)
+    params = mlflow_names(["best_units[0]", "best_units(0)", "best_encoder/units", "best_rate (%)"])
+    values = json.loads(text_of(parent, "values.json"))
+    assert (values["units[0]"], values["encoder/units"], values["objective"], values["epochs"]) == (5, 6, "4", 7)
+    for name, shown in params.items():
+        assert parent.data.params[shown] == str(values[name.removeprefix("best_")])
+    (trial,) = runs(project, parent)
+    shown = mlflow_names([*METRICS, *(f"val_{name}" for name in METRICS)])
+    rows = {name: curve(project, trial, shown[name]) for name in shown}
+    for name in METRICS:  # all are the same metric
+        assert rows[name] == rows["score"] and rows[f"val_{name}"] == rows["val_score"], name
+    assert set(rows["score"]) == {0, 1}
+    for run in (parent, trial):
+        best = run.data.metrics[recorded_name("best_val_hits@3", run.data.metrics)]
+        assert best == min(rows["val_score"].values())
+
+    tested = mlflow_names(f"test_{name}" for name in METRICS)
+    assert len({parent.data.metrics[shown] for shown in tested.values()}) == 1
+    mlflow.set_tracking_uri(project.tracking_uri)
+    assert registry.get_version("halves", version.version).tags["metric"] == "hits@3"
+
+    again = train(pipeline, {**pins, "units[0]": "5"}, project)
+    assert again.version == 2
+    compare(project, "halves", "1", "2")
+    assert "encoder/units" in capsys.readouterr().out
+    assert reproduce(load_pipeline(file), runs(project)[1].info.run_id, project)
+    output = capsys.readouterr().out
+    assert "identical" in output and all(f"val_{name}" in output for name in METRICS)
 
 
 def test_several_metrics_are_one_objective_with_a_pareto_front_in_the_report(project, without_drawing):

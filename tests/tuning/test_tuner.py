@@ -9,6 +9,7 @@ from keras_dl.pipeline import load_pipeline
 from keras_dl.training.fit import BEST, DONE, STATE, finished_training
 from keras_dl.training.reuse import CompiledModels
 from keras_dl.tuning.oracles import NAMES, RandomOracle
+from keras_dl.tuning.results import SPREAD
 
 from .halves import GRID, client_of, curve, curves, fits, runs, stop, write_pipeline
 
@@ -110,7 +111,7 @@ def test_executions_are_child_runs_of_trials_and_their_mean_is_the_score(project
         best = [min(curve(project, run).values()) for run in executions]
         assert len(set(best)) == 3  # other initial weights
         assert known.score == pytest.approx(np.mean(best)) == trial.data.metrics["best_val_loss"]
-        spread = known.metrics.get_last_value("spread")
+        spread = known.metrics.get_last_value(SPREAD)
         assert spread == pytest.approx(np.std(best, ddof=1)) == trial.data.metrics["spread_val_loss"]
         folder, number = tuner.best_execution(known.trial_id)
         assert number == int(np.argmin(best)) and finished_training(folder).best == pytest.approx(min(best))

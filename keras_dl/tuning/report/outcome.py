@@ -6,7 +6,8 @@ import mlflow
 from keras_dl.durable import write_bytes
 from keras_dl.pipeline import Pipeline
 from keras_dl.release import registry
-from keras_dl.tracking.figures import learning_curves, log_picture
+from keras_dl.tracking.figures import learning_curves, log_pictures
+from keras_dl.tracking.names import with_mlflow_names
 from keras_dl.tracking.runs import mark_error
 from keras_dl.tracking.settings import Settings
 from keras_dl.tuning.report.page import Comparison, report
@@ -32,9 +33,10 @@ def log_outcome(pipeline: Pipeline, oracle: kt.Oracle, found: kt.HyperParameters
         return None
     print_leaderboard(every, objective.name, objective.direction)
     best = ranked[0]
-    mlflow.log_metrics({f"best_{name}": value for name, value in {**best.metrics, objective.name: best.score}.items()})
+    metrics = {**best.metrics, objective.name: best.score}
+    mlflow.log_metrics(with_mlflow_names({f"best_{name}": value for name, value in metrics.items()}))
     mlflow.set_tag("best_trial", run_name(best.trial_id))
-    mlflow.log_params({f"best_{name}": value for name, value in best.values.items()})
+    mlflow.log_params(with_mlflow_names({f"best_{name}": value for name, value in best.values.items()}))
     completed = [one for one in every if one.completed]
     rows = [{**one.values, objective.name: one.score} for one in completed]
     columns = list(dict.fromkeys(key for row in rows for key in row))  # some are conditional
@@ -42,9 +44,13 @@ def log_outcome(pipeline: Pipeline, oracle: kt.Oracle, found: kt.HyperParameters
     # `log_table` would append to the table of an interrupted call.
     mlflow.log_dict({"columns": [*columns, "trial"], "data": data}, "trials.json")
     logarithmic = [entry.name for entry in found.space if getattr(entry, "sampling", None) == "log"]
-    log_picture("search", parallel_coordinates(rows, objective.name, objective.direction, logarithmic))
     curves = {run_name(one.trial_id): list(one.curve) for one in ranked[:10]}
-    log_picture("learning_curves", learning_curves(curves, objective.name))
+    log_pictures(
+        {
+            "search": parallel_coordinates(rows, objective.name, objective.direction, logarithmic),
+            "learning_curves": learning_curves(curves, objective.name),
+        }
+    )
     return oracle.trials[best.trial_id]
 
 

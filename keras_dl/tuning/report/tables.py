@@ -12,6 +12,8 @@ import rich.table
 from rich.text import Text
 
 from keras_dl.tuning.results import (
+    SECONDS,
+    STOPPED,
     TrialResult,
     clock,
     last_line,
@@ -45,17 +47,24 @@ class SearchTable:
 
     On a terminal, a thread redraws the table in place, at most four times a second; otherwise (a log file) one line is
     printed per trial. If 2 or more workers are expected, a column shows the worker of each trial. Thread-safe. `trials`
-    is the planned number of trials, `epochs` the number of epochs per trial.
+    is the planned number of trials, `epochs` the number of epochs per trial. Every hyperparameter of `space`, a list of
+    Keras Tuner's, has a column from the start; others get one when a trial has them.
     """
 
-    def __init__(self, objective: str, direction: str, trials: int, epochs: int, console=None, workers: int = 1):
+    def __init__(
+        self, objective: str, direction: str, trials: int, epochs: int, console=None, workers: int = 1, space=()
+    ):
         self.objective, self.direction, self.trials, self.epochs = objective, direction, trials, epochs
+        self.widths = {}
+        for entry in space:
+            shown = [len(number(value)) for value in entry.values] if type(entry).__name__ == "Choice" else [0]
+            self.widths[entry.name] = max(self.widths.get(entry.name, 0), *shown)
         self.console, self.several = console or rich.console.Console(), workers > 1
         self.rows: dict[str, Row] = {}  # by trial id
         self.seconds, self.best = [], None
         self.last_ended = {}  # worker -> when its last trial ended
         self._lock = threading.RLock()
-        self._header_printed = False
+        self._header = None  # the names that were printed
         self._live = rich.live.Live(console=self.console, auto_refresh=False, transient=False)
         self._closed, self._drawer = threading.Event(), None
 
@@ -79,7 +88,7 @@ class SearchTable:
             row = self._open(trial, worker=None)
             if trial.status == "RUNNING":
                 continue
-            row.began, row.seconds = None, last_value(trial, "seconds")
+            row.began, row.seconds = None, last_value(trial, SECONDS)
             self._close(row, trial)
 
     def begin(self, trial, worker: str | None = None):
@@ -98,7 +107,7 @@ class SearchTable:
         """Records the end of a trial: status, score and message, and the time if it is among the metrics."""
         with self._lock:
             row = self.rows[trial.trial_id]
-            seconds = last_value(trial, "seconds")
+            seconds = last_value(trial, SECONDS)
             row.seconds = time.monotonic() - row.began if seconds is None else seconds
             row.began = None
             self.last_ended[row.worker] = time.monotonic()
@@ -128,7 +137,7 @@ class SearchTable:
         with self._lock:
             self.several |= worker is not None and any(row.worker not in (None, worker) for row in self.rows.values())
             row = self.rows.get(trial.trial_id)
-            spent = last_value(trial, "seconds") or 0.0
+            spent = last_value(trial, SECONDS) or 0.0
             if row is not None and row.began is not None:  # its worker was lost; the same or another one resumes it
                 spent = time.monotonic() - row.began
             values = shown_values(trial)
@@ -143,7 +152,7 @@ class SearchTable:
     def _close(self, row, trial):
         with self._lock:
             row.state, row.score = trial.status.lower(), trial.score if trial.status == "COMPLETED" else None
-            if last_value(trial, "stopped"):
+            if last_value(trial, STOPPED):
                 row.state = "stopped"  # early, and scored by its epochs so far
             if row.seconds is not None:
                 self.seconds.append(row.seconds)
@@ -162,7 +171,7 @@ class SearchTable:
         return old is None or (new < old if self.direction == "min" else new > old)
 
     def _names(self):
-        values = dict.fromkeys(name for row in self.rows.values() for name in row.values)
+        values = dict.fromkeys([*self.widths, *(name for row in self.rows.values() for name in row.values)])
         return ["trial", *values, self.objective, "best so far", "time", "state"] + ["worker"] * self.several, values
 
     def _cells(self, row, names):
@@ -176,10 +185,10 @@ class SearchTable:
         names, values = self._names()
         left = self.left()
         names, cells = [*names, "time left"], [*self._cells(row, values), clock(left) if left else "-"]
-        widths = [max(len(name), 9) for name in names]
-        for line in [cells] if self._header_printed else [names, cells]:
+        widths = [max(len(name), self.widths.get(name, 0), 9) for name in names]
+        for line in [cells] if self._header == names else [names, cells]:
             print("  ".join(f"{cell:>{width}}" for cell, width in zip(line, widths, strict=True)), flush=True)
-        self._header_printed = True
+        self._header = names
 
     def draw(self):
         """Draws the table."""

@@ -9,6 +9,7 @@ import keras_tuner as kt
 from keras_dl.tuning.distributed.chief import Chief
 from keras_dl.tuning.distributed.client import ChiefClient
 from keras_dl.tuning.oracles import make_oracle
+from keras_dl.tuning.results import SCORE
 
 IDENTITY = {"versions": {"keras_dl": "0.1.0", "keras": "3.15.1"}, "pipeline": "waves", "digest": "a" * 64}
 SEARCH = "0f1e2d3c"
@@ -51,7 +52,7 @@ def run_one(client, trial, epochs=2, pause=0.0):
         if client.update_trial(trial.trial_id, {"val_loss": score(trial) + epochs - epoch}, epoch).status == "STOPPED":
             break
     if not client.lost:
-        client.update_trial(trial.trial_id, {"val_loss": score(trial), "score": score(trial)}, epochs - 1)
+        client.update_trial(trial.trial_id, {"val_loss": score(trial), SCORE: score(trial)}, epochs - 1)
         trial.status = "COMPLETED"
     client.end_trial(trial)
 

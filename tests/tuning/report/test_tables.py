@@ -12,7 +12,7 @@ from keras_tuner.src.engine.trial import Trial
 
 from keras_dl.tuning.report import tables
 from keras_dl.tuning.report.tables import SearchTable, print_leaderboard
-from keras_dl.tuning.results import TrialResult
+from keras_dl.tuning.results import SECONDS, TrialResult
 
 RESULTS = [
     TrialResult(1, "00", {"units": 8, "rate": 0.00123456, "filters": 32}, "COMPLETED", 0.5, seconds=61, best_epoch=3),
@@ -38,7 +38,7 @@ def trial(number=1, status="RUNNING", score=None, message=None, curve=(), second
     for step, value in enumerate(curve):
         made.metrics.update("val_loss", value, step)
     if seconds is not None:
-        made.metrics.update("seconds", seconds)
+        made.metrics.update(SECONDS, seconds)
     return made
 
 
@@ -266,6 +266,28 @@ def test_the_columns_of_a_log_file_are_aligned_with_their_names(clock, capsys):
     assert [match.end() for match in re.finditer(r"\S+(?: \S+)*", names)] == [
         match.end() for match in re.finditer(r"\S+", line)
     ]
+
+
+def test_conditional_columns_keep_their_place_in_a_log_file(clock, capsys):
+    hp = kt.HyperParameters()
+    hp.Choice("kind", ["a", "a longer name"])
+    hp.Int("units", 4, 8)
+    with hp.conditional_scope("kind", ["a longer name"]):
+        hp.Int("filters", 2, 3)
+    with table(workers=1, trials=4) as shown:
+        for entry in hp.space:
+            shown.widths |= SearchTable("val_loss", "min", 4, 2, space=[entry]).widths
+        run(shown, clock, 1, 0.5, seconds=10, kind="a", units=5)
+        run(shown, clock, 2, 0.5, seconds=10, filters=3, kind="a longer name", units=6)
+        run(shown, clock, 3, 0.5, seconds=10, kind="a", units=7, extra=1)  # not in the space before
+        run(shown, clock, 4, 0.5, seconds=10, kind="a", units=8)
+    first, one, two, second, three, four = capsys.readouterr().out.splitlines()
+    assert first.split()[:5] == ["trial", "kind", "units", "filters", "val_loss"]
+    assert one.split()[:5] == ["1/4", "a", "5", "-", "0.5"] and two.split()[:7] == "2/4 a longer name 6 3 0.5".split()
+    ends = [line.index(text) + len(text) for line, text in ((first, "filters"), (one, "-"), (two, " 3"))]
+    assert len(set(ends)) == 1
+    assert second.split()[:6] == ["trial", "kind", "units", "filters", "extra", "val_loss"]
+    assert [line.split()[4] for line in (three, four)] == ["1", "-"]
 
 
 def test_a_log_file_shows_the_workers_if_several_are_expected(clock, capsys):
