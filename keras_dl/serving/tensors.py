@@ -29,6 +29,7 @@ _COMPLEX_PARTS = {tf.complex64: np.float32, tf.complex128: np.float64}
 _MEMORY_LAYOUT = (tf.float32, tf.float64, tf.bool, tf.complex64, tf.complex128)
 _BITS = (tf.half, tf.bfloat16)  # stored as 16 bits in an integer field
 _MAX_DIMENSIONS = 64  # numpy's limit
+_MAX_VALUES = 2**24  # of a typed field: small integers and empty strings take up to 40 times their size in Python
 _LENGTH_DELIMITED = 2  # protobuf wire type
 
 
@@ -56,6 +57,9 @@ def to_array(proto: tensor_pb2.TensorProto, largest: int | None = None) -> np.nd
     count = math.prod(sizes)
     if proto.tensor_content:
         return _from_content(proto.tensor_content, dtype, count).reshape(sizes)
+    sent = len(getattr(proto, _FIELDS[dtype]))
+    if sent > _MAX_VALUES:
+        raise ValueError(f"expected at most {_MAX_VALUES} values, or tensor_content. Received: {sent}")
     values = _values(proto, dtype)
     if len(values) > count or len(values) == 0 < count:
         raise ValueError(f"expected {count} values in {_FIELDS[dtype]}. Received: {len(values)}")

@@ -110,6 +110,13 @@ def test_content_that_does_not_fit_is_rejected(message, problem):
         to_array(message)
 
 
+def test_the_number_of_values_is_limited(monkeypatch):
+    monkeypatch.setattr("keras_dl.serving.tensors._MAX_VALUES", 2)
+    assert to_array(tf.make_tensor_proto(["", ""])).tolist() == [b"", b""]
+    with pytest.raises(ValueError, match="expected at most 2 values, or tensor_content. Received: 3"):
+        to_array(tf.make_tensor_proto(["", "", ""]))
+
+
 def test_an_unknown_rank_is_rejected():
     message = proto("float", [], float_val=[1])
     message.tensor_shape.unknown_rank = True
