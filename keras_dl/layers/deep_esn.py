@@ -69,7 +69,7 @@ class DeepESNCell(keras.layers.Layer):
         for cell, state in zip(self.cells, states, strict=True):
             inputs, new = cell.call(inputs, [state], training)  # not cell(): the stack sets the precision
             outputs.append(inputs)
-            after += new
+            after.extend(new)
         return ops.concatenate(outputs, -1), after
 
     def run(self, sequences, states, mask=None, training=False, keep=True):
