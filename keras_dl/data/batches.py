@@ -45,12 +45,13 @@ class Splits:
         """Checks the splits and returns itself.
 
         Raises:
-            UserError: if a split is not a `tf.data.Dataset`, or is empty: an empty validation split would invalidate
-                every trial of a search.
+            UserError: if a split is not a `tf.data.Dataset`, is empty (an empty validation split would invalidate every
+                trial of a search), or is known to be endless.
         """
         for name, split in zip(("train", "validation", "test"), self, strict=True):
             if not isinstance(split, tf.data.Dataset):
                 raise UserError(f"the {name} split must be a tf.data.Dataset. Received: {type(split).__name__}")
+            _check_ends(name, split)
             if next(iter(split.take(1)), None) is None:
                 raise UserError(f"the {name} split is empty: a search needs at least one batch in each split")
         return self
@@ -91,7 +92,7 @@ def batches(
         `Splits` of batches, with every axis padded to the longest example of the batch.
 
     Raises:
-        UserError: if `batch_size` is below 1.
+        UserError: if `batch_size` is below 1, or a split is known to be endless.
 
     Example:
 
@@ -102,6 +103,8 @@ def batches(
     """
     if batch_size < 1:
         raise UserError(f"batch_size must be at least 1. Received: {batch_size}")
+    for name, split in zip(("train", "validation", "test"), examples, strict=True):
+        _check_ends(name, split)  # the number of batches may be unknown
 
     def ready(split, size):
         if example is not None:
@@ -147,30 +150,60 @@ def _shuffle(split, seed, epoch):
     return shuffled.apply(tf.data.experimental.assert_cardinality(count)) if count >= 0 else shuffled
 
 
+def _check_ends(name, split):
+    if split.cardinality() == tf.data.INFINITE_CARDINALITY:
+        raise UserError(f"the {name} split is endless, so no epoch would end: limit it, for example with take(n)")
+
+
 def fingerprint(split: tf.data.Dataset) -> str:
-    """Returns a digest of every array of every batch, in order. Metrics are comparable only on equal fingerprints.
+    """Returns a digest of the examples. Metrics are comparable only on equal fingerprints.
+
+    The order of the examples, their division into batches and their padding have no effect: trailing zeros and empty
+    texts along each axis of an example are removed first.
 
     Args:
-        split: finite `tf.data.Dataset` of batches.
+        split: finite `tf.data.Dataset` of batches, whose arrays may be ragged or sparse.
 
     Returns:
         16 hexadecimal digits.
 
     Example:
 
-    >>> fingerprint(tf.data.Dataset.range(3)) == fingerprint(tf.data.Dataset.range(3))
+    >>> rows = tf.data.Dataset.range(4)
+    >>> fingerprint(rows.batch(2)) == fingerprint(rows.batch(3))
     True
-    >>> fingerprint(tf.data.Dataset.range(3)) == fingerprint(tf.data.Dataset.range(4))
+    >>> fingerprint(rows.batch(2)) == fingerprint(rows.skip(1).batch(2))
     False
     """
-    digest = hashlib.sha256()
-    for batch in split.as_numpy_iterator():
-        for array in tf.nest.flatten(batch):
-            array = np.asarray(array)
-            digest.update(f"{array.dtype.str}{array.shape}".encode())
-            if array.dtype == object:  # texts: the array holds addresses, which differ between processes
-                for text in array.ravel():
-                    digest.update(len(text).to_bytes(8, "big") + text)
-            else:
-                digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()[:16]
+    total = 0
+    for batch in split:
+        arrays = [_dense(leaf) for leaf in tf.nest.flatten(batch)]
+        for row in range(max((len(array) for array in arrays if array.ndim), default=1)):
+            digest = hashlib.sha256()
+            for array in arrays:
+                # A scalar belongs to each example of its batch. The slice keeps texts in an array.
+                _update(digest, array[row : row + 1].reshape(array.shape[1:]) if array.ndim else array)
+            total += int.from_bytes(digest.digest(), "big")
+    return f"{total % 2**256:064x}"[:16]
+
+
+def _dense(leaf):
+    if isinstance(leaf, tf.RaggedTensor):
+        leaf = leaf.to_tensor()
+    elif isinstance(leaf, tf.SparseTensor):
+        leaf = tf.sparse.to_dense(leaf)
+    return np.asarray(leaf)
+
+
+def _update(digest, array):
+    """Adds an array without its padding to a digest."""
+    is_text = array.dtype == object
+    if array.ndim:
+        used = np.nonzero(array != (b"" if is_text else 0))
+        array = array[tuple(slice(axis.max(initial=-1) + 1) for axis in used)]
+    digest.update(f"{array.dtype.str}{array.shape}".encode())
+    if is_text:  # the array holds addresses, which differ between processes
+        for text in array.ravel():
+            digest.update(len(text).to_bytes(8, "big") + text)
+    else:
+        digest.update(array.tobytes())

@@ -12,6 +12,7 @@ from mlflow.types import Schema, TensorSpec
 
 from keras_dl.compat.mlflow import keras_flavor
 from keras_dl.errors import UserError, reason_of
+from keras_dl.release.registry import files_missing
 
 # Subfolder with the graph. It is an MLflow model itself, which pyfunc loads.
 GRAPH = "graph"
@@ -109,12 +110,14 @@ def load_version(version, custom_objects: dict) -> keras.Model:
 
     Raises:
         UserError: if the model has a class or function that is neither registered with Keras nor in `custom_objects`,
-            or one that would execute code, such as a Lambda layer.
+            or one that would execute code, such as a Lambda layer; or if its files cannot be read.
     """
     try:
         with warnings.catch_warnings():
             # The state of the optimizer is not needed: training never resumes from a version.
             warnings.filterwarnings("ignore", "Skipping variable loading for optimizer", UserWarning)
             return mlflow.keras.load_model(f"models:/{version.name}/{version.version}", custom_objects=custom_objects)
+    except (OSError, mlflow.MlflowException) as error:
+        raise files_missing(version, version.source, error) from error
     except (TypeError, ValueError, KeyError) as error:
         raise UserError(f"{version.name} version {version.version} cannot be loaded: {reason_of(error)}") from error

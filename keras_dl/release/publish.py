@@ -11,7 +11,7 @@ from keras_dl.errors import UserError
 from keras_dl.pipeline import Pipeline, example_request, splits_of
 from keras_dl.release import registry
 from keras_dl.release.models import log_model
-from keras_dl.release.served_models import show_champion, write_model_config
+from keras_dl.release.served_models import set_aside_others, show_champion, write_model_config
 from keras_dl.serving.export.export import export
 from keras_dl.serving.versions import exported_versions, rename, withdrawn_folder, withdrawn_versions
 from keras_dl.tracking.figures import log_pictures
@@ -80,6 +80,7 @@ def export_champion(
     A challenger is not exported: servers use the newest version in the folder and would serve the worse model. With
     `keep`, only so many of the newest exports are kept (see `retire`).
     """
+    set_aside_others(settings, pipeline.name)
     again = f"keras-dl export {_shown(pipeline.file)} --model {version.version}"
     if version.alias != settings.registry.champion:
         write_model_config(settings)  # the challenger's label moves
@@ -100,6 +101,7 @@ def export_champion(
 
 def export_registered(pipeline: Pipeline, model: keras.Model, values: dict, version: int, settings: Settings) -> Path:
     """Exports a registered version to the returned folder, and tags its run and version with the path of the export."""
+    set_aside_others(settings, pipeline.name)  # an export of another store may have this number
     registered = registry.get_version(pipeline.name, version)
     request, origin = example_request(pipeline, values), registry.lineage(registered)
     target = export(pipeline, model, settings.saved_models, version, request, origin)

@@ -165,12 +165,40 @@ def version_of_run(name: str, run_id: str) -> int | None:
     return max((int(version.version) for version in found if version.name == name), default=None)
 
 
+def runs_of_versions(name: str) -> dict[int, str | None]:
+    """Returns `{version: id of its run}` of a registered model; {} if there is no such model."""
+    found = mlflow.search_model_versions(filter_string=f"name = '{name}'")
+    return {int(version.version): version.run_id or None for version in found}
+
+
+def has_run(run_id: str) -> bool:
+    """Returns whether the store has a run of this id, which may be deleted but not yet removed."""
+    try:
+        mlflow.get_run(run_id)
+    except mlflow.MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return False
+    return True
+
+
 def origin(version) -> tuple[dict, str | None]:
     """Returns the hyperparameters that a `ModelVersion` was trained with, and its `--data`."""
     run = mlflow.get_run(version.run_id)
-    values = json.loads(mlflow.artifacts.load_text(f"{run.info.artifact_uri}/values.json"))
+    try:
+        values = json.loads(mlflow.artifacts.load_text(f"{run.info.artifact_uri}/values.json"))
+    except (OSError, mlflow.MlflowException) as error:
+        raise files_missing(version, run.info.artifact_uri, error) from error
     source = run.data.tags.get("data", "default")
     return values, None if source == "default" else source
+
+
+def files_missing(version, where: str, error: Exception) -> UserError:
+    """Returns the error for a version whose files cannot be read."""
+    return UserError(
+        f"the files of {version.name} version {version.version} cannot be read from {where} ({reason_of(error)}): "
+        "restore them, for example if only the store was copied"
+    )
 
 
 def lineage(version) -> dict:

@@ -14,7 +14,17 @@ from keras_dl.errors import UserError
 from keras_dl.release import registry
 from keras_dl.serving.configuration import Served, model_config_text, model_configs
 from keras_dl.serving.server.source import LIVE
-from keras_dl.serving.versions import bring_back, exported_versions, withdraw_above
+from keras_dl.serving.versions import (
+    bring_back,
+    exported_versions,
+    exports_set_aside,
+    rename,
+    run_of,
+    set_aside,
+    withdraw_above,
+    withdrawn_folder,
+    withdrawn_versions,
+)
 from keras_dl.tracking.settings import Settings
 
 _HEAD = "# Written by keras-dl: every export, promote and rollback replaces it. Paths are those inside the container.\n"
@@ -59,12 +69,39 @@ def write_model_config(settings: Settings) -> Path:
     return path
 
 
+def set_aside_others(settings: Settings, name: str) -> None:
+    """Takes exports of other stores out of service, and prints what was done. MLflow must be connected.
+
+    A store that begins anew, for example because `mlflow.db` was deleted, counts versions from 1 again: an export
+    belongs to a version only if both come from the same run. Exports that were set aside earlier come back, withdrawn,
+    when their store does.
+    """
+    folder, runs = settings.saved_models, registry.runs_of_versions(name)
+    versions = {*exported_versions(folder, name), *withdrawn_versions(folder, name)}
+    for version, export in [(number, each) for number in versions for each in _folders(folder, name, number)]:
+        run = run_of(export)
+        is_other = run != runs[version] if version in runs else run and not registry.has_run(run)
+        if export.is_dir() and is_other:
+            shown = f"run {run} of another store" if run else "an unknown run"
+            print(f"export {export} comes from {shown}: moved to {set_aside(export, version).name}")
+    for export in exports_set_aside(folder, name):
+        version = next((number for number, run in runs.items() if run and run == run_of(export)), None)
+        if version is not None and not any(each.exists() for each in _folders(folder, name, version)):
+            rename(export, withdrawn_folder(folder, name, version))
+            print(f"export {export} belongs to version {version} of this store: withdrawn, no longer set aside")
+
+
+def _folders(saved_models, name, version):
+    return saved_models / name / str(version), withdrawn_folder(saved_models, name, version)
+
+
 def show_champion(settings: Settings, name: str, champion: int) -> bool:
     """Makes the champion the highest version that a server sees, and moves the labels to it.
 
     Higher versions are withdrawn after `models.config` has moved their labels to the champion. Returns whether the
-    champion is exported; if it is not, no version is withdrawn.
+    champion is exported; if it is not, no version is withdrawn. Exports of other stores are set aside first.
     """
+    set_aside_others(settings, name)
     shown = bring_back(settings.saved_models, name, champion)
     write_model_config(settings)
     if shown:

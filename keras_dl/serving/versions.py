@@ -1,13 +1,18 @@
 """The versions of a model in `saved_models/`: those visible to a server, and withdrawn ones.
 
 A server loads the highest version in the folder, so versions above the champion must be hidden. They are withdrawn by
-renaming them to `.withdrawn-<version>`, which TensorFlow Serving and the embedded server ignore.
+renaming them to `.withdrawn-<version>`, which TensorFlow Serving and the embedded server ignore. Exports of another
+store, whose version numbers mean other models, become `.other-<version>-<run>`.
 """
 
+import itertools
+import json
 import os
 from pathlib import Path
 
+MANIFEST = Path("assets.extra") / "manifest.json"
 _WITHDRAWN = ".withdrawn-"
+_OTHER = ".other-"
 
 
 def exported_versions(saved_models: Path, name: str) -> list[int]:
@@ -23,6 +28,29 @@ def withdrawn_versions(saved_models: Path, name: str) -> list[int]:
 def withdrawn_folder(saved_models: Path, name: str, version: int) -> Path:
     """Returns the folder of a withdrawn version."""
     return saved_models / name / f"{_WITHDRAWN}{version}"
+
+
+def run_of(folder: Path) -> str | None:
+    """Returns the id of the run that an export comes from; None if it was not exported by keras-dl."""
+    try:
+        run_id = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["origin"]["run_id"]
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
+        return None
+    return run_id if isinstance(run_id, str) else None
+
+
+def set_aside(folder: Path, version: int) -> Path:
+    """Takes the folder of an export, visible or withdrawn, out of service; returns its new path."""
+    start = f"{_OTHER}{version}-{(run_of(folder) or 'unknown')[:8]}"
+    names = itertools.chain([start], (f"{start}-{number}" for number in itertools.count(2)))
+    target = next(path for path in (folder.with_name(name) for name in names) if not path.exists())
+    rename(folder, target)
+    return target
+
+
+def exports_set_aside(saved_models: Path, name: str) -> list[Path]:
+    """Returns the folders that `set_aside` renamed."""
+    return sorted((saved_models / name).glob(f"{_OTHER}*"))
 
 
 def _numbers(folder, prefix):

@@ -28,6 +28,7 @@ from keras_dl.compat.mlflow import (
 )
 from keras_dl.errors import UserError, reason_of
 from keras_dl.tracking.environment import environment, git_diff, is_gone, owner
+from keras_dl.tracking.moved import is_within, keeps_files_inside, update_paths
 from keras_dl.tracking.names import with_mlflow_names
 from keras_dl.tracking.settings import Settings, hide_password
 
@@ -42,7 +43,7 @@ def connect(settings: Settings, experiment: str | None = None) -> None:
     """Connects MLflow to the store of the settings and optionally to an experiment, which is created if missing.
 
     If a run is already active, nothing is changed and new runs are nested in it. If the store cannot be used, UserError
-    is raised within seconds.
+    is raised within seconds. The paths in the store of a project that was moved or copied are updated.
     """
     if mlflow.active_run():
         return
@@ -63,8 +64,9 @@ def connect(settings: Settings, experiment: str | None = None) -> None:
         with lock:
             _check_database(uri)
             mlflow.search_experiments(max_results=1)
+            update_paths(settings)
             if experiment:
-                _set_experiment(experiment, settings.artifact_location)
+                _set_experiment(experiment, settings)
                 # Set by MLflow, like the URI above. It would choose the experiment of other programs.
                 os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
     except STORE_ERRORS as error:
@@ -122,21 +124,26 @@ def _reason(error):
     return text
 
 
-def _set_experiment(name, artifact_location):
+def _set_experiment(name, settings):
     found = mlflow.get_experiment_by_name(name)
     if found is None:
-        experiment_id = mlflow.create_experiment(name, artifact_location)
+        experiment_id = mlflow.create_experiment(name, settings.artifact_location)
     else:
         experiment_id = found.experiment_id
         if found.lifecycle_stage == "deleted":
             mlflow.MlflowClient().restore_experiment(experiment_id)
-    _check_artifacts(mlflow.set_experiment(experiment_id=experiment_id).artifact_location)
+    _check_artifacts(mlflow.set_experiment(experiment_id=experiment_id).artifact_location, name, settings)
 
 
-def _check_artifacts(location):
+def _check_artifacts(location, name, settings):
     if not is_local_uri(location):
         return
     folder = Path(local_file_uri_to_path(location))
+    if keeps_files_inside(settings) and not is_within(folder, settings.root):
+        raise UserError(
+            f"the experiment {name} stores its files in {folder}, outside of this project. Set tracking.artifacts in "
+            "mlflow.yaml to that folder to continue there, or rename the pipeline's file to start a new experiment here"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()

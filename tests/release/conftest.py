@@ -1,17 +1,21 @@
 """Fixtures for releases."""
 
+import json
+
 import pytest
 
 from keras_dl.release import publish
+from keras_dl.serving.versions import MANIFEST
 
 
 @pytest.fixture
 def empty_exports(monkeypatch):
-    """Exports are empty folders: a real one is measured in another process, which takes seconds."""
+    """Exports contain only their origin: a real one is measured in another process, which takes seconds."""
 
     def export(pipeline, model, folder, version, request, origin):
         target = folder / pipeline.name / str(version)
-        target.mkdir(parents=True)
+        (target / MANIFEST).parent.mkdir(parents=True)
+        (target / MANIFEST).write_text(json.dumps({"origin": origin}))
         return target
 
     monkeypatch.setattr(publish, "export", export)

@@ -65,6 +65,15 @@ def test_evaluate_uses_the_data_of_the_training_run_by_default(project, line, em
     assert evaluate(other, "champion", "test", {}, project)["loss"] == pytest.approx(25 * 1.4**2)
 
 
+@pytest.mark.parametrize("folder", ["*/artifacts", "models"])
+def test_missing_files_of_a_version_are_reported(project, line, empty_exports, folder):
+    train(line, {}, project)
+    for path in (project.root / "mlartifacts").glob(folder):
+        shutil.rmtree(path)
+    with pytest.raises(UserError, match=r"the files of line version 1 cannot be read from .* \(.*\): restore them"):
+        evaluate(line, "champion", "test", {}, project)
+
+
 @pytest.mark.parametrize(
     "which, message",
     [

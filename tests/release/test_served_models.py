@@ -1,5 +1,8 @@
 """`saved_models/models.config` follows the exports and the registry's aliases."""
 
+import json
+import shutil
+
 import mlflow
 import pytest
 from google.protobuf import text_format
@@ -10,7 +13,10 @@ from keras_dl.release.champion import promote
 from keras_dl.release.served_models import served_models, show_champion, write_model_config
 from keras_dl.serving.configuration import Served
 from keras_dl.serving.messages import ModelServerConfig
+from keras_dl.serving.versions import MANIFEST, exported_versions, run_of, withdrawn_versions
 from keras_dl.tracking.runs import connect
+
+from .versions import register
 
 
 def read(text):
@@ -85,3 +91,73 @@ def test_a_file_that_cannot_be_written_is_an_error(digits):
     (digits.saved_models / "models.config").mkdir()
     with pytest.raises(UserError, match="cannot write .*models.config: .*keras-dl promote writes the file again"):
         write_model_config(digits)
+
+
+@pytest.fixture
+def begun_anew(project, empty_store, capsys):
+    """A project with a new store, and versions 1 to 3 of an earlier one: 2 is served and 3 withdrawn."""
+    connect(project, "digits")
+    for value in (0.5, 0.4, 0.3):
+        version = register(project, "digits", value).version
+        export(project, version)
+    promote(project, "digits", "2")
+    shutil.copy(empty_store, project.root / "new.db")
+    tracking = project.tracking.model_copy(update={"uri": "sqlite:///new.db"})
+    project = project.model_copy(update={"tracking": tracking})
+    connect(project, "digits")
+    capsys.readouterr()
+    return project
+
+
+def export(project, version):
+    """Creates the export of a registered version, with its origin only."""
+    file = project.saved_models / "digits" / str(version) / MANIFEST
+    file.parent.mkdir(parents=True)
+    run_id = mlflow.MlflowClient().get_model_version("digits", str(version)).run_id
+    file.write_text(json.dumps({"origin": {"run_id": run_id}}))
+
+
+def numbers(project):
+    return [find(project.saved_models, "digits") for find in (exported_versions, withdrawn_versions)]
+
+
+def test_an_export_of_another_store_is_never_taken_for_a_version_of_this_one(begun_anew, capsys):
+    old = {number: run_of(begun_anew.saved_models / "digits" / number) for number in ("1", "2", ".withdrawn-3")}
+    register(begun_anew, "digits", 0.6)
+    assert not show_champion(begun_anew, "digits", 1)
+    assert numbers(begun_anew) == [[], []]
+    output = capsys.readouterr().out
+    for number, run in old.items():
+        assert f"digits/{number} comes from run {run} of another store: moved to .other-" in output
+    export(begun_anew, 1)
+    assert show_champion(begun_anew, "digits", 1)
+    assert numbers(begun_anew) == [[1], []]
+    register(begun_anew, "digits", 0.1)  # version 2, whose number was served before
+    assert not show_champion(begun_anew, "digits", 2)
+    assert numbers(begun_anew) == [[1], []]
+
+
+def test_exports_come_back_with_their_store(begun_anew, project):
+    register(begun_anew, "digits", 0.6)
+    show_champion(begun_anew, "digits", 1)
+    promote(project, "digits", "2")
+    assert numbers(project) == [[2, 1], [3]]
+
+
+def test_an_export_without_an_origin_is_not_taken_for_a_registered_version(project, capsys):
+    connect(project, "digits")
+    (project.saved_models / "digits" / "1").mkdir(parents=True)
+    (project.saved_models / "digits" / "7").mkdir()  # not by keras-dl, and not the number of a registered version
+    register(project, "digits", 0.6)
+    show_champion(project, "digits", 1)
+    assert numbers(project) == [[7], []]
+    assert "digits/1 comes from an unknown run: moved to .other-1-unknown" in capsys.readouterr().out
+
+
+def test_the_export_of_a_version_that_was_deleted_stays(project):
+    connect(project, "digits")
+    for value in (0.5, 0.4):
+        export(project, register(project, "digits", value).version)
+    mlflow.MlflowClient().delete_model_version("digits", "1")
+    assert show_champion(project, "digits", 2)
+    assert numbers(project) == [[2, 1], []]

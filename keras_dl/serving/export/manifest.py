@@ -28,10 +28,10 @@ from tensorflow.core.protobuf import meta_graph_pb2
 
 from keras_dl.serving.json_bytes import from_json as bytes_from_json
 from keras_dl.serving.json_bytes import to_json as bytes_to_json
+from keras_dl.serving.versions import MANIFEST
 
 logger = logging.getLogger(__name__)
 
-MANIFEST = Path("assets.extra") / "manifest.json"
 Signatures = Mapping[str, meta_graph_pb2.SignatureDef]
 _FORMAT = 1
 _LARGEST_REQUEST = 2**20
