@@ -4,6 +4,7 @@ TensorFlow Serving compares only dtypes. A graph that gets a shape other than it
 instead of failing the request (https://github.com/tensorflow/tensorflow/issues/111453), and all models with it.
 """
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -28,6 +29,10 @@ class Input:
     dtype: tf.DType
     shape: tuple[int | None, ...] | None
 
+    @functools.cached_property
+    def _numpy_dtype(self) -> np.dtype:
+        return np.dtype(self.dtype.as_numpy_dtype)
+
     def __str__(self) -> str:
         return self.dtype.name if self.shape is None else f"{self.dtype.name} of shape {self.shape}"
 
@@ -37,7 +42,7 @@ class Input:
 
     def check(self, array: np.ndarray) -> None:
         """Raises tf.errors.InvalidArgumentError if an array has another dtype, rank, or size of a known axis."""
-        if tf.as_dtype(array.dtype) != self.dtype:
+        if array.dtype != self._numpy_dtype:
             raise self.error(f"{tf.as_dtype(array.dtype).name} of shape {array.shape}")
         if self.shape is None:
             return

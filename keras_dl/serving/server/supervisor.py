@@ -75,18 +75,14 @@ def ready() -> None:
     _shared[: len(_READY)] = _READY
 
 
-@contextlib.contextmanager
-def loading(model: str) -> Iterator[None]:
+def loading(model: str) -> contextlib.AbstractContextManager:
     """Records that this thread loads a model."""
-    with _doing(f"loading {model}"):
-        yield
+    return _doing(f"loading {model}")
 
 
-@contextlib.contextmanager
-def running(model: str) -> Iterator[None]:
+def running(model: str) -> contextlib.AbstractContextManager:
     """Records that this thread runs a model."""
-    with _doing(f"{_RUNNING} {model}"):
-        yield
+    return _doing(f"{_RUNNING} {model}")
 
 
 @contextlib.contextmanager

@@ -35,7 +35,7 @@ from keras_dl.serving.server.metrics import METRICS_PATH
 from keras_dl.serving.server.rest.codec import Document, decode_predict, encode_predict, read_document
 from keras_dl.serving.server.rest.connections import WAITING
 from keras_dl.serving.server.rest.example_codec import decode_examples, encode_classifications, encode_regressions
-from keras_dl.serving.server.rest.limits import ByteBudget, Limits, check_parsed_size, read_body
+from keras_dl.serving.server.rest.limits import SMALL, ByteBudget, Limits, check_parsed_size, read_body
 from keras_dl.serving.server.rest.local_only import LocalOnly
 from keras_dl.serving.server.rest.mailbox import wrap_future
 from keras_dl.serving.server.rest.openapi import describe_api
@@ -170,7 +170,8 @@ class _Rest:
         with self._budget.of_request() as take:
             limits = self._limits
             body = await read_body(request, limits, take, self._executor)
-            await self._read(len(body), check_parsed_size, body, limits, take)
+            if len(body) > SMALL:
+                await self._read(len(body), check_parsed_size, body, limits, take)
             document = await self._read(len(body), read_document, body)
             method = self._predict if target.action == "predict" else self._examples
             return Response(await method(request, target, document, len(body)), media_type="application/json")
