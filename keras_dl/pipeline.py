@@ -4,6 +4,7 @@ import hashlib
 import importlib.util
 import inspect
 import itertools
+import json
 import re
 import sys
 import traceback
@@ -15,6 +16,7 @@ import keras_tuner as kt
 
 from keras_dl.data.batches import Splits
 from keras_dl.errors import UserError
+from keras_dl.local_modules import local_modules, make_importable
 from keras_dl.options import Objective, TrainingOptions
 
 
@@ -32,7 +34,8 @@ class Pipeline:
         nan_patience: int, the number of consecutive epochs whose loss or objective may be NaN or infinite before
             training fails. Defaults to 0: the first one ends it.
         file: path of the pipeline's file.
-        custom_objects: classes and functions of the file, which saved models may need.
+        modules: `{name: path}` of the modules beside the file that it imports; they are part of the pipeline.
+        custom_objects: classes and functions of the file and of modules that it imports, which saved models may need.
         objective, direction, epochs, seed, source, precision, strategy, jit, deterministic: see `TrainingOptions`.
 
     Example:
@@ -58,6 +61,7 @@ class Pipeline:
     deterministic: bool = False
     nan_patience: int = 0
     file: Path | None = None
+    modules: dict = {}
     custom_objects: dict = {}
 
     @property
@@ -82,8 +86,25 @@ class Pipeline:
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of the file, which identifies it in searches, workers and runs."""
-        return hashlib.sha256(self.file.read_bytes()).hexdigest()
+        """The SHA-256 of the file and its `modules`, which identifies them in searches, workers and runs."""
+        digests = self.digests
+        if len(digests) == 1:
+            return digests[self.file.name]
+        return hashlib.sha256(json.dumps(digests).encode()).hexdigest()
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """`{path in the folder of the file: SHA-256}` of the file and its `modules`."""
+        return {path: hashlib.sha256(file.read_bytes()).hexdigest() for path, file in self.files.items()}
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """`{path in the folder of the file: path}` of the file and its `modules`."""
+        packages = {
+            name: "/__init__.py" if path.name == "__init__.py" else ".py" for name, path in self.modules.items()
+        }
+        modules = {name.replace(".", "/") + packages[name]: path for name, path in self.modules.items()}
+        return {self.file.name: self.file, **modules}
 
     def data(self, hp: kt.HyperParameters) -> Splits:
         """Returns the batched train, validation and test data; called for every trial."""
@@ -190,7 +211,8 @@ def load_pipeline(path: str | Path) -> Pipeline:
         path: the file; its stem must be a Python identifier, as it names the experiment and the served model.
 
     Raises:
-        UserError: if the file does not exist, cannot be imported (with the line at fault), or contains no pipeline.
+        UserError: if the file does not exist, it or a module beside it cannot be imported (with the line at fault), or
+            it contains no pipeline.
     """
     path = Path(path)
     if not path.is_file():
@@ -198,6 +220,8 @@ def load_pipeline(path: str | Path) -> Pipeline:
         raise UserError(f"no pipeline file {path}" + (f". In that folder: {', '.join(near)}" if near else ""))
     if path.suffix != ".py" or not path.stem.isidentifier():
         raise UserError(f"expected a pipeline file NAME.py with a NAME of letters, digits and _. Received: {path.name}")
+    modules = local_modules(path)
+    make_importable(path, modules)
     module = _import(path)
     classes = [
         value
@@ -212,7 +236,8 @@ def load_pipeline(path: str | Path) -> Pipeline:
         # A plain module: its functions and settings become those of a pipeline.
         functions = [name for name, value in vars(Pipeline).items() if inspect.isfunction(value)]
         members = {n: staticmethod(getattr(module, n)) for n in functions if callable(getattr(module, n, None))}
-        settings = [name for name in Pipeline.__annotations__ if name not in ("name", "file", "custom_objects")]
+        found = ("name", "file", "modules", "custom_objects")
+        settings = [name for name in Pipeline.__annotations__ if name not in found]
         members |= {name: getattr(module, name) for name in settings if hasattr(module, name)}
         pipeline, has = type(path.stem, (Pipeline,), members)(), members.__contains__
     missing = [name for name in ("data", "build") if not has(name)]
@@ -221,11 +246,43 @@ def load_pipeline(path: str | Path) -> Pipeline:
             f"{path} has no {' and no '.join(f'{name}(hp)' for name in missing)}: expected a subclass of "
             "keras_dl.Pipeline with data and build, or two functions of these names"
         )
-    pipeline.name, pipeline.file = path.stem, path.resolve()
-    own = (value for value in vars(module).values() if getattr(value, "__module__", None) == module.__name__)
-    pipeline.custom_objects = {value.__name__: value for value in own if callable(value)}
+    pipeline.name, pipeline.file, pipeline.modules = path.stem, path.resolve(), modules
+    pipeline.custom_objects = _custom_objects(module, modules)
     pipeline.set_training_options()  # checks those of the file before any work
     return pipeline
+
+
+# Packages whose objects Keras finds without help.
+_KNOWN = {"keras", "keras_dl", "keras_tuner", "numpy", "tensorflow"} | sys.stdlib_module_names
+_SAVED = (keras.layers.Layer, keras.metrics.Metric, keras.losses.Loss, keras.optimizers.Optimizer,
+          keras.optimizers.schedules.LearningRateSchedule, keras.initializers.Initializer,
+          keras.regularizers.Regularizer, keras.constraints.Constraint)  # fmt: skip
+
+
+def _custom_objects(module, modules):
+    """Returns what Keras needs to load a model: it looks objects up by name, and imports no modules itself."""
+    imported = [value for value in vars(module).values() if not _is_known(value)]
+    packages = [value for value in imported if isinstance(value, ModuleType)]
+    found = {}
+    for package in packages:
+        found |= {name: value for name, value in vars(package).items() if _is_saved(value)}
+    beside = [sys.modules[name] for name in modules if name in sys.modules]
+    for scope in ([value for value in imported if hasattr(value, "__name__")], *(_own(each) for each in beside)):
+        found |= {value.__name__: value for value in scope if callable(value)}
+    return found | {value.__name__: value for value in _own(module) if callable(value)}
+
+
+def _is_known(value):
+    name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None) or ""
+    return name.partition(".")[0] in _KNOWN
+
+
+def _is_saved(value):
+    return inspect.isclass(value) and issubclass(value, _SAVED) and not _is_known(value)
+
+
+def _own(module):
+    return [value for value in vars(module).values() if getattr(value, "__module__", None) == module.__name__]
 
 
 def _import(path: Path) -> ModuleType:
@@ -239,10 +296,15 @@ def _import(path: Path) -> ModuleType:
     except UserError:
         raise
     except Exception as error:
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == spec.origin]
-        line = frames[-1].lineno if frames else 0
-        raise UserError(f"{path}:{line}: {type(error).__name__}: {error}") from error
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_beside(frame, path)]
+        where, line = (frames[-1].filename, frames[-1].lineno) if frames else (path, 0)
+        where = path if where == spec.origin else where
+        raise UserError(f"{where}:{line}: {type(error).__name__}: {error}") from error
     return module
+
+
+def _is_beside(frame, path):
+    return Path(frame.filename).resolve().is_relative_to(path.resolve().parent)
 
 
 def splits_of(pipeline: Pipeline, values: dict) -> Splits:

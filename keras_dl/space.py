@@ -15,8 +15,8 @@ def space(pipeline: Pipeline, values: dict | None = None) -> "Space":
     """Finds the search space, with every entry and its value, by calling `data` and `build` once.
 
     The given values replace their defaults; text, as on the command line, is read as the type of its hyperparameter.
-    UserError is raised for a name that is not in the space, a value outside its range or of the wrong type, an empty
-    split, or a `data` or `build` that returns something else.
+    UserError is raised for a name that is not in the space or has two ranges, a value outside its range or of the wrong
+    type, an empty or endless split, or a `data` or `build` that returns something else.
     """
     hp = Space(values or {})
     splits = pipeline.data(hp)
@@ -45,6 +45,9 @@ class Space(kt.HyperParameters):
         self.texts, self.known, self.given = texts, set(), {}
 
     def _retrieve(self, hp):
+        for entry in self.space:  # Keras Tuner would take the first range and ignore others
+            if entry.name == hp.name and _ranges(entry) != _ranges(hp) and _conditions(entry) == _conditions(hp):
+                raise UserError(f"{hp.name} is declared with two ranges: {describe(entry)}; and {describe(hp)}")
         # The option --learning-rate is equivalent to learning_rate=.
         name = hp.name if hp.name in self.texts else hp.name.replace("-", "_")
         if name in self.texts:
@@ -56,6 +59,14 @@ class Space(kt.HyperParameters):
             if self.is_active(hp):
                 self.values[hp.name] = value
         return super()._retrieve(hp)
+
+
+def _ranges(entry):
+    return {name: value for name, value in entry.get_config().items() if name != "conditions"}
+
+
+def _conditions(entry):
+    return [condition.get_config() for condition in entry.conditions]
 
 
 def read(entry, value):

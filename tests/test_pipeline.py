@@ -204,7 +204,7 @@ SETTINGS = {
 
 
 def test_a_plain_module_may_define_every_setting(write):
-    assert SETTINGS.keys() == Pipeline.__annotations__.keys() - {"name", "file", "custom_objects"}
+    assert SETTINGS.keys() == Pipeline.__annotations__.keys() - {"name", "file", "modules", "custom_objects"}
     text = "\n".join(f"{name} = {value!r}" for name, value in SETTINGS.items())
     functions = "\ndef data(hp): ...\ndef build(hp): ...\ndef callbacks(hp): return [hp]\n"
     pipeline = load_pipeline(write(text + functions))

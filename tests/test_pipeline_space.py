@@ -37,6 +37,48 @@ class Spaced(Pipeline):
         return model
 
 
+class Twice(Spaced):
+    """`data` and `build` declare a hyperparameter, with the range of `data` and another one."""
+
+    again = staticmethod(lambda hp: hp.Choice("batch_size", [16, 32], default=32))
+
+    def build(self, hp):
+        self.again(hp)
+        return super().build(hp)
+
+
+@pytest.mark.parametrize(
+    "again, shown",
+    [
+        (lambda hp: hp.Choice("batch_size", [16, 64], default=16), "one of 16, 64 .default 16."),
+        (lambda hp: hp.Choice("batch_size", [16, 32]), "one of 16, 32 .default 16."),
+        (lambda hp: hp.Int("batch_size", 16, 32), "from 16 to 32 .whole. .default 16."),
+    ],
+)
+def test_one_name_with_two_ranges_is_rejected(again, shown):
+    pipeline = Twice()
+    assert space(pipeline).values["batch_size"] == 32
+    pipeline.again = again
+    first = "one of 16, 32 .default 32."
+    with pytest.raises(UserError, match=f"batch_size is declared with two ranges: batch_size {first}; .*{shown}"):
+        space(pipeline)
+
+
+def test_one_name_may_have_a_range_under_each_condition():
+    def again(hp):
+        for cell, largest in (("lstm", 4), ("gru", 8)):
+            with hp.conditional_scope("cell", [cell]):
+                hp.Int("layers", 1, largest)
+
+    class Conditional(Spaced):
+        def build(self, hp):
+            model = super().build(hp)
+            again(hp)
+            return model
+
+    assert space(Conditional()).values["layers"] == 1
+
+
 def test_a_space_has_the_defaults():
     hp = space(Spaced())
     assert hp.values == {

@@ -232,7 +232,8 @@ def _exists(run_id):
 
 def log_origin(pipeline) -> None:
     """Logs what is needed to reproduce the active run: source, versions, devices, commit, seed, command."""
-    mlflow.log_artifact(str(pipeline.file), "pipeline")
+    for path, file in pipeline.files.items():
+        mlflow.log_artifact(str(file), (Path("pipeline") / path).parent.as_posix())
     described = environment(pipeline.file.parent)
     mlflow.log_dict(described, "environment.json")
     if described["git_dirty"]:

@@ -8,10 +8,12 @@ from pathlib import Path
 import filelock
 import keras
 import keras_tuner as kt
+import tensorflow as tf
 
+from keras_dl.data import fingerprint
 from keras_dl.durable import exhausted, remove_folder
 from keras_dl.errors import UserError
-from keras_dl.pipeline import Pipeline, example_request
+from keras_dl.pipeline import Pipeline, splits_of
 from keras_dl.release.publish import export_champion, publish
 from keras_dl.release.registry import Registered, check_registry
 from keras_dl.serving.export.expected import answer
@@ -22,6 +24,7 @@ from keras_dl.tracking.runs import connect
 from keras_dl.tracking.settings import Settings
 from keras_dl.training.configuration import build, hardware
 from keras_dl.training.held import check_saved_state
+from keras_dl.training.saved import check_saved
 from keras_dl.training.state import not_saved
 
 
@@ -53,18 +56,39 @@ def exclusive_job(pipeline: Pipeline, settings: Settings, folder: Path, kind: st
 def check_space(pipeline: Pipeline, values: dict) -> kt.HyperParameters:
     """Finds the search space, and tries on an untrained model what is needed after training.
 
-    The values replace their defaults. Raises UserError as `space`, `answer` and `check_saved_state` do. State of the
-    callbacks and of tables that an interrupted run would lose is printed.
+    The values replace their defaults. Raises UserError as `space`, `answer`, `check_saved_state` and `check_saved` do,
+    and if two calls of `data` give different test splits. What an interrupted run would lose, or what cannot be done
+    with the saved model, is printed.
     """
     with hardware(pipeline):
         found = space(pipeline, values)
         model = build(pipeline, found, pipeline.seed)
-        answer(pipeline, model, example_request(pipeline, found.values))  # builds a model without known inputs
+        batch = _first_test_batch(pipeline, found.values)
+        example = next(iter(tf.data.Dataset.from_tensors(batch).unbatch()))
+        request = pipeline.request(keras.tree.map_structure(keras.ops.convert_to_numpy, example))
+        answer(pipeline, model, request)  # builds a model without known inputs
         tables = check_saved_state(model)
         lost = not_saved(pipeline.callbacks(found)) + [f"a {type(table).__name__}" for table in tables]
+        inputs = keras.tree.map_structure(lambda array: array[:1], keras.utils.unpack_x_y_sample_weight(batch)[0])
+        note = check_saved(pipeline, model, inputs)
     if lost:
         print(f"note   not kept if this is interrupted and resumes: {', '.join(lost)}", file=sys.stderr)
+    if note:
+        print(f"note   {note}", file=sys.stderr)
     return found
+
+
+def _first_test_batch(pipeline, values):
+    """Returns the first batch of the test split; raises UserError if another call of `data` gives other examples."""
+    tests = [splits_of(pipeline, values).test for _ in range(2)]
+    first, second = (next(iter(test)) for test in tests)
+    digests = [fingerprint(tf.data.Dataset.from_tensors(batch)) for batch in (first, second)]
+    if digests[0] != digests[1] and fingerprint(tests[0]) != fingerprint(tests[1]):  # not only in another order
+        raise UserError(
+            f"data(hp) of {pipeline.name} returns another test split in each call, so models could not be compared: "
+            "draw it with a fixed seed"
+        )
+    return first
 
 
 def check_delivered(delivery: Delivery, settings: Settings, done: str) -> None:

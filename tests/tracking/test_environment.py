@@ -70,6 +70,18 @@ def test_log_origin_records_source_commit_and_environment(project, pipeline):
     assert tags["command"] == described["command"] == command_line()
 
 
+def test_log_origin_records_the_modules_beside_the_file(project, pipeline):
+    (pipeline.file.parent / "kdl_parts").mkdir()
+    (pipeline.file.parent / "kdl_parts" / "scale.py").write_text("BY = 2")
+    pipeline.file.write_text(f"import kdl_parts.scale\n{PIPELINE}")
+    pipeline = load_pipeline(pipeline.file)
+    connect(project, "nothing")
+    with open_run(project, "one") as run:
+        log_origin(pipeline)
+    assert mlflow.artifacts.load_text(f"{run.info.artifact_uri}/pipeline/kdl_parts/scale.py") == "BY = 2"
+    assert "kdl_parts" in mlflow.artifacts.load_text(f"{run.info.artifact_uri}/pipeline/nothing.py")
+
+
 def test_log_origin_records_the_options_of_the_pipeline(project, pipeline):
     connect(project, "nothing")
     with open_run(project, "one") as run:

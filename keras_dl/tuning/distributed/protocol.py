@@ -52,9 +52,9 @@ def unpack(metadata) -> dict:
 
 
 def identity(pipeline: Pipeline) -> dict:
-    """Returns what must be equal on a chief and its workers: versions, and name and digest of the pipeline's file."""
+    """Returns what must be equal on a chief and its workers: versions, name and file digests of the pipeline."""
     versions = {"keras_dl": keras_dl.__version__, "keras": keras.__version__, "tensorflow": tf.__version__}
-    return {"versions": versions, "pipeline": pipeline.name, "digest": pipeline.digest}
+    return {"versions": versions, "pipeline": pipeline.name, "digests": pipeline.digests}
 
 
 def difference(chief: dict, worker: dict) -> str | None:
@@ -68,9 +68,16 @@ def difference(chief: dict, worker: dict) -> str | None:
             )
     if worker.get("pipeline") != chief["pipeline"]:
         return f"the chief searches the pipeline {chief['pipeline']}; the worker has {worker.get('pipeline')}"
-    if worker.get("digest") != chief["digest"]:
-        return (
-            f"the file of the pipeline {chief['pipeline']} differs: its SHA-256 is {chief['digest'][:12]}... at the "
-            f"chief, {str(worker.get('digest'))[:12]}... at the worker. Copy the chief's file"
-        )
+    own, others = chief["digests"], worker.get("digests")
+    others = others if isinstance(others, dict) else {}
+    for file in dict.fromkeys((*own, *others)):
+        if own.get(file) != others.get(file):
+            return (
+                f"{file} of the pipeline {chief['pipeline']} differs: its SHA-256 is {_shown(own.get(file))} at the "
+                f"chief, {_shown(others.get(file))} at the worker. Copy the chief's files"
+            )
     return None
+
+
+def _shown(digest):
+    return f"{str(digest)[:12]}..." if digest else "missing"

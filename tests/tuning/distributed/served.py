@@ -11,7 +11,8 @@ from keras_dl.tuning.distributed.client import ChiefClient
 from keras_dl.tuning.oracles import make_oracle
 from keras_dl.tuning.results import SCORE
 
-IDENTITY = {"versions": {"keras_dl": "0.1.0", "keras": "3.15.1"}, "pipeline": "waves", "digest": "a" * 64}
+VERSIONS = {"keras_dl": "0.1.0", "keras": "3.15.1"}
+IDENTITY = {"versions": VERSIONS, "pipeline": "waves", "digests": {"waves.py": "a" * 64}}
 SEARCH = "0f1e2d3c"
 
 

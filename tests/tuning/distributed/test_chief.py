@@ -97,7 +97,8 @@ def test_the_message_of_a_failed_trial_arrives(oracle):
         ({"versions": {"keras_dl": "0.1.0"}}, "the chief has keras 3.15.1, the worker none"),
         ({"versions": 3}, "the chief has keras_dl 0.1.0, the worker none"),
         ({"pipeline": "digits"}, "the chief searches the pipeline waves; the worker has digits"),
-        ({"digest": "b" * 64}, "SHA-256 is aaaaaaaaaaaa... at the chief, bbbbbbbbbbbb... at the worker"),
+        ({"digests": {"waves.py": "b" * 64}}, "SHA-256 is aaaaaaaaaaaa... at the chief, bbbbbbbbbbbb... at the worker"),
+        ({"digests": {"waves.py": "a" * 64, "layers.py": "c" * 64}}, "layers.py of the pipeline waves differs"),
     ],
 )
 def test_another_version_or_pipeline_is_rejected_before_any_trial(oracle, changed, reason):
