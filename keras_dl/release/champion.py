@@ -10,7 +10,6 @@ import rich.table
 from keras_dl.errors import UserError
 from keras_dl.release import registry
 from keras_dl.release.registry import verdict
-from keras_dl.release.served_models import show_champion
 from keras_dl.serving.versions import exported_versions, withdrawn_versions
 from keras_dl.tracking.runs import connect
 from keras_dl.tracking.settings import Settings
@@ -54,6 +53,8 @@ def _instead_of(before, version):
 
 def _serve(settings, name, version):
     """Makes servers use the champion, if it is exported, and prints the changes to the folder."""
+    from keras_dl.release.served_models import show_champion  # imports TensorFlow, which compare does not need
+
     folder, withdrawn = settings.saved_models, withdrawn_versions(settings.saved_models, name)
     if not show_champion(settings, name, version):
         print(f"export missing; to serve it: keras-dl export FILE --model {version}, where FILE is the pipeline")

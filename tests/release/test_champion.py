@@ -7,8 +7,7 @@ import mlflow
 import pytest
 
 from keras_dl.errors import UserError
-from keras_dl.release import champion as champion_module
-from keras_dl.release import registry
+from keras_dl.release import registry, served_models
 from keras_dl.release.champion import compare, promote, rollback
 from keras_dl.serving.versions import exported_versions, withdrawn_versions
 from keras_dl.tracking.runs import connect
@@ -122,7 +121,7 @@ def test_a_new_champion_after_a_rollback_can_be_rolled_back(digits):
 @pytest.mark.parametrize("before", [True, False])
 @pytest.mark.parametrize("command, expected", [("promote", 2), ("rollback", 3)])
 def test_repeating_an_interrupted_command_completes_it(digits, monkeypatch, command, expected, step, before):
-    module = champion_module if step == "show_champion" else registry
+    module = served_models if step == "show_champion" else registry
     real = getattr(module, step)
 
     def stop(*arguments):
