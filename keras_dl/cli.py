@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from keras_dl.arguments import parse, parse_values
-from keras_dl.errors import UserError
+from keras_dl.errors import UserError, line_of, one_line
 from keras_dl.startup import import_tensorflow, set_environment
 from keras_dl.terminal import printable, printable_output
 
@@ -24,11 +24,19 @@ def main(arguments: list[str] | None = None) -> int:
         with printable_output() if options.verb in _FOREIGN else contextlib.nullcontext():
             return COMMANDS[options.verb](options) or 0
     except UserError as error:
-        print(f"keras-dl: {' '.join(printable(str(error)).split())}", file=sys.stderr)
-        return 2
+        return _failed(str(error))
+    except Exception as error:
+        if line_of(error) is None:
+            raise
+        return _failed(f"{line_of(error)}: {one_line(error)}")
     except KeyboardInterrupt:
         print(getattr(options, "stopped", "stopped"), file=sys.stderr)
         return 130
+
+
+def _failed(message):
+    print(f"keras-dl: {' '.join(printable(message).split())}", file=sys.stderr)
+    return 2
 
 
 def _stop(number, frame):

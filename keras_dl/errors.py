@@ -1,20 +1,28 @@
-"""The exception that the command line turns into a one-line message, and the line of any error that names its cause."""
+"""The exception that the command line turns into a one-line message, and one-line descriptions of any error."""
 
 import re
+import sys
+import traceback
+from pathlib import Path
+
+PIPELINE = "keras_dl_pipeline_"  # the first part of the name of a pipeline's module
+# Lines that TensorFlow puts before or after the cause.
+_NOISE = re.compile(r'Graph execution error|Detected at |File "|<stack traces unavailable>|\[\[\{\{node')
+_TRANSFORMATION = re.compile(r"Error in user-defined function passed to .*? with iterator: Iterator::\S+: ")
 
 
 class UserError(ValueError):
     """The caller's input is wrong; the message says what was expected and what was received.
 
-    The command line prints only the message and exits with code 2. Any other exception is a bug in this project or in
-    the pipeline's own code and keeps its traceback.
+    The command line prints only the message and exits with code 2. It prints `line_of` and `one_line` of another
+    exception that a pipeline's file led to. Any other exception is a bug in this project and keeps its traceback.
     """
 
 
 def reason_of(error: BaseException) -> str:
     """Returns the line of an error's text that names the cause, or the error's class name if it has no text.
 
-    The node names that TensorFlow adds to its messages are removed.
+    The node names and stacks that TensorFlow adds to its messages are removed.
 
     Example:
 
@@ -22,8 +30,41 @@ def reason_of(error: BaseException) -> str:
     'the shape is wrong'
     """
     text = str(getattr(error, "strerror", None) or getattr(error, "message", None) or error)
-    lines = [line.strip() for line in text.splitlines() if not line.startswith("Graph execution error")]
-    line = next((line for line in lines if line), type(error).__name__)
-    if "{{" in line:  # {{function_node ...}} FILE; File too large [Op:SaveV2]
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not _NOISE.match(line.strip())]
+    line = next(iter(lines), type(error).__name__)
+    if line.startswith("in user code:"):  # by AutoGraph, followed by a stack
+        line = lines[-1]
+    if line.startswith("{{"):  # {{function_node ...}} FILE; File too large [Op:SaveV2]
         line = re.sub(r"\s*\[Op:\w+\].*", "", line.rpartition(";")[2].rpartition("}}")[2]).strip() or line
-    return line
+    return _TRANSFORMATION.sub("", re.sub(r" for '{{node .*?}} = .*?'", "", line))
+
+
+def one_line(error: BaseException) -> str:
+    """Returns the class and the reason of an error, of at most 500 characters.
+
+    >>> one_line(FileNotFoundError(2, "No such file or directory", "a.csv"))
+    'FileNotFoundError: No such file or directory: a.csv'
+    """
+    reason = reason_of(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        reason += f": {error.filename}"
+    named = re.match(r"[\w.]*(Error|Exception)\b", reason)
+    return (reason if named else f"{type(error).__name__}: {reason}")[:500]
+
+
+def line_of(error: BaseException) -> str | None:
+    """Returns `FILE:LINE` of the innermost line of a pipeline's file that led to an error; None if there is none.
+
+    Lines of functions that TensorFlow has converted are only in the text of the error.
+    """
+    files = {module.__file__ for name, module in list(sys.modules.items()) if name.startswith(PIPELINE)}
+    frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    frames += re.findall(r'File "([^"]+)", line (\d+)', str(error))
+    places = [f"{shown_path(file)}:{line}" for file, line in frames if file in files]
+    return places[-1] if places else None
+
+
+def shown_path(path: str | Path) -> Path:
+    """Returns a path relative to the current folder if it is in it."""
+    path = Path(path)
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

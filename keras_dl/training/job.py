@@ -26,6 +26,7 @@ from keras_dl.training.configuration import build, hardware
 from keras_dl.training.held import check_saved_state
 from keras_dl.training.saved import check_saved
 from keras_dl.training.state import not_saved
+from keras_dl.training.user_code import check_step, pointing_to_build
 
 
 @contextlib.contextmanager
@@ -60,13 +61,15 @@ def check_space(pipeline: Pipeline, values: dict) -> kt.HyperParameters:
     and if two calls of `data` give different test splits. What an interrupted run would lose, or what cannot be done
     with the saved model, is printed.
     """
-    with hardware(pipeline):
+    with hardware(pipeline), pointing_to_build(pipeline):
         found = space(pipeline, values)
         model = build(pipeline, found, pipeline.seed)
         batch = _first_test_batch(pipeline, found.values)
         example = next(iter(tf.data.Dataset.from_tensors(batch).unbatch()))
         request = pipeline.request(keras.tree.map_structure(keras.ops.convert_to_numpy, example))
         answer(pipeline, model, request)  # builds a model without known inputs
+        if pipeline.strategy == "none":
+            check_step(model, splits_of(pipeline, found.values).validation)
         tables = check_saved_state(model)
         lost = not_saved(pipeline.callbacks(found)) + [f"a {type(table).__name__}" for table in tables]
         inputs = keras.tree.map_structure(lambda array: array[:1], keras.utils.unpack_x_y_sample_weight(batch)[0])

@@ -22,6 +22,7 @@ from keras_dl.training.configuration import best_model, train_configuration
 from keras_dl.training.job import check_delivered, check_space, exclusive_job, release
 from keras_dl.training.reuse import CompiledModels
 from keras_dl.training.shared_data import SharedData
+from keras_dl.training.user_code import pointing_to_build
 
 
 def train(
@@ -62,7 +63,7 @@ def train(
 
 def _fit(pipeline, hp, settings, folder, run):
     try:
-        with Delivery(settings, run.info.experiment_id) as delivery:
+        with pointing_to_build(pipeline), Delivery(settings, run.info.experiment_id) as delivery:
             journal = Journal.of_run(delivery, folder, run.info.run_id)
             progress = train_configuration(
                 pipeline,

@@ -48,7 +48,7 @@ def score(trial):
     return trial.hyperparameters.get("units") / 32
 
 
-def run(oracle, most=1000):
+def run(oracle, most=1000, score=score):
     """Runs at most this number of trials; returns the values of each."""
     values = []
     while len(values) < most:
@@ -56,11 +56,11 @@ def run(oracle, most=1000):
         if trial.status != "RUNNING":
             break
         values.append(dict(trial.hyperparameters.values))
-        end(oracle, trial)
+        end(oracle, trial, score=score)
     return values
 
 
-def end(oracle, trial, status="COMPLETED"):
+def end(oracle, trial, status="COMPLETED", score=score):
     """Ends a trial like the tuner does."""
     if status == "COMPLETED":
         oracle.update_trial(trial.trial_id, {"val_loss": score(trial), SCORE: score(trial)}, step=0)

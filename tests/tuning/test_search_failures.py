@@ -80,6 +80,8 @@ def test_failed_trials_are_reported_and_the_search_continues(project, capfd):
     assert (parent.data.metrics["trials_completed"], parent.data.metrics["trials_failed"]) == (1, 2)
     assert version.alias == "champion"
     output = capfd.readouterr()
+    table = [line.split()[0] for line in output.out.partition("rank")[0].splitlines()]
+    assert sorted(table) == ["1/3", "2/3", "3/3", "trial", "trial", "trial"]  # header, two reasons, no other prints
     assert "2 units are too few" in output.out and "loss is nan in epoch 1" in output.out
     assert "Traceback" not in output.out + output.err
     page = (project.root / "searches" / "halves.html").read_text()

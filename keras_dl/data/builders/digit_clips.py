@@ -13,7 +13,7 @@ import numpy as np
 from keras_dl.data import catalogue
 from keras_dl.data.audio import decode_wav, fit_audio
 from keras_dl.data.builders.digit_voices import VOICES, speak
-from keras_dl.errors import UserError
+from keras_dl.errors import UserError, reason_of
 
 RATE = 8000
 LAYOUT = re.compile(r"(\d)_(.+)_(\d+)\.wav")
@@ -96,7 +96,7 @@ def _tar(path):
                         raise UserError(f"{member.name} in {path} is too large for a clip: {member.size} bytes")
                     yield member.name, archive.extractfile(member).read()
     except (tarfile.TarError, OSError, EOFError) as error:
-        raise UserError(f"{path} is not a readable tar archive: {error}") from error
+        raise UserError(f"{path} is not a readable tar archive: {reason_of(error)}") from error
 
 
 def _tfds_recordings(source):
