@@ -129,7 +129,10 @@ class ModelStore:
         Raises:
             tf.errors.InvalidArgumentError: if the model has no such label.
             tf.errors.NotFoundError: if there is no such model, or the version is not loaded.
+            tf.errors.UnavailableError: if the model is being loaded since the start of the server, or its restart.
         """
+        if not self.polled.is_set() and name in self._configs and name not in self._loaded:
+            raise tf.errors.UnavailableError(None, None, f"model {name} is being loaded")
         if label is not None:
             version = self._labels.get(name, {}).get(label)
             if version is None:

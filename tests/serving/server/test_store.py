@@ -241,3 +241,15 @@ def test_the_thread_polls_until_exit(base, put, eventually):
         assert eventually(lambda: states(store) == {2: "AVAILABLE", 1: "END"})
     assert store.unavailable() == ["hp"]
     assert not store._thread.is_alive()
+
+
+def test_a_model_is_unavailable_until_the_first_poll(base, put):
+    put(1)
+    store = ModelStore([ModelConfig("hp", base, labels={"stable": 1})])
+    for label in (None, "stable"):
+        with pytest.raises(tf.errors.UnavailableError, match="model hp is being loaded"):
+            store.get("hp", label=label)
+    with pytest.raises(tf.errors.NotFoundError):
+        store.get("other")
+    store.poll()
+    assert store.get("hp", label="stable").version == 1
