@@ -39,7 +39,10 @@ def test_metrics_with_weights_and_directions(text, direction, terms):
     [
         ("val_gain", "cannot infer the direction of 'val_gain': set direction = 'min' or 'max', or write"),
         ("val_loss,val_gain", "cannot infer the direction of 'val_gain'"),
-        ("val_loss:0", r"expected NAME:WEIGHT \(above 0\), NAME:min or NAME:max, and quotes around a NAME with a colon. Received: "),
+        (
+            "val_loss:0",
+            r"expected NAME:WEIGHT \(above 0\), NAME:min or NAME:max, and quotes around a NAME with a colon. Received: ",
+        ),
         ("val_loss:-1", "Received: 'val_loss:-1'"),
         ("val_loss:inf", "Received: 'val_loss:inf'"),
         ("val_loss:up", "Received: 'val_loss:up'"),

@@ -23,7 +23,7 @@ from keras_dl.tracking.journal import Delivery
 from keras_dl.tracking.runs import connect
 from keras_dl.tracking.settings import Settings
 from keras_dl.training.configuration import build, hardware
-from keras_dl.training.held import check_saved_state
+from keras_dl.training.extra_state import check_saved_state
 from keras_dl.training.saved import check_saved
 from keras_dl.training.state import not_saved
 from keras_dl.training.user_code import check_step, pointing_to_build

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from keras_dl.compat.keras import global_seed_generator, make_global_seed_generator, trained_variables
 from keras_dl.durable import write_bytes
-from keras_dl.training.held import held_state
+from keras_dl.training.extra_state import extra_state
 
 # `fit` sets the first two again; Keras flips the sign of the third at the first comparison in each process.
 _NOT_SAVED = {"params", "_model", "min_delta"}
@@ -132,8 +132,8 @@ def restore_callbacks(callbacks: list, arrays: dict, scalars: list) -> None:
 
 def _state_of(model):
     """Returns the variables whose values are saved, without those of the optimizers, and the optimizers."""
-    held = held_state(model)
-    return [*model_variables(model), *held.variables], held.optimizers
+    extra = extra_state(model)
+    return [*model_variables(model), *extra.variables], extra.optimizers
 
 
 def _with_optimizers(variables, optimizers, content):

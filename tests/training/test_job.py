@@ -65,7 +65,7 @@ def test_state_that_is_lost_is_refused_or_printed(capsys):
     check_space(pipeline, {})
     assert capsys.readouterr().err == "note   not kept if this is interrupted and resumes: Count.seen\n"
     pipeline.layer = Mean()
-    with pytest.raises(UserError, match="layer mean has a tf.Variable, which no saved model holds"):
+    with pytest.raises(UserError, match="layer mean has a tf.Variable, which no saved model contains"):
         check_space(pipeline, {})
 
 

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from keras_dl.errors import UserError
-from keras_dl.training.held import check_saved_state, held_state
+from keras_dl.training.extra_state import check_saved_state, extra_state
 
 COUNTER = tf.Variable(1.0)
 
@@ -86,13 +86,13 @@ def network(layer=None, **options):
 @pytest.mark.parametrize(
     "layer, message",
     [
-        (Late, "layer step has a tf.Variable, which no saved model holds: use add_weight"),
+        (Late, "layer step has a tf.Variable, which no saved model contains: use add_weight"),
         (lambda: Step({"means": [tf.Variable(1.0)]}), "layer step has a tf.Variable"),
         (lambda: Step(Late(), lambda kept, x: kept(x)), "layer step has a tf.Variable"),
         (Global, "layer step has a tf.Variable"),
         (Shared, "layer step has a tf.Variable"),
         (lambda: keras.layers.Lambda(lambda inputs: inputs * COUNTER, name="by"), "layer by has a tf.Variable"),
-        (lambda: Step(table()), "layer step has a MutableHashTable, which no saved model holds"),
+        (lambda: Step(table()), "layer step has a MutableHashTable, which no saved model contains"),
         (lambda: Step(Plain(), lambda kept, x: kept.dense(x)), "layer step has a variable .* not among its weights"),
     ],
 )  # fmt: skip
@@ -103,7 +103,7 @@ def test_state_of_a_layer_that_no_saved_model_holds_raises_an_error(layer, messa
 
 
 def test_state_of_a_metric_or_of_the_model_raises_an_error():
-    with pytest.raises(UserError, match="metric count has a tf.Variable, which no saved model holds"):
+    with pytest.raises(UserError, match="metric count has a tf.Variable, which no saved model contains"):
         check_saved_state(network(metrics=[Count(tf.Variable(1.0))]))
     model = network()
     model.steps = tf.Variable(0)
@@ -143,12 +143,12 @@ def test_state_of_a_loss_and_an_optimizer_is_found_but_not_refused():
     optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam())
     model = network(loss=loss, optimizer=optimizer)
     assert check_saved_state(model) == [words]
-    held = held_state(model)
-    assert len(held.variables) == 1 and held.variables[0] is count
-    assert held.optimizers == [optimizer, optimizer.inner_optimizer]
+    extra = extra_state(model)
+    assert len(extra.variables) == 1 and extra.variables[0] is count
+    assert extra.optimizers == [optimizer, optimizer.inner_optimizer]
 
 
 def test_a_fixed_network_of_a_loss_is_not_part_of_the_state():
     fixed = network()
     model = network(loss=lambda targets, outputs: keras.ops.mean(fixed(targets) - fixed(outputs)))
-    assert held_state(model).variables == []
+    assert extra_state(model).variables == []

@@ -24,7 +24,7 @@ _OPEN = (keras.layers.Layer, keras.metrics.Metric, keras.losses.Loss, keras.opti
 
 
 @dataclasses.dataclass
-class Held:
+class ExtraState:
     """The state that a model refers to, in the order of a depth-first walk.
 
     Args:
@@ -41,9 +41,9 @@ class Held:
     tables: list = dataclasses.field(default_factory=list)
 
 
-def held_state(model: keras.Model) -> Held:
+def extra_state(model: keras.Model) -> ExtraState:
     """Searches everything that a model refers to: attributes, containers, functions and the names that they use."""
-    found, seen = Held(), {}
+    found, seen = ExtraState(), {}
     known = {id(variable) for variable in (*model.variables, *model.metrics_variables)}
     tracked = {id(layer) for layer in flat_layers(model)}
     loss = getattr(model, "loss", None)  # may be a function, which is no part of the model's layers
@@ -83,10 +83,10 @@ def check_saved_state(model: keras.Model) -> list:
 
     Returns the mutable tables that the model uses otherwise, for example in its loss.
     """
-    held = held_state(model)
-    if not held.lost:
-        return held.tables
-    value, owner = held.lost[0]
+    extra = extra_state(model)
+    if not extra.lost:
+        return extra.tables
+    value, owner = extra.lost[0]
     kind = "metric" if isinstance(owner, keras.metrics.Metric) else "model" if owner is model else "layer"
     if isinstance(value, TABLES):
         what, fix = f"a {type(value).__name__}", "use a table that does not change, or save it in save_own_variables"
@@ -94,7 +94,7 @@ def check_saved_state(model: keras.Model) -> list:
         what, fix = f"a variable {value.path} that is not among its weights", "use add_weight, or make it an attribute"
     else:
         what, fix = "a tf.Variable", "use add_weight" + (" or add_variable" if kind == "metric" else "")
-    raise UserError(f"{kind} {owner.name} has {what}, which no saved model holds: {fix}")
+    raise UserError(f"{kind} {owner.name} has {what}, which no saved model contains: {fix}")
 
 
 def _add(found, value, owner):
