@@ -41,7 +41,7 @@ def test_metrics_with_weights_and_directions(text, direction, terms):
         ("val_loss,val_gain", "cannot infer the direction of 'val_gain'"),
         (
             "val_loss:0",
-            r"expected NAME:WEIGHT \(above 0\), NAME:min or NAME:max, and quotes around a NAME with a colon. Received: ",
+            r"expected NAME:WEIGHT \(above 0\), NAME:min or NAME:max, and quotes around a NAME with a colon",
         ),
         ("val_loss:-1", "Received: 'val_loss:-1'"),
         ("val_loss:inf", "Received: 'val_loss:inf'"),
