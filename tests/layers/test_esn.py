@@ -251,14 +251,15 @@ def check_derivatives(layer, x):
     np.testing.assert_allclose(tf.reduce_sum(tape.gradient(of_gradient, x) * direction), second, rtol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["dense", "links", "masked", "deep", "softmax"])
+@pytest.mark.parametrize(
+    "kind", ["masked", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("dense", "deep", "softmax"))]
+)
 def test_all_derivatives_in_eager_mode(kind, graphs):
     options = {"seed": 1, "dtype": "float64"}
     cells = lambda: [ESNCell(5, None, **options), ESNCell(30, 3, leak_rate=0.3, **options)]  # noqa: E731
     layer = {
         "dense": lambda: ESN(6, None, leak_rate=0.5, **options),
-        "links": lambda: ESN(40, 3, return_sequences=True, **options),
-        "masked": lambda: ESN(40, 3, **options),
+        "masked": lambda: ESN(40, 3, return_sequences=True, **options),
         "deep": lambda: DeepESN(cells()),
         "softmax": lambda: ESN(40, 3, activation="softmax", **options),
     }[kind]()
