@@ -37,7 +37,7 @@ def test_the_space_and_the_objective(pipeline):
     assert pipeline.goal.test_metric == ("step_loss", "min")
     assert set(hp.values) == {"layer", "units", "learning_rate", "batch_size", "dropout", "compared"}
     assert next(entry for entry in hp.space if entry.name == "layer").values == LAYERS
-    with pytest.raises(UserError, match="layer='RNN' is invalid: expected layer one of SimpleRNN, "):
+    with pytest.raises(UserError, match="layer=RNN is invalid: expected layer one of SimpleRNN, "):
         space(pipeline, {"layer": "RNN"})
 
 

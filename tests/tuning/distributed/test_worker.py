@@ -41,7 +41,7 @@ def test_the_identity_does_not_depend_on_the_folder_of_the_file(waves, tmp_path)
     waves.file = waves.file.rename(tmp_path / "elsewhere" / "waves.py")
     assert difference(before, identity(waves)) is None
     waves.file.write_text("# data and build!\n")
-    assert "the file of the pipeline waves differs" in difference(before, identity(waves))
+    assert "waves.py of the pipeline waves differs" in difference(before, identity(waves))
 
 
 def test_a_worker_adopts_the_options_of_the_chief(waves):
