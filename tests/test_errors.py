@@ -1,9 +1,11 @@
 """One-line reasons of errors."""
 
+from pathlib import Path
+
 import pytest
 import tensorflow as tf
 
-from keras_dl.errors import reason_of
+from keras_dl.errors import reason_of, shown_path
 
 
 @pytest.mark.parametrize(
@@ -32,3 +34,9 @@ from keras_dl.errors import reason_of
 )  # fmt: skip
 def test_reason_of(error, reason):
     assert reason_of(error) == reason
+
+
+def test_paths_are_shown_relative_to_the_current_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert shown_path(tmp_path / "pipelines" / "line.py") == Path("pipelines/line.py")
+    assert shown_path(Path("/elsewhere/line.py")) == Path("/elsewhere/line.py")

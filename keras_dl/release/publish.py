@@ -7,7 +7,7 @@ import keras
 import mlflow
 
 from keras_dl.data import fingerprint
-from keras_dl.errors import UserError
+from keras_dl.errors import UserError, shown_path
 from keras_dl.pipeline import Pipeline, example_request, splits_of
 from keras_dl.release import registry
 from keras_dl.release.models import log_model
@@ -81,7 +81,7 @@ def export_champion(
     `keep`, only so many of the newest exports are kept (see `retire`).
     """
     set_aside_others(settings, pipeline.name)
-    again = f"keras-dl export {_shown(pipeline.file)} --model {version.version}"
+    again = f"keras-dl export {shown_path(pipeline.file)} --model {version.version}"
     if version.alias != settings.registry.champion:
         write_model_config(settings)  # the challenger's label moves
         print(f"export skipped, the champion stays; to serve this version: {again}")
@@ -107,10 +107,6 @@ def export_registered(pipeline: Pipeline, model: keras.Model, values: dict, vers
     target = export(pipeline, model, settings.saved_models, version, request, origin)
     registry.mark_exported(registered, str(target.relative_to(settings.root)))
     return target
-
-
-def _shown(path):
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def retire(settings: Settings, name: str, keep: int) -> list[int]:

@@ -1,7 +1,6 @@
 """Publishing the best model: evaluation, registration and export."""
 
 import json
-from pathlib import Path
 
 import keras
 import keras_tuner as kt
@@ -64,12 +63,6 @@ def test_the_output_shows_results_and_next_commands(project, line, capsys):
     assert "version 2, challenger: loss 12.96 does not beat the champion's 7.84" in output
     assert "export skipped, " in output and "keras-dl export pipelines/line.py --model 2" in output
     assert "exported" not in registry.get_version("line", 2).tags
-
-
-def test_paths_are_shown_relative_to_the_current_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert publish._shown(tmp_path / "pipelines" / "line.py") == Path("pipelines/line.py")
-    assert publish._shown(Path("/elsewhere/line.py")) == Path("/elsewhere/line.py")
 
 
 def test_run_version_and_export_refer_to_each_other(trained):
