@@ -158,9 +158,15 @@ class Seq2Seq(keras.Model):
             raise ValueError(f"Expected texts [B] or ids [B, S]. Received: {source.dtype.name} of shape {source.shape}")
         return tf.pad(ids, [[0, 0], [0, tf.maximum(1 - tf.shape(ids)[1], 0)]])
 
+    def _in_graph(self, *arguments):
+        """Runs the search in one graph for all batch sizes and lengths; in eager mode it would be slow."""
+        if not tf.config.functions_run_eagerly():
+            self._graphs.get_concrete_function(*tf.nest.map_structure(_of_any_size, arguments))
+        return self._graphs(*arguments)
+
     @functools.cached_property
-    def _in_graph(self):
-        return tf.function(self._search, reduce_retracing=True, autograph=False)
+    def _graphs(self):
+        return tf.function(self._search, autograph=False)
 
     def _search(self, search, ids, max_length, min_length, options):
         # Hides the static shape: some layers fail on a static batch size of 0.
@@ -191,6 +197,10 @@ class Seq2Seq(keras.Model):
             for name, value in config.items()
         }
         return cls(**made)
+
+
+def _of_any_size(value):
+    return tf.TensorSpec([None] * value.shape.rank, value.dtype) if tf.is_tensor(value) else value
 
 
 def _bounds(max_length, min_length):

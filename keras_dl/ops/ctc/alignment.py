@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from keras_dl.ops.ctc.inputs import checked_inputs, refuse_nan
+from keras_dl.ops.ctc.inputs import checked_inputs, refuse_nan, specs_of
 from keras_dl.ops.ctc.lattice import interleave, may_jump, valid_states
 from keras_dl.ops.ctc.log_space import IMPOSSIBLE_GAP
 from keras_dl.ops.scan import scan
@@ -77,14 +77,14 @@ def align(labels, logits, label_length=None, logit_length=None, blank_index=0):
     """
     labels, logits, label_length, logit_length = checked_inputs(labels, logits, label_length, logit_length, blank_index)
     refuse_nan(logits, logit_length)
-    function = _align if tf.inside_function() else _traced()
-    return function(labels, logits, label_length, logit_length, blank_index)
+    function = _align if tf.inside_function() else _traced(logits.dtype)
+    return function(labels, logits, label_length, logit_length, tf.constant(blank_index, tf.int32))
 
 
 @functools.cache
-def _traced():
+def _traced(dtype):
     """Returns one graph for all shapes; eager calls would pay for each operation of each frame."""
-    return tf.function(_align, autograph=False, reduce_retracing=True)
+    return tf.function(_align, autograph=False, input_signature=specs_of(dtype))
 
 
 def _align(labels, logits, label_length, logit_length, blank_index):

@@ -59,6 +59,21 @@ def checked_inputs(labels, logits, label_length=None, logit_length=None, blank_i
         return tuple(tf.identity(tensor) for tensor in (labels, logits, label_length, logit_length))
 
 
+def specs_of(dtype):
+    """Returns the specs of `(labels, logits, label_length, logit_length, blank_index)` of any size, for `tf.function`.
+
+    Args:
+        dtype: the dtype of the logits.
+
+    Example:
+
+    >>> [spec.shape.rank for spec in specs_of(tf.float32)]
+    [2, 3, 1, 1, 0]
+    """
+    rows, counts = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None], tf.int32)
+    return [rows, tf.TensorSpec([None, None, None], dtype), counts, counts, tf.TensorSpec([], tf.int32)]
+
+
 def dense_logits(logits, logit_length=None):
     """Converts ragged logits `[B, None, V]` to `(logits [B, T, V], logit_length [B])`; does not change dense ones.
 

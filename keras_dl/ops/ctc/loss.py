@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from keras_dl.ops.ctc.certain_blank import may_emit_label
 from keras_dl.ops.ctc.impossible import warn_of_impossible_rows
-from keras_dl.ops.ctc.inputs import checked_inputs, refuse_nan, require
+from keras_dl.ops.ctc.inputs import checked_inputs, refuse_nan, require, specs_of
 from keras_dl.ops.ctc.lattice import minimum_frames
 from keras_dl.ops.ctc.log_space import IMPOSSIBLE_GAP, LOG_ZERO, log_add
 
@@ -111,9 +111,7 @@ def loss_and_possible(
 @functools.cache
 def _traced(dtype):
     """Returns one graph for all shapes, used by eager calls."""
-    rows, counts = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None], tf.int32)
-    signature = [rows, tf.TensorSpec([None, None, None], dtype), counts, counts, tf.TensorSpec([], tf.int32)]
-    return tf.function(_loss, autograph=False, input_signature=signature)
+    return tf.function(_loss, autograph=False, input_signature=specs_of(dtype))
 
 
 def _loss(labels, logits, label_length, logit_length, blank_index):

@@ -66,6 +66,17 @@ def test_a_wide_beam_finds_the_best_answers(kind):
 
 
 @pytest.mark.usefixtures("graphs")
+def test_all_sizes_share_one_graph(model, monkeypatch):
+    traced, step = [], model.decoder.step
+    monkeypatch.setattr(model.decoder, "step", lambda *args: (traced.append(args), step(*args))[1])
+    counts = []
+    for texts in (TEXTS, ["ab"], []):
+        assert len(model.decode(texts, **BEAM, max_length=5, min_length=3).tokens) == len(texts)
+        counts.append(len(traced))
+    assert counts[0] == counts[2], counts
+
+
+@pytest.mark.usefixtures("graphs")
 def test_rows_are_independent(model):
     together = model.decode(TEXTS, **BEAM, max_length=5)
     for row, text in enumerate(TEXTS):
