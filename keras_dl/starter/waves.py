@@ -1,6 +1,6 @@
 """Classifies square and sine waves in noise.
 
-`keras-dl tune pipelines/waves.py` takes a minute and reaches a test accuracy of about 95 %.
+`keras-dl tune pipelines/waves.py` takes a minute and reaches a test accuracy of about 95%.
 """
 
 import keras
