@@ -1,6 +1,6 @@
 """TensorFlow Serving's messages for configuration and warm-up, without its package.
 
-`tensorflow-serving-api` is only installed for gRPC (extra `grpc`), and has no messages for monitoring and batching.
+`tensorflow-serving-api` is only installed for gRPC (the `grpc` extra), and has no messages for monitoring and batching.
 The messages are built at run time in a separate descriptor pool, to avoid conflicts with that package. Field numbers
 are from ``config/*.proto``, ``apis/*.proto`` and ``session_bundle_config.proto`` of
 https://github.com/tensorflow/serving.

@@ -166,8 +166,8 @@ def table(columns: dict) -> str:
 
     >>> print(table({"confidence": np.array([1, 0.5]), "digit": np.array(["7", "0"]), "start": np.array([0.1, 0.5])}))
     digit     start  confidence
-    7        0.10 s       100 %
-    0        0.50 s        50 %
+    7        0.10 s        100%
+    0        0.50 s         50%
     """
     order = {"start": 1, "end": 2}
     strings = {name for name, values in columns.items() if values.dtype.kind in "OSU"}
@@ -235,5 +235,5 @@ def _cell(name, value):
     if name in ("start", "end"):
         return f"{value:.2f} s"
     if name == "confidence":
-        return f"{100 * value:.0f} %"
+        return f"{100 * value:.0f}%"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

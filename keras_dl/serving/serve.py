@@ -49,7 +49,7 @@ def serve(
         source: the models to serve.
         host: address to listen on. `tensorflow_model_server` has no such option and listens on all interfaces.
         rest_port: port of the REST API.
-        grpc_port: port of the gRPC API. None (default): 8500 if the extra `grpc` is installed, else no gRPC.
+        grpc_port: port of the gRPC API. None (default): 8500 if the `grpc` extra is installed, else no gRPC.
         by: `"embedded"` for the embedded server, `"docker"` for TensorFlow Serving's image, None (default) for
             `tensorflow_model_server` if it is on PATH, else the embedded server.
         batching: TensorFlow Serving's BatchingParameters for all models, in protobuf's text format; "" (default) for
@@ -57,8 +57,8 @@ def serve(
         allow_unsafe: whether the embedded server also loads graphs that access files or run Python. Defaults to False.
 
     Raises:
-        UserError: before any model is loaded, if there are no models, a port is in use, or Docker or the extra is
-            missing.
+        UserError: before any model is loaded, if there are no models, a port is in use, or Docker or the `grpc` extra
+            is missing.
     """
     source.read()  # raises its errors early, like the next line
     parameters = None if batching is None else read_batching(batching) if batching else Batching()
@@ -75,7 +75,7 @@ def serve(
     if grpc_port is None:
         grpc_port = GRPC_PORT if _has_grpc() else None
     elif not _has_grpc():
-        raise UserError("gRPC requires the extra grpc: pip install 'keras-dl[grpc]'")
+        raise UserError("gRPC requires the grpc extra: pip install 'keras-dl[grpc]'")
     listener = _listen(host, rest_port, "--rest-port")
     if grpc_port is not None:  # gRPC itself would silently share the port with another server
         _listen(host, grpc_port, "--grpc-port").close()

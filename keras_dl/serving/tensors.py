@@ -1,4 +1,4 @@
-"""Conversion between `TensorProto` and numpy arrays, for the gRPC server and client.
+"""Conversion between `TensorProto` and NumPy arrays, for the gRPC server and client.
 
 Source: ``tensorflow/core/framework/tensor.cc`` of https://github.com/tensorflow/tensorflow. The wire format of floats
 and booleans equals their layout in memory, so whole arrays are copied: copying 6400 values takes 3 us, appending them
@@ -28,7 +28,7 @@ _DTYPES = {dtype.as_datatype_enum: dtype for dtype in _FIELDS}
 _COMPLEX_PARTS = {tf.complex64: np.float32, tf.complex128: np.float64}
 _MEMORY_LAYOUT = (tf.float32, tf.float64, tf.bool, tf.complex64, tf.complex128)
 _BITS = (tf.half, tf.bfloat16)  # stored as 16 bits in an integer field
-_MAX_DIMENSIONS = 64  # numpy's limit
+_MAX_DIMENSIONS = 64  # NumPy's limit
 _MAX_VALUES = 2**24  # of a typed field: small integers and empty strings take up to 40 times their size in Python
 _LENGTH_DELIMITED = 2  # protobuf wire type
 

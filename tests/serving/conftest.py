@@ -151,7 +151,7 @@ def _scores():
 
         return tf.function(run, input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])
 
-    def labelled(x):
+    def labeled(x):
         labels = tf.where(x > 0, tf.constant([["positive", "negative"]]), tf.constant([["negative", "positive"]]))
         return {"classes": labels, "scores": tf.concat([tf.abs(x), -tf.abs(x)], axis=1)}
 
@@ -160,7 +160,7 @@ def _scores():
         "regress_x_to_y": signature(lambda x: {"outputs": x / 2 + 2}),
         "regress_x_to_y2": signature(lambda x: {"outputs": x / 2 + 3}),
         "classify_x_to_y": signature(lambda x: {"scores": x / 2 + 2}),
-        "classify_sign": signature(labelled),
+        "classify_sign": signature(labeled),
     }
     return module
 

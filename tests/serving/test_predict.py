@@ -118,7 +118,7 @@ def test_images_with_a_light_background_are_inverted(tmp_path):
 
 
 @pytest.mark.parametrize("mode, name", [("RGB", "a.png"), ("RGB", "a.bmp"), ("1", "a.png"), ("P", "a.gif")])
-def test_colours_and_formats_are_read(tmp_path, mode, name):
+def test_colors_and_formats_are_read(tmp_path, mode, name):
     pixels = read_image(picture(tmp_path, ink=0, background=255, name=name, mode=mode))
     assert pixels[0, 0, 0] == 0 and pixels[0, 1, 3] == 255
 
@@ -230,8 +230,8 @@ def test_a_table():
     }
     assert table(columns).splitlines() == [
         "digit     start       end  confidence    number",
-        "7        0.12 s    1.28 s       100 %         3",
-        "0       10.50 s   12.00 s        50 %         4",
+        "7        0.12 s    1.28 s        100%         3",
+        "0       10.50 s   12.00 s         50%         4",
     ]
 
 

@@ -102,8 +102,8 @@ def test_the_server_answers_follows_its_configuration_and_finishes_requests_befo
         assert response.status_code == 200, response.text
     assert requests.get(f"http://127.0.0.1:{port}/readyz", timeout=30).status_code == 503  # one model is missing
 
-    labelled = ModelConfig("hp2", model_folders["hp2"], VersionPolicy(latest=2), {"stable": 123})
-    write_bytes(config, model_config_text([labelled]).encode())
+    labeled = ModelConfig("hp2", model_folders["hp2"], VersionPolicy(latest=2), {"stable": 123})
+    write_bytes(config, model_config_text([labeled]).encode())
     ask = f"{base}/hp2/labels/stable:predict"
     assert eventually(lambda: requests.post(ask, json={"inputs": [3.0]}, timeout=30).status_code == 200)
     assert requests.get(f"http://127.0.0.1:{port}/readyz", timeout=30).status_code == 200
@@ -152,7 +152,7 @@ def test_docker_is_not_installed(model_folders, monkeypatch):
 
 def test_grpc_is_not_installed(model_folders, free_port, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"gRPC requires the extra grpc: pip install 'keras-dl\[grpc\]'"):
+    with pytest.raises(UserError, match=r"gRPC requires the grpc extra: pip install 'keras-dl\[grpc\]'"):
         serve(SavedModels(model_folders["hp2"].parent), grpc_port=free_port(), by="embedded")
 
 

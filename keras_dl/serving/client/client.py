@@ -1,4 +1,4 @@
-"""A client for TensorFlow Serving and the embedded server, with numpy arrays as inputs and outputs."""
+"""A client for TensorFlow Serving and the embedded server, with NumPy arrays as inputs and outputs."""
 
 import random
 import time
@@ -30,7 +30,7 @@ class Client:
     invalid UTF-8.)
 
     Args:
-        url: "http://HOST:PORT" or "https://..." for REST; "grpc://HOST:PORT" for gRPC, which requires the extra `grpc`.
+        url: "http://HOST:PORT" or "https://..." for REST; "grpc://HOST:PORT" for gRPC, which requires the `grpc` extra.
         timeout: seconds to wait for an answer; over REST, for each read from the connection.
         retries: maximum number of retries while the server is unavailable.
 
@@ -198,7 +198,7 @@ def _grpc_transport(url: str):
     try:
         from keras_dl.serving.client.grpc import GrpcTransport
     except ModuleNotFoundError as error:
-        raise UserError(f"gRPC requires the extra grpc ({error}): pip install 'keras-dl[grpc]'") from None
+        raise UserError(f"gRPC requires the grpc extra ({error}): pip install 'keras-dl[grpc]'") from None
     return GrpcTransport(url)
 
 

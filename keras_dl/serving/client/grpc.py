@@ -1,4 +1,4 @@
-"""Client side of TensorFlow Serving's gRPC API. Requires the extra `grpc`, and therefore TensorFlow."""
+"""Client side of TensorFlow Serving's gRPC API. Requires the `grpc` extra, and therefore TensorFlow."""
 
 from collections.abc import Mapping
 

@@ -13,7 +13,7 @@ import numpy as np
 from keras_dl.errors import UserError
 
 _KINDS = {"U": "strings", "S": "bytes", "f": "floats", "i": "integers", "u": "integers", "b": "booleans"}
-_TAKES = {"f": "fiu", "i": "iu", "u": "iu", "b": "b", "c": "cfiu"}  # numpy kinds: target -> accepted
+_TAKES = {"f": "fiu", "i": "iu", "u": "iu", "b": "b", "c": "cfiu"}  # NumPy kinds: target -> accepted
 
 
 class Target(NamedTuple):
@@ -127,7 +127,7 @@ def _as_array(
 
 
 def _large_integers(value: Any, default: np.ndarray) -> np.ndarray:
-    """Returns uint64 for lists of integers below and above 2**63, which numpy converts to floats."""
+    """Returns uint64 for lists of integers below and above 2**63, which NumPy converts to floats."""
     leaves = np.array(value, dtype=object)
     if all(type(leaf) is int and 0 <= leaf < 2**64 for leaf in leaves.flat):
         return leaves.astype(np.uint64)
@@ -137,7 +137,7 @@ def _large_integers(value: Any, default: np.ndarray) -> np.ndarray:
 def _numpy_dtype(name: str, default: np.dtype) -> np.dtype:
     try:
         return np.dtype(name)
-    except TypeError:  # a TensorFlow dtype without a numpy one, such as qint8: the server refuses it
+    except TypeError:  # a TensorFlow dtype without a NumPy one, such as qint8: the server refuses it
         return default
 
 

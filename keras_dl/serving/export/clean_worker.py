@@ -62,7 +62,7 @@ def make_callable(session, signature):
 
 
 def encoded(value):
-    # A scalar string arrives as bytes; numpy would strip its trailing zeros.
+    # A scalar string arrives as bytes; NumPy would strip its trailing zeros.
     value = np.array(value, dtype=object) if isinstance(value, bytes) else np.asarray(value)
     return base64.b64encode(tf.make_tensor_proto(value).SerializeToString()).decode()
 

@@ -1,7 +1,7 @@
 """Reads and validates TensorFlow Serving's ``model_config_list``: the models that a server serves.
 
 Source: ``config/model_server_config.proto`` and ``ValidateModelConfigList`` of ``model_servers/server_core.cc`` in
-https://github.com/tensorflow/serving; error messages are the same. Stricter on purpose: a model needs a name, and a
+https://github.com/tensorflow/serving; error messages are the same. Deliberately stricter: a model needs a name, and a
 base path must be a local folder, not a URI.
 """
 

@@ -1,9 +1,9 @@
 """Loads one version of an exported model and runs it the way TensorFlow Serving does.
 
 Loading replays the predict requests among the export's warm-up requests
-(``servables/tensorflow/saved_model_warmup_util.cc`` of https://github.com/tensorflow/serving). Stricter than TF Serving
-on purpose: a graph that reads or writes files on the server, calls Python or contacts other machines is not loaded.
-This check looks for known operations and is not a sandbox: serve only models that you trust.
+(``servables/tensorflow/saved_model_warmup_util.cc`` of https://github.com/tensorflow/serving). Deliberately stricter
+than TF Serving: a graph that reads or writes files on the server, calls Python or contacts other machines is not
+    loaded. This check looks for known operations and is not a sandbox: serve only models that you trust.
 """
 
 import logging
@@ -137,7 +137,7 @@ class LoadedModel:
         except tf.errors.OpError as error:
             logger.exception("signature %s of model %s, version %s failed", signature_name, self.name, self.version)
             raise type(error)(None, None, "the model failed to run; see the server's log") from None
-        # A scalar is a numpy scalar or bytes, and np.asarray(bytes) would strip trailing zero bytes.
+        # A scalar is a NumPy scalar or bytes, and np.asarray(bytes) would strip trailing zero bytes.
         arrays = (np.array(value, dtype=object) if isinstance(value, bytes) else np.asarray(value) for value in values)
         return dict(zip(sorted(signature.outputs), arrays, strict=True))
 
@@ -193,7 +193,7 @@ class LoadedModel:
 
 
 def _session_config() -> config_pb2.ConfigProto:
-    """One thread per operation and per call: on few cores, this takes 20 % less work than TensorFlow's defaults."""
+    """One thread per operation and per call: on few cores, this takes 20% less work than TensorFlow's defaults."""
     config = config_pb2.ConfigProto(intra_op_parallelism_threads=1)
     for _ in range(_MOST_CALLS):
         config.session_inter_op_thread_pool.add(num_threads=1)

@@ -181,7 +181,7 @@ def follow(source: Source, configs: list[ModelConfig], store: ModelStore, stop: 
 
 
 def _grpc_server(inference: Inference, source: Source, host: str, port: int, draining: threading.Event):
-    from keras_dl.serving.server.grpc.server import create_grpc_server  # needs the extra `grpc`
+    from keras_dl.serving.server.grpc.server import create_grpc_server  # needs the `grpc` extra
 
     address = f"{f'[{host}]' if ':' in host else host}:{port}"
     server, _ = create_grpc_server(inference, address, reload_root=source.root, draining=draining)

@@ -1,8 +1,8 @@
 """Loads and unloads models as their folders change, as TensorFlow Serving does.
 
 Source: ``core/availability_preserving_policy.cc``, ``core/servable_state_monitor.cc`` and
-``model_servers/server_core.cc`` of https://github.com/tensorflow/serving. Different on purpose: a folder that cannot be
-read affects only its own model; a version that fails to load immediately has the state END, and is retried when its
+``model_servers/server_core.cc`` of https://github.com/tensorflow/serving. Deliberate differences: a folder that cannot
+be read affects only its own model; a version that fails to load immediately has the state END, and is retried when its
 files change; a model whose base path changes is reloaded even if the version number stays the same; links that point
 outside of the base path are rejected.
 """
@@ -96,7 +96,7 @@ class ModelStore:
         self._labels: dict[str, dict[str, int]] = {}
         self._statuses: dict[str, dict[int, VersionStatus]] = {}
         self._failures: dict[Path, _Failure] = {}
-        self._withdrawn: dict[Path, float] = {}  # when the missing folder of a labelled version was first noticed
+        self._withdrawn: dict[Path, float] = {}  # when the missing folder of a labeled version was first noticed
         self._unloading: list[tuple[str, int, weakref.ref]] = []
         self._logged: dict[str, str] = {}
         self._stop = threading.Event()
@@ -231,7 +231,7 @@ class ModelStore:
             self._stop.wait(self._poll_seconds)
 
     def _update(self, config: ModelConfig) -> None:
-        """Applies TF Serving's availability preserving policy, one action at a time."""
+        """Applies TF Serving's availability-preserving policy, one action at a time."""
         self._assign_labels(config)
         try:
             wanted = wanted_versions(config)

@@ -50,7 +50,7 @@ def answering(running):
 FULL = (503, {"Retry-After": "7"}, {"error": "the queue is full"})
 
 
-def test_a_full_server_is_retried_after_the_time_it_gives(answering, waits):
+def test_a_full_server_is_retried_after_the_time_it_specifies(answering, waits):
     with Client(answering(FULL, FULL, (200, {}, STATUS))) as asked:
         assert asked.status("m") == [(1, "AVAILABLE", "OK", "")]
     assert waits == [7.0, 7.0]
@@ -278,5 +278,5 @@ def test_a_request_that_crashes_the_server_is_sent_at_most_twice(waits):
 def test_missing_grpc_packages_are_reported(monkeypatch):
     monkeypatch.delitem(sys.modules, "keras_dl.serving.client.grpc", raising=False)
     monkeypatch.setitem(sys.modules, "tensorflow_serving.apis", None)
-    with pytest.raises(UserError, match=r"gRPC requires the extra grpc \(.*\): pip install 'keras-dl\[grpc\]'"):
+    with pytest.raises(UserError, match=r"gRPC requires the grpc extra \(.*\): pip install 'keras-dl\[grpc\]'"):
         Client("grpc://127.0.0.1:8500")

@@ -314,8 +314,8 @@ def test_one_signature_can_prevent_batching(tmp_path, row_model):
     """The rows of the second signature depend on each other."""
     pipeline = level()
     own, spec = pipeline.signatures, tf.TensorSpec([None, 2], tf.float32, name="number")
-    centred = {"centred": (lambda x: {"y": x - tf.reduce_mean(x, 0)}, [spec])}
-    pipeline.signatures = lambda model: own(model) | centred
+    centered = {"centered": (lambda x: {"y": x - tf.reduce_mean(x, 0)}, [spec])}
+    pipeline.signatures = lambda model: own(model) | centered
     assert not (export(pipeline, row_model, tmp_path, 1, EXAMPLE) / BATCHING).exists()
 
 

@@ -28,7 +28,7 @@ def folder(tmp_path_factory):
     module.functions = {
         "serving_default": function(lambda x: {"y": x * module.weight}, [None, None, 2]),
         "mean": function(lambda x: {"y": tf.reduce_mean(x, 1)}, [None, None, 2]),
-        "centred": function(lambda x: {"y": x - tf.reduce_mean(x, 0)}, [None, None, 2]),
+        "centered": function(lambda x: {"y": x - tf.reduce_mean(x, 0)}, [None, None, 2]),
         "with_rows": function(with_rows, [None, None, 2]),
         "single": function(lambda x: {"y": tf.ensure_shape(x, [1, None, 2])}, [None, None, 2]),
         "frozen": function(lambda x: {"y": x}, [None, 5, 2]),
@@ -79,7 +79,7 @@ def test_a_signature_that_must_not_be_padded(measured):
 
 
 def test_a_signature_that_must_not_be_batched(measured):
-    found = measured["centred"]
+    found = measured["centered"]
     assert not found.batching.rows_independent
     assert found.note().startswith("requests are not batched: y differs by up to")
 

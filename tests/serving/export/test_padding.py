@@ -1,4 +1,4 @@
-"""The measurement of batching, on functions whose behaviour is known."""
+"""The measurement of batching, on functions whose behavior is known."""
 
 import re
 

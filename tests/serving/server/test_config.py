@@ -1,6 +1,6 @@
 """TensorFlow Serving's model_config_list: parsing, and the messages for invalid configurations.
 
-The cases follow TensorFlow Serving's server_core_test.cc and the behaviour of its binary.
+The cases follow TensorFlow Serving's server_core_test.cc and the behavior of its binary.
 """
 
 from pathlib import Path

@@ -73,7 +73,7 @@ def test_other_apis_have_their_names_over_grpc_and_none_over_rest(metrics):
     }
 
 
-def test_the_runtime_is_labelled_tf1(metrics):
+def test_the_runtime_is_labeled_tf1(metrics):
     metrics.runtime("digits", "Classify", 0.001)
     labels = (("API", "Classify"), ("model_name", "digits"), ("runtime", "TF1"))
     assert values(families(metrics)[":tensorflow:serving:runtime_latency"], "_sum") == {labels: 1000}

@@ -1,7 +1,7 @@
 """TensorFlow Serving's ModelService over gRPC: model status and configuration updates.
 
 Source: ``model_servers/{model_service_impl,get_model_status_impl}.cc`` of https://github.com/tensorflow/serving.
-Stricter on purpose: a configuration is accepted only from this machine, and only with models under one folder.
+Deliberately stricter: a configuration is accepted only from this machine, and only with models under one folder.
 """
 
 import dataclasses

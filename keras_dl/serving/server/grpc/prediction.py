@@ -2,7 +2,7 @@
 
 Source: ``model_servers/prediction_service_impl.cc``, ``servables/tensorflow/{predict_util,multi_inference,
 get_model_metadata_impl}.cc`` of https://github.com/tensorflow/serving and ``cc/saved_model/util.cc`` of
-https://github.com/tensorflow/tensorflow, with the same messages and order of checks. Stricter on purpose: see
+https://github.com/tensorflow/tensorflow, with the same messages and order of checks. Deliberately stricter: see
 `keras_dl.serving.tensors.to_array`.
 """
 

@@ -41,13 +41,13 @@ def create_grpc_server(
         The server and its port.
 
     Raises:
-        UserError: if the packages of the extra `grpc` are missing, or the address is not available.
+        UserError: if the packages of the `grpc` extra are missing, or the address is not available.
     """
     try:
         from grpc_health.v1 import health_pb2_grpc
         from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
     except ModuleNotFoundError as error:
-        raise UserError(f"gRPC needs more packages ({error}): pip install 'keras-dl[grpc]'") from None
+        raise UserError(f"gRPC requires the grpc extra ({error}): pip install 'keras-dl[grpc]'") from None
     from keras_dl.serving.server.grpc.health import Health
     from keras_dl.serving.server.grpc.models import ModelService
     from keras_dl.serving.server.grpc.prediction import PredictionService

@@ -67,7 +67,7 @@ def create_app(
         monitoring_path: the path of the metrics for Prometheus.
         draining: set by the caller shortly before it stops the server: from then on ``/readyz`` answers 503. None
             (default): a new event. Available as ``app.state.draining``.
-        hosts: the only hosts that the headers Host and Origin may name. None (default): any.
+        hosts: the only hosts that the `Host` and `Origin` headers may name. None (default): any.
     """
     rest = _Rest(inference, limits)
     metrics = inference.metrics

@@ -5,9 +5,9 @@ https://www.tensorflow.org/tfx/serving/api_rest. All errors are ``tf.errors`` wi
 of a running model, so that both are mapped to HTTP statuses in the same way. The messages are our own: each names the
 expected dtype and shape, what was received, and where.
 
-Different on purpose: text after the JSON value and bytes that are not UTF-8 are rejected; an integer outside the range
-of the input's dtype is rejected, where TF Serving wraps around 8-bit and 16-bit types; a tensor has at most 64
-dimensions, numpy's limit.
+Deliberate differences: text after the JSON value and bytes that are not UTF-8 are rejected; an integer outside the
+range of the input's dtype is rejected, where TF Serving wraps around 8-bit and 16-bit types; a tensor has at most 64
+dimensions, NumPy's limit.
 
 Values are checked list by list, not one by one; only for an error, `_first_invalid` visits them one by one.
 """
@@ -32,7 +32,7 @@ from keras_dl.serving.server.inputs import Input
 _INTEGERS = (tf.int8, tf.int16, tf.int32, tf.int64, tf.uint8, tf.uint32, tf.uint64)
 PYTHON_TYPES = {tf.float32: {int, float}, tf.float64: {int, float}, tf.bool: {bool}, tf.string: {str, dict}}
 PYTHON_TYPES |= dict.fromkeys(_INTEGERS, {int})
-_MOST_DIMENSIONS = 64  # numpy's limit
+_MOST_DIMENSIONS = 64  # NumPy's limit
 _SHOWN_CHARACTERS = 60
 _WORDS = np.array([b"NaN", b"Infinity", b"-Infinity"], object)
 
@@ -163,7 +163,7 @@ def encode(key: str, answer: Any) -> bytes:
 
 
 def json_numbers(values: Any) -> Any:
-    """Prepares a numpy array or number for `encode`, with NaN and infinities as bare words; returns others as is."""
+    """Prepares a NumPy array or number for `encode`, with NaN and infinities as bare words; returns others as is."""
     if _is_finite(values):
         return values
     odd = np.extract(~np.isfinite(values), values)

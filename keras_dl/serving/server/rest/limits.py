@@ -102,7 +102,7 @@ async def read_body(request: Request, limits: Limits, take: Callable[[int], bool
     loop = asyncio.get_running_loop()
     latest = loop.time() + limits.body_seconds
     try:
-        # One timer for both limits: two timers per part would be 20 % of the work of most requests.
+        # One timer for both limits: two timers per part would be 20% of the work of most requests.
         async with asyncio.timeout(limits.pause_seconds) as timer:
             while more:
                 message = await request.receive()
@@ -172,4 +172,4 @@ def _inflate(inflater, content: bytes, most: int) -> bytes:
 
 
 def _full(limits: Limits) -> HTTPException:
-    return HTTPException(503, f"requests totalling {limits.total_bytes} bytes are being answered: retry later")
+    return HTTPException(503, f"requests totaling {limits.total_bytes} bytes are being answered: retry later")

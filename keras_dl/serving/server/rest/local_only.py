@@ -1,7 +1,7 @@
 """Refuses requests that a browser sends on behalf of a foreign web page to a server on this machine.
 
 A page can send requests to 127.0.0.1 without being asked (cross-site requests), and with a host name that it resolves
-to 127.0.0.1 it can also read the answers (DNS rebinding). A browser reveals both in the headers Host and Origin.
+to 127.0.0.1 it can also read the answers (DNS rebinding). A browser reveals both in the `Host` and `Origin` headers.
 """
 
 import ipaddress
@@ -33,7 +33,7 @@ def allowed_hosts(host: str, address: str) -> tuple[str, ...] | None:
 
 
 class LocalOnly:
-    """Middleware that answers 403 if the header Host or Origin names another host.
+    """Middleware that answers 403 if the `Host` or `Origin` header names another host.
 
     Args:
         app: the ASGI application.

@@ -25,11 +25,11 @@ _ERRORS = {
     "404": "there is no such model or version, or it is not loaded",
     "408": "the body did not arrive in time",
     "413": "the body is too large",
-    "429": "too many requests; retry after Retry-After",
+    "429": "too many requests; retry after the time in Retry-After",
     "499": "the client disconnected",
     "500": "internal error",
     "501": "the type has no JSON form",
-    "503": "the queue is full or the server is shutting down; retry after Retry-After",
+    "503": "the queue is full or the server is shutting down; retry after the time in Retry-After",
     "504": "the model took too long",
 }
 _CHOICES = {

@@ -129,7 +129,7 @@ def test_an_address_in_use_is_rejected():
 
 
 @pytest.mark.parametrize("missing", ["tensorflow_serving.apis", "grpc_health.v1"])
-def test_missing_packages_are_named(monkeypatch, missing):
+def test_missing_packages_are_reported(monkeypatch, missing):
     monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(UserError, match=r"gRPC needs more packages \(.*\): pip install 'keras-dl\[grpc\]'"):
+    with pytest.raises(UserError, match=r"gRPC requires the grpc extra \(.*\): pip install 'keras-dl\[grpc\]'"):
         create_grpc_server(Inference(ModelStore([]), Metrics()), "127.0.0.1:0")

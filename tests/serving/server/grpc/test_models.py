@@ -58,7 +58,7 @@ def metadata_request(name="hp2", fields=("signature_def",), **spec):
     return request
 
 
-def test_metadata_contain_the_signatures_of_the_file(channel, store):
+def test_metadata_contains_the_signatures_of_the_file(channel, store):
     stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
     response = stub.GetModelMetadata(metadata_request())
     assert (response.model_spec.name, response.model_spec.version.value) == ("hp2", 123)

@@ -48,7 +48,7 @@ def translate(text):
     }
 
 
-def recognise(waveform, length):
+def recognize(waveform, length):
     row = [tf.shape(waveform)[0], 1]
     columns = {"start": [[0.1, 0.3, -1]], "end": [[0.2, 0.4, -1]], "confidence": [[0.98, 0.5, 0]]}
     words = {name: tf.tile(tf.constant(values), row) for name, values in columns.items()}
@@ -63,7 +63,7 @@ MODELS = {
         )
     },
     "speech": {
-        "serving_default": (recognise, [spec([None, None], tf.float32, "waveform"), spec([None], tf.int32, "length")])
+        "serving_default": (recognize, [spec([None, None], tf.float32, "waveform"), spec([None], tf.int32, "length")])
     },
     "translator": {"serving_default": (translate, [spec([None], tf.string, "text")])},
     "series": {
@@ -188,7 +188,7 @@ def test_a_recording_is_resampled_to_the_rate_of_the_model(visit, tmp_path):
 
     assert page.locator("#answer output").inner_text() == "40"
     cells = page.locator("#answer table td").all_inner_texts()
-    assert cells == ["4", "0.10 s", "0.20 s", "98 %", "0", "0.30 s", "0.40 s", "50 %"]
+    assert cells == ["4", "0.10 s", "0.20 s", "98%", "0", "0.30 s", "0.40 s", "50%"]
     assert page.locator("#answer .mark").all_inner_texts() == ["4", "0"]
     page.locator("input[type=file]").set_input_files({"name": "x.wav", "mimeType": "audio/wav", "buffer": b"no sound"})
     page.get_by_text("the browser cannot read this file").wait_for()

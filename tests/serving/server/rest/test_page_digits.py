@@ -1,4 +1,4 @@
-"""Digits drawn on the page with a mouse are recognised by digits_ctc, trained here for two to four minutes."""
+"""Digits drawn on the page with a mouse are recognized by digits_ctc, trained here for two to four minutes."""
 
 import random
 import shutil
@@ -37,7 +37,7 @@ def reader(tmp_path_factory, empty_store, running):
         inference.close(10)
 
 
-def test_digits_drawn_with_a_mouse_are_recognised(reader, browser):
+def test_digits_drawn_with_a_mouse_are_recognized(reader, browser):
     """Measured: 16 of these 20, 55 of 60 others; most errors are a 6, which resembles the 4 in the training data."""
     page, read = browser.new_page(viewport={"width": 1000, "height": 900}), {}
     page.goto(reader)

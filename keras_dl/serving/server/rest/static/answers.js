@@ -126,7 +126,7 @@ function table(columns, sound) {
   const cell = (name, value) => {
     if (typeof value !== "number") return String(value);
     if (name === "start" || name === "end") return `${value.toFixed(2)} s`;
-    return name === "confidence" ? `${Math.round(100 * value)} %` : readable(value);
+    return name === "confidence" ? `${Math.round(100 * value)}%` : readable(value);
   };
   const head = make("tr", {}, ...names.map((name) => make("th", { scope: "col" }, name)));
   const row = (index) => names.map((name) => make("td", {}, cell(name, columns[name][index])));

@@ -69,26 +69,26 @@ function kind(tensor) {
   return `${tensor.dtype.replace(/^u(?=int)|\d+$/g, "").replace("double", "float")} ${tensor.shape.length}`;
 }
 
-function labelled(name, control, ...others) {
+function labeled(name, control, ...others) {
   return make("div", { className: "field" }, make("label", {}, make("b", {}, name), control), ...others);
 }
 
 function single(name, properties, value) {
   const input = make("input", properties);
-  return { element: labelled(name, input), read: () => ({ [name]: value(input) }) };
+  return { element: labeled(name, input), read: () => ({ [name]: value(input) }) };
 }
 
 function number(name, value) {
   const input = make("input", { type: "number", step: "any", value, required: true });
   const text = () => (/^-?(0|[1-9]\d*)$/.test(input.value) ? input.value : JSON.stringify(input.valueAsNumber));
-  return { element: labelled(name, input), texts: () => ({ [name]: text() }) };
+  return { element: labeled(name, input), texts: () => ({ [name]: text() }) };
 }
 
 function texts(name, value) {
   const area = make("textarea", { rows: Math.max(2, Math.min(8, value.length + 1)), value: value.join("\n") });
   const lines = make("input", { type: "checkbox", checked: value.every((text) => !text.includes("\n")) });
   const read = () => ({ [name]: lines.checked ? area.value.replace(/\n+$/, "").split("\n") : [area.value] });
-  return { element: labelled(name, area, make("label", { className: "note" }, lines, " each line is a row")), read };
+  return { element: labeled(name, area, make("label", { className: "note" }, lines, " each line is a row")), read };
 }
 
 function json(name, { dtype }, value) {
@@ -102,5 +102,5 @@ function json(name, { dtype }, value) {
     }
     return { [name]: area.value.trim() };
   };
-  return { element: labelled(name, area), texts };
+  return { element: labeled(name, area), texts };
 }

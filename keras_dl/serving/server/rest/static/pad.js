@@ -2,7 +2,7 @@
 
 import { fitInk, make, resize } from "./data.js";
 
-// Handwriting is normalised to the training data of the line models, in which digits were cropped and put side by side.
+// Handwriting is normalized to the training data of the line models, in which digits were cropped and put side by side.
 // Writing on the pad varies in height, has less space between digits, and thinner lines.
 const INK = 0.8; // share of the height: leaves a margin of an eighth of the ink above and below
 const THICKNESS = 0.17; // of a line, relative to the height of the ink
@@ -65,7 +65,7 @@ export function pad(name, example, height) {
 
   const scaled = (value) => Number(((value * full) / 255).toPrecision(3));
   const inInk = (pixels) => pixels.map((row) => Array.from(row, scaled));
-  const read = () => [given ?? inInk(rasterise(strokes, height))];
+  const read = () => [given ?? inInk(rasterize(strokes, height))];
 
   const point = ({ clientX, clientY }) => {
     const { left, top } = canvas.getBoundingClientRect();
@@ -113,7 +113,7 @@ function drawPixels(context, pixels, size) {
 }
 
 /** Converts strokes to rows of pixels from 0 to 255: each digit fills the height and has enough space. */
-function rasterise(strokes, height) {
+function rasterize(strokes, height) {
   const ink = INK * FINE * height;
   const width = THICKNESS * ink;
   const [top, bottom] = range(strokes, 1);
@@ -167,11 +167,11 @@ async function decode(file) {
   context.fillRect(0, 0, canvas.width, canvas.height);
   context.drawImage(picture, 0, 0, canvas.width, canvas.height);
   const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
-  const grey = Array.from({ length: data.length / 4 }, (_, index) => {
+  const gray = Array.from({ length: data.length / 4 }, (_, index) => {
     const [red, green, blue] = data.subarray(4 * index, 4 * index + 3);
     return 0.299 * red + 0.587 * green + 0.114 * blue;
   });
-  return rowsOf(grey, canvas.width);
+  return rowsOf(gray, canvas.width);
 }
 
 const rowsOf = (values, width) =>
