@@ -156,7 +156,7 @@ def _check_ends(name, split):
 
 
 def fingerprint(split: tf.data.Dataset) -> str:
-    """Returns a digest of the examples. Metrics are comparable only on equal fingerprints.
+    """Returns a digest of the examples. Metrics are comparable only if the fingerprints are equal.
 
     The order of the examples, their division into batches and their padding have no effect: trailing zeros and empty
     texts along each axis of an example are removed first.

@@ -1,4 +1,4 @@
-"""Data sets of the TensorFlow Datasets catalogue, by name, with errors that say what to do."""
+"""Data sets of the TensorFlow Datasets catalog, by name, with errors that say what to do."""
 
 import hashlib
 import sys

@@ -112,7 +112,7 @@ def teacher_forcing(source, target):
 
 
 def words(text, most=400):
-    """Normalises texts to lower-case words separated by single spaces, with punctuation as separate words.
+    """Normalizes texts to lower-case words separated by single spaces, with punctuation as separate words.
 
     Punctuation means ASCII punctuation except the apostrophe. HTML line breaks (`<br />`) become spaces.
 

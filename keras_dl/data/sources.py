@@ -13,7 +13,7 @@ from keras_dl.errors import UserError
 def load(name: str, **options) -> Splits:
     """Loads a data set as unbatched splits cached in memory. Repeated calls in one process return the same splits.
 
-    If the data set has no validation or test split, the last 15 % of its training split is used for each missing split,
+    If the data set has no validation or test split, the last 15% of its training split is used for each missing split,
     cut before shuffling.
 
     Args:

@@ -9,7 +9,7 @@ from keras_dl.errors import UserError
 def learn_subwords(texts, size: int) -> tuple[list[str], list[float]]:
     """Learns a unigram subword model (Kudo 2018) with the sentencepiece library. Equal texts give equal models.
 
-    Every character is a piece, so the texts contain no unknown symbols. Only spaces are normalised. Texts of more than
+    Every character is a piece, so the texts contain no unknown symbols. Only spaces are normalized. Texts of more than
     4192 bytes are ignored.
 
     Args:

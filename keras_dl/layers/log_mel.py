@@ -17,7 +17,7 @@ class LogMel(keras.layers.Layer):
     Frame t is centered on sample `t * hop`, and there are `ceil(samples / hop)` frames: the Hann window covers half a
     window before and after the center, with silence outside of the recording. The powers are those of
     `keras.layers.MelSpectrogram`, which also converts them to decibels, depending on the loudest frame of the batch,
-    and repeats the recording backwards at both ends.
+    and mirrors the recording at both ends.
 
     Args:
         sample_rate: int, samples per second. Defaults to 8000.
@@ -39,8 +39,8 @@ class LogMel(keras.layers.Layer):
         `[B, ceil(samples / hop), bands]`. Its mask is the mask at the centers of the frames.
 
     Raises:
-        ValueError: if a size is not positive, the window has fewer samples than the hop, or the limits are not in order
-            or beyond half the sample rate.
+        ValueError: if a size is not positive, the window has fewer samples than the hop, or the limits are in the wrong
+            order or beyond half the sample rate.
 
     Warns:
         UserWarning: if a band lies between two bins of the transform, so that its power is always 0.

@@ -65,7 +65,7 @@ class SubwordTokenizer(VocabularyLayer):
         self.of_bytes = _of_bytes(self.vocabulary)
         self.normal = [piece not in BYTES or self.of_bytes is None for piece in self.vocabulary]
         if not any(self.normal):
-            raise ValueError("`vocabulary` must contain other pieces than bytes. Received: only bytes")
+            raise ValueError("`vocabulary` must contain pieces other than bytes. Received: only bytes")
         self.longest = max(len(piece) for piece, normal in zip(self.vocabulary, self.normal, strict=True) if normal)
 
     def call(self, text):

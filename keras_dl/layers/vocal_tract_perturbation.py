@@ -35,7 +35,7 @@ class VocalTractPerturbation(keras.layers.Layer):
         Same as the input.
 
     Raises:
-        ValueError: if `largest` is below 1, or the limits are not in order or beyond half the sample rate.
+        ValueError: if `largest` is below 1, or the limits are in the wrong order or beyond half the sample rate.
 
     Example:
 
@@ -66,10 +66,10 @@ class VocalTractPerturbation(keras.layers.Layer):
         bands = inputs.shape[-1]
         low, high = map(float, mel([self.lowest, require_edges(self.sample_rate, self.lowest, self.highest)]))
         step = (high - low) / (bands + 1)
-        centres = 700 * np.expm1((low + step * np.arange(1, bands + 1)) / 1127)
+        centers = 700 * np.expm1((low + step * np.arange(1, bands + 1)) / 1127)
         exact = wide(self.compute_dtype)
         exponent = keras.random.uniform((ops.shape(inputs)[0], 1), -1.0, 1.0, exact, self.seed_generator)
-        source = ops.convert_to_tensor(centres, exact) * ops.exp(-math.log(self.largest) * exponent)
+        source = ops.convert_to_tensor(centers, exact) * ops.exp(-math.log(self.largest) * exponent)
         position = ops.clip((1127 * ops.log1p(source / 700) - low) / step - 1, 0.0, bands - 1.0)
         # Column b of a row's matrix contains the weights of the two bands next to its position.
         distance = ops.abs(ops.arange(bands, dtype=exact)[None, :, None] - position[:, None, :])

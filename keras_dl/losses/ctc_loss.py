@@ -24,7 +24,7 @@ class CTCLoss(keras.losses.Loss):
         impossible: `"zero"` (default), `"inf"` or `"raise"`: the loss of a row that no path fits, as in
             `keras_dl.ops.ctc.ctc_loss`.
         label_smoothing: float `a` in [0, 1): `(1 - a) ctc - a sum over t of H(softmax(logits[t]))`. The
-            entropies H, in nats, favour uncertain frames; up to a constant, they are the divergence from the uniform
+            entropies H, in nats, favor uncertain frames; up to a constant, they are the divergence from the uniform
             distribution of Kim et al. The loss may become negative. Defaults to 0.
         reduction: as for every Keras loss. Defaults to `"sum_over_batch_size"`.
         name: str. Defaults to `"ctc_loss"`.
@@ -36,7 +36,7 @@ class CTCLoss(keras.losses.Loss):
         sample_weight: float tensor `[B]`, optional.
 
     Raises:
-        ValueError: if `impossible`, `label_smoothing` or a label is invalid, or on another backend than TensorFlow.
+        ValueError: if `impossible`, `label_smoothing` or a label is invalid, or on a backend other than TensorFlow.
 
     Example:
 

@@ -11,7 +11,7 @@ from keras_dl.ops.precision import loss_dtype
 class ImpossibleRows(keras.metrics.Metric):
     """The number of rows, over all batches, whose labels do not fit into their frames.
 
-    Each label requires a frame, and equal neighbours another one for the blank between them. No path collapses to the
+    Each label requires a frame, and equal neighbors another one for the blank between them. No path collapses to the
     labels of a shorter row, so it does not contribute to training.
 
     Args:
@@ -22,7 +22,7 @@ class ImpossibleRows(keras.metrics.Metric):
     Call arguments:
         y_true: int tensor `[B, L]`, padded at the end with the blank or with negative numbers.
         y_pred: float tensor `[B, T, V]` of logits. Masked frames are ignored, as are frames that
-            `keras_dl.layers.CTCOutput` made certain blanks because they were masked.
+            `keras_dl.layers.CTCOutput` turned into certain blanks because they were masked.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""Normalised root mean squared error of forecasts."""
+"""Normalized root mean squared error of forecasts."""
 
 import keras
 from keras import ops

@@ -5,7 +5,7 @@ def translation_scores(hypotheses, references):
     """Computes BLEU and chrF of a corpus with sacrebleu and its default settings.
 
     Both are computed over the whole corpus, not averaged over texts, and are comparable with published scores for the
-    same references. BLEU (up to 4-grams of words; tokenizer `13a`) penalises short texts; chrF (up to 6-grams of
+    same references. BLEU (up to 4-grams of words; tokenizer `13a`) penalizes short texts; chrF (up to 6-grams of
     characters) suits languages with rich morphology better.
 
     Args:

@@ -33,7 +33,7 @@ def forecaster(variables, units=64):
 def train_forecaster(series, units=64, window=100, batch_size=32, learning_rate=1e-2, seed=0):
     """Trains a `forecaster` on random windows of one series, about three per step of the series. TensorFlow only.
 
-    The defaults are the best values of a search on Mackey-Glass series of 10 000 steps. The first quarter of each
+    The defaults are the best values of a search on Mackey-Glass series of 10,000 steps. The first quarter of each
     window is a warm-up and does not count in the loss.
 
     Args:

@@ -108,14 +108,14 @@ class Heard:
 
     Args:
         title: str.
-        spectrogram: float array `[frames, bands]`; frame n is centred on `n * hop`.
+        spectrogram: float array `[frames, bands]`; frame n is centered on `n * hop`.
         hop: float, seconds between frames of the spectrogram.
-        posteriors: float array `[output frames, classes]`; frame n is centred on `n * step`.
+        posteriors: float array `[output frames, classes]`; frame n is centered on `n * step`.
         step: float, seconds between output frames.
         classes: list of str, the class names; the blank is "".
         labels: list of str, the true labels.
         start, end: float arrays `[labels]`, seconds.
-        right: bool, whether the model recognised the true labels.
+        right: bool, whether the model recognized the true labels.
     """
 
     title: str
@@ -158,16 +158,16 @@ def recognition_picture(recordings):
         spectrum.set(ylabel="mel band", xticks=[], xlim=(0, frames * heard.hop))
         times = np.arange(len(heard.posteriors)) * heard.step
         for number, name in enumerate(heard.classes):
-            colour = f"C{(number - 1) % 10}" if name else "0.75"
-            posterior.plot(times, heard.posteriors[:, number], color=colour, linewidth=1.5 if name else 1)
+            color = f"C{(number - 1) % 10}" if name else "0.75"
+            posterior.plot(times, heard.posteriors[:, number], color=color, linewidth=1.5 if name else 1)
         for label, start, end in zip(heard.labels, heard.start, heard.end, strict=True):
-            colour = f"C{(heard.classes.index(label) - 1) % 10}"
-            posterior.axvspan(start, end, color=colour, alpha=0.2, linewidth=0)
-            posterior.text((start + end) / 2, 1.06, label, color=colour, ha="center", weight="bold")
+            color = f"C{(heard.classes.index(label) - 1) % 10}"
+            posterior.axvspan(start, end, color=color, alpha=0.2, linewidth=0)
+            posterior.text((start + end) / 2, 1.06, label, color=color, ha="center", weight="bold")
             spectrum.axvline((start + end) / 2, color="white", linewidth=0.7, linestyle=":")
         posterior.set(xlim=(0, frames * heard.hop), ylim=(0, 1.3), yticks=[0, 0.5, 1], ylabel="probability")
         posterior.yaxis.set_major_formatter(PercentFormatter(1))
-    axes[-1, 0].set_xlabel("seconds (grey: blank; shaded: aligned labels)")
+    axes[-1, 0].set_xlabel("seconds (gray: blank; shaded: aligned labels)")
     return figure
 
 

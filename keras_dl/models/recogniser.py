@@ -1,11 +1,11 @@
-"""Recognisers of text lines and of speech: convolution, bidirectional LSTM, CTC output."""
+"""Recognizers of text lines and of speech: convolution, bidirectional LSTM, CTC output."""
 
 import keras
 from keras import layers, ops
 
 from keras_dl.layers import CTCOutput, LogMel, PeepholeLSTM, SpecAugment, UtteranceNormalization, VocalTractPerturbation
 
-LAST = {"data_format": "channels_last"}  # of our own tensors, whatever keras.config.image_data_format() is
+LAST = {"data_format": "channels_last"}  # of our own tensors, regardless of keras.config.image_data_format()
 HOP = 0.01
 HALVINGS = 2
 
@@ -72,9 +72,9 @@ def speech_recogniser(
 ):
     """Builds a model that maps a waveform to a sequence of labels, with one output frame every 40 ms.
 
-    `LogMel`, `VocalTractPerturbation`, `UtteranceNormalization` and `SpecAugment`; two 3 x 3 convolutions with stride 2
-    over time and bands; dropout, a recurrent layer in one or both directions, dropout and `CTCOutput`. Samples beyond a
-    row's length are padding: neither their number nor their values change the result.
+    It consists of `LogMel`, `VocalTractPerturbation`, `UtteranceNormalization` and `SpecAugment`; two 3 x 3
+    convolutions with stride 2 over time and bands; dropout, a recurrent layer in one or both directions, dropout and
+    `CTCOutput`. Samples beyond a row's length are padding: neither their number nor their values change the result.
 
     Args:
         vocabulary: list of str, the labels.
@@ -84,7 +84,7 @@ def speech_recogniser(
         units: int, units of each direction of the recurrent layer. Defaults to 96.
         recurrent: `"peephole"` (default) or `"lstm"`.
         causal: bool, whether a frame depends on no samples after its own 25 ms window: one direction, running
-            normalisation, causal convolutions. Defaults to False.
+            normalization, causal convolutions. Defaults to False.
         dropout: float, the dropout rate before and after the recurrent layer. Defaults to 0.3.
         tract: float >= 1, the largest factor of `VocalTractPerturbation`; 1 disables it. Defaults to 1.1.
         seed: int, seeds the augmentation; or None (default).

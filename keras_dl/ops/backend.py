@@ -4,7 +4,7 @@ import keras
 
 
 def require_tensorflow(name):
-    """Raises an error if Keras runs on another backend than TensorFlow.
+    """Raises an error if Keras runs on a backend other than TensorFlow.
 
     Args:
         name: str, what requires TensorFlow.

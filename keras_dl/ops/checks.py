@@ -96,8 +96,8 @@ def require_rank(name, shape, axes):
 def limited(name, value, least, most, rows=1, most_in_all=None):
     """Returns an int tensor whose values are checked before anything that is computed from the result.
 
-    For inputs of a served signature that determine how much memory or time a request takes. `tf.debugging.assert_*`
-    alone does not suffice: in a graph, the rest does not wait for it.
+    Use it for inputs of a served signature that determine how much memory or time a request takes.
+    `tf.debugging.assert_*` alone does not suffice: in a graph, other operations do not wait for it.
 
     Args:
         name: str, name of the input.

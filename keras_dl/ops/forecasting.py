@@ -33,7 +33,7 @@ def free_runs(forecaster, series, starts, context, steps):
     forecasts = np.asarray(forecaster(series[places + np.arange(-context, 0)], steps), np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
         errors = np.sqrt(np.mean(((forecasts - truth) / series.std(axis=0)) ** 2, axis=-1))
-    # A forecast that has diverged does not return.
+    # A forecast that has diverged does not recover.
     return forecasts, truth, np.where(np.isfinite(errors), errors, np.inf)
 
 

@@ -54,7 +54,7 @@ def mel_filters(bins, bands, sample_rate, lowest, highest):
         lowest, highest: float, limits of the bands in Hz.
 
     Returns:
-        float64 array `[bins, bands]`. A band narrower than the distance of two bins may have no weights.
+        float64 array `[bins, bands]`. A band narrower than the distance between two bins may have no weights.
 
     Example:
 

@@ -87,8 +87,8 @@ def reservoir_states(drive, state, kernel, leak_rate, activation=ops.tanh, mask=
     """Runs `h = (1 - leak_rate) h + leak_rate activation(drive_t + h W)` over time.
 
     The drive is everything that does not depend on the state: inputs times weights, bias, noise. In eager mode on
-    TensorFlow, XLA compiles the loop once for every shape, unless a tape records it; in a graph, the graph decides
-    about compilation.
+    TensorFlow, XLA compiles the loop once for every shape, unless a tape records it; in a graph, the caller decides
+    whether to compile it.
 
     Args:
         drive: float tensor `[B, T, N]`; or `(inputs, input_kernel, bias)`, `[B, T, D]`, `[D, N]` and `[N]`, for

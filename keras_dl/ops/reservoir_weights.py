@@ -25,7 +25,7 @@ def spectral_radius(matrix) -> float:
         matrix: float array `[N, N]`, dense or scipy sparse. Large sparse matrices are not converted to dense.
 
     Raises:
-        ValueError: if the search does not converge and N is above 10 000.
+        ValueError: if the search does not converge and N is above 10,000.
 
     Example:
 

@@ -6,7 +6,7 @@ from scipy.linalg import lapack
 
 
 class RidgeStatistics:
-    """Accumulates the statistics of ridge regression: the number, means and centred products of the data.
+    """Accumulates the statistics of ridge regression: the number, means and centered products of the data.
 
     They are float64 for data of any dtype: with float32 products, a readout with small ridge diverges in closed loop.
     Parts are merged with Chan's update, so neither their order and sizes nor a large mean affects the result.
@@ -28,9 +28,9 @@ class RidgeStatistics:
     def __init__(self, features, targets):
         self.count = 0.0
         self.feature_means, self.target_means = np.zeros(features), np.zeros(targets)
-        self.gram = np.zeros((features, features))  # sum of z z', centred
-        self.products = np.zeros((features, targets))  # sum of z y', centred
-        self.target_squares = np.zeros(targets)  # sum of y^2, centred
+        self.gram = np.zeros((features, features))  # sum of z z', centered
+        self.products = np.zeros((features, targets))  # sum of z y', centered
+        self.target_squares = np.zeros(targets)  # sum of y^2, centered
 
     def add(self, features, targets, weights=None):
         """Adds rows: features `[n, F]`, targets `[n, K]`, weights `[n]` or None (default) for equal weights of 1."""
@@ -69,7 +69,7 @@ class RidgeStatistics:
         self.count = total
 
     def solve(self, alphas):
-        """Minimises `sum (y - z W - c)^2 + alpha sum W^2`; the intercept c is not penalised.
+        """Minimizes `sum (y - z W - c)^2 + alpha sum W^2`; the intercept c is not penalized.
 
         All alphas share one reduction of the Gram matrix to tridiagonal form, after which each is cheap.
 

@@ -66,7 +66,7 @@ def sample(logits, uniform, temperature, top_k):
         logits: float tensor `[B, V]`; -inf where an id is not allowed.
         uniform: float tensor `[B]` in [0, 1), the random number: the first id whose cumulative probability exceeds it
             is drawn.
-        temperature: float tensor `[B]`. Values below 1 favour probable ids; 0 or less takes the most probable one.
+        temperature: float tensor `[B]`. Values below 1 favor probable ids; 0 or less takes the most probable one.
         top_k: int tensor `[B]`. 0 or less, or more than V, allows all. Among equal logits, the first ones are kept.
 
     Returns:
@@ -93,7 +93,7 @@ def sample(logits, uniform, temperature, top_k):
 
 
 def complete(step, start, prompt, length, temperature=1.0, top_k=0, seed=0):
-    """Continues a text, character by character; the state summarises everything read so far.
+    """Continues a text, character by character; the state summarizes everything read so far.
 
     The result is well-formed UTF-8: invalid bytes are never drawn, and the text ends after a complete character. Rows
     are independent of each other.

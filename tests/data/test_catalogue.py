@@ -1,4 +1,4 @@
-"""Tests of the TensorFlow Datasets catalogue and of its error messages."""
+"""Tests of the TensorFlow Datasets catalog and of its error messages."""
 
 import importlib.util
 

@@ -59,7 +59,7 @@ def test_an_image_of_the_right_height_is_unchanged():
     np.testing.assert_array_equal(result, image)
 
 
-def test_a_low_image_is_centred():
+def test_a_short_image_is_centered():
     generator, margins = np.random.default_rng(0), {1: 2, 2: 2, 4: 1, 5: 0}
     images = [generator.uniform(1, 2, size=(2, rows, 3)).astype("float32") for rows in margins]
     results = all_results(lambda value: fit_height(value, 6), *((image,) for image in images))
@@ -69,7 +69,7 @@ def test_a_low_image_is_centred():
         assert (result > 0).sum() == image.size
 
 
-def test_a_high_image_is_averaged_over_the_area():
+def test_a_tall_image_is_averaged_over_the_area():
     generator, factors = np.random.default_rng(0), (2, 3)
     images = [generator.uniform(size=(2, 4 * factor, 5 * factor)).astype("float32") for factor in factors]
     results = all_results(lambda value: fit_height(value, 4), *((image,) for image in images))

@@ -1,4 +1,4 @@
-"""Tiny data sets in the TensorFlow Datasets catalogue, without a network."""
+"""Tiny data sets in the TensorFlow Datasets catalog, without a network."""
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -28,7 +28,7 @@ def tiny_set(name, features, splits, keys=None):
     return type("".join(word.title() for word in name.split("_")), (tfds.core.GeneratorBasedBuilder,), members)
 
 
-def tiny_images(name, counts, shape=(16, 16, 1), labelled=True):
+def tiny_images(name, counts, shape=(16, 16, 1), labeled=True):
     """Registers a data set of random images, with `{split: number of examples}`; unknown sizes are 4 pixels."""
 
     def example(split, number):
@@ -38,4 +38,4 @@ def tiny_images(name, counts, shape=(16, 16, 1), labelled=True):
 
     features = {"image": tfds.features.Image(shape=shape), "label": tfds.features.ClassLabel(names=["a", "b", "c"])}
     splits = {split: [example(split, number) for number in range(count)] for split, count in counts.items()}
-    return tiny_set(name, features, splits, ("image", "label") if labelled else None)
+    return tiny_set(name, features, splits, ("image", "label") if labeled else None)

@@ -24,7 +24,7 @@ LUONG = [-0.06124732, 2.7333333, 0.5202158, 1.0964939, -0.031806, 0.125]
 CASES = {
     "no layer": (AdditiveAttention, PLAIN, [0.078317143, 4.2, 0.89382392, 1.722382, 0.026356646, 0.125]),
     "bahdanau": (AdditiveAttention, PLAIN, [-0.003204414, 3.2, 0.40868404, 0.89017969, 0.041453815, 0.125]),
-    "normalised": (AdditiveAttention, NORMAL, [-0.008089137, 2.8, 0.49166861, 1.01068615, 0.042427111, 0.125]),
+    "normalized": (AdditiveAttention, NORMAL, [-0.008089137, 2.8, 0.49166861, 1.01068615, 0.042427111, 0.125]),
     "luong": (GeneralAttention, {}, LUONG),
     "scaled luong": (GeneralAttention, {"use_scale": True}, LUONG),
     "monotonic": (
@@ -32,7 +32,7 @@ CASES = {
         {"units": 3, "mode": "parallel"},
         [-0.009921653, 3.1333333, 0.44612807, 0.95786464, 0.038682378, 0.09778417],
     ),
-    "normalised monotonic": (
+    "normalized monotonic": (
         MonotonicAttention,
         {"mode": "parallel", **NORMAL},
         [0.00714068, 3.2666666, 0.470124, 1.0249618, 0.068432882, 0.0615656],

@@ -117,7 +117,7 @@ def test_half_precision_is_close_to_float64(name, dtype):
 
 
 @pytest.mark.parametrize("name", sorted(MAKERS.keys() - {"RecurrentDecoder", "TransformerDecoder"}))
-def test_integers_are_floats(name):
+def test_integers_are_converted_to_floats(name):
     run, _ = made(name, "float32")
     whole = np.round(X * 3).astype("int32")
     found, expected = run(tf.constant(whole)), run(tf.constant(whole, "float32"))
@@ -127,7 +127,7 @@ def test_integers_are_floats(name):
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "mixed_float16", "mixed_bfloat16"])
 @pytest.mark.parametrize("kind", ["fused", "unrolled", "RNN", "stack"])
-def test_a_cell_state_in_half_precision_counts_on(dtype, kind):
+def test_a_cell_state_in_half_precision_keeps_counting(dtype, kind):
     """A half-precision sum of ones ends at 256 or 2048; with open gates, the cell state is the number of steps."""
     options = {"dtype": dtype, **{f"{name}_initializer": "zeros" for name in ("kernel", "recurrent", "peephole")}}
     if kind in ("fused", "unrolled"):
@@ -188,7 +188,7 @@ def test_losses_and_metrics_in_float64(name, global_policy):
 
 
 @pytest.mark.parametrize("name", metrics.__all__)
-def test_metrics_of_half_precision_are_those_of_float32(name):
+def test_metrics_of_half_precision_equal_those_of_float32(name):
     if name == "translation_scores":
         return
     found = []

@@ -27,8 +27,8 @@ def in_numpy(sound, rate=8000, samples=200, stride=80, fft=256, bands=40, lowest
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(samples) / samples)
     padded = np.concatenate([np.zeros(samples), sound.astype(float), np.zeros(samples)])
     frames = []
-    for centre in range(0, len(sound), stride):
-        frame = padded[samples + centre - samples // 2 :][:samples] * window
+    for center in range(0, len(sound), stride):
+        frame = padded[samples + center - samples // 2 :][:samples] * window
         frames.append(np.log(np.square(np.abs(np.fft.rfft(frame, fft))) @ triangles + floor))
     return np.array(frames).reshape(-1, bands)
 
@@ -62,11 +62,11 @@ def test_padding_has_no_effect(junk):
     for row, length in enumerate(lengths):
         padded[row, :length], mask[row, :length] = SOUND[row, :length], True
     layer = LogMel()
-    found, centres = layer(padded, mask=mask).numpy(), layer.compute_mask(padded, mask)
+    found, centers = layer(padded, mask=mask).numpy(), layer.compute_mask(padded, mask)
     assert np.isfinite(found).all()
     for row, length in enumerate(lengths):
         alone = layer(SOUND[row : row + 1, :length])[0]
-        assert centres[row].sum() == len(alone)
+        assert centers[row].sum() == len(alone)
         np.testing.assert_allclose(found[row, : len(alone)], alone, atol=1e-4)
 
 

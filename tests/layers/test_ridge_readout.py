@@ -14,8 +14,8 @@ Y = Z @ generator.normal(size=(4, 2)) + 1 + generator.normal(size=(60, 2))
 
 
 def in_numpy(z, y, alpha):
-    centred = z - z.mean(0)
-    kernel = np.linalg.solve(centred.T @ centred + alpha * np.eye(4), centred.T @ (y - y.mean(0)))
+    centered = z - z.mean(0)
+    kernel = np.linalg.solve(centered.T @ centered + alpha * np.eye(4), centered.T @ (y - y.mean(0)))
     return kernel, y.mean(0) - z.mean(0) @ kernel
 
 

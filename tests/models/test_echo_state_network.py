@@ -214,7 +214,7 @@ def test_feedback_is_teacher_forced_in_fit_and_free_running_in_call(mask_value):
 
 
 @pytest.mark.parametrize("mask_value", [None, 9.0])
-def test_recursive_least_squares_equals_ridge_with_a_penalised_bias(mask_value, request):
+def test_recursive_least_squares_equals_ridge_with_a_penalized_bias(mask_value, request):
     if mask_value is None:
         request.getfixturevalue("graphs")
     x, y = X.copy(), np.roll(X[..., :1], 2, 1)
@@ -281,7 +281,7 @@ def test_integers_are_a_series():
 
 
 @pytest.mark.parametrize("ragged", [False, True])
-def test_series_of_unequal_length_are_refused_with_the_way_out(ragged):
+def test_series_of_unequal_length_are_refused_with_advice(ragged):
     series = [np.zeros((30, 1)), np.zeros((40, 1))]
     series = tf.ragged.constant(series, ragged_rank=1) if ragged else series
     with pytest.raises(ValueError, match="series of unequal length; pad them .* and set `mask_value`"):

@@ -23,24 +23,24 @@ def model(request):
     return random_recogniser(causal=request.param)
 
 
-def recognise(model, sound, length=None):
+def recognize(model, sound, length=None):
     length = np.full(len(sound), sound.shape[1]) if length is None else np.array(length)
     return model({"waveform": sound, "length": length}, training=False).numpy()
 
 
 @pytest.mark.parametrize("samples", [1, 80, 81, 320, 321, 9000])
 def test_one_frame_every_40_milliseconds(model, samples):
-    assert recognise(model, SOUND[:, :samples]).shape == (2, -(-samples // 320), 3)
+    assert recognize(model, SOUND[:, :samples]).shape == (2, -(-samples // 320), 3)
 
 
 @pytest.mark.parametrize("length", [1, 332, 5000, 5079, 5160, 5281])
 def test_padding_does_not_change_the_result(model, length):
-    alone = recognise(model, SOUND[:1, :length])
+    alone = recognize(model, SOUND[:1, :length])
     for more in (1, 333) if length % 2 else (80, 2000):
         padded = np.empty((4, length + more), "float32")
         padded[:3, length:] = [[0.0], [1e6], [np.nan]]
         padded[:3, :length], padded[3] = SOUND[0, :length], SOUND[1, : length + more]
-        found = recognise(model, padded, [length] * 3 + [length + more])
+        found = recognize(model, padded, [length] * 3 + [length + more])
         assert np.isfinite(found).all()
         for row in found[:3]:
             np.testing.assert_allclose(row[: alone.shape[1]], alone[0], atol=2e-4)
@@ -59,24 +59,24 @@ def test_gradients_are_finite_with_nan_in_the_padding(model):
 
 def test_causal_frames_do_not_depend_on_later_samples():
     model = random_recogniser(causal=True)
-    whole = recognise(model, SOUND)
+    whole = recognize(model, SOUND)
     other = SOUND.copy()
     other[:, 5000:] = np.random.default_rng(1).normal(0, 0.5, (2, 4000))
-    # The window of the frame centred on sample 4880, in output frame 15, ends 20 samples before 5000.
-    np.testing.assert_allclose(recognise(model, other)[:, :16], whole[:, :16], atol=1e-4)
-    assert np.abs(recognise(model, other) - whole)[:, 16:].max() > 1e-2
+    # The window of the frame centered on sample 4880, in output frame 15, ends 20 samples before 5000.
+    np.testing.assert_allclose(recognize(model, other)[:, :16], whole[:, :16], atol=1e-4)
+    assert np.abs(recognize(model, other) - whole)[:, 16:].max() > 1e-2
     both = random_recogniser()
-    assert np.abs(recognise(both, other) - recognise(both, SOUND))[:, :16].max() > 1e-2
+    assert np.abs(recognize(both, other) - recognize(both, SOUND))[:, :16].max() > 1e-2
 
 
 def test_the_level_of_a_recording_does_not_matter():
     model = random_recogniser()
-    np.testing.assert_allclose(recognise(model, SOUND / 4), recognise(model, SOUND), atol=0.02)
+    np.testing.assert_allclose(recognize(model, SOUND / 4), recognize(model, SOUND), atol=0.02)
 
 
 def test_augmentation_applies_only_in_training(model):
     inputs = {"waveform": SOUND, "length": np.array([9000, 9000])}
-    np.testing.assert_array_equal(recognise(model, SOUND), recognise(model, SOUND))
+    np.testing.assert_array_equal(recognize(model, SOUND), recognize(model, SOUND))
     assert (model(inputs, training=True).numpy() != model(inputs, training=True).numpy()).any()
 
 
@@ -95,5 +95,5 @@ def test_choice_of_the_recurrent_layer():
 def test_save_and_load(model, tmp_path):
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
-    np.testing.assert_array_equal(recognise(loaded, SOUND), recognise(model, SOUND))
+    np.testing.assert_array_equal(recognize(loaded, SOUND), recognize(model, SOUND))
     assert loaded.get_layer("ctc_output").vocabulary == ["a", "b"]

@@ -1,4 +1,4 @@
-"""What requires TensorFlow says so on other backends, when it is made."""
+"""Everything that requires TensorFlow raises an error on other backends when it is created."""
 
 import keras
 import pytest

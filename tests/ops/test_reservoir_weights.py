@@ -32,7 +32,7 @@ def test_the_radius_matches_all_eigenvalues(units):
 
 @pytest.mark.parametrize(("units", "seed"), [(200, 24), (400, 27), (2000, 1)])
 def test_one_link_per_unit_gives_the_radius_of_a_cycle(units, seed):
-    # ARPACK had errors of up to 6 % here, or did not converge.
+    # ARPACK had errors of up to 6% here, or did not converge.
     kernel = draw_recurrent_kernel(units, 1, 0.9, seed=seed)
     sources, weights = links(kernel, 1)
     sizes = []

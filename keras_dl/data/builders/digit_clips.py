@@ -18,7 +18,7 @@ from keras_dl.errors import UserError, reason_of
 RATE = 8000
 LAYOUT = re.compile(r"(\d)_(.+)_(\d+)\.wav")
 EVERY_VOICE = [(digit, voice, index) for digit in range(10) for voice in sorted(VOICES) for index in range(25)]
-LARGEST = 10_000_000  # bytes; a typical clip has 10 000
+LARGEST = 10_000_000  # bytes; a typical clip has 10,000
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ RATE, HIGHEST = 8000, 3800
 # Pitch in Hz, and the length of the vocal tract relative to the table below: formants are divided by it.
 VOICES = {"alto": (190, 0.88), "baritone": (105, 1.0), "bass": (85, 1.08), "soprano": (230, 0.82), "tenor": (135, 0.96)}
 
-# First three formants in Hz, amplitude of the voice, amplitude of the noise, centre of the noise in Hz.
+# First three formants in Hz, amplitude of the voice, amplitude of the noise, center of the noise in Hz.
 SOUNDS = {
     "AH": (640, 1190, 2390, 1.0, 0, 0),
     "AO": (570, 840, 2410, 1.0, 0, 0),
@@ -53,7 +53,7 @@ DIGITS = (
 
 
 def speak(digit: int, voice: str, index: int) -> np.ndarray:
-    """Synthesises a spoken digit, reproducibly for the same arguments.
+    """Synthesizes a spoken digit, reproducibly for the same arguments.
 
     Args:
         digit: int from 0 to 9.
@@ -69,8 +69,8 @@ def speak(digit: int, voice: str, index: int) -> np.ndarray:
     lengths = [int(int(ms) * RATE / 1000 * tempo * generator.uniform(0.85, 1.15)) for ms in words[1::2]]
     tracks = np.repeat(np.array([SOUNDS[sound] for sound in words[::2]], float), lengths, axis=0)
     noise = np.zeros(len(tracks))
-    for centre in sorted({SOUNDS[sound][5] for sound in words[::2]} - {0}):
-        noise += _hiss(len(tracks), centre, generator) * _glide(tracks[:, 4] * (tracks[:, 5] == centre), 80)
+    for center in sorted({SOUNDS[sound][5] for sound in words[::2]} - {0}):
+        noise += _hiss(len(tracks), center, generator) * _glide(tracks[:, 4] * (tracks[:, 5] == center), 80)
     formants = np.stack([_glide(tracks[:, column], 400) for column in range(3)], axis=1)
     pitch, tract = VOICES[voice]
     formants *= generator.normal(1, 0.03, 3) / tract
@@ -82,7 +82,7 @@ def speak(digit: int, voice: str, index: int) -> np.ndarray:
 
 
 def _voice(pitch, formants, loudness):
-    """Synthesises the harmonics of a pitch `[samples]`, weighted by formants `[samples, 3]`."""
+    """Synthesizes the harmonics of a pitch `[samples]`, weighted by formants `[samples, 3]`."""
     time, coarse = np.arange(len(pitch)), np.arange(0, len(pitch) + 16, 16)  # resonances change slowly
     here = coarse.clip(max=len(pitch) - 1)
     hertz = pitch[here] * np.arange(1, int(HIGHEST / pitch.min()) + 1)[:, None]
@@ -100,10 +100,10 @@ def _voice(pitch, formants, loudness):
     return sound * loudness
 
 
-def _hiss(length, centre, generator):
-    """Generates noise around a centre frequency, with standard deviation 1."""
+def _hiss(length, center, generator):
+    """Generates noise around a center frequency, with standard deviation 1."""
     hertz = np.fft.rfftfreq(length, 1 / RATE)
-    spectrum = np.fft.rfft(generator.normal(size=length)) * np.exp(-np.square((hertz - centre) / 600) / 2)
+    spectrum = np.fft.rfft(generator.normal(size=length)) * np.exp(-np.square((hertz - center) / 600) / 2)
     noise = np.fft.irfft(spectrum, length)
     return noise / max(noise.std(), 1e-9)
 

@@ -1,4 +1,4 @@
-"""Labelled texts for classification."""
+"""Labeled texts for classification."""
 
 import collections
 import dataclasses
@@ -111,7 +111,7 @@ class LabelledText(BaseBuilder):
 
 
 def read(texts: str) -> dict[str, str]:
-    """Reads labelled texts from a file, several files or a folder: `{text: label}`, in the order of the files.
+    """Reads labeled texts from a file, several files or a folder: `{text: label}`, in the order of the files.
 
     Raises:
         UserError: if a file cannot be read or is not UTF-8, a line has no tab, there are fewer than two labels, or a
@@ -136,17 +136,17 @@ def read(texts: str) -> dict[str, str]:
             )
         for label, file in files.items():
             found += [(line.strip(), label) for line in read_lines(Path(file))]
-    labelled = {}
+    labeled = {}
     for text, label in found:
         if text:
-            labelled.setdefault(text, label)
-    counts = collections.Counter(labelled.values())
+            labeled.setdefault(text, label)
+    counts = collections.Counter(labeled.values())
     if len(counts) < 2 or min(counts.values()) < FEWEST:
         received = ", ".join(f"{label} {counts[label]}" for label in sorted(counts)[:NAMED]) or "no texts"
         if len(counts) > NAMED:
             received = f"{len(counts)} labels: {received}, ..."
         raise UserError(f"expected at least two labels with {FEWEST} distinct texts each. {texts} has: {received}")
-    return labelled
+    return labeled
 
 
 def text_and_class(info: tfds.core.DatasetInfo, name: str) -> tuple[str, str]:

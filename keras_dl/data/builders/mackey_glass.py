@@ -26,7 +26,7 @@ class MackeyGlass(BaseBuilder):
 
     `dx/dt = 0.2 x(t - tau) / (1 + x(t - tau)^10) - 0.1 x(t)`, solved by `integrate` from a constant history drawn with
     a seed; the first 1000 values are dropped. As in most of the literature, the values are `tanh(x - 1)`: from -0.52 to
-    0.31 for a delay of 17. One series is cut into consecutive splits of 10 000/5 000/5 000 values.
+    0.31 for a delay of 17. One series is cut into consecutive splits of 10,000/5,000/5,000 values.
 
     Features: `series` float64 `[T, 1]`, one example per split.
 

@@ -26,7 +26,7 @@ class NumberWordsConfig(tfds.core.BuilderConfig):
 class NumberWords(BaseBuilder):
     """Pairs of number words, such as `dreiundzwanzig` and `twenty-three`.
 
-    24 000 numbers below `largest`, or all of them if there are fewer, each in exactly one split: five sixths (20 000)
+    24,000 numbers below `largest`, or all of them if there are fewer, each in exactly one split: five sixths (20,000)
     for training, the rest in equal parts for validation and test. They are drawn with probabilities proportional to
     `1 / sqrt(number)`, so that short numbers occur too, although most are long. All numbers below 100 are in the
     training split, because longer number words are composed of theirs. A fourth split, `longer`, has 1000 numbers from
@@ -37,7 +37,7 @@ class NumberWords(BaseBuilder):
 
     Args:
         languages: two language codes of num2words, separated by a comma. Defaults to `"de,en"`.
-        largest: int from 1000 to 1 000 000. Defaults to 100 000.
+        largest: int from 1000 to 1,000,000. Defaults to 100,000.
 
     Source: the num2words package; its installed version is part of the configuration name.
     """

@@ -33,12 +33,12 @@ class PythonSource(BaseBuilder):
     """The text of the `.py` files in the standard library of the running interpreter.
 
     Files are split 90/5/5 by a hash of their names, so that no file is in two splits and a file has the same split in
-    all versions of Python. In the order of that hash, each file contributes its first 20 000 characters, so that no
-    module dominates, until the splits have 2 000 000/100 000/100 000 characters. The Python version is part of the
+    all versions of Python. In the order of that hash, each file contributes its first 20,000 characters, so that no
+    module dominates, until the splits have 2,000,000/100,000/100,000 characters. The Python version is part of the
     configuration name, because the text depends on it.
 
-    With `text=PATH`, the text of that file is used instead (UTF-8, any size): the first 90 % for training, then 5 % for
-    validation and 5 % for test, unshuffled, so that validation and test continue the training text.
+    With `text=PATH`, the text of that file is used instead (UTF-8, any size): the first 90% for training, then 5% for
+    validation and 5% for test, unshuffled, so that validation and test continue the training text.
 
     Features: `text`; `name`, the file name.
 

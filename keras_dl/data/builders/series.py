@@ -24,7 +24,7 @@ class SeriesConfig(tfds.core.BuilderConfig):
 class Series(BaseBuilder):
     """A time series from a file, with one row per step and one column per variable.
 
-    The series is cut into consecutive splits: the first 70 % for training, then 15 % for validation and 15 % for test.
+    The series is cut into consecutive splits: the first 70% for training, then 15% for validation and 15% for test.
 
     Features: `series` float64 `[T, D]`, one example per split.
     """

@@ -168,13 +168,13 @@ def compose(clips, count, generator, speeds=False):
         if speeds:
             speech = resample_poly(speech, 40, int(generator.integers(32, 51)))
         power = np.mean(np.square(np.concatenate(pieces[1::2]))) + 1e-12
-        noise = np.sqrt(power) * 10 ** (-generator.uniform(15, 45) / 20) * coloured_noise(len(speech), generator)
+        noise = np.sqrt(power) * 10 ** (-generator.uniform(15, 45) / 20) * colored_noise(len(speech), generator)
         mixed = speech + noise
         level = 10 ** (-generator.uniform(1, 30) / 20)
         yield to_int16(mixed * level / max(np.abs(mixed).max(), 1e-9)), chosen
 
 
-def coloured_noise(length, generator):
+def colored_noise(length, generator):
     """Generates noise of power 1, float `[length]`, that falls by a random 0 (white) to 6 dB (brown) per octave."""
     spectrum = np.fft.rfft(generator.normal(size=length))
     falling = np.maximum(np.arange(len(spectrum)), 1.0 + length // 100) ** -generator.uniform(0, 1)  # flat below 80 Hz

@@ -12,7 +12,7 @@ def require_attention(attention):
         attention: value of the argument.
 
     Raises:
-        ValueError: if it is anything else, such as a name, a class or a layer of Keras.
+        ValueError: if it is anything else, such as a name, a class or a Keras layer.
 
     Example:
 

@@ -70,7 +70,7 @@ class AttentionBlock(keras.layers.Layer):
             layer.build((None, None, self.units))
 
     def normalized(self, x):
-        """Normalises `x`: the input of the queries, and of the keys and values in self-attention."""
+        """Normalizes `x`: the input of the queries, and of the keys and values in self-attention."""
         return self.norm(x)
 
     def keys_values(self, memory):

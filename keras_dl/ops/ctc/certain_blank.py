@@ -31,7 +31,7 @@ def certain_blank(logits, mask, blank_index=0):
 
 
 def may_emit_label(logits, blank_index=0):
-    """Returns where another class than the blank is possible: False at frames that only `certain_blank` can have set.
+    """Returns where a class other than the blank is possible: False at frames that only `certain_blank` can have set.
 
     Args:
         logits: float tensor `[B, T, V]`.

@@ -84,7 +84,7 @@ def word_error_rate(hypotheses, references):
     """Computes the word edits that turn all hypotheses into the references, divided by the total number of words.
 
     Args:
-        hypotheses: list of str or string tensor `[B]`; words are separated by white space.
+        hypotheses: list of str or string tensor `[B]`; words are separated by whitespace.
         references: list of str or string tensor `[B]`.
 
     Returns:
@@ -112,7 +112,7 @@ def _rate(edits, tokens):
 @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)] * 2, autograph=False)  # a loop, slow in eager mode
 def _levenshtein(hypotheses, references):
     """Computes the distances. Negative entries cost nothing: all become -1, so two match, and skipping one is free."""
-    # Along an antidiagonal, the hypotheses are read backwards.
+    # Along an antidiagonal, the hypotheses are read backward.
     first, second = tf.maximum(hypotheses, -1)[:, ::-1], tf.maximum(references, -1)
     rows, longest, width = tf.shape(first)[0], tf.shape(first)[1], tf.shape(second)[1]
     first = tf.pad(first, [[0, 0], [width, width]], constant_values=-1)

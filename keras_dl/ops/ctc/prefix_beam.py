@@ -13,7 +13,7 @@ class Beam(NamedTuple):
     """The W prefixes of each sequence, best first; tensors `[B, W]` unless noted otherwise.
 
     A prefix is identified by a 63-bit hash of its parent's hash and its last action, so a prefix that leaves the beam
-    and returns is recognised as the parent of its extensions.
+    and returns is recognized as the parent of its extensions.
 
     Example:
 

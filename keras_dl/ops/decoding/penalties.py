@@ -11,8 +11,8 @@ def length_penalty(length, strength):
 
     Args:
         length: int tensor, the number of labels.
-        strength: float, or float tensor `[]`. 0 leaves the log probability unchanged, which favours short sequences; 1
-            is approximately the mean over the labels; values below 0 favour short sequences even more.
+        strength: float, or float tensor `[]`. 0 leaves the log probability unchanged, which favors short sequences; 1
+            is approximately the mean over the labels; values below 0 favor short sequences even more.
 
     Returns:
         float32 tensor of the shape of `length`, above 0.

@@ -39,7 +39,7 @@ def sample_search(
     Args:
         step, state, memory, start, end, max_length, min_length: see `greedy_search`.
         seed: int, or int tensor `[B]` or `[]`. Equal seeds give equal results for equal inputs.
-        temperature: float, or float tensor `[B]` or `[]`. Values below 1 favour probable ids; 0 or less is greedy
+        temperature: float, or float tensor `[B]` or `[]`. Values below 1 favor probable ids; 0 or less is greedy
             search. Defaults to 1.
         top_k: int, or int tensor `[B]` or `[]`: the number of most probable ids to draw from; 0 or less (default), or
             more than V, allows all.

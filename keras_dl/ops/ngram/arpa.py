@@ -20,7 +20,7 @@ ngram 2=1
 A line contains the log probability, the words, and the log backoff weight, which is optional, and 0 if given for the
 longest grams. Logarithms are to base 10.
 
-Fields are separated by white space, so words must not contain ASCII white space, and the format has no escape for it.
+Fields are separated by whitespace, so words must not contain ASCII whitespace, and the format has no escape for it.
 This module writes the word " ", which letter models need, as `<0x20>`; other readers do not undo this.
 
 Reference: https://cmusphinx.github.io/wiki/arpaformat/
@@ -81,7 +81,7 @@ def write_arpa(path, model):
         model: `NGram`.
 
     Raises:
-        ValueError: if a word could not be read back: it is empty, contains ASCII white space and is not a single space,
+        ValueError: if a word could not be read back: it is empty, contains ASCII whitespace and is not a single space,
             or is `<0x20>` or another spelling of `<unk>`. Nothing is written in this case.
 
     Example: see `read_arpa`.
@@ -112,7 +112,7 @@ def _written(word):
         return ESCAPED_BLANK
     if word.encode().split() != [word.encode()] or _read_word(word) != word:
         raise ValueError(
-            "Words of an ARPA file must not be empty, contain ASCII white space, or be "
+            "Words of an ARPA file must not be empty, contain ASCII whitespace, or be "
             f"{ESCAPED_BLANK} or {UNKNOWN} in upper case. Received: {word!r}"
         )
     return word
@@ -178,7 +178,7 @@ class _Reader:
         log_probabilities, backoffs, listed = [], [], {}
         wanted = f"{count} {length}-grams, then the next section or \\end\\"
         while not self.next(wanted).startswith(b"\\"):
-            fields = self.line.split()  # only at ASCII white space: words may contain other white space
+            fields = self.line.split()  # only at ASCII whitespace: words may contain other whitespace
             backoff = self.number_in(fields[-1], "backoff weight") if len(fields) == length + 2 else 0.0
             if len(fields) not in (length + 1, length + 2) or (longest and backoff != 0):
                 raise self.broken(

@@ -15,9 +15,9 @@ def kneser_ney(sentences, order=3, vocabulary=None, minimum_count=1):
     """Estimates an n-gram model with interpolated modified Kneser-Ney smoothing.
 
     ```
-    p(w | h) = (c(h w) - D(c(h w))) / c(h .) + gamma(h) p(w | h')       D(0) = 0; p of no words is uniform gamma(h) =
-    (D1 N1(h .) + D2 N2(h .) + D3 N3(h .)) / c(h .)          N1 words seen once after h, ..., N3 three times D1, D2, D3
-    = 1 - 2 Y n2/n1, 2 - 3 Y n3/n2, 3 - 4 Y n4/n3            or more; Y = n1 / (n1 + 2 n2)
+    p(w | h) = (c(h w) - D(c(h w))) / c(h .) + gamma(h) p(w | h')       D(0) = 0; p of no words is uniform
+    gamma(h) = (D1 N1(h .) + D2 N2(h .) + D3 N3(h .)) / c(h .)          N1 words seen once after h, ..., N3 three times
+    D1, D2, D3 = 1 - 2 Y n2/n1, 2 - 3 Y n3/n2, 3 - 4 Y n4/n3            or more; Y = n1 / (n1 + 2 n2)
     ```
 
     h' is h without its first word and n_k the number of grams with count k. For the longest grams, and those that start

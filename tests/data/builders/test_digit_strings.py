@@ -208,7 +208,7 @@ def test_strings_of_other_data_sets(counts, monkeypatch):
     [
         ("tall_images", {"shape": (8, 9, 1)}, r"square images of equal size. tfds:tall_images has .*\(8, 9, 1\)"),
         ("any_images", {"shape": (None, None, 1)}, r"square images of equal size. .*\(None, None, 1\)"),
-        ("no_classes", {"labelled": False}, r"tfds:no_classes is not an image classification data set"),
+        ("no_classes", {"labeled": False}, r"tfds:no_classes is not an image classification data set"),
     ],
 )
 def test_square_images_and_classes_are_required(name, options, message):

@@ -1,4 +1,4 @@
-"""Tests of labelled text: file formats, stratified splits, TensorFlow Datasets, and invented opinions."""
+"""Tests of labeled text: file formats, stratified splits, TensorFlow Datasets, and invented opinions."""
 
 import re
 

@@ -103,7 +103,7 @@ def test_rules_cover_all_words_and_all_rules_are_used():
     words = random.Random(0).sample(sorted(invent(3000, seed=3)), 1000)
     used = {rule.pattern for word in words for rule, _ in RULES if rule.search(word)}
     assert used == {rule.pattern for rule, _ in RULES}
-    # The phone of a letter depends on its neighbours.
+    # The phone of a letter depends on its neighbors.
     assert [pronounce(word)[0] for word in ("cat", "city", "bat", "bate", "that", "wrath")] == [
         text.split() for text in ("K AE T", "S IH T IY", "B AE T", "B EY T", "TH AE T", "R AE TH")
     ]

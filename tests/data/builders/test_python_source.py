@@ -47,7 +47,7 @@ def test_text_of_the_files_up_to_the_budget(standard_library):
         assert max(lengths) == python_source.LONGEST_FILE
 
 
-def test_the_name_has_the_python_version():
+def test_the_name_contains_the_python_version():
     name = python_source.PythonSource().builder_config.name
     assert name == "python_{}_{}_{}".format(*sys.version_info)
 

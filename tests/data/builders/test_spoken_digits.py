@@ -11,7 +11,7 @@ from keras_dl.data import batches, fingerprint, load
 from keras_dl.data.builders import digit_clips
 from keras_dl.data.builders.digit_clips import Clip
 from keras_dl.data.builders.digit_voices import VOICES
-from keras_dl.data.builders.spoken_digits import SpokenDigits, coloured_noise, compose, split_clips
+from keras_dl.data.builders.spoken_digits import SpokenDigits, colored_noise, compose, split_clips
 from keras_dl.errors import UserError
 
 from .digit_wavs import SPEAKERS, tone, write_digits
@@ -140,7 +140,7 @@ def test_clips_are_equally_frequent():
 
 @pytest.mark.parametrize("length", [1, 2, 10, 4000])
 def test_noise_has_power_one(length):
-    noise = coloured_noise(length, np.random.default_rng(0))
+    noise = colored_noise(length, np.random.default_rng(0))
     assert noise.shape == (length,) and np.isfinite(noise).all()
     if length > 100:
         np.testing.assert_allclose(np.mean(noise**2), 1, rtol=1e-6)

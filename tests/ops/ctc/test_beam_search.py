@@ -50,7 +50,7 @@ def test_hypotheses_match_the_textbook(classes, width, blank):
             assert_equal_to_textbook(best, row, prefix_beam_search(logits[row, :length], width, blank))
 
 
-def test_a_returning_prefix_is_recognised_as_parent():
+def test_a_returning_prefix_is_recognized_as_parent():
     """Three prefixes over two tokens: parents leave the beam and return while their extensions stay."""
     generator = np.random.default_rng(0)
     decode = graph_of(3, beam_width=3, top_paths=3, blank_index=0)

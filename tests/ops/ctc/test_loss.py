@@ -112,7 +112,7 @@ def hard_rows(generator, rows, frames, classes, longest, shortest=0):
     logits = (generator.normal(size=(rows, frames, classes)) * scales).astype("float32")
     logit_length = generator.integers(shortest, frames + 1, rows)
     label_length = np.minimum(generator.integers(0, longest + 1, rows), generator.integers(0, longest + 1, rows))
-    # Few classes per row, so that neighbours are often equal and many rows are impossible.
+    # Few classes per row, so that neighbors are often equal and many rows are impossible.
     labels = generator.integers(1, generator.integers(2, classes, (rows, 1)) + 1, (rows, longest))
     labels[np.arange(longest) >= label_length[:, None]] = -5
     logits[np.arange(frames) >= logit_length[:, None]] = np.nan

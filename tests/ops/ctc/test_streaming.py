@@ -72,7 +72,7 @@ CUTS = {"seed": st.integers(0, 10**6), "sizes": st.lists(st.integers(0, 9), max_
 @pytest.mark.parametrize("fused", [False, True])
 @settings(max_examples=10, deadline=None, derandomize=True, phases=[Phase.generate])
 @given(**CUTS)
-def test_chunks_of_a_beam_search_give_the_whole(fused, seed, sizes):
+def test_chunks_of_a_beam_search_give_the_result_of_the_whole(fused, seed, sizes):
     logits, lengths = random_rows(seed)
     tokens, log_probability, score = whole_of(fused)(logits, lengths.astype("int32"))
     decoder, step = streaming_of(fused)
@@ -86,7 +86,7 @@ def test_chunks_of_a_beam_search_give_the_whole(fused, seed, sizes):
 
 @settings(max_examples=10, deadline=None, derandomize=True, phases=[Phase.generate])
 @given(**CUTS)
-def test_chunks_of_the_best_path_give_the_whole(seed, sizes):
+def test_chunks_of_the_best_path_give_the_result_of_the_whole(seed, sizes):
     logits, lengths = random_rows(seed)
     logits = np.round(logits)  # repeats across chunks
     best = greedy_decode(logits, lengths, blank_index=2)

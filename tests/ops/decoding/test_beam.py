@@ -124,7 +124,7 @@ def test_a_row_does_not_depend_on_the_others():
 
 
 def test_coverage_ignores_masked_positions():
-    """Two additional positions without attention change nothing if masked, and are penalised otherwise."""
+    """Two additional positions without attention change nothing if masked, and are penalized otherwise."""
 
     def padded(tokens, time, state, memory):
         logits, state, alignment = toy.step(tokens, time, state, memory)

@@ -62,7 +62,7 @@ def test_a_hand_written_file(written):
 @pytest.mark.parametrize("order", [1, 2, 4])
 def test_a_written_model_can_be_read(order, tmp_path):
     words, entries, *_ = random_model(np.random.default_rng(order), order)
-    words[3:5] = ["字\u3000", "\u00a0"]  # white space that does not separate fields
+    words[3:5] = ["字\u3000", "\u00a0"]  # whitespace that does not separate fields
     model = NGram(words, entries)
     write_arpa(tmp_path / "model.arpa", model)
     again = read_arpa(tmp_path / "model.arpa")
