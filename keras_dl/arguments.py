@@ -97,9 +97,9 @@ def _parser():
             "values", nargs="*", metavar="name=value", help="hyperparameters; an unknown name lists all of them"
         )
         sub.add_argument(
-            "--data", help="other data; what is accepted depends on the pipeline: tfds:NAME, a file or a folder"
+            "--data", help="other data; the accepted values depend on the pipeline: tfds:NAME, a file or a folder"
         )
-        sub.add_argument("--seed", type=_seed, help="seed of the data order, the initial weights and the search")
+        sub.add_argument("--seed", type=_seed, help="seed for the data order, the initial weights and the search")
         return sub
 
     tune = pipeline_verb(
@@ -164,9 +164,9 @@ def _parser():
         "export", "export a registered version to saved_models/, or check an existing export",
         "export pipelines/digits_ctc.py --model 3; keras-dl export --check saved_models/digits_ctc/3", "?",
     )  # fmt: skip
-    export.add_argument("--check", metavar="DIR", help="do not export; list the problems of any SavedModel and try it. "
-                        "With FILE, compare it with --model too. Exit status 0 if it can be served, 1 if not, 2 if it "
-                        "does not exist")  # fmt: skip
+    export.add_argument("--check", metavar="DIR", help="do not export; list the problems of any SavedModel and test "
+                        "it. With FILE, compare it with --model too. Exit status 0 if it can be served, 1 if not, 2 if "
+                        "it does not exist")  # fmt: skip
     for sub, what in (
         (evaluate, "an alias, a version number or a .keras file"),
         (export, "an alias or a version number"),
@@ -181,7 +181,7 @@ def _parser():
     again.add_argument("file", metavar="FILE", nargs="?", help="the pipeline. Default: pipelines/NAME.py of the run")
 
     serve = verb(
-        "serve", "serve exported models with TensorFlow Serving's REST and gRPC APIs, and a page to try them",
+        "serve", "serve exported models with TensorFlow Serving's REST and gRPC APIs, and a web page to try them",
         "serve digits_ctc",
     )  # fmt: skip
     serve.add_argument(
@@ -192,11 +192,11 @@ def _parser():
     )
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on. Default: this machine only")
     serve.add_argument("--rest-port", type=_port, default=8501, help="default: 8501")
-    serve.add_argument("--grpc-port", type=_port, help="default: 8500, if the extra grpc is installed")
+    serve.add_argument("--grpc-port", type=_port, help="default: 8500, if the grpc extra is installed")
     by = serve.add_mutually_exclusive_group()
     by.add_argument(
         "--embedded", action="store_const", const="embedded", dest="by",
-        help="use our own server even if tensorflow_model_server is installed",
+        help="use the built-in server even if tensorflow_model_server is installed",
     )  # fmt: skip
     by.add_argument(
         "--docker", action="store_const", const="docker", dest="by", help="use the Docker image tensorflow/serving"
@@ -208,9 +208,9 @@ def _parser():
     how = serve.add_mutually_exclusive_group()
     how.add_argument(
         "--batching", metavar="FILE", help="TensorFlow Serving's batching_parameters.txt, for every model. Default: "
-        "batch waiting requests if the export states that this changes no answer",
+        "batch waiting requests if the export states that this does not change the answers",
     )  # fmt: skip
-    how.add_argument("--no-batching", action="store_true", help="run every request alone")
+    how.add_argument("--no-batching", action="store_true", help="run each request separately")
     serve.add_argument(
         "--allow-unsafe", action="store_true", help="also serve models that access files or run Python; such a model "
         "is a program, so trust its author",
@@ -222,15 +222,15 @@ def _parser():
     predict.add_argument("name", metavar="NAME", help="a model in saved_models/")
     what = predict.add_mutually_exclusive_group(required=True)
     what.add_argument("--image", metavar="FILE", help="a picture; a light background is inverted")
-    what.add_argument("--audio", metavar="FILE", help="a WAV file of any rate, or - for standard input")
+    what.add_argument("--audio", metavar="FILE", help="a WAV file of any sample rate, or - for standard input")
     what.add_argument("--example", type=int, metavar="N", help="the N-th example of the test split, counted from 0")
     what.add_argument("--input", metavar="JSON", help='the inputs as JSON, such as \'{"prompt": ["def "]}\'')
     predict.add_argument(
-        "--url", help="a server. Default: http://127.0.0.1:8501 if one runs there, else the export is loaded"
+        "--url", help="a server. Default: http://127.0.0.1:8501 if one is running there, else the export is loaded"
     )
 
-    ui = verb("ui", "start the MLflow UI on the store of mlflow.yaml", "ui digits_ctc --open")
-    ui.add_argument("name", metavar="NAME", nargs="?", help="a pipeline whose page is printed. Default: all")
+    ui = verb("ui", "start the MLflow UI for the store in mlflow.yaml", "ui digits_ctc --open")
+    ui.add_argument("name", metavar="NAME", nargs="?", help="print the page of this pipeline. Default: all")
     ui.add_argument("--host", help="default: set by mlflow.yaml, else 127.0.0.1")
     ui.add_argument("--port", type=_port, help="default: set by mlflow.yaml, else 5000")
     ui.add_argument("--open", action="store_true", help="open the page in a browser")
@@ -241,7 +241,7 @@ def _parser():
     rollback = verb("rollback", "restore the previous champion, in the registry and in serving", "rollback digits_ctc")
     rollback.add_argument("name", metavar="NAME", help="a registered model")
     compare = verb(
-        "compare", "show two versions side by side, and the verdict of the champion's rule", "compare digits_ctc 2 3"
+        "compare", "show two versions side by side, and the verdict of the champion rule", "compare digits_ctc 2 3"
     )
     compare.add_argument("name", metavar="NAME", help="a registered model")
     compare.add_argument("first", metavar="A", nargs="?", help="an alias or a version number. Default: champion")
@@ -251,7 +251,7 @@ def _parser():
     init = verb("init", "start a project: mlflow.yaml, pipelines/ and saved_models/", "init my_project")
     init.add_argument("folder", nargs="?", default=".", help="default: the current folder")
     init.add_argument(
-        "--pipeline", metavar="NAME", nargs="?", const="", default="waves", help="the pipeline to begin with. Default: "
+        "--pipeline", metavar="NAME", nargs="?", const="", default="waves", help="the pipeline to start with. Default: "
         "waves, a small example. Without a NAME: list all pipelines that come with keras-dl",
     )  # fmt: skip
     return parser

@@ -14,8 +14,8 @@ _TRANSFORMATION = re.compile(r"Error in user-defined function passed to .*? with
 class UserError(ValueError):
     """The caller's input is wrong; the message says what was expected and what was received.
 
-    The command line prints only the message and exits with code 2. It prints `line_of` and `one_line` of another
-    exception that a pipeline's file led to. Any other exception is a bug in this project and keeps its traceback.
+    The command line prints only the message and exits with code 2. For any other exception that a pipeline's file
+    caused, it prints `line_of` and `one_line`. All others are bugs in this project and keep their traceback.
     """
 
 
@@ -53,7 +53,7 @@ def one_line(error: BaseException) -> str:
 
 
 def line_of(error: BaseException) -> str | None:
-    """Returns `FILE:LINE` of the innermost line of a pipeline's file that led to an error; None if there is none.
+    """Returns `FILE:LINE` of the innermost line of a pipeline's file that caused an error; None if there is none.
 
     Lines of functions that TensorFlow has converted are only in the text of the error.
     """

@@ -1,4 +1,4 @@
-"""Conversion of trained layers and models of TensorFlow Addons and Keras 2 to Keras 3, with identical outputs.
+"""Conversion of trained layers and models from TensorFlow Addons and Keras 2 to Keras 3, with identical outputs.
 
 The module imports neither `tensorflow_addons` nor `tf_keras`. It identifies layers by their class names and reads
 `get_config()` and `get_weights()`, so it works with any version of either.
@@ -52,7 +52,7 @@ def convert_layer(layer):
     of Keras 2 become the layers of the same name. `BahdanauAttention` becomes `AdditiveAttention`, `LuongAttention`
     becomes `GeneralAttention`, and `AttentionWrapper` around a supported cell becomes `AttentionCell`; Addons stores
     the memory in the layer, here it is an input. The two monotonic mechanisms become `MonotonicAttention`, which adds
-    noise only in training and whose parallel mode is exact where that of Addons divides by values that underflow.
+    noise only during training and whose parallel mode is exact where that of Addons divides by values that underflow.
 
     Args:
         layer: a layer of `tensorflow_addons` 0.23 or `tf_keras`; its weights are copied if it is built.

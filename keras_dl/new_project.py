@@ -1,4 +1,4 @@
-"""`keras-dl init`: starts a project folder, with a pipeline to begin with. Does not import TensorFlow."""
+"""`keras-dl init`: starts a project folder, with a pipeline to start from. Does not import TensorFlow."""
 
 import ast
 from pathlib import Path

@@ -30,7 +30,7 @@ class Term:
 
 
 class Objective(kt.Objective):
-    """One metric, or the weighted sum of several, which is minimised; metrics to maximise are subtracted.
+    """One metric, or the weighted sum of several, which is minimized; metrics to maximize are subtracted.
 
     Args:
         terms: list of `Term`.
@@ -119,7 +119,7 @@ class TrainingOptions:
             `parse_objective`. Defaults to `"val_loss"`.
         direction: `"min"` or `"max"`, the direction of the first metric. None (default) infers it from the name.
         epochs: int, epochs of one training run. Defaults to 10.
-        seed: int, the seed of the data order, the initial weights and the search. Defaults to 0.
+        seed: int, the seed for the data order, the initial weights and the search. Defaults to 0.
         source: str, the value of `--data`. Defaults to None.
         precision: `"float32"` (default), `"mixed_float16"` or `"mixed_bfloat16"`.
         strategy: `"none"` (default) or `"mirrored"`, which divides each batch among the GPUs.

@@ -15,7 +15,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 import pytest
 
-# Graphs stay in memory for the whole session: with the default thresholds, sweeps over them take about 3 % of the time.
+# Graphs stay in memory for the whole session: with the default thresholds, sweeps over them take about 3% of the time.
 gc.set_threshold(200_000, 20, 1000)
 
 

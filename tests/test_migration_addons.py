@@ -84,7 +84,7 @@ for dtype in errors:
     options = {"memory": memory, "dtype": dtype}
     makers = {
         "bahdanau": lambda **o: tfa.seq2seq.BahdanauAttention(6, **options, **o),
-        "normalised bahdanau": lambda **o: tfa.seq2seq.BahdanauAttention(6, normalize=True, **options, **o),
+        "normalized bahdanau": lambda **o: tfa.seq2seq.BahdanauAttention(6, normalize=True, **options, **o),
         "luong": lambda **o: tfa.seq2seq.LuongAttention(6, **options, **o),
         "scaled luong": lambda **o: tfa.seq2seq.LuongAttention(6, scale=True, **options, **o),
         "monotonic bahdanau": lambda **o: tfa.seq2seq.BahdanauMonotonicAttention(6, normalize=True, **options, **o),
@@ -92,7 +92,7 @@ for dtype in errors:
         "hard bahdanau": lambda **o: tfa.seq2seq.BahdanauMonotonicAttention(6, mode="hard", **options, **o),
     }
     full = dtype == "float64"
-    for name in makers if full else ("normalised bahdanau", "scaled luong", "monotonic luong"):
+    for name in makers if full else ("normalized bahdanau", "scaled luong", "monotonic luong"):
         make = makers[name]
         for masked in (True, False):
             how = {"memory_sequence_length": lengths} if masked else {}
@@ -113,7 +113,7 @@ for dtype in errors:
     wrappers = {
         "lstm": (lambda: tf_keras.layers.LSTMCell(6, dtype=dtype), "bahdanau", {"attention_layer_size": 4}),
         "gru": (lambda: tf_keras.layers.GRUCell(6, dtype=dtype), "scaled luong", {}),
-        "stack": (stack, "normalised bahdanau", {"attention_layer_size": 4, "output_attention": False}),
+        "stack": (stack, "normalized bahdanau", {"attention_layer_size": 4, "output_attention": False}),
         "peephole": (lambda: tfa.rnn.PeepholeLSTMCell(6, dtype=dtype), "monotonic bahdanau",
                      {"attention_layer": tf_keras.layers.Dense(4, activation="tanh", use_bias=False, dtype=dtype)}),
     }

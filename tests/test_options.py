@@ -83,7 +83,7 @@ def test_the_value_of_one_metric_is_the_metric():
     assert objective.better_than(0.8, 0.75) and not objective.better_than(0.7, 0.75)
 
 
-def test_several_metrics_give_a_weighted_sum_to_minimise():
+def test_several_metrics_give_a_weighted_sum_to_minimize():
     objective = parse_objective("val_accuracy:2,val_loss:0.1,val_gain:max:0.01")
     assert (objective.name, objective.direction) == ("objective", "min")
     assert objective.value(ROW) == pytest.approx(-2 * 0.75 + 0.1 * 2 - 0.01 * 5)

@@ -1,4 +1,4 @@
-"""Losses and metrics on several devices are those on one device; the work is done in `replicas.py`."""
+"""Losses and metrics on several devices equal those on one device; the work is done in `replicas.py`."""
 
 import json
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 
-def test_losses_and_metrics_of_several_replicas_are_those_of_one_device():
+def test_losses_and_metrics_of_several_replicas_equal_those_of_one_device():
     script = Path(__file__).with_name("replicas.py")
     done = subprocess.run([sys.executable, "-W", "ignore", script], stdout=subprocess.PIPE, text=True, check=True)
     for expected, found in json.loads(done.stdout):

@@ -17,11 +17,11 @@ __all__ = [
     "flat_layers",
     "global_seed_generator",
     "is_distributed",
-    "make_global_seed_generator",  # creates it where a training run that had one resumes
+    "make_global_seed_generator",  # recreates it when a training run that had one resumes
     "reset_fit_state",
     "reset_layer_names",
     "trained_variables",
-    "to_snake_case",  # recognises generated names of layers
+    "to_snake_case",  # recognizes generated names of layers
 ]
 
 TESTED = ">=3.15,<3.16"
@@ -38,7 +38,7 @@ def flat_layers(model: keras.Model) -> list[keras.layers.Layer]:
 def reset_layer_names() -> None:
     """Restarts the counters in generated layer names, so that a model has the same names in every process.
 
-    `keras.backend.clear_session` would do so too, but it also resets the global seed generator, which graphs hold.
+    `keras.backend.clear_session` would do so too, but it also resets the global seed generator, which graphs refer to.
     """
     reset_uids()
 

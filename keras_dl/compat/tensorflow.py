@@ -26,7 +26,7 @@ def flat_structure(dataset: tf.data.Dataset) -> dict:
 
 
 def has_tangents(*tensors: tf.Tensor) -> bool:
-    """Whether a `tf.autodiff.ForwardAccumulator` follows one of the tensors."""
+    """Whether a `tf.autodiff.ForwardAccumulator` watches one of the tensors."""
     return bool(forwardprop_util.pack_tangents(list(tensors)).tangents)
 
 
@@ -44,7 +44,7 @@ def sum_over_replicas(context: tf.distribute.ReplicaContext, value: tf.Tensor) -
     """Returns the sum of a tensor over all replicas, on each of them.
 
     `context.all_reduce` runs collective operations in a graph, which fail if a process uses strategies of different
-    sizes one after the other. Only where these are the only way, such as XLA on several GPUs, are they used.
+    sizes one after the other. They are used only where there is no other way, such as with XLA on several GPUs.
     """
     if not context.strategy.extended._use_merge_call():
         return context.all_reduce(tf.distribute.ReduceOp.SUM, value)

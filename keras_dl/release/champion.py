@@ -1,4 +1,4 @@
-"""`keras-dl promote`, `rollback` and `compare`: change the champion, or judge one version by another."""
+"""`keras-dl promote`, `rollback` and `compare`: change the champion, or compare one version with another."""
 
 import datetime
 
@@ -30,7 +30,7 @@ def promote(settings: Settings, name: str, which: str) -> int:
 
 
 def rollback(settings: Settings, name: str) -> int:
-    """Makes the previous champion the champion again; each further call goes one champion further back."""
+    """Makes the previous champion the champion again; each further call goes back by one more champion."""
     connect(settings)
     champion = registry.get_version(name, settings.registry.champion)
     earlier = registry.earlier_champions(name)

@@ -1,4 +1,4 @@
-"""Publishing the best model of a search or training: evaluation, registration and export."""
+"""Publishing the best model of a search or training run: evaluation, registration and export."""
 
 import shutil
 from pathlib import Path

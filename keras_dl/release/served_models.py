@@ -53,7 +53,7 @@ def write_model_config(settings: Settings) -> Path:
     path = settings.saved_models / LIVE
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # The lock covers the registry query too, so that an older answer never overwrites a newer one.
+        # The lock covers the registry query too, so that an older result never overwrites a newer one.
         with FileLock(path.parent / f".{LIVE}.lock"):
             content = (_HEAD + model_config_text(model_configs(served_models(settings)))).encode()
             old = path.read_bytes() if path.exists() else b""
@@ -72,9 +72,9 @@ def write_model_config(settings: Settings) -> Path:
 def set_aside_others(settings: Settings, name: str) -> None:
     """Takes exports of other stores out of service, and prints what was done. MLflow must be connected.
 
-    A store that begins anew, for example because `mlflow.db` was deleted, counts versions from 1 again: an export
-    belongs to a version only if both come from the same run. Exports that were set aside earlier come back, withdrawn,
-    when their store does.
+    A store that was recreated, for example because `mlflow.db` was deleted, numbers versions from 1 again: an export
+    belongs to a version only if both come from the same run. Exports that were set aside earlier are restored as
+    withdrawn versions when their store is back.
     """
     folder, runs = settings.saved_models, registry.runs_of_versions(name)
     versions = {*exported_versions(folder, name), *withdrawn_versions(folder, name)}

@@ -54,7 +54,7 @@ def command_line() -> str:
 
 
 def git_diff(folder: Path) -> str:
-    """Returns the uncommitted changes of the git tree that contains `folder`, truncated after 200 000 characters.
+    """Returns the uncommitted changes of the git tree that contains `folder`, truncated after 200,000 characters.
 
     Untracked files are listed by name.
     """
@@ -111,7 +111,7 @@ def _gpu_memory():
         pynvml.nvmlInit()
         handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
         return {pynvml.nvmlDeviceGetName(each): pynvml.nvmlDeviceGetMemoryInfo(each).total / 1e9 for each in handles}
-    except Exception:  # NVML has its own exception class for each reason to be unavailable
+    except Exception:  # NVML has a separate exception class for each reason why it is unavailable
         return {}
 
 

@@ -38,7 +38,7 @@ def is_within(path: Path, folder: Path) -> bool:
 def update_paths(settings: Settings) -> None:
     """Replaces the earlier folder of a moved or copied project in its SQLite store, in one transaction.
 
-    An experiment of this project stores its files in the folder `tracking.artifacts` of the project, which tells where
+    An experiment of this project stores its files in the folder `tracking.artifacts` of the project, which shows where
     the project was. Paths elsewhere are not changed, and nothing is changed in a store outside of the project.
     """
     if not keeps_files_inside(settings):

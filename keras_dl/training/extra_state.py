@@ -46,7 +46,7 @@ def extra_state(model: keras.Model) -> ExtraState:
     found, seen = ExtraState(), {}
     known = {id(variable) for variable in (*model.variables, *model.metrics_variables)}
     tracked = {id(layer) for layer in flat_layers(model)}
-    loss = getattr(model, "loss", None)  # may be a function, which is no part of the model's layers
+    loss = getattr(model, "loss", None)  # may be a function, which is not part of the model's layers
     stack = [(loss, None), (model, None), (getattr(model, "optimizer", None), None)]  # the last one is searched first
     while stack and len(seen) < MOST_OBJECTS:
         value, owner = stack.pop()

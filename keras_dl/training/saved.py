@@ -1,4 +1,4 @@
-"""Tries, before training, what becomes of a model that is saved and loaded."""
+"""Tests, before training, whether a model can be saved and loaded without a change in its outputs."""
 
 import tempfile
 import warnings
@@ -14,7 +14,7 @@ from keras_dl.training.reuse.description import trusted
 
 
 def check_saved(pipeline: Pipeline, model: keras.Model, inputs) -> str | None:
-    """Saves a built model as `.keras` and loads it; if it has layers of the user, compares outputs for some inputs.
+    """Saves a built model as `.keras` and loads it; if it has user-defined layers, compares outputs for some inputs.
 
     Returns a note if the model can be loaded only in part or only by executing code, so that `keras-dl evaluate` will
     refuse it. Raises UserError if it cannot be saved or loaded, or its outputs change.

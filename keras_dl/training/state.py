@@ -44,7 +44,7 @@ def read_variables(path: Path, model: keras.Model) -> None:
 
 
 def write_state(path: Path, model: keras.Model, callbacks: list, record: dict) -> None:
-    """Writes the state of a training run: variables, optimizers, seeds, callbacks, and a record of the caller as JSON.
+    """Writes the state of a training run: variables, optimizers, seeds, callbacks, and the caller's record as JSON.
 
     Variables that the model refers to otherwise, such as a counter of its loss, are included. Of the callbacks, such as
     early stopping, numbers, arrays and variables are saved (see `not_saved`).

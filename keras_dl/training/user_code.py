@@ -19,7 +19,7 @@ _PACKAGE = Path(__file__).parents[1]
 def pointing_to_build(pipeline: Pipeline):
     """Turns an error within the context into a UserError of one line.
 
-    It begins with the innermost line of the pipeline's file that led to the error. Keras calls losses and metrics
+    It begins with the innermost line of the pipeline's file that caused the error. Keras calls losses and metrics
     itself: without such a line, it begins with the definition of `build`.
     """
     try:

@@ -122,7 +122,7 @@ def changes(earlier: dict, now: dict) -> dict[str, str]:
 def unfinished(folder: Path, arguments: dict, resume: bool) -> tuple[dict, dict]:
     """Returns the record of an unfinished search to resume and the `changes` of its arguments; `({}, {})` without one.
 
-    `arguments` are those of this call, from `Plan.arguments`. UserError is raised if other arguments than the
+    `arguments` are those of this call, from `Plan.arguments`. UserError is raised if arguments other than the
     `CHANGEABLE` ones differ, if any differ without `resume`, or if the record cannot be read.
     """
     record = folder / "search.json"

@@ -20,7 +20,7 @@ def test_from_a_file_to_a_prediction(halves, run):
     output = run("tune", "pipelines/halves.py", *options, "units=4", "cell=mean")
     assert "1/2" in output and "2/2" in output and "model  halves version 1, champion" in output
     assert [(fit["units"], fit["cell"]) for fit in fits(halves)] == [(4, "mean")] * 2
-    # The same training twice: the second cannot beat the first, so its version does not become the champion.
+    # The same training run twice: the second cannot beat the first, so its version does not become the champion.
     for version in ("2", "3"):
         output = run("train", "pipelines/halves.py", "--epochs", "3", "rate=0.05", "bias=False")
         assert f"halves version {version}, " in output
@@ -172,7 +172,7 @@ def test_a_search_in_another_process_is_stopped_and_resumed(halves, run, environ
     check_resumed(halves, run)
 
 
-def test_a_stopped_training_is_resumed(halves, run):
+def test_a_stopped_training_run_is_resumed(halves, run):
     arguments = ["train", "pipelines/halves.py", "--epochs", "4"]
     stop(halves.root, 1, 2)
     assert main(arguments) == 130

@@ -145,7 +145,7 @@ def test_git_diff_lists_uncommitted_changes(tmp_path, monkeypatch):
     assert git_diff(tmp_path) == ""
 
 
-def test_is_gone_recognises_processes_that_have_ended():
+def test_is_gone_recognizes_processes_that_have_ended():
     host = socket.gethostname()
     assert not is_gone(owner())
     assert is_gone(f"{host}:{os.getpid()}:1000000000")  # same id, different start time

@@ -98,7 +98,7 @@ def test_a_fast_input_gives_a_low_input_fraction(logger):
 
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1), Slow()])
     model.compile("sgd", "mse", jit_compile=False)
-    model.layers[0].trainable = False  # a numpy function has no gradient
+    model.layers[0].trainable = False  # a NumPy function has no gradient
     model.fit(logger.watch(rows(10)), epochs=2, verbose=0, shuffle=False, callbacks=[logger])
     waiting = history(logger, "input_fraction")
     assert list(waiting) == [0, 1] and all(0 <= value < 0.5 for value in waiting.values())

@@ -139,7 +139,7 @@ def test_executions_are_children_of_their_trial(project, parent, deliver):
     assert [run.info.run_id for run in children(parent)] == [above.run_id(0)]
 
 
-def test_invalid_names_and_values_are_sanitised(project, parent, deliver, capsys):
+def test_invalid_names_and_values_are_sanitized(project, parent, deliver, capsys):
     delivery = deliver()
     journal = trial(delivery, project, parent)
     journal.metrics({"top(5)": 1.0, "a//b": 2.0, "../c": 3.0, "m" * 300: 4.0}, 0)

@@ -87,8 +87,8 @@ def test_an_invalid_value_is_rejected_and_shown(tmp_path, text, where, received)
 
 
 def test_all_problems_are_reported_at_once(tmp_path):
-    message = rejection(tmp_path, "ui: {port: 0, colour: red}\nregister: {}")
-    assert "ui.port" in message and "'ui.colour'" in message and "'register'" in message
+    message = rejection(tmp_path, "ui: {port: 0, color: red}\nregister: {}")
+    assert "ui.port" in message and "'ui.color'" in message and "'register'" in message
 
 
 @pytest.mark.parametrize("text", ["tracking: [", "ui: {port: 1}}", "a: b: c"])

@@ -128,7 +128,7 @@ def test_columns_and_sort_order_of_a_search(search):
     assert set(found["columnWidths"]) == set(found["columnOrder"]) and "searchFilter" not in found
 
 
-def test_an_objective_to_maximise_is_sorted_in_descending_order(search):
+def test_an_objective_to_maximize_is_sorted_in_descending_order(search):
     assert view(search([{"units": 3}], direction="max"))["orderByAsc"] is False
 
 

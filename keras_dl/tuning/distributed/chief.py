@@ -27,8 +27,8 @@ class Chief:
     """Serves an oracle over Keras Tuner's gRPC protocol, in threads of this process, while the context is entered.
 
     A trial belongs to the worker that received it. A worker that restarts under the same name gets it back. The trial
-    of a worker that is silent for a whole lease goes to another worker. If the first worker returns, it must stop the
-    trial, and its reports are ignored. A trial whose workers die repeatedly is FAILED.
+    of a worker that is silent for a whole lease is assigned to another worker. If the first worker returns, it must
+    stop the trial, and its reports are ignored. A trial whose workers die repeatedly is FAILED.
 
     Args:
         oracle: oracle with a method `release(worker)`, which returns that worker's trial to the queue.

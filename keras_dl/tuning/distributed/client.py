@@ -30,7 +30,7 @@ class ChiefClient(kt.Oracle):
     """Forwards Keras Tuner's calls of an oracle to the chief; waits for a chief that does not answer.
 
     While the context is entered, a thread sends a heartbeat to the chief every few seconds. On exit, the chief is
-    informed, so that an unfinished trial goes to another worker immediately. Any call raises ChiefRefused if the
+    informed, so that an unfinished trial is assigned to another worker immediately. Any call raises ChiefRefused if the
     versions or the pipeline differ from the chief's, if the search failed, or if no chief answered.
 
     Args:

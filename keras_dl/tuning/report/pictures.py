@@ -39,13 +39,13 @@ def parallel_coordinates(trials: list[dict], objective: str, direction: str, log
     if many:  # jitter, so that equal values do not hide each other
         heights[:, :-1] += np.random.default_rng(0).uniform(-0.02, 0.02, (len(trials), len(names) - 1))
     worst_first = np.argsort(-scores if direction == "min" else scores, kind="stable")
-    colours = matplotlib.colormaps["viridis_r"](np.linspace(0.05, 1, len(trials)))
+    colors = matplotlib.colormaps["viridis_r"](np.linspace(0.05, 1, len(trials)))
     for rank, index in enumerate(worst_first):
         best = rank == len(trials) - 1
         width = 3 if best else 0.6 if many else 1.5
         size = 4 if best or not many else 0
         alpha = 0.6 if many and not best else 1
-        axis.plot(heights[index], color=colours[rank], linewidth=width, marker="o", markersize=size, alpha=alpha)
+        axis.plot(heights[index], color=colors[rank], linewidth=width, marker="o", markersize=size, alpha=alpha)
     axis.set_xticks(range(len(names)), [_text(name, 28) for name in names])
     if max(len(name) for name in names) > 16:
         for label in axis.get_xticklabels():
@@ -70,8 +70,8 @@ def _scale(values, logarithmic):
         return places, gap + [(place, f"{value:.4g}") for place, value in shown.items()]
     words = sorted({str(value) for value in values})
     step = 1 / max(len(words) - 1, 1)
-    labelled = range(0, len(words), math.ceil(len(words) / 15))
-    return [words.index(str(value)) * step for value in values], [(i * step, words[i]) for i in labelled]
+    labeled = range(0, len(words), math.ceil(len(words) / 15))
+    return [words.index(str(value)) * step for value in values], [(i * step, words[i]) for i in labeled]
 
 
 def _between(number, low, high):
@@ -79,18 +79,18 @@ def _between(number, low, high):
 
 
 def curves(results: list[TrialResult], objective: str, direction: str):
-    """Plots the objective over the epochs: the five best trials in colour, the others in grey; NaN leaves a gap."""
+    """Plots the objective over the epochs: the five best trials in color, the others in gray; NaN leaves a gap."""
     figure = Figure(figsize=(6.6, 4), layout="constrained")
     axis = figure.subplots()
     best = leaderboard(results, direction)[:5]
     size = 2.5 if len(results) <= MANY else 0
-    colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.85, 5))
+    colors = matplotlib.colormaps["viridis"](np.linspace(0, 0.85, 5))
     for one in results:
         if one not in best:
             _curve(axis, one, color=REST, linewidth=0.8, markersize=size)
     for rank, one in reversed(list(enumerate(best))):
         label = f"trial-{one.number}: {one.shown_score}"
-        how = {"color": colours[rank], "linewidth": 2.2 if rank == 0 else 1.4, "markersize": 2.5}
+        how = {"color": colors[rank], "linewidth": 2.2 if rank == 0 else 1.4, "markersize": 2.5}
         _curve(axis, one, **how, label=label, zorder=3)
     axis.set(xlabel="epoch", ylabel=_text(objective, 40))
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -130,11 +130,11 @@ def times(results: list[TrialResult]):
     unit, name = (3600, "hours") if longest > 7200 else (60, "minutes") if longest > 120 else (1, "seconds")
     figure = Figure(figsize=(6.6, 2.6), layout="constrained")
     axis = figure.subplots()
-    colours = [FAILED if one.status == "FAILED" else BEST if one.completed else REST for one in known]
+    colors = [FAILED if one.status == "FAILED" else BEST if one.completed else REST for one in known]
     width = 0.8 if len(known) <= MANY else 1
-    axis.bar([one.number for one in known], [one.seconds / unit for one in known], width, color=colours, alpha=0.8)
+    axis.bar([one.number for one in known], [one.seconds / unit for one in known], width, color=colors, alpha=0.8)
     axis.set_xlim(0.4, max((one.number for one in known), default=1) + 0.6)
-    axis.set(xlabel="trial (red: failed)" if FAILED in colours else "trial", ylabel=name)
+    axis.set(xlabel="trial (red: failed)" if FAILED in colors else "trial", ylabel=name)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     _bare(axis)
     return figure
@@ -166,13 +166,13 @@ def slice_of(results: list[TrialResult], name: str, objective: str, direction: s
 
 
 def trade_off(results: list[TrialResult], front: list[TrialResult], one: str, other: str):
-    """Plots metric `other` over metric `one`; the trials of the Pareto front are coloured and numbered."""
+    """Plots metric `other` over metric `one`; the trials of the Pareto front are colored and numbered."""
     figure = Figure(figsize=(5, 3.6), layout="constrained")
     axis = figure.subplots()
     beaten = [trial for trial in results if trial.completed and trial not in front]
-    for trials, colour, size in ((beaten, REST, 16), (front, BEST, 30)):
+    for trials, color, size in ((beaten, REST, 16), (front, BEST, 30)):
         both = [trial for trial in trials if one in trial.metrics and other in trial.metrics]
-        axis.scatter([t.metrics[one] for t in both], [t.metrics[other] for t in both], color=colour, s=size)
+        axis.scatter([t.metrics[one] for t in both], [t.metrics[other] for t in both], color=color, s=size)
     for trial in front[:20]:
         where = (trial.metrics[one], trial.metrics[other])
         axis.annotate(str(trial.number), where, xytext=(4, 4), textcoords="offset points", fontsize=8)

@@ -24,7 +24,7 @@ from keras_dl.tuning.results import (
     shown_values,
 )
 
-REDRAW = 0.25  # minimum seconds between two redraws, which together take less than 1 % of a core
+REDRAW = 0.25  # minimum seconds between two redraws, which together take less than 1% of a core
 
 
 @dataclasses.dataclass
