@@ -3,7 +3,7 @@
     python benchmarks/ctc_alignment.py            # about 1 minute on 2 cores
 
 Interleaved in one process: `align` of a batch, in eager mode and under XLA; a loop of `align` over its rows, in the
-same two modes; and a loop of Viterbi in NumPy, vectorised over the states, as in a library without batches. Ratios
+same two modes; and a loop of Viterbi in NumPy, vectorized over the states, as in a library without batches. Ratios
 are the time of the loop divided by that of the batch (above 1, the batch is faster), for the median round and for
 the fastest round, which is least affected by other load.
 """

@@ -5,7 +5,7 @@
 Beams of width 100 over 32 sequences of 200 frames; all peers run in one process, interleaved A B A B. Ratios are our
 time divided by the peer's (below 1, ours is faster), for the median of the rounds. Seconds are wall time and the
 processor time of all cores. "graph" runs operation by operation, as TensorFlow Serving runs an exported model; "xla" is
-an eager call. The second part decodes sentences with a vocabulary of 10 000 words and an n-gram model of order 3, which
+an eager call. The second part decodes sentences with a vocabulary of 10,000 words and an n-gram model of order 3, which
 pyctcdecode reads from the same ARPA file through KenLM; both results are scored by the same function. The third part
 decodes one chunk of 10 frames of one sequence, as in live recognition.
 """
@@ -117,7 +117,7 @@ def print_ratios(title, seconds):
 
 
 def sentences_of_words(count):
-    """Generates 10 000 words with Zipf frequencies, each with preferred successors."""
+    """Generates 10,000 words with Zipf frequencies, each with preferred successors."""
     generator = np.random.default_rng(1)
     words = set()
     while len(words) < 10_000:

@@ -3,7 +3,7 @@
     keras-dl tune pipelines/digits_ctc.py --trials 6           # 4 minutes on 2 cores
     keras-dl tune pipelines/digits_ctc.py --data tfds:mnist    # strings of other square images
 
-Expected: a test label error rate below 1.5 %.
+Expected: a test label error rate below 1.5%.
 """
 
 import keras
@@ -22,7 +22,7 @@ TRAINING_STRINGS = 8000
 
 
 class DigitsCTC(Pipeline):
-    """Recognises strings of 1 to 8 digits; each column of pixels is a time step."""
+    """Recognizes strings of 1 to 8 digits; each column of pixels is a time step."""
 
     objective = "val_label_error_rate"
     epochs = 4

@@ -5,10 +5,10 @@
     keras-dl predict letters_to_phones --input '{"text": ["keras", "tensorflow"]}'
 
 `--data` is the dictionary: its zip file or its text. Without it, the words follow invented spelling rules and need no
-download. Splits are by word, so no test word is in training. A word may have several correct pronunciations.
+download. Splits are by word, so no test word occurs in training. A word may have several correct pronunciations.
 
-Measured on the 6173 test words of the CMU dictionary after 6 epochs, 11 minutes on one core: phoneme error rate 7.5 %,
-word error rate 30.7 % with a beam of 5; 7.6 % and 31.0 % with greedy search.
+Measured on the 6173 test words of the CMU dictionary after 6 epochs, 11 minutes on one core: phoneme error rate 7.5%,
+word error rate 30.7% with a beam of 5; 7.6% and 31.0% with greedy search.
 """
 
 import functools

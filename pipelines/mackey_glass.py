@@ -113,7 +113,7 @@ def load_series(source):
 
 
 def unit(source):
-    """Returns the mean and standard deviation of the training part, float32 `[D]`, which standardise the series."""
+    """Returns the mean and standard deviation of the training part, float32 `[D]`, which standardize the series."""
     train = next(load_series(source).train.as_numpy_iterator())["series"]
     deviation = train.std(axis=0)
     return train.mean(axis=0).astype("float32"), np.where(deviation > 0, deviation, 1).astype("float32")
@@ -121,7 +121,7 @@ def unit(source):
 
 @functools.cache
 def parts(source):
-    """Returns the standardised training, validation and test parts of the series, float64 `[T, D]`."""
+    """Returns the standardized training, validation and test parts of the series, float64 `[T, D]`."""
     mean, deviation = unit(source)
     return [(next(split.as_numpy_iterator())["series"] - mean) / deviation for split in load_series(source)]
 

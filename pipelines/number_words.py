@@ -6,11 +6,11 @@
     keras-dl train pipelines/number_words.py --compared additive      # compare fewer kinds of attention
     keras-dl predict number_words --input '{"text": ["achtundneunzigtausendsieben"]}'
 
-The model trains on 20 000 of the numbers below 100 000. It is tested on the others, and on longer numbers than any in
+The model trains on 20,000 of the numbers below 100,000. It is tested on the others, and on longer numbers than any in
 training. The run logs heat maps of the attention and a table that compares the kinds of attention.
 
 Measured, German to English: after 3 epochs, all 2000 unseen numbers are correct and none of 1000 longer ones; after one
-epoch, 99 % with dot attention, 98 % additive, 96 % general and 81 % without attention.
+epoch, 99% with dot attention, 98% additive, 96% general and 81% without attention.
 """
 
 import functools

@@ -108,7 +108,7 @@ class PythonSource(Pipeline):
 
 
 def text_of(example):
-    """Returns the text of an example, without characters that are cut at either end of the window."""
+    """Returns the text of an example, without characters that are cut off at either end of the window."""
     return bytes(np.asarray(example[1], np.uint8)).rstrip(b"\0").decode(errors="ignore")
 
 

@@ -7,9 +7,9 @@
 
 `--data` may also be a file of lines `LABEL<tab>TEXT`, tfds:imdb_reviews or tfds:glue/sst2.
 
-Expected test accuracy on the invented opinions, with the default values: 100 % with attention, 98 % with the mean, 81 %
-with the last state. On one-sentence film reviews (10 662, by Pang and Lee 2005), pooling makes no difference: 75, 75
-and 76 %. The run logs a table of all three, and a picture of the words with the highest attention weights.
+Expected test accuracy on the invented opinions, with the default values: 100% with attention, 98% with the mean, 81%
+with the last state. On one-sentence film reviews (10,662, by Pang and Lee 2005), pooling makes no difference: 75, 75
+and 76%. The run logs a table of all three, and a picture of the words with the highest attention weights.
 """
 
 import functools

@@ -98,8 +98,8 @@ class SequenceMemory(Pipeline):
         image = np.array(list(rows.values()))
         left.imshow(image, cmap="Greens", vmin=0, vmax=1, aspect="auto")
         for (row, column), share in np.ndenumerate(image):
-            colour = "white" if share > 0.6 else "black"
-            left.text(column, row, f"{share:.2f}", ha="center", va="center", color=colour)
+            color = "white" if share > 0.6 else "black"
+            left.text(column, row, f"{share:.2f}", ha="center", va="center", color=color)
         left.set_xticks(range(len(columns)), columns)
         left.set_yticks(range(len(rows)), rows)
         left.set_title(table.partition("\n")[0], fontsize=11)

@@ -1,4 +1,4 @@
-"""Recognises strings of spoken digits, with the time and confidence of each digit.
+"""Recognizes strings of spoken digits, with the time and confidence of each digit.
 
     keras-dl train pipelines/spoken_digits.py --data recordings.tar                           # 10 minutes on one core
     keras-dl train pipelines/spoken_digits.py --data recordings.tar holdout_speaker=theo      # tested on a new voice
@@ -7,10 +7,10 @@
 
 `--data` is a folder or a tar archive of single digits in the layout of the Free Spoken Digit Dataset
 (`{digit}_{speaker}_{index}.wav`), or that data set from TensorFlow Datasets. Without it, the digits are synthetic and
-need no download; a model trained on them does not recognise human speech.
+need no download; a model trained on them does not recognize human speech.
 
-Measured on five speakers of the Free Spoken Digit Dataset: a test label error rate of 0.3 % for speakers in training
-(30 epochs); 14, 16, 26 and 33 % for four speakers held out in turn (14 epochs).
+Measured on five speakers of the Free Spoken Digit Dataset: a test label error rate of 0.3% for speakers in training
+(30 epochs); 14, 16, 26 and 33% for four speakers held out in turn (14 epochs).
 """
 
 import keras
@@ -30,7 +30,7 @@ BUCKETS = [int(seconds * RATE) for seconds in (1, 1.5, 2, 2.5, 3, 3.5, 4)]
 
 
 class SpokenDigits(Pipeline):
-    """Recognises strings of 1 to 7 digits in noise; an output frame is 40 ms."""
+    """Recognizes strings of 1 to 7 digits in noise; an output frame is 40 ms."""
 
     objective = "val_label_error_rate"
     epochs = 30
@@ -80,7 +80,7 @@ class SpokenDigits(Pipeline):
     def signatures(self, model):
         names = tf.constant([*model.get_layer("ctc_output").vocabulary, ""])
 
-        def recognise(waveform, length):
+        def recognize(waveform, length):
             samples = tf.shape(waveform)[1]
             tf.debugging.assert_non_negative(length, "length must be from 0 to the number of samples")
             tf.debugging.assert_less_equal(length, samples, "length must be from 0 to the number of samples")
@@ -102,7 +102,7 @@ class SpokenDigits(Pipeline):
         # Samples from -1 to 1, 8000 per second; samples beyond a row's length are ignored. Outputs per digit are padded
         # to the longest text: "" for digits, -1 for times in seconds, 0 for confidences.
         inputs = [tf.TensorSpec([None, None], tf.float32, "waveform"), tf.TensorSpec([None], tf.int32, "length")]
-        return {"serving_default": (recognise, inputs)}
+        return {"serving_default": (recognize, inputs)}
 
     def request(self, example):
         inputs, _ = example
@@ -149,6 +149,6 @@ def step(model):
 
 
 def seconds(model, frames, length):
-    """Returns the start times of frames, clipped to recordings of `length` samples; frame n is centred on step n."""
+    """Returns the start times of frames, clipped to recordings of `length` samples; frame n is centered on step n."""
     time = (tf.cast(frames, tf.float32) - 0.5) * step(model)
     return tf.clip_by_value(time, 0.0, tf.cast(length, tf.float32)[:, None] / RATE)

@@ -1,14 +1,14 @@
 """Translates sentences, trained on parallel text.
 
     keras-dl train pipelines/translation.py --data pairs.tsv                  # one line SOURCE<tab>TARGET per pair
-    keras-dl train pipelines/translation.py --data corpus.de,corpus.en        # two files, line by line
+    keras-dl train pipelines/translation.py --data corpus.de,corpus.en        # two files, aligned line by line
     keras-dl train pipelines/translation.py --data tfds:ted_hrlr_translate/pt_to_en model=transformer
     keras-dl predict translation --input '{"text": ["..."]}'
 
 Without `--data`, it translates number words from English to French. Subwords are learned from the training split only;
 BLEU and chrF are computed on the test split, translated by beam search.
 
-Measured on 20 000 invented pairs of 9 to 15 words, English to French: BLEU 100 after 3 epochs, 8 minutes on 2 busy
+Measured on 20,000 invented pairs of 9 to 15 words, English to French: BLEU 100 after 3 epochs, 8 minutes on 2 busy
 cores. Not yet measured on a real corpus.
 """
 
