@@ -96,14 +96,12 @@ def _parser():
         sub.add_argument(
             "values", nargs="*", metavar="name=value", help="hyperparameters; an unknown name lists all of them"
         )
-        sub.add_argument(
-            "--data", help="other data; the accepted values depend on the pipeline: tfds:NAME, a file or a folder"
-        )
+        sub.add_argument("--data", help="data to use instead: tfds:NAME, a file or a folder, depending on the pipeline")
         sub.add_argument("--seed", type=_seed, help="seed for the data order, the initial weights and the search")
         return sub
 
     tune = pipeline_verb(
-        "tune", "search the hyperparameters, track every trial, register and export the best model",
+        "tune", "tune the hyperparameters, track every trial, register and export the best model",
         "tune pipelines/digits_ctc.py --trials 6 batch_size=64",
     )  # fmt: skip
     tune.add_argument("--tuner", choices=["random", "bayesian", "hyperband", "grid"], default="random",

@@ -23,7 +23,7 @@ from keras_dl.options import Objective, TrainingOptions
 class Pipeline:
     """Data and a model over one search space.
 
-    Subclass it in a file of its own and pass the file to `keras-dl`. `keras_tuner.HyperParameters` is the only
+    Subclass it in its own file and pass the file to `keras-dl`. `keras_tuner.HyperParameters` is the only
     configuration system: range and default are stated once, in the call that uses the value. `data` and `build` are
     called several times and must be cheap after the first call.
 

@@ -30,7 +30,7 @@ def set_environment() -> None:
 def import_tensorflow() -> None:
     """Imports TensorFlow without the messages about oneDNN and CUDA that it prints regardless of the log level.
 
-    TensorFlow's warnings are hidden too: it warns about "excessive retracing" because every trial builds another model.
+    TensorFlow's warnings are hidden too: it warns about "excessive retracing" because every trial builds a new model.
     """
     absl = importlib.import_module("absl.logging")  # importing absl.logging resets the log level
     absl.set_verbosity(absl.ERROR)

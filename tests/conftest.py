@@ -32,6 +32,18 @@ def tfds_data_dir(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
+def plain_graphs(request):
+    """Runs graphs as they are traced: TensorFlow's optimization of graphs takes a fifth of the time of small tests.
+
+    Slow tests, and pipelines that run end to end, are optimized as for users.
+    """
+    if "tensorflow" in sys.modules:
+        optimized = request.node.get_closest_marker("slow") or "run_end_to_end" in request.fixturenames
+        optimizer = sys.modules["tensorflow"].config.optimizer
+        optimizer.set_experimental_options({"disable_meta_optimizer": not optimized})
+
+
+@pytest.fixture(autouse=True)
 def ordinary_operations():
     """Disables deterministic operations, which a reproducible training run enables for the whole process."""
     yield

@@ -1,6 +1,6 @@
 """Trains and evaluates a model with each loss and metric on one, two and three virtual devices, and prints the results.
 
-TensorFlow splits the CPU into devices only before it is first used, so this runs in a process of its own.
+TensorFlow splits the CPU into devices only before it is first used, so this runs in a separate process.
 """
 
 import json

@@ -25,7 +25,7 @@ class DeepESNCell(keras.layers.Layer):
         `(h, states)`, where h is `[B, N_1 + N_2 + ...]`.
 
     Raises:
-        ValueError: if there are no cells, a cell occurs twice, or a cell has feedback or another dtype.
+        ValueError: if there are no cells, a cell occurs twice, or a cell has feedback or a different dtype.
 
     Example:
 
@@ -112,7 +112,7 @@ class DeepESN(Reservoir):
         `[B, N_1 + N_2 + ...]`, or `[B, T, N_1 + N_2 + ...]` with `return_sequences`.
 
     Raises:
-        ValueError: if there are no cells, a cell occurs twice, or a cell has feedback or another dtype.
+        ValueError: if there are no cells, a cell occurs twice, or a cell has feedback or a different dtype.
 
     Example:
 

@@ -91,8 +91,8 @@ def first_states(cell, zeros, states=None):
         list of tensors `[B, features]`.
 
     Raises:
-        ValueError: if the states have other sizes, or if they are None with symbolic `zeros` and the cell learns its
-            initial state.
+        ValueError: if the states have the wrong sizes, or if they are None with symbolic `zeros` and the cell learns
+            its initial state.
 
     Example:
 

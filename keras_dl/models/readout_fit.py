@@ -121,7 +121,7 @@ class ReadoutFit:
             if not restart and previous is None and model.built and np.any(ops.convert_to_numpy(model.readout.kernel)):
                 raise ValueError(
                     "`partial_fit` requires the training state of an earlier `fit` with the same solver. Received: a "
-                    "model without it, because it was loaded or fitted with another solver"
+                    "model without it, because it was loaded or fitted with a different solver"
                 )
             if restart and model.stream():
                 model.reservoir.reset_state()

@@ -78,7 +78,7 @@ def export_champion(
     """Exports a version that has just become the champion and prints the next commands.
 
     A challenger is not exported: servers use the newest version in the folder and would serve the worse model. With
-    `keep`, only so many of the newest exports are kept (see `retire`).
+    `keep`, only that many of the newest exports are kept (see `retire`).
     """
     set_aside_others(settings, pipeline.name)
     again = f"keras-dl export {shown_path(pipeline.file)} --model {version.version}"

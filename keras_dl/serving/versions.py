@@ -2,7 +2,7 @@
 
 A server loads the highest version in the folder, so versions above the champion must be hidden. They are withdrawn by
 renaming them to `.withdrawn-<version>`, which TensorFlow Serving and the embedded server ignore. Exports of another
-store, whose version numbers mean other models, become `.other-<version>-<run>`.
+store, whose version numbers refer to different models, become `.other-<version>-<run>`.
 """
 
 import itertools

@@ -82,11 +82,12 @@ def check_space(pipeline: Pipeline, values: dict) -> kt.HyperParameters:
 
 
 def _first_test_batch(pipeline, values):
-    """Returns the first batch of the test split; raises UserError if another call of `data` gives other examples."""
+    """Returns the first batch of the test split; raises UserError if another call of `data` returns different
+    examples."""
     tests = [splits_of(pipeline, values).test for _ in range(2)]
     first, second = (next(iter(test)) for test in tests)
     digests = [fingerprint(tf.data.Dataset.from_tensors(batch)) for batch in (first, second)]
-    if digests[0] != digests[1] and fingerprint(tests[0]) != fingerprint(tests[1]):  # not only in another order
+    if digests[0] != digests[1] and fingerprint(tests[0]) != fingerprint(tests[1]):  # not only in a different order
         raise UserError(
             f"data(hp) of {pipeline.name} returns another test split in each call, so models could not be compared: "
             "draw it with a fixed seed"

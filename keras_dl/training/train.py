@@ -31,8 +31,8 @@ def train(
     """Trains with the defaults, or the given values in their place, and publishes the model of the best epoch.
 
     The state is stored in `searches/<name>.training/` until the model is registered and exported. If the process is
-    stopped, the same call resumes after the last finished epoch, in the same run. A call with other arguments, or with
-    `fresh`, starts over. `keep` is the number of exports to keep besides the champion's; None (default) keeps all.
+    stopped, the same call resumes after the last finished epoch, in the same run. A call with different arguments, or
+    with `fresh`, starts over. `keep` is the number of exports to keep besides the champion's; None (default) keeps all.
 
     Raises:
         UserError: before training, for values outside the space, an empty split, a store, registry or folder that

@@ -42,8 +42,8 @@ def search(pipeline: Pipeline, settings: Settings, plan: Plan | None = None) -> 
 
     Raises:
         UserError: before any trial, for pins outside the space, a space with nothing to search, an empty split, a
-            store, registry or folder that cannot be written, a full disk, or an unfinished search with other arguments;
-            at the end, if every trial failed.
+            store, registry or folder that cannot be written, a full disk, or an unfinished search with different
+            arguments; at the end, if every trial failed.
     """
     plan = plan or Plan()
     folder = settings.root / "searches" / pipeline.name

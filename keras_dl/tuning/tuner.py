@@ -214,7 +214,7 @@ class TrialTuner(BaseTuner):
         if SPREAD in result:
             summary[f"spread_{objective.name}"] = result[SPREAD]
         journal.params(trial.hyperparameters.values)
-        # The metrics of several executions are in runs of their own.
+        # The metrics of several executions are in separate runs.
         journal.metrics(_own(summary, best) if len(executions) == 1 else summary, best.best_epoch)
         journal.tags({"best_epoch": str(best.best_epoch + 1), "stopped_early": str(best.stopped).lower()})
         journal.end("FINISHED")

@@ -87,7 +87,7 @@ def test_invalid_cells_raise_an_error(wrong):
         DeepESN(wrong)
 
 
-def test_cells_of_another_dtype_raise_an_error():
+def test_cells_of_a_different_dtype_raise_an_error():
     with pytest.raises(ValueError, match="Expected cells with dtype float64. Received"):
         DeepESN(cells(), dtype="float64")
 

@@ -104,7 +104,7 @@ def test_dropout_matches_the_cell(arguments):
     by_keras.set_weights(layer.get_weights())
     first = layer(INPUTS, training=True)
     np.testing.assert_allclose(first, by_keras(INPUTS, training=True), atol=1e-12)
-    assert np.abs(first - layer(INPUTS, training=True)).max() > 1e-3  # each batch draws another mask
+    assert np.abs(first - layer(INPUTS, training=True)).max() > 1e-3  # each batch draws a different mask
     np.testing.assert_allclose(layer(INPUTS), by_keras(INPUTS), atol=1e-12)
 
 
@@ -219,7 +219,7 @@ def test_invalid_arguments_raise_an_error(arguments, message):
         PeepholeLSTM(**arguments)
 
 
-def test_inputs_of_another_shape_raise_an_error():
+def test_inputs_of_the_wrong_shape_raise_an_error():
     layer = PeepholeLSTM(2)
     layer.build((None, None, 3))
     with pytest.raises(ValueError, match="expected axis -1 of input shape to have value 3"):

@@ -34,7 +34,7 @@ def test_a_stateful_layer_continues_until_it_is_reset():
         layer.reset_state()
 
 
-def test_inputs_of_another_shape_raise_an_error():
+def test_inputs_of_the_wrong_shape_raise_an_error():
     layer = Reservoir(ESNCell(10, 2))
     layer(X)
     with pytest.raises(ValueError, match="axis -1 of input shape to have value 2"):

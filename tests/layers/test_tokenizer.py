@@ -148,6 +148,6 @@ def test_invalid_arguments_raise_an_error(arguments, message):
         Tokenizer(**arguments)
 
 
-def test_texts_of_another_shape_raise_an_error():
+def test_texts_of_the_wrong_shape_raise_an_error():
     with pytest.raises(ValueError, match=r"\[B\] or \[\]. Received: shape \(1, 1\)"):
         Tokenizer(["a"])([["a"]])

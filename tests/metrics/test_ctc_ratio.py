@@ -82,7 +82,7 @@ def test_no_rows_and_no_labels(make):
     assert metric.result() == PERFECT[metric.name]
 
 
-@pytest.mark.slow  # the decoding and the edit distance have XLA tests of their own
+@pytest.mark.slow  # the decoding and the edit distance have their own XLA tests
 def test_a_model_compiled_by_xla():
     model = keras.Sequential([keras.Input((8, 4)), keras.layers.Dense(4)])
     model.compile(

@@ -100,7 +100,7 @@ def test_exports_with_any_batch_and_width(tmp_path):
 
 
 def test_channels_first_changes_nothing():
-    """The setting in keras.json is about images; the convolutions are over tensors of our own."""
+    """The setting in keras.json is about images; the convolutions are over our own tensors."""
     column, sound = images(2, 8), {"waveform": np.ones((1, 800), "float32"), "length": np.array([800])}
 
     def models():

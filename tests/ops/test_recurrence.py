@@ -100,7 +100,9 @@ def test_one_step_matches_the_test_of_tensorflow_addons():
     np.testing.assert_allclose(outputs[:, 0], np.repeat([[0.417551]] * 3 + [[0]], 5, axis=1), atol=1e-6)
 
 
-@pytest.mark.parametrize(("kind", "coupled"), [(0, True), (1, True), (2, False), (3, False), (4, False)])
+@pytest.mark.parametrize(
+    ("kind", "coupled"), [(0, True), (1, True), pytest.param(2, False, marks=pytest.mark.slow), (3, False), (4, False)]
+)
 def test_the_gradient_matches_autodiff(kind, coupled, by_autodiff):
     case = random_case(3, 6, 2, 5, coupled)
     options = {"mask": masks(3, 6)[kind], "zero_output_for_mask": kind == 3, "go_backwards": kind == 1}
@@ -186,7 +188,10 @@ def test_no_steps_keep_the_state():
 
 @pytest.mark.parametrize(
     ("dtype", "tolerance"),
-    [("float32", 2e-6), ("float16", 4e-3), pytest.param("bfloat16", 3e-2, marks=pytest.mark.slow)],
+    [
+        ("float32", 2e-6),
+        *(pytest.param(*each, marks=pytest.mark.slow) for each in (("float16", 4e-3), ("bfloat16", 3e-2))),
+    ],
 )
 def test_half_precision_inputs_and_outputs(dtype, tolerance):
     case = random_case(3, 9, 2, 5, False)

@@ -92,6 +92,7 @@ def test_the_labels_fit_into_the_frames(splits, reader):
         assert (widths.numpy() // 2 >= needed.numpy()).all()
 
 
+@pytest.mark.slow
 def test_training_on_a_batch_reduces_its_loss(pipeline, splits):
     model = pipeline.build(space(pipeline, {"dropout": 0.0, "filters": 16}))
     images, labels = next(iter(splits.train))

@@ -254,6 +254,7 @@ def test_empty_outputs_have_no_heat_map(made, splits):
     assert made[0].report(mute, splits)["word_error_rate"] == 1 == made[0].report(mute, splits)["phoneme_error_rate"]
 
 
+@pytest.mark.slow
 def test_end_to_end(run_end_to_end, dictionary):
     artifacts, printed = run_end_to_end(FILE, "--data", dictionary, units=128, batch_size=256, attention="dot")
     assert "worst.txt" in artifacts

@@ -91,6 +91,7 @@ def test_served_weights_are_those_of_the_pooling(pipeline, pooling):
     np.testing.assert_allclose(tf.einsum("bt,btd->bd", weights, steps), pooled, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_loaded_model_serves_the_same_outputs(pipeline, tmp_path):
     model = built(pipeline, "attention")
     model.save(tmp_path / "model.keras")

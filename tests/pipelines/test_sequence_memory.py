@@ -15,6 +15,7 @@ from keras_dl.space import space
 
 FILE = Path(__file__).parents[2] / "pipelines" / "sequence_memory.py"
 LAYERS = ["SimpleRNN", "IdentityRNN", "GRU", "LSTM", "PeepholeLSTM", "ESN"]
+OURS = ("PeepholeLSTM", "ESN")
 
 
 def pipeline_of(task=None):
@@ -65,7 +66,10 @@ def test_an_unknown_task_is_an_error():
         space(pipeline_of("parity"))
 
 
-@pytest.mark.parametrize("name", LAYERS)
+# Keras' own layers are trained the same way.
+@pytest.mark.parametrize(
+    "name", [name if name in OURS else pytest.param(name, marks=pytest.mark.slow) for name in LAYERS]
+)
 def test_each_layer_is_causal_and_learns(name, pipeline):
     keras.utils.set_random_seed(0)
     model = pipeline.build(space(pipeline, {"layer": name, "units": 16}))

@@ -197,6 +197,7 @@ def test_the_model_can_be_causal_and_use_another_layer(pipeline):
     assert "LSTM" in {type(layer).__name__ for layer in model.layers}
 
 
+@pytest.mark.slow
 def test_end_to_end(run_end_to_end, folder):
     artifacts, _ = run_end_to_end(FILE, "--data", folder, "--jit", "off", filters=16, units=64, batch_size=64)
     assert "heard.png" in artifacts

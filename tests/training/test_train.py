@@ -274,7 +274,10 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize(
+    "change",
+    [pytest.param(each, marks=pytest.mark.slow) if each in (other_seed, other_precision) else each for each in CHANGES],
+)
 def test_a_call_with_any_change_starts_over_and_closes_the_old_run(change, project, line, stop, capsys):
     stopped(line, project, stop)
     (old,) = runs()

@@ -70,7 +70,7 @@ def read_signatures(described: Mapping[str, Any]) -> dict[str, Signature]:
 
 
 def input_arrays(model: str, inputs: Mapping[str, Any], signature: Signature | None) -> dict[str, np.ndarray]:
-    """Converts each input to an array of its dtype. Unknown inputs are left unchanged, for the server to refuse.
+    """Converts each input to an array of its dtype. Unknown inputs are left unchanged, for the server to reject.
 
     UserError is raised for values that do not fit the dtype; rounding is allowed.
     """
@@ -137,7 +137,7 @@ def _large_integers(value: Any, default: np.ndarray) -> np.ndarray:
 def _numpy_dtype(name: str, default: np.dtype) -> np.dtype:
     try:
         return np.dtype(name)
-    except TypeError:  # a TensorFlow dtype without a NumPy one, such as qint8: the server refuses it
+    except TypeError:  # a TensorFlow dtype without a NumPy one, such as qint8: the server rejects it
         return default
 
 

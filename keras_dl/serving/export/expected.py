@@ -42,7 +42,7 @@ def request_arrays(pipeline: Pipeline, endpoint: Endpoint, request: dict) -> Arr
 def expected_answers(pipeline: Pipeline, endpoint: Endpoint, request: Arrays) -> list[tuple[Arrays, Arrays]]:
     """Runs the model on the example, on rows of different lengths padded to equal length, and on an empty batch.
 
-    Returns pairs `(request, answer)`, without requests other than the example that the model refuses. UserError is
+    Returns pairs `(request, answer)`, without requests other than the example that the model rejects. UserError is
     raised if the model fails on the example, or answers it differently from call to call.
     """
     requests = [request]

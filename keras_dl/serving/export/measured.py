@@ -52,7 +52,7 @@ class Measured:
 def check_answers(process: CleanProcess, expected: list[tuple[Arrays, Arrays]]) -> None:
     """Compares the answers of the loaded export with those of the model; UserError if one differs.
 
-    The export may refuse a request without rows, as Keras' recurrent layers do.
+    The export may reject a request without rows, as Keras' recurrent layers do.
     """
     for request, answers in expected:
         try:

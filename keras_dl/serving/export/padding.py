@@ -69,7 +69,7 @@ def measure(
     try:
         rows, together = answered_rows(answer, shapes, request)
     except ModelFailed as error:
-        return Batching(False, why=f"it refuses rows with other content: {error}")
+        return Batching(False, why=f"it rejects rows with different content: {error}")
     count = len(next(iter(rows.values())))
     for name, array in together.items():
         if array.shape[:1] != (count,):
@@ -138,7 +138,7 @@ def _padded_alone(answer, rows, expected, name, axis):
         try:
             got = answer({**rows, name: padded_with_zeros(rows[name], axis, pad)})
         except ModelFailed as error:
-            return f"it refuses trailing zeros on axis {axis} of {name}: {error}"
+            return f"it rejects trailing zeros on axis {axis} of {name}: {error}"
         for output, before in expected.items():
             after = got[output]
             if after.shape != before.shape:
@@ -172,7 +172,7 @@ def _different_lengths(answer, rows, padded, cropped):
         try:
             alone.append(answer(row))
         except ModelFailed as error:
-            return f"it refuses a row lengthened by {extra}: {error}"
+            return f"it rejects a row lengthened by {extra}: {error}"
         lengthened.append(longer)
         pads.append(11 - extra)
     together = answer({name: np.concatenate([row[name] for row in lengthened]) for name in rows})

@@ -2,7 +2,7 @@
 
 The variations detect answers that depend on other rows or on padding. The example alone proves little: a padded zero is
 never the maximum of positive values, and in a batch of one class, a class taken from another row goes unnoticed. So the
-variations go beyond the values of the example. A model may refuse some of them, which proves nothing; then milder
+variations go beyond the values of the example. A model may reject some of them, which proves nothing; then milder
 variations are tried.
 """
 
@@ -93,8 +93,8 @@ def _zero(array):
 def answered_rows(answer: Callable[[Arrays], Arrays], shapes: Shapes, request: Arrays) -> tuple[Arrays, Arrays]:
     """Returns the strongest variations of an example that the model accepts, and its answer to them.
 
-    `answer` runs a signature, or raises `ModelFailed`, as this function does if the model refuses even the example's
-    values in another order. The example has at least one row; strings are object arrays of bytes.
+    `answer` runs a signature, or raises `ModelFailed`, as this function does if the model rejects even the example's
+    values in a different order. The example has at least one row; strings are object arrays of bytes.
     """
     strongest = dict.fromkeys(request, 0)
     try:
@@ -119,10 +119,10 @@ def answered_rows(answer: Callable[[Arrays], Arrays], shapes: Shapes, request: A
 
 
 def varied(request: Arrays, shapes: Shapes, levels: dict[str, int]) -> Arrays:
-    """Returns rows of an example's shape with other content; every second row has trailing zeros.
+    """Returns rows of an example's shape with different content; every second row has trailing zeros.
 
-    `levels` are 0 for any content, higher for integers of smaller ranges, `KEPT` for the example's values in another
-    order. There are 3 to 16 rows, starting with those of the example; they are deterministic.
+    `levels` are 0 for any content, higher for integers of smaller ranges, `KEPT` for the example's values in a
+    different order. There are 3 to 16 rows, starting with those of the example; they are deterministic.
     """
     draw = np.random.default_rng(0)
     size = max(array.size // len(array) for array in request.values())

@@ -109,7 +109,7 @@ def _served_graphs(saved, folder):
 
 
 def _ambiguous(graphs: list, folder: Path) -> Iterator[Trap]:
-    """Yields traps where one loader could run another graph than the one that is checked."""
+    """Yields traps where one loader could run a graph other than the one that is checked."""
     if len(graphs) > 1:
         yield Trap("unsafe", "the SavedModel", f"it has {len(graphs)} graphs tagged 'serve', and loaders run only one",
                    "export one graph for each set of tags")  # fmt: skip

@@ -62,7 +62,7 @@ def classifications(outputs: Mapping[str, np.ndarray], count: int) -> list[list[
         For each example a list of (label, score) pairs; a missing label is b"", a missing score 0.
 
     Raises:
-        tf.errors.InvalidArgumentError: if an output has another dtype, or a shape other than [examples, classes].
+        tf.errors.InvalidArgumentError: if an output has the wrong dtype, or a shape other than [examples, classes].
     """
     classes, scores = outputs.get(_CLASSES), outputs.get(_SCORES)
     for name, array, dtype in ((_CLASSES, classes, tf.string), (_SCORES, scores, tf.float32)):

@@ -71,7 +71,7 @@ def check_links(base_path: Path, folder: Path) -> None:
 
 
 def fingerprint(folder: Path) -> frozenset:
-    """Returns a value that changes when files of a version are added, written or get other permissions."""
+    """Returns a value that changes when files of a version are added or written, or get different permissions."""
     found = set()
     for parent, folders, files in os.walk(folder):
         for name in folders + files:

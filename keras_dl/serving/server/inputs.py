@@ -41,7 +41,7 @@ class Input:
         return invalid(f"input {self.name}: expected {self}. Received: {received}")
 
     def check(self, array: np.ndarray) -> None:
-        """Raises tf.errors.InvalidArgumentError if an array has another dtype, rank, or size of a known axis."""
+        """Raises tf.errors.InvalidArgumentError if an array has the wrong dtype, rank, or size of a known axis."""
         if array.dtype != self._numpy_dtype:
             raise self.error(f"{tf.as_dtype(array.dtype).name} of shape {array.shape}")
         if self.shape is None:
@@ -64,7 +64,7 @@ def check_inputs(inputs: Mapping[str, Input], arrays: Mapping[str, np.ndarray]) 
     """Checks the arrays of a request, one for each input.
 
     Raises:
-        tf.errors.InvalidArgumentError: if an array has another dtype, rank, or size of a known axis.
+        tf.errors.InvalidArgumentError: if an array has the wrong dtype, rank, or size of a known axis.
     """
     for name, expected in inputs.items():
         expected.check(arrays[name])

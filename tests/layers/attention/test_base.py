@@ -34,7 +34,7 @@ TARGET = np.array([[1, 2, 3], [4, 0, 0], [5, 5, 0]], "int32")
 @pytest.fixture(scope="module")
 def model():
     """A model with all layers in parallel on masked embeddings."""
-    keras.utils.set_random_seed(3)  # with another seed hard monotonic attention may select no key
+    keras.utils.set_random_seed(3)  # with a different seed, hard monotonic attention may select no key
     source, target = (keras.Input((None,), dtype="int32") for _ in range(2))
     value, query = (keras.layers.Embedding(7, 8, mask_zero=True)(x) for x in (source, target))
     results = [make()(query, value, return_attention_scores=True) for make in LAYERS]

@@ -25,7 +25,7 @@ def test_three_requests(model):
     np.testing.assert_allclose(pairs[0][1]["level"], model(np.ones((2, 9, 2))), rtol=1e-6)
 
 
-def test_requests_that_the_model_refuses_are_omitted(model):
+def test_requests_that_the_model_rejects_are_omitted(model):
     def full(signal):
         tf.debugging.assert_greater(tf.shape(signal)[0], 0, "no rows")
         return {"level": model(signal)}

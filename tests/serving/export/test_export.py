@@ -209,8 +209,8 @@ def test_an_export_whose_strings_differ_is_an_error(tmp_path, model):
         export(level(deciding), model, tmp_path, 1, REQUEST)
 
 
-def test_an_export_that_refuses_a_request_of_the_model(tmp_path, model):
-    """Only the graph refuses zeros at the end of a row, like a kernel that does not support some shape."""
+def test_an_export_that_rejects_a_request_of_the_model(tmp_path, model):
+    """Only the graph rejects zeros at the end of a row, like a kernel that does not support some shape."""
 
     def refusing(signal):
         if not tf.executing_eagerly():

@@ -152,7 +152,7 @@ def test_padding_that_is_refused():
             raise ModelFailed("too long")
         return {"y": inputs["x"].sum((1, 2))}
 
-    assert measure(answer, SEQUENCES, EXAMPLE).why == "it refuses trailing zeros on axis 1 of x: too long"
+    assert measure(answer, SEQUENCES, EXAMPLE).why == "it rejects trailing zeros on axis 1 of x: too long"
 
 
 def test_strings():

@@ -135,7 +135,7 @@ def test_small_integers_do_not_overflow():
     assert rows.dtype == np.uint8 and len(set(rows[2])) > 1
 
 
-def test_a_model_that_refuses_the_values_of_the_example():
+def test_a_model_that_rejects_the_values_of_the_example():
     def answer(inputs):
         raise ModelFailed("no")
 

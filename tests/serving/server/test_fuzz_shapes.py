@@ -101,7 +101,7 @@ class Attention(keras.layers.Layer):
 
 
 def random_shape(draw, spec, most):
-    """Mostly the shape of the signature, with sizes of 0 and large ones; sometimes another rank or size."""
+    """Mostly the shape of the signature, with sizes of 0 and large ones; sometimes a different rank or size."""
     shape = [draw.choice(SIZES) if size is None else size for size in spec]
     kind = draw.randrange(16)
     if kind == 0 and shape:

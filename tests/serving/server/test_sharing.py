@@ -114,7 +114,7 @@ def test_strings_keep_trailing_zero_bytes():
 
 
 @pytest.mark.parametrize("output", [np.ones([]), np.ones([2, 3]), np.ones([4, 3])], ids=str)
-def test_outputs_with_another_number_of_rows_are_rejected(output):
+def test_outputs_with_the_wrong_number_of_rows_are_rejected(output):
     with pytest.raises(ValueError, match="rows"):
         EQUAL_SHAPES.split({"y": output}, [features(1, 3), features(2, 3)], 3)
 
