@@ -2,7 +2,7 @@
 
 `from keras_dl import Pipeline`, `keras_dl.layers`, `keras_dl.losses`, `keras_dl.metrics`, `keras_dl.data`,
 `keras_dl.models`, `keras_dl.ops`, `keras_dl.migration`. Importing the package itself loads none of them, so
-`keras-dl --help` responds immediately; Keras loads a saved model that contains their layers all the same.
+`keras-dl --help` responds immediately; Keras still loads saved models that contain their layers.
 """
 
 import importlib

@@ -245,7 +245,7 @@ def _parser():
     compare.add_argument("first", metavar="A", nargs="?", help="an alias or a version number. Default: champion")
     compare.add_argument("second", metavar="B", nargs="?", help="like A. Default: challenger, or the previous champion")
 
-    verb("list", "list pipelines, registered models, exports and what is served", "list")
+    verb("list", "list pipelines, registered models, exports and served models", "list")
     init = verb("init", "start a project: mlflow.yaml, pipelines/ and saved_models/", "init my_project")
     init.add_argument("folder", nargs="?", default=".", help="default: the current folder")
     init.add_argument(

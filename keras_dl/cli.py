@@ -10,7 +10,7 @@ from keras_dl.errors import UserError, line_of, one_line
 from keras_dl.startup import import_tensorflow, set_environment
 from keras_dl.terminal import printable, printable_output
 
-_FOREIGN = ("export", "predict", "serve")  # verbs that print texts of models and servers of others
+_FOREIGN = ("export", "predict", "serve")  # verbs that print text from other people's models and servers
 
 
 def main(arguments: list[str] | None = None) -> int:

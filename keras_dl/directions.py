@@ -27,9 +27,9 @@ _NEGATIONS = {"neg", "negative", "negated", "inverse", "inverted", "minus", "non
 def infer_direction(name: str) -> str:
     """Infers `"min"` or `"max"` from the name of a metric.
 
-    The whole words at the end of the name decide: known metrics, among them all of Keras and keras_dl whose direction
-    is clear. UserError is raised for other names, for a negation (`neg_accuracy`), and for words that contradict each
-    other; anything that ends in loss or error is minimized.
+    The whole words at the end of the name decide: known metrics, including all those of Keras and keras_dl whose
+    direction is clear. UserError is raised for other names, for a negation (`neg_accuracy`), and for words that
+    contradict each other; anything that ends in loss or error is minimized.
 
     >>> infer_direction("val_digits_accuracy"), infer_direction("brier_score"), infer_direction("auc_loss")
     ('max', 'min', 'min')

@@ -1,4 +1,4 @@
-"""Atomic writing of files and removal of folders: if the process is killed, the old state remains."""
+"""Atomic file writes and folder removal: if the process is killed, the old state remains."""
 
 import contextlib
 import errno

@@ -1,4 +1,4 @@
-"""The modules beside a pipeline's file that it imports, which are part of the pipeline."""
+"""The modules next to a pipeline's file that it imports; they are part of the pipeline."""
 
 import ast
 import importlib.machinery
@@ -36,7 +36,7 @@ def local_modules(file: Path) -> dict[str, Path]:
 
 
 def make_importable(file: Path, modules: dict[str, Path]) -> None:
-    """Makes the modules from `local_modules` importable, also when a function imports them later.
+    """Makes the modules from `local_modules` importable, including for functions that import them later.
 
     The folder becomes the last entry of `sys.path`, so that its files never replace other modules. Modules of the same
     names from another pipeline's folder are forgotten.

@@ -30,7 +30,7 @@ Masking MaxPooling1D MaxPooling2D Maximum Minimum Multiply PReLU Permute ReLU Re
 SimpleRNN SimpleRNNCell Softmax SpatialDropout1D Subtract UpSampling1D ZeroPadding1D
 """.split()
 _LOOP = ("return_sequences", "return_state", "go_backwards", "stateful", "unroll", "zero_output_for_mask")
-# Our names of the weights of each attention mechanism, in the order of Addons; those in brackets are optional.
+# Our names for the weights of each attention mechanism, in the order of Addons; those in brackets are optional.
 _MECHANISMS = {
     "BahdanauAttention": "scale [gain bias] query_kernel key_kernel",
     "LuongAttention": "[scale] key_kernel",
@@ -51,7 +51,7 @@ def convert_layer(layer):
     `keras_dl.layers.ESN`; `PeepholeLSTMCell`, `RNN` and `Bidirectional` around supported layers, and the common layers
     of Keras 2 become the layers of the same name. `BahdanauAttention` becomes `AdditiveAttention`, `LuongAttention`
     becomes `GeneralAttention`, and `AttentionWrapper` around a supported cell becomes `AttentionCell`; Addons stores
-    the memory in the layer, here it is an input. The two monotonic mechanisms become `MonotonicAttention`, which adds
+    the memory in the layer; here, it is an input. The two monotonic mechanisms become `MonotonicAttention`, which adds
     noise only during training and whose parallel mode is exact where that of Addons divides by values that underflow.
 
     Args:

@@ -1,4 +1,4 @@
-"""Training options that are not hyperparameters, among them the objective: one metric, or a weighted sum of several."""
+"""Training options that are not hyperparameters, including the objective: one metric or a weighted sum of several."""
 
 import dataclasses
 import re

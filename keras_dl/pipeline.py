@@ -34,7 +34,7 @@ class Pipeline:
         nan_patience: int, the number of consecutive epochs whose loss or objective may be NaN or infinite before
             training fails. Defaults to 0: the first one ends it.
         file: path of the pipeline's file.
-        modules: `{name: path}` of the modules beside the file that it imports; they are part of the pipeline.
+        modules: `{name: path}` of the modules next to the file that it imports; they are part of the pipeline.
         custom_objects: classes and functions of the file and of modules that it imports, which saved models may need.
         objective, direction, epochs, seed, source, precision, strategy, jit, deterministic: see `TrainingOptions`.
 
@@ -164,8 +164,8 @@ class Pipeline:
     def request(self, example) -> dict:
         """Returns `{input name: array with a batch axis}` for the default signature, from one test example.
 
-        `keras-dl predict NAME --example N` sends it, and every export is tried with it. The default passes on the
-        model's input unchanged, under the names of its dictionary if it is one.
+        `keras-dl predict NAME --example N` sends it, and every export is tested with it. The default passes the model's
+        input through unchanged, under the names of its dictionary if it is one.
         """
         inputs = example[0] if isinstance(example, tuple) else example
         if isinstance(inputs, tuple | list):
@@ -179,7 +179,8 @@ class Pipeline:
         return None
 
     def report(self, model: keras.Model, splits: Splits) -> dict[str, float]:
-        """Returns further metrics of the best model on the test split, such as baselines; logged as `test_<name>`."""
+        """Returns additional metrics of the best model on the test split, such as baselines; logged as
+        `test_<name>`."""
         return {}
 
     def pictures(self, model: keras.Model, splits: Splits) -> dict:
@@ -211,7 +212,7 @@ def load_pipeline(path: str | Path) -> Pipeline:
         path: the file; its stem must be a Python identifier, as it names the experiment and the served model.
 
     Raises:
-        UserError: if the file does not exist, it or a module beside it cannot be imported (with the line at fault), or
+        UserError: if the file does not exist, it or a module next to it cannot be imported (with the line at fault), or
             it contains no pipeline.
     """
     path = Path(path)

@@ -45,7 +45,7 @@ class Space(kt.HyperParameters):
         self.texts, self.known, self.given = texts, set(), {}
 
     def _retrieve(self, hp):
-        for entry in self.space:  # Keras Tuner would take the first range and ignore others
+        for entry in self.space:  # Keras Tuner would use the first range and ignore others
             if entry.name == hp.name and _ranges(entry) != _ranges(hp) and _conditions(entry) == _conditions(hp):
                 raise UserError(f"{hp.name} is declared with two ranges: {describe(entry)}; and {describe(hp)}")
         # The option --learning-rate is equivalent to learning_rate=.

@@ -5,14 +5,14 @@ import logging
 import os
 import sys
 
-# Variables by which MLflow chooses a run, an experiment or a model, such as those left by another program.
+# Variables that MLflow uses to choose a run, an experiment or a model, such as those left by another program.
 _CHOICES = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_ACTIVE_MODEL_ID")
 
 
 def set_environment() -> None:
     """Sets the variables that libraries read when they are imported, and removes those of another program.
 
-    Each variable of the user that is ignored is named on standard error.
+    Each of the user's variables that is ignored is reported on standard error.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # hides TensorFlow's notes about the processor
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # the client reports gRPC's errors

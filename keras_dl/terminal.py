@@ -1,7 +1,7 @@
 """Text that comes from models and servers, on the terminal.
 
-Names, answers and errors of a model that someone else made may contain control characters, with which a terminal can
-be made to hide or change what it shows.
+Names, answers and errors of a model that someone else made may contain control characters, which can make a terminal
+hide or change what it shows.
 """
 
 import contextlib

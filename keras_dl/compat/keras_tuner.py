@@ -38,9 +38,9 @@ kt_utils.save_json = write_json
 kt_config.DEBUG = False
 
 
-# Ranges in Keras Tuner 1.4.7 and 1.4.8: `hp.Float("rate", 0.0, 0.5, step=0.1)` never gives 0.5, because a quotient is
-# rounded down (keras-tuner#1001), and gives 0.30000000000000004; a grid over an `hp.Int` with sampling="log" has
-# floats; an `hp.Int` without a step gives one more than the maximum for a probability of 1.
+# Ranges in Keras Tuner 1.4.7 and 1.4.8: `hp.Float("rate", 0.0, 0.5, step=0.1)` never returns 0.5, because a quotient is
+# rounded down (keras-tuner#1001), and returns 0.30000000000000004; a grid over an `hp.Int` with sampling="log" contains
+# floats; an `hp.Int` without a step returns one more than the maximum for a probability of 1.
 _get_value_by_index, _to_prob_with_step = Numerical._get_value_by_index, Numerical._to_prob_with_step
 _prob_to_value = Int.prob_to_value
 

@@ -30,7 +30,7 @@ _LAST_WORDS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIME
 
 
 def quiet_loggers() -> None:
-    """Hides the notes of MLflow and of the migrations of its database."""
+    """Hides the log messages of MLflow and of its database migrations."""
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
 

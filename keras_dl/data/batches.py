@@ -83,8 +83,8 @@ def batches(
         batch_size: int, examples per training batch.
         example: function of one example that returns `(input, target)`; None (default) leaves examples unchanged.
         length: function of `(input, target)` that returns the int length to bucket by. Requires `bucket_boundaries`.
-        bucket_boundaries: increasing list of lengths; an example of length n goes to the first bucket with a boundary
-            above n, so that short sequences are not padded to the longest. Defaults to one bucket.
+        bucket_boundaries: increasing list of lengths; an example of length n is assigned to the first bucket with a
+            boundary above n, so that short sequences are not padded to the longest. Defaults to one bucket.
         evaluation_batch_size: int, examples per validation or test batch. Defaults to 256.
         seed: int, determines the order of the training examples. Defaults to 0.
 

@@ -1,4 +1,4 @@
-"""Data sets of the TensorFlow Datasets catalog, by name, with errors that say what to do."""
+"""Data sets of the TensorFlow Datasets catalog, by name, with errors that explain what to do."""
 
 import hashlib
 import sys
@@ -31,7 +31,7 @@ def find(name: str, **options) -> tfds.core.DatasetBuilder:
 def prepare(builder: tfds.core.DatasetBuilder, name: str) -> tfds.core.DatasetBuilder:
     """Downloads and prepares the data of a builder, if necessary, and returns the builder.
 
-    If that fails, UserError says how to get the data; `name` is the user's name for the data set.
+    If that fails, UserError explains how to get the data; `name` is the user's name for the data set.
     """
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()

@@ -70,7 +70,7 @@ class AttentionCell(keras.layers.Layer, DropoutRNNCell):
 
     Raises:
         ValueError: if an argument is out of range, `cell` is not a cell or `attention` not an attention layer, or the
-            memory is missing or differs in its features from the memory that the cell was built for.
+            memory is missing or does not have the number of features that the cell was built for.
 
     Example:
 

@@ -86,7 +86,8 @@ def check_batch(model, number, x, y, weight, steps_read=0):
         model: `EchoStateNetwork`.
         number: int, the batch number, for error messages.
         x, y, weight: see `with_targets`.
-        steps_read: int or int array `[B]`, steps of the stream read before, which count for the washout. Defaults to 0.
+        steps_read: int or int array `[B]`, steps of the stream read before, which count toward the washout. Defaults to
+            0.
 
     Returns:
         `(x, y, mask, counted, weight)`: y float `[B, T, K]`, or `[B, K]` with pooling; `mask` and `counted` bool

@@ -216,7 +216,8 @@ class EchoStateNetwork(keras.Model):
         self._readout_fit.partial_fit(x, y, sample_weight, batch_size, solver, forgetting)
 
     def check_fitted(self):
-        """Raises a ValueError if the readout was never solved. In graphs, it only checks that the model is built."""
+        """Raises a ValueError if the readout has never been solved. In graphs, it only checks that the model is
+        built."""
         if not self.built:
             raise ValueError("Expected a fitted model; call `fit` first. Received: a model that is not built")
         if keras.backend.backend() == "tensorflow":

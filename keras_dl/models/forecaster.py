@@ -9,7 +9,7 @@ from keras_dl.ops.backend import require_tensorflow
 
 
 def forecaster(variables, units=64):
-    """Builds an LSTM that predicts the next step of a series as a change of the current one.
+    """Builds an LSTM that predicts the next step of a series as a change from the current one.
 
     Args:
         variables: int, number of variables per step.

@@ -87,7 +87,7 @@ class ReadoutFit:
         logs = self._learn(batches, solver, forgetting, validation_data, batch_size, callbacks, restart=True)
         if validation_data is not None:
             logs |= {f"val_{name}": value for name, value in self._evaluate(validation_data, batch_size).items()}
-        elif not model.stream():  # Keras cannot export a model that was never called
+        elif not model.stream():  # Keras cannot export a model that has never been called
             model(ops.zeros((1, 1, model.input_features), model.compute_dtype))
         callbacks.on_epoch_end(initial_epoch, logs)
         callbacks.on_train_end(logs)

@@ -23,7 +23,7 @@ def recogniser(height, vocabulary, filters=32, units=64, dropout=0.3, halvings=1
         filters: int, filters of the first convolution; the others have twice as many. Defaults to 32.
         units: int, units of each direction of the LSTM. Defaults to 64.
         dropout: float, the dropout rate before and after the LSTM. Defaults to 0.3.
-        halvings: int >= 1, how often the number of frames is halved; there are `max(halvings, 2)` convolutions.
+        halvings: int >= 1, how many times the number of frames is halved; there are `max(halvings, 2)` convolutions.
             Defaults to 1.
 
     Returns:

@@ -52,7 +52,8 @@ def _radius_of_part(matrix):
         return float(np.exp(np.log(np.abs(matrix.data)).mean()))
     if size > DENSE_EIGENVALUES:
         start = np.random.default_rng(0).standard_normal(size)
-        # Larger matrices have closer eigenvalues; a small matrix that takes this long has hardly any except 0.
+        # Larger matrices have closer eigenvalues; a small matrix that takes this long has hardly any eigenvalues except
+        # 0.
         restarts = 100 + size // 100
         try:
             # With thousands of short products, threads lose more time waiting for each other than they save.
@@ -72,7 +73,7 @@ def draw_recurrent_kernel(units, fan_in=10, radius=0.9, topology="random", seed=
 
     Args:
         units: int, N.
-        fan_in: int, the number of links into each unit, drawn without repetition; None for all.
+        fan_in: int, the number of links into each unit, drawn without replacement; None for all.
         radius: float, the spectral radius, exact.
         topology: `"random"`, weights from the normal distribution; or `"cycle"`, one link of weight `radius` from each
             unit to the next (Rodan and Tino 2011); `fan_in` is then ignored.

@@ -26,7 +26,7 @@ def publish(
 
     If the test split has no metric for the objective, for example because a callback computes it, the model is judged
     by the best validation value of the run. If the model of the run is already registered, for example by a process
-    that was killed afterwards, that version is returned. `spread` is the standard deviation of the metric over
+    that was killed afterward, that version is returned. `spread` is the standard deviation of the metric over
     executions, if there were several.
     """
     done = _already_registered(pipeline.name, settings)

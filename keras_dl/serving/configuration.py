@@ -16,7 +16,7 @@ from keras_dl.serving.server.metrics import METRICS_PATH
 
 BATCHING = "batching_parameters.txt"
 MONITORING = "monitoring.config"
-# Not pinned: any version not older than the TensorFlow that exported the model works.
+# Not pinned: any version at least as new as the TensorFlow that exported the model works.
 IMAGE = "tensorflow/serving:latest"
 CONTAINER_MODELS = "/models"
 _LARGEST_BATCH = 64

@@ -118,8 +118,9 @@ def read_image(path: Path) -> np.ndarray:
 def read_recording(path: str) -> dict:
     """Reads a WAV file as the inputs `waveform`, float32 `[1, samples]` from -1 to 1 at 8000 Hz, and `length` `[1]`.
 
-    Other sample rates are resampled and several channels are averaged, with a message on standard error. The path `"-"`
-    is standard input. UserError is raised for a file that cannot be read or is shorter than 0.1 seconds.
+    Recordings with other sample rates are resampled, and several channels are averaged, with a message on standard
+    error. The path `"-"` is standard input. UserError is raised for a file that cannot be read or is shorter than 0.1
+    seconds.
     """
     import_tensorflow()
     from keras_dl.data.audio import decode_wav, fit_audio

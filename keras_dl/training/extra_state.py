@@ -1,4 +1,4 @@
-"""What a model refers to and changes while it trains, besides its weights: variables, tables and optimizers."""
+"""State that a model refers to and changes during training, besides its weights: variables, tables and optimizers."""
 
 import collections
 import dataclasses
@@ -81,7 +81,7 @@ def extra_state(model: keras.Model) -> ExtraState:
 def check_saved_state(model: keras.Model) -> list:
     """Raises UserError if a layer or metric of a built model uses a variable or table that no saved model contains.
 
-    Returns the mutable tables that the model uses otherwise, for example in its loss.
+    Returns the mutable tables that the model uses elsewhere, for example in its loss.
     """
     extra = extra_state(model)
     if not extra.lost:

@@ -64,7 +64,7 @@ def _refused(pipeline, model, action, error):
     reason = _reason(error)
     fix = "implement get_config" if action == "saved" else "check get_config and from_config"
     if reason.startswith("Could not locate"):
-        fix = "define it in the pipeline's file, or import it there at the top"
+        fix = "define it in the pipeline's file, or import it at the top of that file"
     return UserError(f"{what} of {pipeline.name} could not be {action} after training: {reason}. Fix: {fix}")
 
 

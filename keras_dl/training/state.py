@@ -18,7 +18,7 @@ from keras_dl.training.extra_state import extra_state
 # `fit` sets the first two again; Keras flips the sign of the third at the first comparison in each process.
 _NOT_SAVED = {"params", "_model", "min_delta"}
 _VARIABLES = (keras.Variable, tf.Variable)
-# Attributes that usually change; others, such as functions and objects, are taken for settings.
+# Attributes that usually change; others, such as functions and objects, are assumed to be settings.
 _CHANGING = (list, dict, set, collections.deque, np.random.Generator, np.random.RandomState, random.Random,
              tf.random.Generator)  # fmt: skip
 
@@ -46,7 +46,7 @@ def read_variables(path: Path, model: keras.Model) -> None:
 def write_state(path: Path, model: keras.Model, callbacks: list, record: dict) -> None:
     """Writes the state of a training run: variables, optimizers, seeds, callbacks, and the caller's record as JSON.
 
-    Variables that the model refers to otherwise, such as a counter of its loss, are included. Of the callbacks, such as
+    Variables that the model refers to elsewhere, such as a counter of its loss, are included. Of the callbacks, such as
     early stopping, numbers, arrays and variables are saved (see `not_saved`).
     """
     arrays, scalars = {}, []

@@ -76,7 +76,7 @@ def test_a_parallel_map_keeps_the_order():
 
 
 def test_random_draws_of_the_example_function_differ_between_epochs():
-    # With a seed the same numbers are drawn in each epoch, but by different examples.
+    # With a seed, the same numbers are drawn in each epoch, but by different examples.
     tf.random.set_seed(0)
     ready = batches(splits(), batch_size=20, example=lambda value: (value, tf.random.uniform([])))
     drawn = []

@@ -74,7 +74,7 @@ def check_layer(cls, arguments, inputs, folder, tolerance=1e-5, half_tolerance=0
         assert all((a != b).any() for a, b in zip(before, layer.get_weights(), strict=True))
         layer.set_weights(before)
 
-    # With mixed precision weights stay float32 and results stay close.
+    # With mixed precision, weights stay float32 and results stay close.
     for policy in ("mixed_float16", "mixed_bfloat16"):
         half = cls(**arguments, dtype=policy)
         symbolic = half(keras.KerasTensor((None, None, inputs.shape[-1])))

@@ -29,8 +29,9 @@ class NumberWords(BaseBuilder):
     24,000 numbers below `largest`, or all of them if there are fewer, each in exactly one split: five sixths (20,000)
     for training, the rest in equal parts for validation and test. They are drawn with probabilities proportional to
     `1 / sqrt(number)`, so that short numbers occur too, although most are long. All numbers below 100 are in the
-    training split, because longer number words are composed of theirs. A fourth split, `longer`, has 1000 numbers from
-    `largest` to ten times that; `load` ignores it, but `keras_dl.data.sources.prepared` provides it. All draws derive
+    training split, because longer number words are composed of their words. A fourth split, `longer`, has 1000 numbers
+    from `largest` to ten times that; `load` ignores it, but `keras_dl.data.sources.prepared` provides it. All draws
+    derive
     from one seed.
 
     Features: `source` and `target`, the number words; `number` int64.

@@ -94,7 +94,7 @@ class RecurrentEncoder(keras.layers.Layer):
         self.drop = keras.layers.Dropout(dropout, dtype=dtype)
         options = {"return_sequences": True, "return_state": True, "dtype": dtype}
         if reverse and cell != "peephole":
-            options["use_cudnn"] = False  # cuDNN requires padding at the end; a reversed source has it first
+            options["use_cudnn"] = False  # cuDNN requires padding at the end; a reversed source has it at the start
         self.layers = []
         for number in range(depth):
             layer = LAYERS[cell](units, name=f"{cell}_{number}", **options)

@@ -64,13 +64,13 @@ class Seq2Seq(keras.Model):
         self.encoder, self.decoder = encoder, decoder
 
     def decode(self, source, *, beam_width=1, top_paths=1, max_length=LONGEST, min_length=0, **penalties):
-        """Generates the most probable answers to each source.
+        """Generates the most probable answers for each source.
 
         Args:
             source: texts, a list or a string tensor `[B]`; or their ids, int tensor `[B, S]`.
             beam_width: int >= 1. 1 (default) takes the most probable token at each step (see `greedy_search`); a larger
                 value searches with a beam of that width (see `beam_search`).
-            top_paths: int, number of answers to each source. Defaults to 1.
+            top_paths: int, number of answers for each source. Defaults to 1.
             max_length: int or int tensor `[]`, the maximum number of tokens in an answer; 0 or less allows none.
                 Defaults to 100.
             min_length: int or int tensor `[]`, the minimum number of tokens. Defaults to 0.
@@ -92,7 +92,7 @@ class Seq2Seq(keras.Model):
         return self._in_graph(search, self._ids(source), *_bounds(max_length, min_length), options)
 
     def sample(self, source, seed, *, temperature=1.0, top_k=0, top_p=1.0, max_length=LONGEST, min_length=0):
-        """Samples one answer to each source from the model's distribution.
+        """Samples one answer for each source from the model's distribution.
 
         Args:
             source, max_length, min_length: as in `decode`.

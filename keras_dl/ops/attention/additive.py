@@ -69,7 +69,7 @@ def _in_blocks(query, key, value, scale, mask, causal, dropout, seed):
 
         def gradients(slope):
             # With the derivative 1 - tanh^2, sums over the keys are matrix products and the largest tensor is read as
-            # rarely as possible.
+            # few times as possible.
             square, row = activation * activation, slope[:, :, None]
             of_query = tf.reduce_sum(slope, axis=2)[..., None] - tf.matmul(row, square)[:, :, 0]
             of_key = tf.reduce_sum(slope, axis=1)[..., None] - tf.reduce_sum(square * slope[..., None], axis=1)

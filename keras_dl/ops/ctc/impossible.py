@@ -11,7 +11,7 @@ _warned = set()
 
 
 def warn_of_impossible_rows(possible, frames, needed):
-    """Warns once in a process about rows that do not contribute to a CTC loss.
+    """Warns once per process about rows that do not contribute to a CTC loss.
 
     It also works in graphs, except under XLA, which cannot call Python.
 
@@ -39,7 +39,7 @@ def _warn(possible, frames, needed):
             f"{int(np.sum(~possible))} of {len(possible)} rows of a batch do not contribute to the CTC loss, because "
             f"no path fits their labels: those of row {row} require {needed[row]} frames, and it has {frames[row]}. "
             "Use more frames (less pooling) or shorter labels; keras_dl.metrics.ImpossibleRows counts such rows. "
-            "This warning is given once.",
+            "This warning is issued once.",
             stacklevel=2,
         )
     return np.int32(0)

@@ -7,7 +7,7 @@ from keras_dl.ops.checks import checked_labels
 
 
 class Lexicon:
-    """A list of words as a trie in tables; each label of a decoding takes one gather.
+    """A list of words as a trie in tables; each label of a decoding requires one gather.
 
     Node 0 is the root, where every word starts. Each label leads from a node to the next, and words with a common
     prefix share its nodes.

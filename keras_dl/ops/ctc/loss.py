@@ -71,8 +71,8 @@ def loss_and_possible(
 
     Args:
         labels, logits, label_length, logit_length, blank_index, impossible: see `ctc_loss`.
-        trains: bool, whether to warn of impossible rows in graphs too. Such a graph cannot be exported. Defaults to
-            False.
+        trains: bool, whether to warn about impossible rows in graphs as well. Such a graph cannot be exported. Defaults
+            to False.
 
     Returns:
         `(loss [B], possible [B])`, float32 or float64, and bool.

@@ -7,7 +7,7 @@ from keras_dl.ops.decoding.loop import batch_size, bounded, of_length, run
 
 
 def greedy_search(step, state, memory, *, start, end, max_length, min_length=0):
-    """Takes the most probable token in every step, until it is the end.
+    """Takes the most probable token in every step, until it is the end token.
 
     Args:
         step: `step(tokens [B] int32, time [] int32, state, memory) -> (logits [B, V], state, alignment [B, S] or

@@ -179,7 +179,7 @@ def bounded(max_length):
 
 
 def of_length(tensor, length, filling, axis):
-    """Cuts or pads an axis.
+    """Crops or pads an axis.
 
     Args:
         tensor: tensor of any shape.

@@ -6,7 +6,7 @@ from keras_dl.errors import UserError
 class Unavailable(UserError):
     """The server cannot answer at the moment; the same request may be sent again.
 
-    `retry_after` is the number of seconds that the server asks to wait, or None.
+    `retry_after` is the number of seconds that the server asks the client to wait, or None.
     """
 
     def __init__(self, message: str, retry_after: float | None = None):

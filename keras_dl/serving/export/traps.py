@@ -223,7 +223,8 @@ def _paths(graph: meta_graph_pb2.MetaGraphDef) -> Iterator[Trap]:
 
 
 def _is_local(path):
-    """Returns True if a string that looks like a path is a file, or is below the home or the temporary folder."""
+    """Returns True if a string that looks like a path is a file, or is inside the home folder or the temporary
+    folder."""
     with contextlib.suppress(OSError, ValueError, RuntimeError):  # a long string, a null byte, a user without a home
         own = {Path.home(), Path(tempfile.gettempdir())} - {Path("/")}
         return path.is_file() or not own.isdisjoint(path.parents)

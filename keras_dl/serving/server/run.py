@@ -215,7 +215,7 @@ def curl_example(model, url: str) -> str:
     """Returns a curl command for a loaded model, with the example request of its manifest unless that is long.
 
     Without an example, the request is generated: one element per unknown dimension, with zeros or "text" as values.
-    If it would be long, or the model has no signature with inputs, the command asks for the metadata instead.
+    If it would be long, or the model has no signature with inputs, the command requests the metadata instead.
 
     Args:
         model: a `LoadedModel`.

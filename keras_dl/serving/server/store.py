@@ -129,7 +129,7 @@ class ModelStore:
         Raises:
             tf.errors.InvalidArgumentError: if the model has no such label.
             tf.errors.NotFoundError: if there is no such model, or the version is not loaded.
-            tf.errors.UnavailableError: if the model is being loaded since the start of the server, or its restart.
+            tf.errors.UnavailableError: if the model is still being loaded after a start or restart of the server.
         """
         if not self.polled.is_set() and name in self._configs and name not in self._loaded:
             raise tf.errors.UnavailableError(None, None, f"model {name} is being loaded")
@@ -259,7 +259,7 @@ class ModelStore:
                 break
 
     def _log_once(self, name: str, problem: str) -> None:
-        """Logs a problem with a folder when it first occurs, and not in every poll."""
+        """Logs a problem with a folder when it first occurs, and not on every poll."""
         if problem and problem != self._logged.get(name):
             logger.warning("model %s: %s", name, problem)
         self._logged[name] = problem

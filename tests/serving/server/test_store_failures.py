@@ -1,4 +1,5 @@
-"""Versions that fail to load: broken, incomplete, with links to outside the folder, unsafe. They unload nothing."""
+"""Versions that fail to load: broken, incomplete, with links that point outside the folder, unsafe. They unload
+nothing."""
 
 import os
 import shutil
@@ -107,7 +108,7 @@ def test_an_unchanged_broken_version_is_retried_after_a_while(base, caplog):
 
 
 @pytest.mark.parametrize("inside", ["", "saved_model.pb", "variables"])
-def test_a_link_to_outside_the_folder_is_rejected_without_naming_its_target(base, put, open_store, tmp_path, inside):
+def test_a_link_outside_the_folder_is_rejected_without_naming_its_target(base, put, open_store, tmp_path, inside):
     put(1, 1)
     store = open_store()
     outside = put("elsewhere", 2, to=tmp_path)

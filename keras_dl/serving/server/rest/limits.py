@@ -15,7 +15,7 @@ from keras_dl.serving.server.errors import invalid
 _GZIP = 16 + zlib.MAX_WBITS
 _INLINE_BYTES = 2**18  # decompressing more on the event loop would delay other requests
 SMALL = 2**16  # bytes of a body whose values need a few MB at most, and are not counted
-# Bytes that Python needs for the values which a character announces: an item, a list, an object, a string. Measured.
+# Bytes that Python needs for the value that a character introduces: an item, a list, an object, a string. Measured.
 _PARSED_BYTES = {b",": 64, b"[": 96, b"{": 192, b'"': 24}
 _COUNTED_AT_ONCE = 2**20  # counting holds the GIL
 _DRAIN_SECONDS = 3.0  # for the rest of a body during the shutdown

@@ -48,7 +48,7 @@ class LocalOnly:
         if scope["type"] == "http":
             for name, value in scope["headers"]:
                 if name in (b"host", b"origin") and not self._is_allowed(name, value.decode("latin-1")):
-                    expected = f"expected the header {name.decode().title()} to name {', '.join(self._hosts)}"
+                    expected = f"expected the {name.decode().title()} header to name {', '.join(self._hosts)}"
                     message = f"{expected}, because the server is for this machine only. Received: "
                     await error_answer(403, message + value.decode("latin-1"))(scope, receive, send)
                     return
