@@ -36,7 +36,7 @@ def test_steps_reach_the_upper_end(declare, values):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize(("declare", "values"), [RANGES[0], RANGES[-1]])
+@pytest.mark.parametrize(("declare", "values"), [RANGES[0], pytest.param(*RANGES[-1], marks=pytest.mark.slow)])
 def test_every_strategy_tries_every_value(tmp_path, name, declare, values):
     hp = kt.HyperParameters()
     declare(hp)

@@ -209,6 +209,7 @@ def test_callbacks_and_progress_bar(tmp_path, capsys):
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.slow
 def test_keras_tuner_can_search(tmp_path):
     keras_tuner = pytest.importorskip("keras_tuner")
 

@@ -157,6 +157,7 @@ def test_words_with_higher_weights_are_darker(pipeline):
     plt.close(figure)
 
 
+@pytest.mark.slow
 def test_end_to_end(run_end_to_end, tmp_path):
     for label in ("dull", "fine"):
         (tmp_path / f"{label}.txt").write_text("".join(f"film number {n} was {label}\n" for n in range(30)))

@@ -42,7 +42,10 @@ def test_the_space_and_the_objective(pipeline):
         space(pipeline, {"layer": "RNN"})
 
 
-@pytest.mark.parametrize("task", list(TASKS))
+# The other tasks, of symbols, have the same model.
+@pytest.mark.parametrize(
+    "task", [task if task in ("adding", "copy") else pytest.param(task, marks=pytest.mark.slow) for task in TASKS]
+)
 def test_the_model_fits_each_task(task):
     pipeline = pipeline_of(task)
     hp = space(pipeline)
