@@ -116,7 +116,7 @@ class Sentiment(Pipeline):
         classify, _ = self.signatures(shown)["serving_default"]
         examples, targets = next(iter(splits.test.unbatch().shuffle(1000, seed=self.seed).batch(SHOWN)))
         return {
-            "words": coloured_words(classify(examples), np.array(labels(self.source))[targets]),
+            "words": colored_words(classify(examples), np.array(labels(self.source))[targets]),
             "poolings": table,
         }
 
@@ -184,7 +184,7 @@ def compare(pipeline, splits):
     return table, scores, models
 
 
-def coloured_words(answers, targets):
+def colored_words(answers, targets):
     """Draws the words of texts, darker for higher weights, below the predicted label and its score."""
     figure = plt.figure(figsize=(8, 0.45 * (2 + len(targets) * 3)))
     axis, line = figure.add_axes([0.02, 0, 0.96, 1], frameon=False, xticks=[], yticks=[]), 0.0

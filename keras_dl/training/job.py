@@ -75,7 +75,7 @@ def check_space(pipeline: Pipeline, values: dict) -> kt.HyperParameters:
         inputs = keras.tree.map_structure(lambda array: array[:1], keras.utils.unpack_x_y_sample_weight(batch)[0])
         note = check_saved(pipeline, model, inputs)
     if lost:
-        print(f"note   not kept if this is interrupted and resumes: {', '.join(lost)}", file=sys.stderr)
+        print(f"note   not kept if this run is interrupted and resumed: {', '.join(lost)}", file=sys.stderr)
     if note:
         print(f"note   {note}", file=sys.stderr)
     return found
@@ -89,7 +89,7 @@ def _first_test_batch(pipeline, values):
     digests = [fingerprint(tf.data.Dataset.from_tensors(batch)) for batch in (first, second)]
     if digests[0] != digests[1] and fingerprint(tests[0]) != fingerprint(tests[1]):  # not only in a different order
         raise UserError(
-            f"data(hp) of {pipeline.name} returns another test split in each call, so models could not be compared: "
+            f"data(hp) of {pipeline.name} returns a different test split in each call, so models could not be compared: "
             "draw it with a fixed seed"
         )
     return first

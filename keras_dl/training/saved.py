@@ -42,7 +42,7 @@ def check_saved(pipeline: Pipeline, model: keras.Model, inputs) -> str | None:
     classes = sorted({type(layer).__name__ for layer in flat_layers(model) if not trusted(type(layer))})
     if classes and _differ(model, again, inputs):
         raise UserError(
-            f"the model of {pipeline.name} has other outputs after it was saved and loaded: get_config of "
+            f"the model of {pipeline.name} has different outputs after it was saved and loaded: get_config of "
             f"{', '.join(classes)} must contain all arguments of the constructor"
         )
     return None

@@ -140,7 +140,7 @@ def unfinished(folder: Path, arguments: dict, resume: bool) -> tuple[dict, dict]
     if refused or (changed and not resume):
         way = "Repeat the earlier arguments to resume it" if refused else "Use --resume to resume with the new ones"
         raise UserError(
-            f"{folder} contains an unfinished search with other arguments: {'; '.join(changed.values())}. {way}, or "
+            f"{folder} contains an unfinished search with different arguments: {'; '.join(changed.values())}. {way}, or "
             "--fresh to discard it"
         )
     return earlier, changed

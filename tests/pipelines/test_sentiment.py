@@ -146,7 +146,7 @@ def test_words_with_higher_weights_are_darker(pipeline):
         "words": tf.constant([["not", "$bad$", "at"], ["all", "", ""]]),
         "weights": tf.constant([[0.2, 0.7, 0.1], [1.0, 0.0, 0.0]]),
     }
-    figure = pipeline.custom_objects["coloured_words"](outputs, np.array(["good", "good"]))
+    figure = pipeline.custom_objects["colored_words"](outputs, np.array(["good", "good"]))
     [axis] = figure.axes
     texts = [text.get_text() for text in axis.texts]
     assert texts == ["good 0.75", "not", "$bad$", "at", "bad 0.50    (correct: good)", "all"]

@@ -33,7 +33,7 @@ def interrupt():
 
 
 def data(seed=0):
-    """Rows of four numbers, labelled by the sign of their sum: 64 for training, 16 each for validation and test."""
+    """Rows of four numbers, labeled by the sign of their sum: 64 for training, 16 each for validation and test."""
     rows = np.random.default_rng(7).normal(size=(96, 4)).astype("float32")
     split = tf.data.Dataset.from_tensor_slices((rows, (rows.sum(1, keepdims=True) > 0).astype("float32")))
     return batches(Splits(split.take(64), split.skip(64).take(16), split.skip(80)), batch_size=16, seed=seed)

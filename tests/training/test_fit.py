@@ -28,7 +28,7 @@ def decaying():
 
 
 def callbacks():
-    """Callbacks that reduce the learning rate after the second epoch and stop the training early."""
+    """Callbacks that reduce the learning rate after the second epoch and stop training early."""
     return [
         keras.callbacks.ReduceLROnPlateau("val_loss", factor=0.5, patience=1, min_delta=1.0, cooldown=1),
         keras.callbacks.EarlyStopping("val_loss", patience=3, min_delta=1.0, restore_best_weights=True),
@@ -67,7 +67,7 @@ def assert_resumes(name, folder, uninterrupted):
     assert sorted(os.listdir(folder)) == [BEST, DONE]
 
 
-def test_the_uninterrupted_trainings_are_suitable_references(uninterrupted):
+def test_the_uninterrupted_runs_are_suitable_references(uninterrupted):
     """The callbacks must have an effect, and all epochs must differ."""
     whole = uninterrupted["callbacks"]
     assert whole.progress.stopped and len(whole.progress.rows) == 4

@@ -63,7 +63,7 @@ def test_state_that_is_lost_is_refused_or_printed(capsys):
     pipeline = Rows()
     pipeline.callbacks = lambda hp: [Count()]
     check_space(pipeline, {})
-    assert capsys.readouterr().err == "note   not kept if this is interrupted and resumes: Count.seen\n"
+    assert capsys.readouterr().err == "note   not kept if this run is interrupted and resumed: Count.seen\n"
     pipeline.layer = Mean()
     with pytest.raises(UserError, match="layer mean has a tf.Variable, which no saved model contains"):
         check_space(pipeline, {})
@@ -86,7 +86,7 @@ def test_another_test_split_in_each_call_is_refused_but_not_another_order():
             return self.rows(seed=call)
 
     check_space(Shuffled(), {})
-    with pytest.raises(UserError, match=r"data\(hp\) of rows returns another test split in each call"):
+    with pytest.raises(UserError, match=r"data\(hp\) of rows returns a different test split in each call"):
         check_space(Drawn(), {})
 
 

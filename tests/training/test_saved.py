@@ -1,4 +1,4 @@
-"""What becomes of a model that is saved and loaded, found before training."""
+"""Checks, before training, of how a model changes when it is saved and loaded."""
 
 import keras
 import numpy as np
@@ -72,7 +72,7 @@ def model(layer, loss="mse"):
     [
         (lambda: Scale(Table(), name="by"), r"layer by \(Scale\) of waves could not be saved .* implement get_config"),
         (lambda: Fails(2.0, name="by"), r"layer by \(Fails\) of waves could not be loaded after training: .*units"),
-        (lambda: Forgets(2.0), "other outputs after it was saved and loaded: get_config of Forgets must contain"),
+        (lambda: Forgets(2.0), "different outputs after it was saved and loaded: get_config of Forgets must contain"),
         (lambda: keras.Sequential([keras.Input((2,)), Scale(Table(), name="by")]), r"layer by \(Scale\)"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Data are recreated only if a hyperparameter that they use has another value."""
+"""Data are recreated only if a hyperparameter that they use has a different value."""
 
 import keras_tuner as kt
 import pytest

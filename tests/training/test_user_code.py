@@ -40,7 +40,7 @@ def line_with(text, part):
 @pytest.mark.parametrize(
     ("changes", "at", "reason"),
     [
-        # Keras calls the loss: no line of the file led to it.
+        # Keras calls the loss: no line of the file is in the traceback.
         ([("Dense(1,", "Dense(3,"), ("[[x]] * 8))", "[[x, x]] * 8))")], "def build",
          r" \(build\): ValueError: Dimensions must be equal, but are 2 and 3"),
         ([(LOSS, '"sparse_categorical_crossentropy", metrics=[keras.metrics.F1Score()], jit_compile'),

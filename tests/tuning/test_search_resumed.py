@@ -1,4 +1,4 @@
-"""Searches that were stopped or killed, and resumed with the same or with other arguments."""
+"""Searches that were stopped or killed, and resumed with the same or with different arguments."""
 
 import json
 import os
@@ -115,15 +115,15 @@ def test_a_search_stopped_after_registration_does_not_register_again(project, mo
     assert len(json.loads(text_of(parent, "trials.json"))["data"]) == 1  # although logged several times
 
 
-# ---------------------------------------------------------------------------- with other arguments
+# ---------------------------------------------------------------------------- with different arguments
 
 
 def refusal(settings, plan=None, **changes):
-    """Returns the error message of a search with other arguments."""
+    """Returns the error message of a search with different arguments."""
     changed = load_pipeline(settings.root / "pipelines" / "halves.py")
     for name, value in changes.items():
         setattr(changed, name, value)
-    with pytest.raises(UserError, match="contains an unfinished search with other arguments: .*--fresh") as caught:
+    with pytest.raises(UserError, match="contains an unfinished search with different arguments: .*--fresh") as caught:
         search(changed, settings, plan)
     return str(caught.value)
 

@@ -195,7 +195,7 @@ def test_a_promoted_trial_continues_from_the_state_of_its_parent(project, tune):
         begin, end = values["tuner/initial_epoch"], values["tuner/epochs"]
         assert list(curve(project, children[trial.trial_id])) == list(range(begin, end))
 
-    # A single training over all epochs gives the same curve.
+    # One training run over all epochs gives the same curve.
     trial = next(t for t in tuner.oracle.trials.values() if t.hyperparameters.values.get("tuner/trial_id"))
     values = {k: v for k, v in trial.hyperparameters.values.items() if "/" not in k}
     joined = curve(project, children[trial.hyperparameters.values["tuner/trial_id"]])

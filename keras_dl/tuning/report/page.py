@@ -58,7 +58,7 @@ def report(
     if sum(one.seconds is not None for one in results) > 1:
         drawn["times"] = pictures.times(results), "time of each trial"
     if found and found.explained > 0:
-        words = ", ".join(f"{name} {100 * share:.0f} %" for name, share in found.shares.items())
+        words = ", ".join(f"{name} {100 * share:.0f}%" for name, share in found.shares.items())
         drawn["importance"] = pictures.importance_bars(found), f"importance: {words}"
     if len(ranked) > 1 and names:
         rows = [{**{name: one.values.get(name) for name in names}, objective: one.score} for one in ranked]

@@ -115,7 +115,7 @@ def importance_bars(found: Importance):
     shares = [100 * share for share in bars.values()]
     axis.barh(range(len(bars)), shares, color=[BEST] * (len(bars) - 1) + [REST], height=0.65)
     for place, share in enumerate(shares):
-        axis.text(share + 1, place, f"{share:.0f} %", va="center", fontsize=9)
+        axis.text(share + 1, place, f"{share:.0f}%", va="center", fontsize=9)
     axis.set_yticks(range(len(bars)), [_text(name, 40) for name in bars])
     axis.set(xlim=(0, 108), xlabel="share of the score's variance, %")
     axis.invert_yaxis()

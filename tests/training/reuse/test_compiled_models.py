@@ -224,7 +224,7 @@ def test_an_interrupted_training_has_no_effect_on_the_next():
 
 
 class Change(keras.callbacks.Callback):
-    """Calls a function with the model at the start of the training."""
+    """Calls a function with the model when training starts."""
 
     def __init__(self, change):
         super().__init__()

@@ -1,4 +1,4 @@
-"""The HTML report of a search, parsed like a browser does."""
+"""The HTML report of a search, parsed as a browser does."""
 
 import base64
 import hashlib

@@ -73,7 +73,7 @@ def test_a_linear_and_a_logarithmic_scale():
     np.testing.assert_allclose(logarithmic[:, 0], linear[:, 0])
 
 
-def test_words_are_evenly_spaced_and_labelled():
+def test_words_are_evenly_spaced_and_labeled():
     axis = axis_of(TRIALS)
     np.testing.assert_allclose(np.array(paths(axis))[:, 2], [0, 1, 0.5])
     places = dict(labels(axis))
@@ -81,7 +81,7 @@ def test_words_are_evenly_spaced_and_labelled():
         assert places[word] == pytest.approx((2, height), abs=0.1)
 
 
-def test_the_ends_of_a_number_scale_are_labelled_with_its_values():
+def test_the_ends_of_a_number_scale_are_labeled_with_its_values():
     ends = [(text, *place) for text, place in labels(axis_of(TRIALS, logarithmic=["rate"]))]
     expected = [("8", 0, 0), ("32", 0, 1), ("0.001", 1, 0), ("0.1", 1, 1), ("0.1", 3, 0), ("0.9", 3, 1)]
     for text, *place in expected:
@@ -198,7 +198,7 @@ def test_importance_bars():
     axis = only(importance_bars(Importance({"rate": 0.8, "cell": 0.15}, 0.05, 0.9)))
     assert [bar.get_width() for bar in axis.patches] == pytest.approx([80, 15, 5])
     assert [label.get_text() for label in axis.get_yticklabels()] == ["rate", "cell", "interactions"]
-    assert [text.get_text() for text in axis.texts] == ["80 %", "15 %", "5 %"]
+    assert [text.get_text() for text in axis.texts] == ["80%", "15%", "5%"]
 
 
 @pytest.mark.parametrize("longest, unit, height", [(100, "seconds", 100), (600, "minutes", 10), (9000, "hours", 2.5)])
