@@ -4,7 +4,9 @@ import keras
 from keras import ops
 
 from keras_dl.ops.backend import require_tensorflow
+from keras_dl.ops.checks import require_count, require_shape
 from keras_dl.ops.ctc import IMPOSSIBLE, certain_blank, loss_and_possible
+from keras_dl.ops.dense import dense, predictions
 from keras_dl.ops.precision import loss_dtype
 from keras_dl.ops.replicas import loss_over_replicas
 
@@ -31,12 +33,13 @@ class CTCLoss(keras.losses.Loss):
         dtype: as for every Keras loss, except that half precision becomes float32.
 
     Call arguments:
-        y_true: int tensor `[B, L]`, padded at the end with the blank or with negative numbers.
+        y_true: int tensor `[B, L]`, padded at the end with the blank or with negative numbers, or ragged.
         y_pred: float tensor `[B, T, V]` of logits.
         sample_weight: float tensor `[B]`, optional.
 
     Raises:
-        ValueError: if `impossible`, `label_smoothing` or a label is invalid, or on a backend other than TensorFlow.
+        ValueError: if `blank_index`, `impossible`, `label_smoothing`, a shape or a label is invalid, or on a backend
+            other than TensorFlow.
 
     Example:
 
@@ -64,12 +67,15 @@ class CTCLoss(keras.losses.Loss):
             raise ValueError(f"`impossible` must be one of {', '.join(IMPOSSIBLE)}. Received: {impossible!r}")
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"`label_smoothing` must be in [0, 1). Received: {label_smoothing!r}")
-        self.blank_index = blank_index
+        self.blank_index = require_count("blank_index", blank_index, 0)
         self.impossible = impossible
         self.label_smoothing = label_smoothing
 
     def __call__(self, y_true, y_pred, sample_weight=None):
-        mask = getattr(y_pred, "_keras_mask", None)
+        y_true, (y_pred, mask) = dense(y_true, -1, "int32")[0], predictions(y_pred)
+        if sample_weight is not None:
+            sample_weight, rows = ops.convert_to_tensor(sample_weight), y_pred.shape[:1]
+            require_shape("sample_weight", sample_weight.shape, (), rows, (*rows, 1))
         if mask is not None:
             y_pred = certain_blank(ops.cast(y_pred, self.dtype), mask, self.blank_index)
         loss = super().__call__(y_true, y_pred, sample_weight)

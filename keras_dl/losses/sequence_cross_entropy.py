@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_dl.ops.checks import require_shape, require_steps
+from keras_dl.ops.dense import dense, predictions
 from keras_dl.ops.precision import loss_dtype
 from keras_dl.ops.replicas import loss_over_replicas
 from keras_dl.ops.special_ids import PADDING
@@ -24,7 +26,7 @@ class SequenceCrossEntropy(keras.losses.Loss):
         dtype: as for every Keras loss, except that half precision becomes float32.
 
     Call arguments:
-        y_true: int tensor `[B, T]`, 0 = padding.
+        y_true: int tensor `[B, T]`, 0 = padding, or ragged.
         y_pred: float tensor `[B, T, V]` of logits; its mask is respected.
         sample_weight: float tensor `[B]` or `[B, T]`, optional. As everywhere in Keras, the mean divides by the number
             of labels, not by the sum of their weights.
@@ -53,10 +55,8 @@ class SequenceCrossEntropy(keras.losses.Loss):
         self.label_smoothing = label_smoothing
 
     def __call__(self, y_true, y_pred, sample_weight=None):
-        mask = getattr(y_pred, "_keras_mask", None)
-        y_true, y_pred = ops.cast(y_true, "int32"), ops.convert_to_tensor(y_pred)
-        if len(y_true.shape) != 2 or len(y_pred.shape) != 3 or _differ(y_true.shape, y_pred.shape[:2]):
-            raise ValueError(f"Expected y_true [B, T], y_pred [B, T, V]. Received: {y_true.shape}, {y_pred.shape}")
+        y_true, (y_pred, mask) = ops.cast(dense(y_true, PADDING)[0], "int32"), predictions(y_pred)
+        require_steps(y_true.shape, y_pred.shape)
         if mask is not None:
             y_true = ops.where(mask, y_true, PADDING)
             y_pred = ops.where(ops.expand_dims(mask, -1), y_pred, 1.0)  # drops the mask, which Keras would apply again
@@ -67,9 +67,9 @@ class SequenceCrossEntropy(keras.losses.Loss):
             weight = weight * ops.divide_no_nan(ops.cast(ops.size(weight), self.dtype), labels)
         if sample_weight is not None:
             sample_weight = ops.convert_to_tensor(sample_weight, self.dtype)
-            if _differ(sample_weight.shape, y_true.shape[: len(sample_weight.shape)]):
-                raise ValueError(f"`sample_weight` must be [B] or [B, T]. Received: shape {sample_weight.shape}")
-            weight = weight * (sample_weight if len(sample_weight.shape) == 2 else ops.expand_dims(sample_weight, 1))
+            rows = y_true.shape[:1]
+            require_shape("sample_weight", sample_weight.shape, (), rows, (*rows, 1), y_true.shape)
+            weight = weight * (ops.expand_dims(sample_weight, 1) if len(sample_weight.shape) == 1 else sample_weight)
         loss = super().__call__(y_true, y_pred, weight)
         return loss_over_replicas(loss, self.reduction, labels, weight)
 
@@ -86,9 +86,3 @@ class SequenceCrossEntropy(keras.losses.Loss):
 
     def get_config(self):
         return {**super().get_config(), "label_smoothing": self.label_smoothing}
-
-
-def _differ(shape, other):
-    """Returns whether two shapes differ in a known dimension."""
-    known = zip(shape, other, strict=False)
-    return len(shape) != len(other) or any(None not in pair and pair[0] != pair[1] for pair in known)

@@ -5,6 +5,8 @@ import math
 import keras
 from keras import ops
 
+from keras_dl.ops.checks import require_shape, require_steps
+from keras_dl.ops.dense import predictions
 from keras_dl.ops.precision import loss_dtype
 
 
@@ -25,7 +27,7 @@ class BitsPerCharacter(keras.metrics.Metric):
         dtype: as for every Keras metric, except that half precision becomes float32.
 
     Call arguments:
-        y_true: int tensor `[B, T]`, the next ids.
+        y_true: int tensor `[B, T]`, the next ids, or ragged.
         y_pred: float tensor `[B, T, V]` of logits. Masked positions do not count.
         sample_weight: float tensor `[B, T]` or `[B]`, optional. Positions with weight 0 are ignored, even if they are
             NaN.
@@ -46,16 +48,19 @@ class BitsPerCharacter(keras.metrics.Metric):
         self.characters = self.add_variable(shape=(), initializer="zeros", dtype=self.dtype, name="characters")
 
     def update_state(self, y_true, y_pred, sample_weight=None):
+        (y_true, known), (y_pred, mask) = predictions(y_true), predictions(y_pred)
         y_true = ops.cast(y_true, "int32")
+        require_steps(y_true.shape, y_pred.shape)
         nats = ops.sparse_categorical_crossentropy(y_true, ops.cast(y_pred, self.dtype), from_logits=True)
         weight = ops.ones_like(nats)
         if sample_weight is not None:
-            sample_weight = ops.cast(sample_weight, nats.dtype)
+            sample_weight, rows = ops.cast(sample_weight, nats.dtype), y_true.shape[:1]
+            require_shape("sample_weight", sample_weight.shape, (), rows, (*rows, 1), y_true.shape)
             one_a_row = len(sample_weight.shape) == 1
             weight = weight * (ops.expand_dims(sample_weight, -1) if one_a_row else sample_weight)
-        mask = getattr(y_pred, "_keras_mask", None)
-        if mask is not None:
-            weight = weight * ops.cast(mask, weight.dtype)
+        for counts in (mask, known):
+            if counts is not None:
+                weight = weight * ops.cast(counts, weight.dtype)
         self.bits.assign_add(ops.sum(ops.where(weight > 0, weight * nats, 0.0)) / math.log(2))
         if self.utf8:
             weight = ops.where(ops.logical_and(y_true >= 0x80, y_true < 0xC0), 0.0, weight)  # continuation bytes

@@ -4,7 +4,9 @@ import keras
 from keras import ops
 
 from keras_dl.ops.backend import require_tensorflow
+from keras_dl.ops.checks import require_count
 from keras_dl.ops.ctc import certain_blank, greedy_decode
+from keras_dl.ops.dense import dense, predictions
 from keras_dl.ops.precision import loss_dtype
 
 
@@ -35,10 +37,12 @@ class CTCRatio(keras.metrics.Metric):
     0.5
     """
 
+    classes = None  # required number of classes of the logits; None for any
+
     def __init__(self, blank_index=0, name=None, dtype=None):
         require_tensorflow(type(self).__name__)
         super().__init__(name=name, dtype=loss_dtype(dtype))
-        self.blank_index = blank_index
+        self.blank_index = require_count("blank_index", blank_index, 0)
         self.counted = self.add_variable(shape=(), initializer="zeros", dtype=self.dtype, name="counted")
         self.total = self.add_variable(shape=(), initializer="zeros", dtype=self.dtype, name="total")
 
@@ -57,9 +61,11 @@ class CTCRatio(keras.metrics.Metric):
     def update_state(self, y_true, y_pred, sample_weight=None):
         if sample_weight is not None:
             raise ValueError(f"{type(self).__name__} counts whole sequences and does not support `sample_weight`.")
-        y_true = ops.cast(y_true, "int32")
+        y_true, (y_pred, mask) = ops.cast(dense(y_true, -1, "int32")[0], "int32"), predictions(y_pred)
+        if self.classes not in (None, y_pred.shape[-1]):
+            expected = f"Expected logits of {self.classes - 1} labels and the blank"
+            raise ValueError(f"{expected}. Received: shape {tuple(y_pred.shape)}")
         labels = ops.where(ops.logical_or(y_true < 0, y_true == self.blank_index), -1, y_true)
-        mask = getattr(y_pred, "_keras_mask", None)
         if mask is not None:
             y_pred = certain_blank(y_pred, mask, self.blank_index)
         # Divergence is visible in the loss; here NaN, which the decoder rejects, may become any number.

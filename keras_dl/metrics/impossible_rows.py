@@ -3,7 +3,9 @@
 import keras
 from keras import ops
 
+from keras_dl.ops.checks import agree, require_count
 from keras_dl.ops.ctc import may_emit_label, minimum_frames
+from keras_dl.ops.dense import dense, predictions
 from keras_dl.ops.precision import loss_dtype
 
 
@@ -35,13 +37,18 @@ class ImpossibleRows(keras.metrics.Metric):
 
     def __init__(self, blank_index=0, name="impossible_rows", dtype=None):
         super().__init__(name=name, dtype=loss_dtype(dtype))
-        self.blank_index = blank_index
+        self.blank_index = require_count("blank_index", blank_index, 0)
         self.rows = self.add_variable(shape=(), initializer="zeros", dtype=self.dtype, name="rows")
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         if sample_weight is not None:
             raise ValueError("ImpossibleRows counts whole rows and does not support `sample_weight`.")
-        y_pred, mask = ops.convert_to_tensor(y_pred), getattr(y_pred, "_keras_mask", None)
+        y_true, (y_pred, mask) = ops.convert_to_tensor(dense(y_true, -1, "int32")[0]), predictions(y_pred)
+        if len(y_true.shape) != 2 or len(y_pred.shape) != 3 or not agree(y_true.shape[:1], y_pred.shape[:1]):
+            raise ValueError(f"Expected y_true [B, L], y_pred [B, T, V]. Received: {y_true.shape}, {y_pred.shape}")
+        if self.blank_index >= (y_pred.shape[-1] or self.blank_index + 1):
+            expected = f"`blank_index` must be a class from 0 to {y_pred.shape[-1] - 1}"
+            raise ValueError(f"{expected}. Received: {self.blank_index}")
         usable = may_emit_label(y_pred, self.blank_index)
         frames = ops.sum(ops.cast(usable if mask is None else ops.logical_and(usable, mask), "int32"), axis=1)
         impossible = minimum_frames(y_true, blank_index=self.blank_index) > frames

@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_dl.ops.checks import require_shape
+from keras_dl.ops.dense import predictions
 from keras_dl.ops.precision import loss_dtype
 from keras_dl.ops.replicas import place_among_replicas
 
@@ -20,9 +22,12 @@ class NRMSE(keras.metrics.Metric):
         dtype: as for every Keras metric, except that half precision becomes float32.
 
     Call arguments:
-        y_true: tensor `[..., D]`.
-        y_pred: tensor `[..., D]`. Masked positions do not count.
+        y_true: tensor `[..., D]`; if D is 1, also `[...]`.
+        y_pred: tensor `[..., D]`, or `[N]` for one variable. Masked positions do not count.
         sample_weight: tensor of the leading axes, optional. Positions with weight 0 are ignored, even if they are NaN.
+
+    Raises:
+        ValueError: if shapes do not match.
 
     Example:
 
@@ -38,18 +43,26 @@ class NRMSE(keras.metrics.Metric):
         self.sums = None
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        mask = getattr(y_pred, "_keras_mask", None)
+        (y_true, known), (y_pred, mask) = predictions(y_true), predictions(y_pred)
         y_true, y_pred = ops.cast(y_true, self.dtype), ops.cast(y_pred, self.dtype)
+        y_pred = ops.expand_dims(y_pred, -1) if len(y_pred.shape) == 1 else y_pred
+        y_true = ops.expand_dims(y_true, -1) if len(y_true.shape) in (1, len(y_pred.shape) - 1) else y_true
+        require_shape("y_true", y_true.shape, y_pred.shape)
         place, replicas = place_among_replicas()
         if self.sums is None:
             # Keras adds the variables of all replicas when it reads them, which is wrong for means; a row for each
             # replica, zeros in the others, keeps them apart.
             shape = (replicas, 4, y_pred.shape[-1])
             self.sums = self.add_variable(shape, initializer="zeros", dtype=self.dtype, name="sums")
+        require_shape("y_pred", y_pred.shape, (*y_pred.shape[:-1], self.sums.shape[-1]))
         weight = ops.ones_like(y_true[..., 0])
-        for given in (sample_weight, mask):
+        for given in (sample_weight, mask, known):
             if given is not None:
                 given = ops.cast(given, self.dtype)
+                if len(given.shape) == len(weight.shape) + 1 and given.shape[-1] == 1:  # [B, 1] would be broadcast
+                    given = ops.squeeze(given, -1)
+                leading = [weight.shape[:rank] for rank in range(len(weight.shape) + 1)]
+                require_shape("sample_weight", given.shape, *leading, (*weight.shape[:1], 1))
                 while len(given.shape) < len(weight.shape):
                     given = ops.expand_dims(given, -1)
                 weight = weight * given

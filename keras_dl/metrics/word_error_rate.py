@@ -46,18 +46,13 @@ class WordErrorRate(CTCRatio):
     """
 
     def __init__(self, vocabulary, separator=" ", blank_index=0, name="word_error_rate", dtype=None):
+        labels = checked_labels(vocabulary, blank_index)
         super().__init__(blank_index, name=name, dtype=dtype)
-        self.vocabulary = [str(label) for label in checked_labels(vocabulary, blank_index)]
+        self.vocabulary = [str(label) for label in labels]
+        self.classes = len(self.vocabulary) + 1
         self.separator = separator
         if separator not in self.vocabulary:
             raise ValueError(f"`separator` must be a label of the vocabulary {vocabulary}. Received: {separator!r}")
-
-    def update_state(self, y_true, y_pred, sample_weight=None):
-        if y_pred.shape[-1] != len(self.vocabulary) + 1:
-            raise ValueError(
-                f"Expected logits of {len(self.vocabulary)} labels and the blank. Received: shape {y_pred.shape}"
-            )
-        super().update_state(y_true, y_pred, sample_weight)
 
     def count(self, tokens, labels):
         tokens, labels = self.words(tokens), self.words(labels)

@@ -93,6 +93,64 @@ def require_rank(name, shape, axes):
         raise ValueError(f"Expected `{name}` of shape {axes}. Received: {tuple(shape)}")
 
 
+def agree(shape, other):
+    """Returns whether two shapes are equal in every dimension that is known in both.
+
+    Example:
+
+    >>> agree((2, None), (2, 5)), agree((2, 1), (2, 5))
+    (True, False)
+    """
+    pairs = zip(shape, other, strict=False)
+    return len(shape) == len(other) and all(None in pair or pair[0] == pair[1] for pair in pairs)
+
+
+def require_shape(name, shape, *expected):
+    """Raises an error if the shape of a tensor is none of the expected ones; unknown dimensions are not checked.
+
+    A tensor of size 1 in place of another size would be broadcast, without an error and with a wrong result.
+
+    Args:
+        name: str, name of the tensor.
+        shape: its shape.
+        *expected: shapes.
+
+    Raises:
+        ValueError: if the shape differs from all of them.
+
+    Example:
+
+    >>> require_shape("sample_weight", (2, 5), (2,), (2, 1))
+    Traceback (most recent call last):
+    ...
+    ValueError: Expected `sample_weight` of shape (2,) or (2, 1). Received: (2, 5)
+    """
+    if not any(agree(shape, each) for each in expected):
+        known = " or ".join(str(tuple(each)) for each in expected)
+        raise ValueError(f"Expected `{name}` of shape {known}. Received: {tuple(shape)}")
+
+
+def require_steps(y_true, y_pred):
+    """Raises an error unless there is a label for each step of the predictions.
+
+    Args:
+        y_true: shape of the labels, `[B, T]`.
+        y_pred: shape of the predictions, `[B, T, V]`.
+
+    Raises:
+        ValueError: if a rank or a size differs.
+
+    Example:
+
+    >>> require_steps((1, 5), (2, 5, 4))
+    Traceback (most recent call last):
+    ...
+    ValueError: Expected y_true [B, T], y_pred [B, T, V]. Received: (1, 5), (2, 5, 4)
+    """
+    if len(y_pred) != 3 or not agree(y_true, y_pred[:2]):
+        raise ValueError(f"Expected y_true [B, T], y_pred [B, T, V]. Received: {tuple(y_true)}, {tuple(y_pred)}")
+
+
 def limited(name, value, least, most, rows=1, most_in_all=None):
     """Returns an int tensor whose values are checked before anything that is computed from the result.
 

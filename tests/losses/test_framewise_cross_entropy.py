@@ -112,7 +112,7 @@ def test_sample_weights_apply_to_rows():
     for given in (weights, weights[:, None]):
         loss = FramewiseCrossEntropy()(labels, masked(logits, inside), given)
         np.testing.assert_allclose(loss, np.sum(each * weights) / 6, rtol=1e-6)
-    with pytest.raises(ValueError, match="must have shape"):
+    with pytest.raises(ValueError, match="Expected `sample_weight`"):
         FramewiseCrossEntropy()(labels, logits, np.ones((6, 7)))
 
 

@@ -117,7 +117,7 @@ def test_invalid_arguments_raise():
         with pytest.raises(ValueError, match="Expected y_true"):
             SequenceCrossEntropy()(np.ones(shapes[0], int), np.zeros(shapes[1], "float32"))
     for shape in [(3,), (2, 4), (2, 3, 1)]:
-        with pytest.raises(ValueError, match="`sample_weight` must be"):
+        with pytest.raises(ValueError, match="Expected `sample_weight`"):
             SequenceCrossEntropy()(np.ones((2, 3), int), np.zeros((2, 3, 4), "float32"), np.ones(shape))
 
 

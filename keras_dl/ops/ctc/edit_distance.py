@@ -2,6 +2,9 @@
 
 import tensorflow as tf
 
+from keras_dl.ops.checks import require_rank
+from keras_dl.ops.dense import dense
+
 
 def edit_distance(hypotheses, references):
     """Computes the Levenshtein distance between rows of tokens: insertions, deletions and substitutions cost one each.
@@ -44,7 +47,9 @@ def edit_distance(hypotheses, references):
             rows.with_flat_values(values).to_tensor(-1)
             for rows, values in zip((hypotheses, references), numbers, strict=True)
         )
-    hypotheses, references = tf.cast(hypotheses, tf.int32), tf.cast(references, tf.int32)
+    hypotheses, references = (tf.cast(dense(rows, -1, "int32")[0], tf.int32) for rows in (hypotheses, references))
+    for name, rows in (("hypotheses", hypotheses), ("references", references)):
+        require_rank(name, None if rows.shape.rank is None else rows.shape, "[B, tokens]")
     message = "Expected as many hypotheses as references"
     if None not in (rows := (hypotheses.shape[0], references.shape[0])) and rows[0] != rows[1]:
         raise ValueError(f"{message}. Received: {rows[0]} and {rows[1]} rows")
@@ -75,7 +80,7 @@ def label_error_rate(hypotheses, references, blank_index=0):
 
     Reference: Graves 2012, "Supervised sequence labelling with recurrent neural networks", eq. 2.19.
     """
-    hypotheses, references = (tf.cast(rows, tf.int32) for rows in (hypotheses, references))
+    hypotheses, references = (tf.cast(dense(rows, -1, "int32")[0], tf.int32) for rows in (hypotheses, references))
     hypotheses, references = (tf.where(rows == blank_index, -1, rows) for rows in (hypotheses, references))
     return _rate(edit_distance(hypotheses, references), tf.math.count_nonzero(references >= 0))
 

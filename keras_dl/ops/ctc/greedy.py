@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from keras_dl.ops.checks import require_rank
 from keras_dl.ops.ctc.inputs import checked_logits
 
 
@@ -90,6 +91,7 @@ def collapse(path, blank_index=0, logit_length=None):
     [[1, 1, 2, -1, -1, -1, -1]]
     """
     path = tf.cast(path, tf.int32)
+    require_rank("path", None if path.shape.rank is None else path.shape, "[B, T]")
     if logit_length is not None:
         path = tf.where(tf.sequence_mask(logit_length, tf.shape(path)[1]), path, -1)
     return _first_of(path, _token_of_frame(path, blank_index))

@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from keras_dl.ops.dense import dense
+
 
 def checked_inputs(labels, logits, label_length=None, logit_length=None, blank_index=0):
     """Validates the inputs, fills in missing lengths and casts the logits to at least float32.
@@ -27,8 +29,7 @@ def checked_inputs(labels, logits, label_length=None, logit_length=None, blank_i
         ...
     ValueError: Labels must be classes from 0 to 2 other than the blank 0. Received in row 0: [1 3]
     """
-    if isinstance(labels, tf.RaggedTensor):
-        labels = labels.to_tensor(-1)
+    labels, _ = dense(labels, -1, "int32")
     logits, logit_length = dense_logits(logits, logit_length)
     labels, logits = tf.cast(labels, tf.int32), tf.convert_to_tensor(logits)
     logits = logits if logits.dtype == tf.float64 else tf.cast(logits, tf.float32)
@@ -75,7 +76,7 @@ def specs_of(dtype):
 
 
 def dense_logits(logits, logit_length=None):
-    """Converts ragged logits `[B, None, V]` to `(logits [B, T, V], logit_length [B])`; does not change dense ones.
+    """Converts ragged logits, or a list of `[T, V]`, to `(logits [B, T, V], logit_length [B])`; keeps dense ones.
 
     Example:
 
@@ -83,10 +84,8 @@ def dense_logits(logits, logit_length=None):
     >>> logits.shape, length.numpy().tolist()
     (TensorShape([2, 1, 2]), [1, 0])
     """
-    if not isinstance(logits, tf.RaggedTensor):
-        return logits, logit_length
-    lengths = tf.cast(logits.row_lengths(), tf.int32)
-    return logits.to_tensor(), lengths if logit_length is None else logit_length
+    logits, lengths = dense(logits)
+    return logits, lengths if logit_length is None else logit_length
 
 
 def _lengths(lengths, name, batch):

@@ -10,6 +10,9 @@ Reference: Graves et al. 2006, section 4.1. https://www.cs.toronto.edu/~graves/i
 import tensorflow as tf
 from keras import ops
 
+from keras_dl.ops.checks import require_rank
+from keras_dl.ops.dense import dense
+
 
 def interleave(labels, label_length, blank_index=0):
     """Returns the class of every state: the labels with blanks before, between and after them.
@@ -81,7 +84,7 @@ def minimum_frames(labels, label_length=None, blank_index=0):
     No path of fewer frames collapses to the labels.
 
     Args:
-        labels: int tensor `[B, L]`, padded at the end with the blank or with negative numbers.
+        labels: int tensor `[B, L]`, padded at the end with the blank or with negative numbers, or ragged.
         label_length: int tensor `[B]`, or None (default) to count the entries that are not padding.
         blank_index: int, the class of the blank. Defaults to 0.
 
@@ -94,7 +97,8 @@ def minimum_frames(labels, label_length=None, blank_index=0):
     >>> minimum_frames(np.array([[1, 2, 2], [1, -1, -1], [0, 0, 0]])).numpy().tolist()     # 1 2 - 2; 1; no labels
     [4, 1, 0]
     """
-    labels = ops.cast(labels, "int32")
+    labels = ops.cast(dense(labels, -1, "int32")[0], "int32")
+    require_rank("labels", labels.shape, "[B, L]")
     if label_length is None:
         valid = ops.logical_and(labels >= 0, labels != blank_index)
         label_length = ops.sum(ops.cast(valid, "int32"), axis=1)
