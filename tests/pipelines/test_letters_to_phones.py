@@ -105,7 +105,9 @@ def test_phones_can_include_the_stress(made, dictionary):
     assert any("1" in pipeline.answer((None, labels)) for labels in words[1])
 
 
-@pytest.mark.parametrize("values", [{"cell": "gru"}, {"cell": "peephole", "attention": "general"}])
+@pytest.mark.parametrize(
+    "values", [{"cell": "gru"}, pytest.param({"cell": "peephole", "attention": "general"}, marks=pytest.mark.slow)]
+)
 def test_training_on_a_batch_reduces_its_loss(values, splits, dictionary):
     pipeline, hp, _ = pipeline_of(dictionary, dropout=0.0, **values)
     keras.utils.set_random_seed(0)

@@ -166,6 +166,7 @@ def test_report_and_pictures(three):
         plt.close(figure)
 
 
+@pytest.mark.slow
 def test_report_and_pictures_of_a_short_series(files):
     pipeline, model, splits = trained(pipeline_of(str(files / "one.csv")))
     results = pipeline.report(model, splits)

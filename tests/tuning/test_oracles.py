@@ -26,7 +26,10 @@ def test_the_defaults_come_first_with_pins(tmp_path, name):
     assert len({str(trial) for trial in values}) == 4
 
 
-@pytest.mark.parametrize("name", NAMES)
+# A Gaussian process takes seconds.
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "bayesian" else name for name in NAMES]
+)
 def test_the_seed_determines_every_value(tmp_path, name):
     oracles = [made(name, tmp_path / str(number), seed=seed, trials=5) for number, seed in enumerate((3, 3, 4))]
     for oracle in oracles:

@@ -29,6 +29,7 @@ def interrupted(settings, pipeline, plan=None, fit=2, epoch=1):
     return runs(settings)[-1]
 
 
+@pytest.mark.slow
 def test_a_stopped_search_is_resumed_in_its_runs(project):
     pipeline = write_pipeline(project.root)
     parent = interrupted(project, pipeline)
@@ -80,6 +81,7 @@ def test_a_killed_search_gives_the_same_results_when_resumed(project, searched):
     assert again.data.tags["best_trial"] == whole.data.tags["best_trial"]
 
 
+@pytest.mark.slow
 def test_a_search_whose_run_was_deleted_is_resumed_in_a_new_run(project):
     pipeline = write_pipeline(project.root)
     plan = Plan(trials=2)

@@ -40,7 +40,7 @@ def interrupted(project, tune, pipeline, *arguments, **options):
 
 @pytest.mark.parametrize(
     "name",
-    [name if name in ("bayesian", "hyperband") else pytest.param(name, marks=pytest.mark.slow) for name in NAMES],
+    [name if name == "hyperband" else pytest.param(name, marks=pytest.mark.slow) for name in NAMES],
 )
 def test_a_search_interrupted_several_times_gives_the_same_results(project, tune, name):
     pipeline = write_pipeline(project.root)
