@@ -28,7 +28,7 @@ test: $(VENV)/.installed-test  ## run the tests, two files at a time (about 10 m
 coverage: $(VENV)/.installed-test  ## run the tests and list the lines that they do not cover
 	$(BIN)/python -m pytest --cov=keras_dl --cov-report=term:skip-covered --cov-fail-under=92
 
-slow: $(VENV)/.installed-test  ## run the slow tests: trainings to a threshold, random kills, fuzzing
+slow: $(VENV)/.installed-test  ## run the slow tests: training to a threshold, random kills, fuzzing, variants
 	$(BIN)/python -m pytest -m slow
 
 ui: $(VENV)/.installed  ## start the MLflow UI on http://127.0.0.1:5000
