@@ -78,6 +78,7 @@ class LogMel(keras.layers.Layer):
                 stacklevel=2,
             )
         self.supports_masking = True
+        self.input_spec = keras.layers.InputSpec(ndim=2)
 
     def call(self, inputs, mask=None):
         exact = wide(self.compute_dtype)  # powers would overflow or underflow in half precision

@@ -68,6 +68,7 @@ class SpecAugment(keras.layers.Layer):
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.supports_masking = True
+        self.input_spec = keras.layers.InputSpec(ndim=3)
 
     def call(self, inputs, training=False, mask=None):
         inputs = without_padding(ops.cast(inputs, self.compute_dtype), mask)

@@ -52,6 +52,7 @@ class UtteranceNormalization(keras.layers.Layer):
         if not prior_frames > 0 or not epsilon > 0:
             raise ValueError(f"`prior_frames` and `epsilon` must be above 0. Received: {prior_frames}, {epsilon}")
         self.supports_masking = True
+        self.input_spec = keras.layers.InputSpec(ndim=3)
 
     def build(self, input_shape):
         if self.running:

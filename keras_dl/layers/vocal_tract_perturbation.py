@@ -58,6 +58,7 @@ class VocalTractPerturbation(keras.layers.Layer):
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.supports_masking = True
+        self.input_spec = keras.layers.InputSpec(ndim=3)
 
     def call(self, inputs, training=False, mask=None):
         inputs = without_padding(ops.cast(inputs, self.compute_dtype), mask)

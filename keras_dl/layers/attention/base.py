@@ -133,15 +133,17 @@ class Attention(keras.layers.Layer):
         weights = masked_softmax(self.score(ops.cast(query, exact), ops.cast(keys, exact)), mask)
         return ops.cast(weights, self.compute_dtype)
 
-    def __call__(self, query, value=None, *args, **kwargs):
-        if isinstance(query, list | tuple) and (value is None or isinstance(value, list | tuple)):
+    def __call__(self, query=None, value=None, *args, **kwargs):
+        query = kwargs.pop("inputs", query)  # the name of the list in Keras
+        if isinstance(query, list | tuple):
             mask = kwargs.pop("mask", value)
             query, masks = split_list(query, mask)
             return super().__call__(*query, *args, **masks, **kwargs)
         if value is None or "mask" in kwargs:
             raise ValueError(
                 f"Expected {self.name}(query, value), with `query_mask` and `value_mask`, or {self.name}([query, "
-                f"value]), with a list `mask`. Received: a single query and {'no value' if value is None else '`mask`'}"
+                f"value]), with a list `mask`. Received: {'no' if query is None else 'a single'} query and "
+                f"{'no value' if value is None else '`mask`'}"
             )
         return super().__call__(query, value, *args, **kwargs)
 

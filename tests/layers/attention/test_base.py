@@ -198,6 +198,7 @@ def test_a_list_of_inputs_as_in_keras(name, count):
         for found in (
             layer(inputs, mask=given, return_attention_scores=True),
             layer(tuple(inputs), given, return_attention_scores=True),
+            layer(inputs=inputs, mask=given, return_attention_scores=True),
         ):
             np.testing.assert_array_equal(found[0], expected[0])
             np.testing.assert_array_equal(found[1], expected[1])
@@ -234,6 +235,8 @@ def test_a_list_in_a_functional_model(tmp_path):
         ([[0]], {}, "Received: a list of 1 inputs"),
         ([[0, 0, 0, 0]], {}, "Received: a list of 4 inputs"),
         ([[0, 0]], {"mask": [None] * 3}, "Received: 3 masks"),
+        ([[0, 0], 0], {}, "Expected `mask` to be a list .* Received: array"),
+        ([], {}, "no query and no value"),
         ([0], {}, "a single query and no value"),
         ([0, 0], {"mask": [None]}, "a single query and `mask`"),
     ],
