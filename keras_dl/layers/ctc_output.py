@@ -7,6 +7,7 @@ from keras_dl.layers.padding import without_padding
 from keras_dl.ops.backend import require_tensorflow
 from keras_dl.ops.checks import is_integer, require_count
 from keras_dl.ops.ctc import beam_search_decode, certain_blank, greedy_decode, minimum_frames
+from keras_dl.ops.dense import dense
 from keras_dl.ops.precision import wide
 
 
@@ -121,7 +122,7 @@ class CTCOutput(keras.layers.Layer):
         """Joins the labels of classes to texts. TensorFlow only; works in graphs.
 
         Args:
-            tokens: int tensor `[..., T]` of classes; the blank and negative numbers are skipped.
+            tokens: int tensor `[..., T]` of classes, or ragged; the blank and negative numbers are skipped.
 
         Returns:
             string tensor `[...]`.
@@ -131,7 +132,7 @@ class CTCOutput(keras.layers.Layer):
 
         # The last name is for negative tokens: the empty string.
         names = [*self.vocabulary[: self.blank_index], "", *self.vocabulary[self.blank_index :], ""]
-        tokens = tf.convert_to_tensor(tokens)
+        tokens = tf.convert_to_tensor(dense(tokens, -1)[0])
         tokens = tf.where(tokens < 0, len(names) - 1, tokens)
         return tf.strings.reduce_join(tf.gather(tf.constant(names), tokens), axis=-1)
 

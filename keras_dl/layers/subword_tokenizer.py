@@ -5,6 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_dl.layers.vocabulary_layer import VocabularyLayer
+from keras_dl.ops.dense import dense
 from keras_dl.ops.special_ids import FIRST, PADDING, UNKNOWN, is_symbol
 
 SPACE = "▁"  # stands for a space, and precedes the first word
@@ -93,7 +94,9 @@ class SubwordTokenizer(VocabularyLayer):
         unknown = ids.flat_values == UNKNOWN
         encoded = tf.strings.bytes_split(tf.where(unknown, last, " "))  # one byte in place of a known piece
         sizes = tf.cast(encoded.row_lengths(), tf.int32)
-        found = tf.gather(self.of_bytes, tf.cast(tf.io.decode_raw(encoded.flat_values, tf.uint8)[:, 0], tf.int32))
+        found = tf.gather(
+            self.of_bytes, tf.cast(tf.io.decode_raw(encoded.flat_values, tf.uint8, fixed_length=1)[:, 0], tf.int32)
+        )
         values = tf.where(tf.repeat(unknown, sizes), found, tf.repeat(ids.flat_values, sizes))
         return tf.RaggedTensor.from_row_lengths(values, tf.reduce_sum(ids.with_flat_values(sizes), axis=1))
 
@@ -124,12 +127,12 @@ class SubwordTokenizer(VocabularyLayer):
         """Converts ids to texts; works in graphs.
 
         Args:
-            ids: int tensor `[..., T]`; numbers below 4, including -1, are skipped.
+            ids: int tensor `[..., T]`, or ragged; numbers below 4, including -1, are skipped.
 
         Returns:
             string tensor `[...]`.
         """
-        ids = tf.convert_to_tensor(ids)
+        ids = tf.convert_to_tensor(dense(ids, PADDING)[0])
         pieces = zip(self.vocabulary, self.normal, strict=True)
         names = tf.constant([b""] * FIRST + [piece.encode() if normal else BYTES[piece] for piece, normal in pieces])
         text = tf.strings.reduce_join(tf.gather(names, tf.where(is_symbol(ids), ids, 0)), axis=-1)

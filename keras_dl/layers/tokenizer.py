@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from keras_dl.layers.vocabulary_layer import VocabularyLayer
+from keras_dl.ops.dense import dense
 from keras_dl.ops.special_ids import FIRST, PADDING, is_symbol
 
 SPLITS = ("characters", "spaces")
@@ -66,12 +67,12 @@ class Tokenizer(VocabularyLayer):
         """Converts ids to texts; works in graphs.
 
         Args:
-            ids: int tensor `[..., T]`; numbers below 4, including -1, are skipped.
+            ids: int tensor `[..., T]`, or ragged; numbers below 4, including -1, are skipped.
 
         Returns:
             string tensor `[...]`.
         """
-        ids = tf.convert_to_tensor(ids)
+        ids = tf.convert_to_tensor(dense(ids, PADDING)[0])
         names = tf.constant([""] * FIRST + [self.separator + entry for entry in self.vocabulary])
         texts = tf.strings.reduce_join(tf.gather(names, tf.where(is_symbol(ids), ids, 0)), axis=-1)
         return tf.strings.strip(texts) if self.separator else texts

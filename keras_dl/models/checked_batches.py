@@ -17,6 +17,50 @@ def batch_parts(batch):
     return (*batch, None, None)[:3]
 
 
+def as_series(x, y=None, sample_weight=None):
+    """Converts one series of one variable, or a list of series, to arrays of series; does not change anything else.
+
+    Args:
+        x: array `[n, T, D]`, or `[T]` for one series of one variable; list of numbers, or of n series `[T]` or
+            `[T, D]` of equal length; anything else, such as a data set, is returned unchanged.
+        y: targets of x, or None.
+        sample_weight: weights of x, or None.
+
+    Raises:
+        ValueError: if an array has another rank, or the series are of unequal length.
+
+    Example:
+
+    >>> [np.shape(array) for array in as_series([1.0, 2.0, 3.0], [1, 2, 3], [1, 1, 0])]
+    [(1, 3, 1), (1, 3, 1), (1, 3)]
+    """
+    listed = isinstance(x, list) and x and all(not isinstance(part, tuple) and np.ndim(part) < 3 for part in x)
+    if hasattr(x, "row_lengths") or (listed and len({np.shape(part) for part in x}) > 1):
+        raise ValueError(
+            "Expected an array [n, T, D] or batches. Received: series of unequal length; pad them "
+            "(keras.utils.pad_sequences) and set `mask_value` to the value of the padding"
+        )
+    if listed:
+        x, y = np.asarray(x), np.asarray(y) if isinstance(y, list) else y
+        if x.ndim == 2:  # of one variable
+            y = y[..., None] if np.shape(y) == x.shape else y
+            x = x[..., None]
+    if hasattr(x, "shape") and len(x.shape) == 1:
+        shapes = (1, -1, 1), (1, x.shape[0], -1), (1, -1)
+        arrays = zip((x, y, sample_weight), shapes, strict=True)
+        x, y, sample_weight = (
+            array if array is None else (ops if ops.is_tensor(array) else np).reshape(array, shape)
+            for array, shape in arrays
+        )
+    if getattr(getattr(x, "dtype", None), "kind", None) in ("O", "S", "U"):
+        raise ValueError(f"Expected numbers. Received: an array of dtype {x.dtype}")
+    if hasattr(x, "shape") and len(x.shape) != 3:
+        raise ValueError(
+            f"Expected series [n, T, D], or [T] for one series of one variable. Received: shape {tuple(x.shape)}"
+        )
+    return x, y, sample_weight
+
+
 def iterate_batches(x, y, sample_weight, batch_size):
     """Returns an iterator of `(x, y, sample_weight)` and the number of batches, or None if it is unknown.
 
@@ -26,16 +70,7 @@ def iterate_batches(x, y, sample_weight, batch_size):
     >>> [len(x) for x, _, _ in batches], count
     ([2, 2, 1], 3)
     """
-    if hasattr(x, "row_lengths") or (isinstance(x, list) and x and all(0 < np.ndim(series) < 3 for series in x)):
-        raise ValueError(
-            "Expected an array [n, T, D] or batches. Received: series of unequal length; pad them "
-            "(keras.utils.pad_sequences) and set `mask_value` to the value of the padding"
-        )
-    if hasattr(x, "shape") and len(x.shape) == 1:  # one series of one variable
-        x, y, sample_weight = (
-            None if array is None else np.reshape(ops.convert_to_numpy(array), shape)
-            for array, shape in ((x, (1, -1, 1)), (y, (1, len(x), -1)), (sample_weight, (1, -1)))
-        )
+    x, y, sample_weight = as_series(x, y, sample_weight)
     if hasattr(x, "shape"):  # an array
         starts = range(0, len(x), batch_size)
         arrays = [None if array is None else ops.convert_to_numpy(array) for array in (x, y, sample_weight)]

@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_dl.layers.ridge_readout import RidgeReadout
+from keras_dl.models.checked_batches import as_series
 from keras_dl.models.readout_fit import ReadoutFit
 from keras_dl.ops.checks import require_count
 from keras_dl.ops.scan import scan
@@ -308,6 +309,13 @@ class EchoStateNetwork(keras.Model):
         _, outputs = scan(step, [start, *self.reservoir.get_initial_state(ops.shape(inputs)[0])], slices)
         return ops.transpose(outputs, (1, 0, 2))
 
+    def predict(self, x, *args, **kwargs):
+        return super().predict(as_series(x)[0], *args, **kwargs)
+
+    def evaluate(self, x=None, y=None, batch_size=None, verbose="auto", sample_weight=None, **kwargs):
+        x, y, sample_weight = as_series(x, y, sample_weight)
+        return super().evaluate(x, y, batch_size, verbose, sample_weight, **kwargs)
+
     def forecast(self, context, steps, initial_state=None, return_state=False):
         """Continues a series in closed loop: each forecast is the next input.
 
@@ -336,12 +344,10 @@ class EchoStateNetwork(keras.Model):
                 f"feedback={self.feedback}, pooling={self.pooling!r}, reservoir {self.reservoir.name}"
             )
         self.check_fitted()
-        context = ops.cast(ops.convert_to_tensor(context), self.compute_dtype)
-        context = ops.reshape(context, (1, -1, 1)) if len(context.shape) == 1 else context
+        context = ops.cast(ops.convert_to_tensor(as_series(context)[0]), self.compute_dtype)
         if len(context.shape) != 3 or context.shape[-1] != self.units or context.shape[1] == 0:
             raise ValueError(f"Expected a context [B, T, {self.units}], T above 0. Received: shape {context.shape}")
-        if isinstance(steps, int | np.integer) and steps < 1:
-            raise ValueError(f"`steps` must be an int above 0. Received: {steps!r}")
+        steps = steps if ops.is_tensor(steps) else require_count("steps", steps)
         if initial_state is None:
             initial_state = self.reservoir.get_initial_state(ops.shape(context)[0])
         initial_state = [ops.cast(ops.convert_to_tensor(state), self.compute_dtype) for state in initial_state]

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from keras_dl.models.checked_batches import as_series
 from keras_dl.models.echo_state_network import EchoStateNetwork
 from keras_dl.ops.checks import require_count
 
@@ -54,6 +55,7 @@ class ForecastingNetwork(EchoStateNetwork):
         self.ahead = require_count("ahead", ahead)
 
     def evaluate(self, x=None, y=None, *args, return_dict=False, **kwargs):
+        x, y, _ = as_series(x, y)
         pairs = [(x, y)] if y is not None else x
         if iter(pairs) is pairs:  # a generator can be read only once
             pairs = list(pairs)

@@ -141,3 +141,9 @@ def test_labels_may_be_numbers():
 def test_invalid_arguments_raise_an_error(arguments, message):
     with pytest.raises(ValueError, match=message):
         CTCOutput(**arguments)
+
+
+def test_tokens_of_unequal_length_are_texts():
+    output = CTCOutput(["a", "b"], blank_index=2)  # so that a 0 for padding would be a label
+    for tokens in ([[0, 1], [1]], tf.ragged.constant([[0, 1], [1]])):
+        assert output.text(tokens).numpy().tolist() == [b"ab", b"b"]

@@ -189,3 +189,18 @@ def test_byte_fallback_matches_sentencepiece():
     assert "\ufffd" in tokenizer.text(lost).numpy().decode()
     with pytest.raises(ValueError, match="all 256 bytes or of none. Received: 255 are missing, such as <0x00>"):
         SubwordTokenizer(["a", "<0x41>"], [-1.0, 0.0])
+
+
+def test_ids_of_unequal_length_are_texts():
+    tokenizer = SubwordTokenizer(["▁", "a", "b"], [-1.0, -2.0, -3.0])
+    for ids in ([[4, 5, 6], [6]], tf.ragged.constant([[4, 5, 6], [6]])):
+        assert tokenizer.text(ids).numpy().tolist() == [b"ab", b"b"]
+
+
+@pytest.mark.parametrize("of_bytes", [False, True])
+def test_a_batch_of_empty_texts_has_no_ids(of_bytes):
+    pieces = ["▁", "a", *([f"<0x{byte:02X}>" for byte in range(256)] if of_bytes else [])]
+    tokenizer = SubwordTokenizer(pieces, [-1.0] * len(pieces))
+    ids = tokenizer(["", " "])
+    assert ids.shape == (2, 0) and tokenizer.text(ids).numpy().tolist() == [b"", b""]
+    assert tokenizer("").shape == (0,)

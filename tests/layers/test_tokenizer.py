@@ -151,3 +151,9 @@ def test_invalid_arguments_raise_an_error(arguments, message):
 def test_texts_of_the_wrong_shape_raise_an_error():
     with pytest.raises(ValueError, match=r"\[B\] or \[\]. Received: shape \(1, 1\)"):
         Tokenizer(["a"])([["a"]])
+
+
+def test_ids_of_unequal_length_are_texts():
+    tokenizer = Tokenizer(["a", "b"])
+    for ids in ([[4, 5], [5]], tf.ragged.constant([[4, 5], [5]])):
+        assert tokenizer.text(ids).numpy().tolist() == [b"ab", b"b"]

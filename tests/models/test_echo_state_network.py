@@ -161,7 +161,7 @@ def test_invalid_forecasts(fitted):
     with pytest.raises(ValueError, match="call `fit` first. Received: a readout of zeros"):
         unfitted.forecast(WAVE, 3)
     for context, steps, message in (
-        (WAVE, 0, "`steps` must be an int above 0. Received: 0"),
+        (WAVE, 0, "`steps` must be an integer of at least 1. Received: 0"),
         (WAVE[..., [0, 0]], 3, "Expected a context .* Received: shape"),
         (WAVE[:, :0], 3, "Expected a context"),
     ):
@@ -284,5 +284,46 @@ def test_integers_are_a_series():
 def test_series_of_unequal_length_are_refused_with_advice(ragged):
     series = [np.zeros((30, 1)), np.zeros((40, 1))]
     series = tf.ragged.constant(series, ragged_rank=1) if ragged else series
-    with pytest.raises(ValueError, match="series of unequal length; pad them .* and set `mask_value`"):
-        EchoStateNetwork(ESN(20, seed=1), 1).fit(series)
+    model = EchoStateNetwork(ESN(20, seed=1), 1)
+    model.fit(WAVE, verbose=0)
+    for use in (model.fit, model.predict, model.evaluate, lambda x: model.forecast(x, 2)):
+        with pytest.raises(ValueError, match="series of unequal length; pad them .* and set `mask_value`"):
+            use(series)
+
+
+@pytest.mark.parametrize("form", ["array", "list", "tensor", "list of series", "list of columns"])
+def test_series_in_other_forms(form):
+    wave = WAVE[0, :60, 0]
+    other = {
+        "array": wave,
+        "list": wave.tolist(),
+        "tensor": tf.constant(wave),
+        "list of series": [wave],
+        "list of columns": [wave[:, None]],
+    }[form]
+    model, expected = (EchoStateNetwork(ESN(20, seed=1), 1, washout=5) for _ in range(2))
+    series = wave[None, :, None]
+    for each, x in ((model, other), (expected, series)):
+        each.compile(loss="mse")
+        each.fit(x, verbose=0)
+    np.testing.assert_array_equal(model.readout.kernel, expected.readout.kernel)
+    np.testing.assert_array_equal(model.predict(other, verbose=0), expected.predict(series, verbose=0))
+    assert model.evaluate(other, other, verbose=0) == pytest.approx(expected.evaluate(series, series, verbose=0))
+    np.testing.assert_array_equal(model.forecast(other, 3), expected.forecast(series, 3))
+
+
+def test_other_ranks_and_dtypes_of_series_are_refused():
+    model = EchoStateNetwork(ESN(20, seed=1), 1)
+    model.fit(WAVE, verbose=0)
+    for series, message in (
+        (WAVE[0], r"Expected series \[n, T, D\].*Received: shape \(\d+, 1\)"),
+        (WAVE[None], r"Expected series \[n, T, D\].*Received: shape \(1, 2, \d+, 1\)"),
+        (np.array(["a", "b"]), "Expected numbers. Received: an array of dtype <U1"),
+        (np.array([[1.0], [2.0, 3.0]], dtype=object), "Expected numbers. Received: an array of dtype object"),
+    ):
+        for use in (model.fit, model.predict, model.evaluate, lambda x: model.forecast(x, 2)):
+            with pytest.raises(ValueError, match=message):
+                use(series)
+    for steps in (2.5, "3", None, True):
+        with pytest.raises(ValueError, match="`steps` must be an integer of at least 1. Received: "):
+            model.forecast(WAVE, steps)

@@ -240,7 +240,7 @@ def nan_at(array, *index):
         (X[:, :3], Y[:, :3], "Expected more steps than the washout of 3 in batch 0. Received: 3"),
         (X, Y[..., :1], "Expected targets .* in batch 0. Received: shape"),
         (X, Y[:4], "Expected inputs, targets and weights of equal length"),
-        (X[0], Y[0, :, None], "Expected inputs .* in batch 0. Received: shape"),
+        (X[0], Y[0, :, None], "Expected series .* Received: shape"),
         (X, np.full((5, 20), 2), r"Expected classes from 0 to 1 in batch 0"),
         ([], None, "Expected at least one"),
         (DATA.repeat(), None, "repeats forever"),
