@@ -10,12 +10,13 @@ _MIN = {
     *("nll", "log likelihood loss", "negative log likelihood", "neg log likelihood", "brier", "crps", "perplexity"),
     *("bits", "ctc", "wer", "cer", "ler", "ter", "eer", "edit distance", "levenshtein", "fid", "seconds"),
     *("false positive", "false positives", "fpr", "false negative", "false negatives", "fnr", "impossible rows"),
+    *("false accept", "false acceptance", "false reject", "false rejection", "false alarm", "false discovery", "ece"),
 }
 _MAX = {
     *("accuracy", "acc", "precision", "recall", "sensitivity", "specificity", "auc", "auroc", "auprc", "map", "m ap"),
     *("f1", "fbeta", "f beta", "iou", "io u", "jaccard", "dice score", "dice coefficient", "dice coef", "kappa", "mcc"),
     *("r2", "correlation", "pearson", "spearman", "cosine similarity", "log likelihood", "psnr", "ssim", "hits", "mrr"),
-    *("ndcg", "dcg", "exact match", "bleu", "sacrebleu", "chrf", "rouge", "rouge l", "meteor"),
+    *("ndcg", "dcg", "exact match", "bleu", "sacrebleu", "chrf", "chr f", "rouge", "rouge l", "meteor"),
     *("true positive", "true positives", "tpr", "true negative", "true negatives", "tnr"),
 }
 _DIRECTIONS = {**dict.fromkeys(_MIN, "min"), **dict.fromkeys(_MAX, "max")}

@@ -74,7 +74,8 @@ def test_every_metric_and_loss_of_this_library_is_known():
     "name",
     ["loss", "val_step_loss", "val_closed_loop_nrmse", "brier_score", "val_equal_error_rate", "val_mae", "mse_1",
      "dice_loss", "auc_loss", "recall_error", "log_loss", "negative_log_likelihood", "false_positive_rate", "val_wer",
-     "val_digits_bits_per_character", "perplexity", "epoch_seconds", "top_5_error", "valMSE", "error (%)"],
+     "val_digits_bits_per_character", "perplexity", "epoch_seconds", "top_5_error", "valMSE", "error (%)",
+     "false_accept_rate", "falseRejectionRate", "val_false_alarm_rate", "false_discovery_rate", "ece"],
 )  # fmt: skip
 def test_errors_are_minimized(name):
     assert infer_direction(name) == "min"
@@ -84,7 +85,7 @@ def test_errors_are_minimized(name):
     "name",
     ["val_accuracy", "acc", "acc (%)", "acc5", "top5_accuracy", "accuracy_top_5", "accuracy@5", "val_hits@3", "auc",
      "val_recall@10", "mAP@[.5:.95]", "f1_macro", "f1:macro", "macro_f1", "val_bleu_score", "rouge_l", "rouge-1",
-     "true_positive_rate", "dice_score", "log_likelihood", "r2", "mean_iou", "ndcg@10"],
+     "true_positive_rate", "dice_score", "log_likelihood", "r2", "mean_iou", "ndcg@10", "chrF", "chrF++"],
 )  # fmt: skip
 def test_successes_are_maximized(name):
     assert infer_direction(name) == "max"
@@ -92,7 +93,7 @@ def test_successes_are_maximized(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["val_gain", "score", "spread", "false_accept_rate", "account", "accident_count", "place", "faceacc", "inaccuracy",
+    ["val_gain", "score", "spread", "false_start", "account", "accident_count", "place", "faceacc", "inaccuracy",
      "lossless", "maprange", "accuracy_gap", "accuracy_std", "accuracy_drop", "neg_mean_squared_error", "1-accuracy",
      "one_minus_accuracy", "inverse_accuracy", "non_accuracy", "error_recall", "loss_accuracy", "fpr_at_tpr", "rate",
      "", "@", "val_"],
