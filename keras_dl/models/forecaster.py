@@ -6,6 +6,7 @@ import tensorflow as tf
 from keras import layers
 
 from keras_dl.ops.backend import require_tensorflow
+from keras_dl.ops.checks import require_count
 
 
 def forecaster(variables, units=64):
@@ -83,11 +84,15 @@ def free_run(model, context, steps):
 
     Args:
         model: a model from `forecaster`.
-        context: float tensor `[B, T, variables]`, the known steps.
-        steps: int, number of steps to forecast.
+        context: float tensor `[B, T, variables]`, or `[T]` for one series of one variable, T at least 1: the known
+            steps.
+        steps: int, number of steps to forecast, at least 1.
 
     Returns:
         float tensor `[B, steps, variables]`, the steps after the context.
+
+    Raises:
+        ValueError: if `steps` is out of range, or the context has another shape.
 
     Example:
 
@@ -95,7 +100,12 @@ def free_run(model, context, steps):
     TensorShape([2, 84, 1])
     """
     require_tensorflow("free_run")
-    return _free_run(model)(tf.cast(context, model.get_layer("change").compute_dtype), tf.constant(steps))
+    change, steps = model.get_layer("change"), require_count("steps", steps)
+    context = tf.cast(context, change.compute_dtype)
+    context = tf.reshape(context, [1, -1, 1]) if context.shape.rank == 1 else context
+    if context.shape.rank != 3 or context.shape[-1] != change.units or context.shape[1] == 0:
+        raise ValueError(f"Expected a context [B, T, {change.units}], T above 0. Received: shape {context.shape}")
+    return _free_run(model)(context, tf.constant(steps))
 
 
 def _free_run(model):

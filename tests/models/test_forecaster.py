@@ -55,3 +55,15 @@ def test_training_on_windows_learns_the_series():
 
 def test_training_works_on_a_short_series():
     assert train_forecaster(np.random.default_rng(0).normal(size=(4, 1)), units=4).output_shape == (None, None, 1)
+
+
+def test_contexts_and_steps_are_checked():
+    model = forecaster(1, units=2)
+    one = np.sin(np.arange(9.0))
+    np.testing.assert_array_equal(free_run(model, one, 3), free_run(model, one[None, :, None], 3))
+    for shape in ((2, 9), (2, 9, 2), (2, 0, 1), (0,)):
+        with pytest.raises(ValueError, match=r"Expected a context \[B, T, 1\], T above 0. Received: shape"):
+            free_run(model, np.ones(shape), 3)
+    for steps in (0, 2.5, None):
+        with pytest.raises(ValueError, match="`steps` must be an integer of at least 1. Received: "):
+            free_run(model, one, steps)
