@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import rich.box
-import rich.console
 import rich.table
 
 from keras_dl.new_project import first_line
@@ -11,13 +10,14 @@ from keras_dl.release import registry
 from keras_dl.serving.client import Client
 from keras_dl.serving.predict import DEFAULT_URL
 from keras_dl.serving.versions import exported_versions, withdrawn_versions
+from keras_dl.terminal import PlainConsole
 from keras_dl.tracking.runs import connect
 from keras_dl.tracking.settings import Settings
 
 
 def show_project(settings: Settings) -> None:
     """Prints the pipelines of a project and its registered versions, and whether each is exported and served."""
-    console = rich.console.Console()
+    console = PlainConsole()
     files = sorted((settings.root / "pipelines").glob("*.py"))
     table = rich.table.Table("pipeline", "what it does", box=rich.box.SIMPLE_HEAD)
     for path in files:

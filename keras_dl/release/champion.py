@@ -4,13 +4,13 @@ import datetime
 
 import mlflow
 import rich.box
-import rich.console
 import rich.table
 
 from keras_dl.errors import UserError
 from keras_dl.release import registry
 from keras_dl.release.registry import verdict
 from keras_dl.serving.versions import exported_versions, withdrawn_versions
+from keras_dl.terminal import PlainConsole
 from keras_dl.tracking.runs import connect
 from keras_dl.tracking.settings import Settings
 
@@ -84,12 +84,12 @@ def compare(settings: Settings, name: str, first: str | None = None, second: str
             cells = [column.get(row) for column in section]
             table.add_row(row, *_shown(*cells), "" if cells[0] == cells[1] else "*")
         table.add_section()
-    console = rich.console.Console()
+    console = PlainConsole()
     console.print(table)
     if all({"metric", "value", "direction", "fingerprint"} <= set(version.tags) for version in versions):
         wins, why = verdict(versions[0].tags, versions[1].tags)
         console.print(f"version {versions[1].version} {'replaces' if wins else 'does not replace'} version "
-                      f"{versions[0].version}: {why}", soft_wrap=True, highlight=False)  # fmt: skip
+                      f"{versions[0].version}: {why}", soft_wrap=True)  # fmt: skip
 
 
 def _rival(settings, name):

@@ -8,13 +8,13 @@ from pathlib import Path
 import keras_tuner as kt
 import mlflow
 import rich.box
-import rich.console
 import rich.table
 
 from keras_dl.data import fingerprint
 from keras_dl.errors import UserError
 from keras_dl.pipeline import Pipeline
 from keras_dl.space import read, space
+from keras_dl.terminal import PlainConsole
 from keras_dl.tracking.environment import environment
 from keras_dl.tracking.names import recorded_name, with_mlflow_names
 from keras_dl.tracking.runs import connect, log_origin, open_run
@@ -151,7 +151,11 @@ class _Recorded(kt.HyperParameters):
 
 def _differences(pipeline, run, origin):
     """Yields sentences about what has changed since the run."""
-    was = json.loads(mlflow.artifacts.load_text(f"{origin.info.artifact_uri}/environment.json"))
+    try:
+        was = json.loads(mlflow.artifacts.load_text(f"{origin.info.artifact_uri}/environment.json"))
+    except (mlflow.MlflowException, OSError, ValueError):
+        yield "the packages and devices of the run are not known: its environment.json cannot be read"
+        was = {"packages": {}}
     now = environment(pipeline.file.parent)
     if {**origin.data.tags, **run.data.tags}.get("pipeline_digest") != pipeline.digest:
         yield f"{pipeline.file.name} has changed; the artifacts of the run contain the earlier file"
@@ -159,8 +163,8 @@ def _differences(pipeline, run, origin):
         if now["packages"].get(package) != version:
             yield f"{package} is {now['packages'].get(package, 'missing')}, was {version}"
     for name in ("python", "git_commit", "devices"):
-        if was.get(name) != now.get(name):
-            yield f"{name} is {now.get(name)}, was {was.get(name)}"
+        if name in was and was[name] != now.get(name):
+            yield f"{name} is {now.get(name)}, was {was[name]}"
 
 
 def _compare(run, rows):
@@ -181,7 +185,7 @@ def _compare(run, rows):
         table.add_row(
             name, f"{points[last]:.6g}", f"{rows[last][name]:.6g}", f"{difference:.3g}" if difference else "none"
         )
-    rich.console.Console().print(table)
+    PlainConsole().print(table)
     if compared < len(rows):
         print(f"compared {compared} of {len(rows)} epochs: the run ended there")
     print("identical" if largest == 0 else f"not identical: the largest difference is {largest:.3g}")

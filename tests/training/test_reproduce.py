@@ -154,6 +154,15 @@ def test_a_run_without_an_epoch_raises_an_error_before_any_training(project):
     mlflow.MlflowClient().delete_run(failed.info.run_id)
 
 
+def test_a_run_without_its_environment_is_compared(project, monkeypatch, capsys):
+    def gone(uri):
+        raise mlflow.MlflowException(f"no artifact {uri}")
+
+    monkeypatch.setattr(mlflow.artifacts, "load_text", gone)
+    assert again(project, runs("train")[0])
+    assert "differs: the packages and devices of the run are not known" in capsys.readouterr().out
+
+
 def test_the_number_of_compared_epochs_of_an_interrupted_run_is_printed(project, capsys):
     pipeline = load_pipeline(project.root / "pipelines" / "line.py")
 
