@@ -183,11 +183,9 @@ def table(columns: dict) -> str:
 def _parse(given):
     try:
         inputs = json.loads(given)
-    except ValueError as error:
-        raise UserError(f"--input is not valid JSON ({error}). Received: {given}") from error
-    if not isinstance(inputs, dict):
-        raise UserError(f'--input must be an object, such as {{"prompt": ["def "]}}. Received: {given}')
-    return inputs
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"--input is not valid JSON ({error}). Received: {given[:200]}") from error
+    return inputs if isinstance(inputs, dict) else {"": inputs}  # the only input
 
 
 def _run_export(name, version, folder, inputs, as_json):

@@ -258,7 +258,8 @@ def test_several_examples_at_once(ink, capsys):
     "given, message",
     [
         ("{", r"--input is not valid JSON \(.*\)\. Received: \{$"),
-        ("[1]", r"--input must be an object, such as"),
+        ("[1]", rf"input image: expected {IMAGE}. Received: shape \(1,\): nest it 2 levels deeper"),
+        ("[" * 100_000, r"--input is not valid JSON \(maximum recursion depth"),
         (
             '{"picture": [[[1]]]}',
             rf'^ink: expected "inputs" to be an object with the keys image \({IMAGE}\)\. Received: .*picture$',
