@@ -29,7 +29,9 @@ def space(pipeline: Pipeline, values: dict | None = None) -> "Space":
     unknown = set(hp.texts) - hp.known
     if unknown:
         known = "; ".join(describe(entry) for entry in hp.space) or "none"
-        raise UserError(f"unknown hyperparameter: {', '.join(sorted(unknown))}. This pipeline has: {known}")
+        # With other values, `data` and `build` may declare others.
+        more = ". Others may depend on their values: give those too" if len(hp.space) else ""
+        raise UserError(f"unknown hyperparameter: {', '.join(sorted(unknown))}. This pipeline has: {known}{more}")
     return hp
 
 
@@ -48,6 +50,9 @@ class Space(kt.HyperParameters):
         for entry in self.space:  # Keras Tuner would use the first range and ignore others
             if entry.name == hp.name and _ranges(entry) != _ranges(hp) and _conditions(entry) == _conditions(hp):
                 raise UserError(f"{hp.name} is declared with two ranges: {describe(entry)}; and {describe(hp)}")
+        if isinstance(hp, kt.engine.hyperparameters.Int | kt.engine.hyperparameters.Float):
+            if not hp.min_value <= hp.default <= hp.max_value:
+                raise UserError(f"the default of {hp.name} must be in its range. Received: {describe(hp)}")
         # The option --learning-rate is equivalent to learning_rate=.
         name = hp.name if hp.name in self.texts else hp.name.replace("-", "_")
         if name in self.texts:

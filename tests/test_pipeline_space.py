@@ -210,6 +210,24 @@ def test_a_pipeline_without_hyperparameters_has_none():
         space(pipeline, {"rate": 1})
 
 
+def test_the_error_for_a_name_of_another_choice_says_so():
+    pipeline = Spaced()
+    pipeline.build = lambda hp: hp.Int("filters", 2, 4) if hp.Choice("kind", ["rnn", "cnn"]) == "cnn" else None
+    pipeline.build = lambda hp, extra=pipeline.build: (extra(hp), Spaced.build(pipeline, hp))[1]
+    with pytest.raises(UserError, match="filters. This pipeline has: .* Others may depend on their values: give"):
+        space(pipeline, {"filters": 3})
+    assert space(pipeline, {"filters": 3, "kind": "cnn"}).values["filters"] == 3
+
+
+@pytest.mark.parametrize("default", [1, 9, 2.5])
+def test_a_default_outside_its_range_is_rejected(default):
+    pipeline = Spaced()
+    kind = "Int" if isinstance(default, int) else "Float"
+    pipeline.data = lambda hp: (getattr(hp, kind)("size", 4, 8, default=default), Spaced.data(pipeline, hp))[1]
+    with pytest.raises(UserError, match=f"the default of size must be in its range. Received: .*default {default}"):
+        space(pipeline)
+
+
 @pytest.mark.parametrize(("sizes", "name"), [((0, 1, 1), "train"), ((1, 0, 1), "validation"), ((1, 1, 0), "test")])
 def test_an_empty_split_is_reported_by_name(sizes, name):
     pipeline = Spaced()
