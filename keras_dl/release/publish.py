@@ -34,8 +34,7 @@ def publish(
         mlflow.set_tags({"model_version": done.version, "alias": done.alias})
         return done
     splits = splits_of(pipeline, values)
-    results = model.evaluate(splits.test, return_dict=True, verbose=0) | pipeline.report(model, splits)
-    results = {name: float(value) for name, value in results.items()}
+    results = model.evaluate(splits.test, return_dict=True, verbose=0) | _report(pipeline, model, splits)
     mlflow.log_metrics(with_mlflow_names({f"test_{name}": value for name, value in results.items()}))
     mlflow.log_dict(dict(values), "values.json")
     log_pictures(pipeline.pictures(model, splits))
@@ -56,6 +55,16 @@ def publish(
     print("\ntest   " + "  ".join(f"{name} {value:.4g}" for name, value in sorted(results.items())))
     print(f"model  {pipeline.name} version {version.version}, {version.alias}: {version.why}")
     return version
+
+
+def _report(pipeline, model, splits):
+    report = pipeline.report(model, splits)
+    try:
+        return {name: float(value) for name, value in report.items()}
+    except (AttributeError, TypeError, ValueError):
+        raise UserError(
+            f"report(model, splits) of {pipeline.name} must return {{name: number}}. Received: {report!r:.200}"
+        ) from None
 
 
 def _already_registered(name, settings):

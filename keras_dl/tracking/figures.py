@@ -2,13 +2,17 @@
 
 import matplotlib.pyplot as plt
 import mlflow
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from keras_dl.errors import UserError
 from keras_dl.tracking.names import mlflow_names
 
 
 def log_pictures(pictures: dict) -> None:
     """Logs matplotlib figures as `<name>.png`, and texts as `<name>.txt`, to the active run."""
+    if not isinstance(pictures, dict) or not all(isinstance(each, Figure | str) for each in pictures.values()):
+        raise UserError(f"pictures(model, splits) must return {{name: figure or text}}. Received: {pictures!r:.200}")
     names = mlflow_names(pictures)
     for name, picture in pictures.items():
         if isinstance(picture, str):

@@ -71,7 +71,7 @@ def check_space(pipeline: Pipeline, values: dict) -> kt.HyperParameters:
         if pipeline.strategy == "none":
             check_step(model, splits_of(pipeline, found.values).validation)
         tables = check_saved_state(model)
-        lost = not_saved(pipeline.callbacks(found)) + [f"a {type(table).__name__}" for table in tables]
+        lost = not_saved(_callbacks(pipeline, found)) + [f"a {type(table).__name__}" for table in tables]
         inputs = keras.tree.map_structure(lambda array: array[:1], keras.utils.unpack_x_y_sample_weight(batch)[0])
         note = check_saved(pipeline, model, inputs)
     if lost:
@@ -81,16 +81,30 @@ def check_space(pipeline: Pipeline, values: dict) -> kt.HyperParameters:
     return found
 
 
+def _callbacks(pipeline, values):
+    callbacks = pipeline.callbacks(values)
+    known = isinstance(callbacks, list | tuple)
+    if not known or not all(isinstance(each, keras.callbacks.Callback) for each in callbacks):
+        raise UserError(
+            f"callbacks(hp) of {pipeline.name} must return a list of Keras callbacks. Received: {callbacks!r}"
+        )
+    return callbacks
+
+
 def _first_test_batch(pipeline, values):
     """Returns the first batch of the test split; raises UserError if another call of `data` returns different
     examples."""
     tests = [splits_of(pipeline, values).test for _ in range(2)]
     first, second = (next(iter(test)) for test in tests)
+    sizes = {tensor.shape[0] if tensor.shape.rank else None for tensor in tf.nest.flatten(first)}
+    if len(sizes) > 1 or None in sizes:
+        shapes = ", ".join(str(tensor.shape) for tensor in tf.nest.flatten(first))
+        raise UserError(f"data(hp) of {pipeline.name} must return batches, with one batch size. Received: {shapes}")
     digests = [fingerprint(tf.data.Dataset.from_tensors(batch)) for batch in (first, second)]
     if digests[0] != digests[1] and fingerprint(tests[0]) != fingerprint(tests[1]):  # not only in a different order
         raise UserError(
-            f"data(hp) of {pipeline.name} returns a different test split in each call, so models could not be compared: "
-            "draw it with a fixed seed"
+            f"data(hp) of {pipeline.name} returns a different test split in each call, so models could not be compared"
+            ": draw it with a fixed seed"
         )
     return first
 

@@ -103,3 +103,30 @@ def test_an_endless_split_is_refused(name, batched):
 
     with pytest.raises(UserError, match=f"the {name} split is endless, so no epoch would end"):
         check_space(Endless(), {})
+
+
+@pytest.mark.parametrize(
+    ("method", "value", "message"),
+    [
+        ("callbacks", None, r"callbacks\(hp\) of rows must return a list of Keras callbacks. Received: None"),
+        ("callbacks", Count(), "must return a list of Keras callbacks. Received: .*Count"),
+        ("callbacks", ["Count"], "must return a list of Keras callbacks. Received: .*Count"),
+        ("request", None, r"request\(example\) of rows must return a dictionary. Received: None"),
+        ("signatures", None, r"signatures\(model\) of rows must return a dictionary. Received: None"),
+    ],
+)
+def test_what_a_method_must_return(method, value, message):
+    pipeline = Rows()
+    setattr(pipeline, method, lambda argument: value)
+    with pytest.raises(UserError, match=message):
+        check_space(pipeline, {})
+
+
+def test_data_without_a_batch_axis_are_rejected():
+    pipeline = Rows()
+    pipeline.data = lambda hp: pipeline.splits()  # a scalar target
+    with pytest.raises(UserError, match=r"rows must return batches, with one batch size. Received: \(2,\), \(\)"):
+        check_space(pipeline, {})
+    pipeline.splits = lambda: Splits(*[pipeline.rows().map(lambda x, y: (x, y[None]))] * 3)
+    with pytest.raises(UserError, match=r"with one batch size. Received: \(2,\), \(1,\)"):
+        check_space(pipeline, {})

@@ -97,6 +97,21 @@ def test_a_mistake_in_the_report_points_to_the_file_and_keeps_the_training(proje
     assert train(pipeline, {}, project).version == 1
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("    def report(", "    def report(self, model, splits):\n        return {'a': 'b'}\n\n    def kept(",
+         r"report(model, splits) of line must return {name: number}. Received: {'a': 'b'}"),
+        ("    def pictures(", "    def pictures(self, model, splits):\n        return {'a': 3}\n\n    def kept(",
+         r"pictures(model, splits) must return {name: figure or text}. Received: {'a': 3}"),
+    ],
+)  # fmt: skip
+def test_what_report_and_pictures_must_return(project, old, new, message):
+    file, _ = write(project.root, (old, new))
+    with pytest.raises(UserError, match=re.escape(message)):
+        train(load_pipeline(file), {}, project)
+
+
 def test_labels_out_of_range_point_to_build(project):
     changes = [(LOSS, '"sparse_categorical_crossentropy", jit_compile'), ("[[x]] * 8))", "[7] * 8))")]
     file, text = write(project.root, *changes, ("Dense(1,", "Dense(3,"), (".kernel[0, 0])", ".kernel[0, 0])"))

@@ -51,6 +51,8 @@ def endpoints_of(pipeline: Pipeline, model: keras.Model) -> dict[str, Endpoint]:
         UserError: there is no `serving_default`, a signature is not a pair, or an input's name cannot be exported.
     """
     signatures = pipeline.signatures(model)
+    if not isinstance(signatures, dict):
+        raise UserError(f"signatures(model) of {pipeline.name} must return a dictionary. Received: {signatures!r:.100}")
     if "serving_default" not in signatures:
         raise UserError(
             f"the signatures of {pipeline.name} must include 'serving_default'. Received: {', '.join(signatures)}"

@@ -23,6 +23,8 @@ def answer(pipeline: Pipeline, model: keras.Model, request: dict) -> dict:
 def request_arrays(pipeline: Pipeline, endpoint: Endpoint, request: dict) -> Arrays:
     """Converts a request to arrays named and typed like an endpoint's inputs; strings to object arrays of bytes."""
     names = {spec.name for spec in endpoint.inputs}
+    if not isinstance(request, dict):
+        raise UserError(f"request(example) of {pipeline.name} must return a dictionary. Received: {request!r:.100}")
     if set(request) != names and not (len(names) == 1 and set(request) == {""}):
         raise UserError(
             f"request(example) must return {', '.join(sorted(names))}. Received: {', '.join(sorted(request))}"
