@@ -19,6 +19,7 @@ from keras_dl.tracking.names import with_mlflow_names
 from keras_dl.tracking.runs import close_abandoned, log_origin, open_run, reap
 from keras_dl.tracking.settings import Settings
 from keras_dl.training.configuration import best_model, train_configuration
+from keras_dl.training.fit import finished_training
 from keras_dl.training.job import check_delivered, check_space, exclusive_job, release
 from keras_dl.training.reuse import CompiledModels
 from keras_dl.training.shared_data import SharedData
@@ -32,7 +33,9 @@ def train(
 
     The state is stored in `searches/<name>.training/` until the model is registered and exported. If the process is
     stopped, the same call resumes after the last finished epoch, in the same run. A call with different arguments, or
-    with `fresh`, starts over. `keep` is the number of exports to keep besides the champion's; None (default) keeps all.
+    with `fresh`, starts over; but if training has ended and only the pipeline's file has changed, for example because
+    its `report` failed, the trained model is published. `keep` is the number of exports to keep besides the champion's;
+    None (default) keeps all.
 
     Raises:
         UserError: before training, for values outside the space, an empty split, a store, registry or folder that
@@ -58,7 +61,7 @@ def train(
             log_pictures({"learning_curve": learning_curves({"": curve}, pipeline.objective)})
             mlflow.log_metrics(with_mlflow_names({f"best_{goal.name}": progress.best}))
             mlflow.set_tag("best_epoch", progress.best_epoch + 1)
-            return release(pipeline, best_model(pipeline, hp, folder), hp.values, settings, folder, keep)
+            return release(pipeline, _best_model(pipeline, hp, folder), hp.values, settings, folder, keep)
 
 
 def _fit(pipeline, hp, settings, folder, run):
@@ -81,19 +84,35 @@ def _fit(pipeline, hp, settings, folder, run):
     return progress
 
 
+def _best_model(pipeline, hp, folder):
+    try:
+        return best_model(pipeline, hp, folder)
+    except ValueError as error:  # only if the file has changed since
+        raise UserError(
+            f"the trained model of {pipeline.name} differs in structure from the one that the pipeline's file builds now"
+            ": restore the file, or use --fresh"
+        ) from error
+
+
 def _unfinished(folder, arguments, fresh):
     """Returns the run of an interrupted call with the same arguments; None, after removing its state, otherwise."""
     earlier = {}
     with contextlib.suppress(OSError, ValueError):
         earlier = json.loads((folder / "training.json").read_text(encoding="utf-8"))
     arguments = json.loads(json.dumps(arguments))
-    if earlier.get("arguments") == arguments and not fresh:
+    was = earlier.get("arguments", {})
+    if was == arguments and not fresh:
         print("resuming an interrupted training run; --fresh starts over")
+        return earlier["run_id"]
+    if was | {"pipeline": arguments["pipeline"]} == arguments and finished_training(folder) and not fresh:
+        print(
+            "the pipeline's file has changed since its model was trained, which is published now; --fresh trains again"
+        )
         return earlier["run_id"]
     if "run_id" in earlier:
         close_abandoned(earlier["run_id"])
         if not fresh:
-            print(f"starting over: the interrupted training run had {_differences(earlier['arguments'], arguments)}")
+            print(f"starting over: the interrupted training run had {_differences(was, arguments)}")
     remove_folder(folder)
     return None
 

@@ -2,12 +2,14 @@
 
 import re
 
+import keras
 import mlflow
 import pytest
 
 from keras_dl.cli import main
 from keras_dl.errors import UserError, line_of, one_line
 from keras_dl.pipeline import load_pipeline
+from keras_dl.release import registry
 from keras_dl.training.job import check_space
 from keras_dl.training.train import train
 
@@ -91,10 +93,19 @@ def test_a_mistake_in_the_report_points_to_the_file_and_keeps_the_training(proje
     assert (
         f"pipelines/line.py:{line_with(text, '[][0]')}: IndexError: list index out of range" in capsys.readouterr().err
     )
+    (run,) = mlflow.search_runs(search_all_experiments=True, output_format="list")
+    write(project.root, ("Dense(1,", "Dense(2,"))
+    with pytest.raises(
+        UserError, match="differs in structure from the one that the pipeline's file builds now: restore"
+    ):
+        train(load_pipeline(file), {}, project)
     write(project.root)
     pipeline = load_pipeline(file)
-    assert (project.root / "searches" / "line.training").is_dir()
-    assert train(pipeline, {}, project).version == 1
+    pipeline.callbacks = lambda hp: [keras.callbacks.LambdaCallback(on_epoch_begin=lambda *_: pytest.fail("trained"))]
+    capsys.readouterr()
+    version = train(pipeline, {}, project)
+    assert version.version == 1 and registry.get_version("line", 1).run_id == run.info.run_id
+    assert "has changed since its model was trained, which is published now" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
