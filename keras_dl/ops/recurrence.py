@@ -75,12 +75,22 @@ def peephole_lstm(
     bias = ops.zeros((kernel.shape[-1],), dtype=inputs.dtype) if bias is None else bias
     c = ops.cast(c, wide(inputs.dtype))
     peepholes = ops.cast(ops.stack(peepholes), wide(inputs.dtype))
-    run = fused_loop if keras.backend.backend() == "tensorflow" else _run
-    outputs, h, c = run(inputs, h, c, kernel, recurrent_kernel, bias, peepholes, mask, recurrent_dropout_mask)
+    tensors = inputs, h, c, kernel, recurrent_kernel, bias, peepholes
+    run = _run if keras.backend.backend() != "tensorflow" or _forward_mode(*tensors) else fused_loop
+    outputs, h, c = run(*tensors, mask, recurrent_dropout_mask)
     if mask is not None:
         shown = mask if zero_output_for_mask else ops.cumsum(ops.cast(mask, "int32"), axis=1) > 0
         outputs = ops.where(shown, outputs, ops.zeros_like(outputs))
     return outputs, h, ops.cast(c, h.dtype)
+
+
+def _forward_mode(*tensors):
+    """Returns whether eager TensorFlow differentiates in forward mode, which the fused loop does not support."""
+    import tensorflow as tf
+
+    from keras_dl.compat.tensorflow import has_tangents
+
+    return tf.executing_eagerly() and has_tangents(*map(tf.convert_to_tensor, tensors))
 
 
 def _run(x, h, c, kernel, recurrent_kernel, bias, peepholes, mask, dropped):

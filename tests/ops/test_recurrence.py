@@ -230,6 +230,22 @@ def test_second_order_gradients_raise(traced):
         (tf.function(second, autograph=False) if traced else second)()
 
 
+@pytest.mark.parametrize("varied", [0, 4])  # the inputs, the recurrent kernel
+def test_forward_mode_in_eager_mode(varied):
+    case = [tf.cast(value, "float64") for value in as_tensors(random_case(3, 4, 2, 5, False))]
+    direction = tf.constant(np.random.default_rng(0).normal(size=case[varied].shape))
+    mask = tf.constant([[True] * 4, [True, True, False, False], [True, False, False, False]])
+
+    def outputs(value):
+        return call(*case[:varied], value, *case[varied + 1 :], mask=mask)[0]
+
+    with tf.autodiff.ForwardAccumulator(case[varied], direction) as accumulator:
+        found = outputs(case[varied])
+    np.testing.assert_allclose(found, outputs(case[varied]), atol=1e-12)
+    slope = (outputs(case[varied] + 1e-5 * direction) - outputs(case[varied] - 1e-5 * direction)) / 2e-5
+    np.testing.assert_allclose(accumulator.jvp(found), slope, atol=1e-8)
+
+
 ELSEWHERE = """
 import numpy as np, keras, {module}
 from keras_dl.layers import PeepholeLSTM
