@@ -56,6 +56,12 @@ class ObjectiveGuard(keras.callbacks.Callback):
         super().__init__()
         self.objective, self.patience, self.bad = objective, patience, 0
 
+    def check_names(self, logs):
+        """Raises UserError if the objective is not among these metrics."""
+        missing = self.objective.missing(logs)
+        if missing:
+            raise UserError(f"the objective {missing[0]!r} is not among the metrics: {', '.join(sorted(logs))}")
+
     def on_epoch_end(self, epoch, logs=None):
         vectors = [name for name, value in logs.items() if np.ndim(value)]
         if vectors:
@@ -63,9 +69,7 @@ class ObjectiveGuard(keras.callbacks.Callback):
                 f"expected metrics that are single numbers, as with average='macro'. Received: {vectors[0]!r} of shape "
                 f"{np.shape(logs[vectors[0]])}"
             )
-        missing = self.objective.missing(logs)
-        if missing:
-            raise UserError(f"the objective {missing[0]!r} is not among the metrics: {', '.join(sorted(logs))}")
+        self.check_names(logs)
         # A custom train_step may report no loss.
         watched = [name for name in ("loss", *self.objective.directions) if name in logs]
         bad = [name for name in watched if not math.isfinite(logs[name])]

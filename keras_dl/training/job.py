@@ -24,6 +24,7 @@ from keras_dl.tracking.runs import connect
 from keras_dl.tracking.settings import Settings
 from keras_dl.training.configuration import build, hardware
 from keras_dl.training.extra_state import check_saved_state
+from keras_dl.training.fit import ObjectiveGuard
 from keras_dl.training.saved import check_saved
 from keras_dl.training.state import not_saved
 from keras_dl.training.user_code import check_step, pointing_to_build
@@ -68,10 +69,14 @@ def check_space(pipeline: Pipeline, values: dict) -> kt.HyperParameters:
         example = next(iter(tf.data.Dataset.from_tensors(batch).unbatch()))
         request = pipeline.request(keras.tree.map_structure(keras.ops.convert_to_numpy, example))
         answer(pipeline, model, request)  # builds a model without known inputs
+        callbacks = _callbacks(pipeline, found)
         if pipeline.strategy == "none":
-            check_step(model, splits_of(pipeline, found.values).validation)
+            metrics = check_step(model, splits_of(pipeline, found.values).validation)
+            known = all(getattr(type(model), name) is getattr(keras.Model, name) for name in ("fit", "train_step"))
+            if metrics and known and not callbacks:  # each of which may add metrics
+                ObjectiveGuard(pipeline.goal).check_names({*metrics, *(f"val_{name}" for name in metrics)})
         tables = check_saved_state(model)
-        lost = not_saved(_callbacks(pipeline, found)) + [f"a {type(table).__name__}" for table in tables]
+        lost = not_saved(callbacks) + [f"a {type(table).__name__}" for table in tables]
         inputs = keras.tree.map_structure(lambda array: array[:1], keras.utils.unpack_x_y_sample_weight(batch)[0])
         note = check_saved(pipeline, model, inputs)
     if lost:

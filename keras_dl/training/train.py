@@ -89,8 +89,8 @@ def _best_model(pipeline, hp, folder):
         return best_model(pipeline, hp, folder)
     except ValueError as error:  # only if the file has changed since
         raise UserError(
-            f"the trained model of {pipeline.name} differs in structure from the one that the pipeline's file builds now"
-            ": restore the file, or use --fresh"
+            f"the trained model of {pipeline.name} differs in structure from the one that the pipeline's file builds "
+            "now: restore the file, or use --fresh"
         ) from error
 
 

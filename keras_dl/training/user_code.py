@@ -47,7 +47,13 @@ def _build_of(pipeline):
     )
 
 
-def check_step(model: keras.Model, data: tf.data.Dataset) -> None:
-    """Raises the error of a loss or metric that does not fit the model's outputs and the data, without computing it."""
-    if not model.run_eagerly:
-        tf.function(model.test_step, autograph=False).get_concrete_function(data.element_spec)
+def check_step(model: keras.Model, data: tf.data.Dataset) -> dict:
+    """Raises the error of a loss or metric that does not fit the model's outputs and the data, without computing it.
+
+    Returns the metrics of a validation step by name; {} if they are not known.
+    """
+    if model.run_eagerly:
+        return {}
+    step = tf.function(model.test_step, autograph=False).get_concrete_function(data.element_spec)
+    logs = step.structured_outputs
+    return logs if isinstance(logs, dict) and not any(isinstance(value, dict) for value in logs.values()) else {}

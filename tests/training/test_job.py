@@ -105,6 +105,30 @@ def test_an_endless_split_is_refused(name, batched):
         check_space(Endless(), {})
 
 
+def test_a_missing_objective_is_found_before_training():
+    pipeline = Rows()
+    pipeline.objective = "val_accuracy,val_loss"
+    with pytest.raises(UserError, match="the objective 'val_accuracy' is not among the metrics: loss, val_loss"):
+        check_space(pipeline, {})
+    pipeline.callbacks = lambda hp: [keras.callbacks.Callback()]  # may add it
+    check_space(pipeline, {})
+
+
+def test_an_objective_of_a_train_step_is_not_missing():
+    class Own(keras.Model):
+        def train_step(self, data):
+            return {"gain": 1.0, **super().train_step(data)}
+
+    pipeline = Rows()
+    pipeline.objective = "gain:max"
+    inputs = keras.Input((2,), name="x")
+    model = Own(inputs, keras.layers.Dense(1, name="y")(inputs))
+    model.compile("sgd", "mse", jit_compile=False)
+    pipeline.build = lambda hp: model
+    pipeline.custom_objects = {"Own": Own}
+    check_space(pipeline, {})
+
+
 @pytest.mark.parametrize(
     ("method", "value", "message"),
     [
