@@ -64,6 +64,8 @@ def connect(settings: Settings, experiment: str | None = None) -> None:
         with lock:
             _check_database(uri)
             mlflow.search_experiments(max_results=1)
+            if os.environ.get("MLFLOW_REGISTRY_URI"):
+                mlflow.search_registered_models(max_results=1)
             update_paths(settings)
             if experiment:
                 _set_experiment(experiment, settings)

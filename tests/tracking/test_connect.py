@@ -171,3 +171,9 @@ def test_a_variable_set_by_the_user_is_kept(project, monkeypatch):
     connect(Settings(tracking={"uri": "sqlite:///other.db"}, root=project.root), "digits")
     assert mlflow.get_tracking_uri() == given and os.environ["MLFLOW_TRACKING_URI"] == given
     assert not (project.root / "other.db").exists()
+
+
+def test_a_registry_that_cannot_be_used(project, monkeypatch):
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", "ftp://x")
+    with pytest.raises(UserError, match="cannot be used: Model Registry features are not supported .* 'ftp://x'"):
+        connect(project)
