@@ -140,8 +140,8 @@ def unfinished(folder: Path, arguments: dict, resume: bool) -> tuple[dict, dict]
     if refused or (changed and not resume):
         way = "Repeat the earlier arguments to resume it" if refused else "Use --resume to resume with the new ones"
         raise UserError(
-            f"{folder} contains an unfinished search with different arguments: {'; '.join(changed.values())}. {way}, or "
-            "--fresh to discard it"
+            f"{folder} contains an unfinished search with different arguments: {'; '.join(changed.values())}. {way}, "
+            "or --fresh to discard it"
         )
     return earlier, changed
 
