@@ -296,7 +296,7 @@ def _import(path: Path) -> ModuleType:
         raise UserError(f"{error.filename}:{error.lineno}: SyntaxError: {error.msg}") from error
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_beside(frame, path)]
         where, line = (frames[-1].filename, frames[-1].lineno) if frames else (path, 0)
         where = path if where == spec.origin else where

@@ -25,7 +25,8 @@ def space(pipeline: Pipeline, values: dict | None = None) -> "Space":
     splits.check()
     model = pipeline.build(hp)
     if not isinstance(model, keras.Model) or not model.compiled:
-        raise UserError(f"build(hp) of {pipeline.name} must return a compiled keras.Model. Received: {model!r}")
+        received = "a model that is not compiled" if isinstance(model, keras.Model) else repr(model)
+        raise UserError(f"build(hp) of {pipeline.name} must return a compiled keras.Model. Received: {received}")
     unknown = set(hp.texts) - hp.known
     if unknown:
         known = "; ".join(describe(entry) for entry in hp.space) or "none"

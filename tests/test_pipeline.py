@@ -138,6 +138,11 @@ def test_an_import_error_is_reported_with_its_line(relative, write, monkeypatch,
         load_pipeline(path)
 
 
+def test_a_file_that_exits_is_reported_with_its_line(write):
+    with pytest.raises(UserError, match=r"mine.py:2: SystemExit: done$"):
+        load_pipeline(write("import sys\nsys.exit('done')\n"))
+
+
 def test_a_user_error_in_the_file_is_unchanged(write):
     with pytest.raises(UserError, match="^do that first$"):
         load_pipeline(write("from keras_dl.errors import UserError\nraise UserError('do that first')\n"))

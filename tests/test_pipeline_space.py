@@ -237,18 +237,19 @@ def test_an_empty_split_is_reported_by_name(sizes, name):
 
 
 @pytest.mark.parametrize(
-    "built",
+    ("built", "received"),
     [
-        lambda: None,
-        lambda: 7,
-        lambda: keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]),
-        lambda: keras.layers.Dense(1),
+        (lambda: None, "None"),
+        (lambda: 7, "7"),
+        (lambda: keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]), "a model that is not compiled"),
+        (lambda: keras.layers.Dense(1), "<Dense "),
     ],
 )
-def test_build_must_return_a_compiled_model(built):
+def test_build_must_return_a_compiled_model(built, received):
     pipeline = Spaced()
     pipeline.name, pipeline.build = "mine", lambda hp: built()
-    with pytest.raises(UserError, match=r"build\(hp\) of mine must return a compiled keras.Model. Received:"):
+    message = rf"build\(hp\) of mine must return a compiled keras.Model. Received: {received}"
+    with pytest.raises(UserError, match=message):
         space(pipeline)
 
 
