@@ -22,11 +22,11 @@ $(VENV)/.installed-test: $(VENV)/.installed
 demo: $(VENV)/.installed  ## tune, track, register and export the digit reader (about 5 minutes on 2 cores)
 	$(BIN)/keras-dl tune pipelines/digits_ctc.py --trials 6
 
-test: $(VENV)/.installed-test  ## run the tests, two files at a time (about 10 minutes on 2 cores)
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+test: $(VENV)/.installed-test  ## run the tests, two files at a time (about 8 minutes on 2 fast cores)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 coverage: $(VENV)/.installed-test  ## run the tests and list the lines that they do not cover
-	$(BIN)/python -m pytest --cov=keras_dl --cov-report=term:skip-covered --cov-fail-under=92
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov=keras_dl --cov-report=term:skip-covered --cov-fail-under=92
 
 slow: $(VENV)/.installed-test  ## run the slow tests: training to a threshold, random kills, fuzzing, variants
 	$(BIN)/python -m pytest -m slow
