@@ -35,7 +35,7 @@ def _values(arguments):
 
 
 def parse_values(arguments: list[str]) -> dict:
-    """Parses `["learning_rate=3e-4", "units[0]=8"]` to `{"learning_rate": "3e-4", "units[0]": "8"}`.
+    """Parses `["learning_rate=3e-4", "units[0]=8"]` into `{"learning_rate": "3e-4", "units[0]": "8"}`.
 
     The values are read as the types of their hyperparameters later, by `keras_dl.space.space`.
 

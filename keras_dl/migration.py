@@ -50,7 +50,7 @@ def convert_layer(layer):
     `RNN(PeepholeLSTMCell)` becomes `keras_dl.layers.PeepholeLSTM`; `ESN`, `ESNCell` and `RNN(ESNCell)` become
     `keras_dl.layers.ESN`; `PeepholeLSTMCell`, `RNN` and `Bidirectional` around supported layers, and the common layers
     of Keras 2 become the layers of the same name. `BahdanauAttention` becomes `AdditiveAttention`, `LuongAttention`
-    becomes `GeneralAttention`, and `AttentionWrapper` around a supported cell becomes `AttentionCell`; Addons stores
+    becomes `GeneralAttention`, and `AttentionWrapper` around a supported cell becomes `AttentionCell`. Addons stores
     the memory in the layer; here, it is an input. The two monotonic mechanisms become `MonotonicAttention`, which adds
     noise only during training and whose parallel mode is exact where that of Addons divides by values that underflow.
 

@@ -14,7 +14,7 @@ from keras_dl.pipeline import Pipeline
 def space(pipeline: Pipeline, values: dict | None = None) -> "Space":
     """Finds the search space, with every entry and its value, by calling `data` and `build` once.
 
-    The given values replace their defaults; text, as on the command line, is read as the type of its hyperparameter.
+    The given values replace the defaults; text, as on the command line, is read as the type of its hyperparameter.
     UserError is raised for a name that is not in the space or has two ranges, a value outside its range or of the wrong
     type, an empty or endless split, or a `data` or `build` that returns something else.
     """

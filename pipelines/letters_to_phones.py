@@ -36,7 +36,7 @@ MAX_LENGTH = 40
 BEAM = {"beam_width": 5, "length_penalty": 0.6}
 # Dot attention requires an encoder and a decoder with the same number of features.
 ATTENTION = {"additive": AdditiveAttention, "general": GeneralAttention, "dot": lambda units: DotAttention()}
-SAMPLED = 0.25  # share of decoder inputs that scheduled sampling replaces at the end of training
+SAMPLED = 0.25  # fraction of decoder inputs that scheduled sampling replaces at the end of training
 SHOWN, MIN_LETTERS = 6, 9  # words with a heat map, and their minimum length
 WORST = 20  # words in the table of errors
 
@@ -185,7 +185,7 @@ def pronounce(model, words, search):
 
 
 def error_rates(results):
-    """Returns the edits per phone of the targets, and the share of words with an edit."""
+    """Returns the edits per phone of the targets, and the fraction of words with an edit."""
     phones = sum(len(result.target.split()) for result in results)
     return {
         "phoneme_error_rate": sum(result.edits for result in results) / phones,

@@ -134,7 +134,7 @@ def tokenizers(languages, largest):
 
 
 def exact_match(model, numbers, split):
-    """Returns the share of numbers of a split that greedy search translates without an error."""
+    """Returns the fraction of numbers of a split that greedy search translates without an error."""
     hits, pairs = 0, prepared("number_words", **numbers).as_dataset(split=split)
     for batch in pairs.batch(250).as_numpy_iterator():
         decoded = model.decode(batch["source"], max_length=MAX_LENGTH)

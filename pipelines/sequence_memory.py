@@ -126,7 +126,8 @@ def compare(pipeline, model, splits):
     """Trains the compared layers in the same way, and tests them and the best trial.
 
     Returns:
-        Correct shares `{model: [share per column]}`, names of the columns, validation curves, and a table as text.
+        Correct fractions `{model: [fraction per column]}`, names of the columns, validation curves, and a table as
+        text.
     """
     models, curves = {f"best trial: {model.name}": model}, {}
     for name in pipeline.compared.split(","):

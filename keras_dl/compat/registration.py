@@ -1,7 +1,8 @@
 """Registers the classes of this package with Keras when a saved model first needs one.
 
-Keras finds a class by its registered name, and a module registers its classes when it is imported. A file could
-otherwise be loaded only after an import of the right modules, which `import keras_dl` does not do, to stay fast.
+Keras finds a class by its registered name, and a module registers its classes when it is imported. Without this
+module, a file could be loaded only after the right modules were imported, and `import keras_dl` imports none of them,
+to stay fast.
 """
 
 import importlib

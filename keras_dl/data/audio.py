@@ -22,7 +22,7 @@ def decode_wav(content: bytes, name: str) -> tuple[np.ndarray, int]:
         `(samples, rate)`: float32 `[samples, channels]` from -1 to 1, and the number of samples per second.
 
     Raises:
-        UserError: if the file is empty, not a WAV file, truncated, or contains non-finite samples.
+        UserError: if the file is empty, truncated or not a WAV file, or contains non-finite samples.
     """
     from scipy.io import wavfile
 

@@ -7,7 +7,7 @@ from keras_dl.errors import UserError
 
 
 def read_lines(path: Path) -> list[str]:
-    r"""Reads the lines of a UTF-8 text file, without line ends. Only `"\n"` and `"\r\n"` end a line."""
+    r"""Reads the lines of a UTF-8 text file, without line endings. Only `"\n"` and `"\r\n"` end a line."""
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -29,8 +29,8 @@ class ESN(Reservoir):
             to 1.
         input_scaling: float, or one per feature; W_in is uniform in [-input_scaling, input_scaling]. Defaults to 1.
         bias_scaling: float, the same for b. Defaults to 0.
-        activation: as in other Keras layers; an activation over all units, such as `"softmax"`, must keep their number.
-            Defaults to `"tanh"`.
+        activation: as in other Keras layers; an activation over all units, such as `"softmax"`, must not change their
+            number. Defaults to `"tanh"`.
         noise_stddev: float, standard deviation of the noise added before the activation in training. Defaults to 0.
         topology: `"random"` (default), `"cycle"` or `"given"`; see `ESNCell`.
         feedback: int, number of features at the end of the input that are fed-back outputs. Defaults to 0.

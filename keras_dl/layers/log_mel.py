@@ -15,7 +15,7 @@ class LogMel(keras.layers.Layer):
     """Computes the log of the power in mel bands, one frame per hop.
 
     Frame t is centered on sample `t * hop`, and there are `ceil(samples / hop)` frames: the Hann window covers half a
-    window before and after the center, with silence outside of the recording. The powers are those of
+    window before and after the center, with silence outside the recording. The powers are those of
     `keras.layers.MelSpectrogram`, which also converts them to decibels, depending on the loudest frame of the batch,
     and mirrors the recording at both ends.
 

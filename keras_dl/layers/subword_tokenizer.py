@@ -38,7 +38,7 @@ class SubwordTokenizer(VocabularyLayer):
         character not covered by a piece is one unknown id; sentencepiece merges adjacent ones.
 
     Raises:
-        ValueError: if there is not one finite score per piece, there are pieces of some bytes but not all, or as in
+        ValueError: if there is not one finite score per piece, if there are pieces of some bytes but not all, and as in
             `keras_dl.layers.Tokenizer`.
 
     Example:

@@ -18,7 +18,7 @@ def batch_parts(batch):
 
 
 def as_series(x, y=None, sample_weight=None):
-    """Converts one series of one variable, or a list of series, to arrays of series; does not change anything else.
+    """Converts one series of one variable, or a list of series, to arrays of series; returns anything else unchanged.
 
     Args:
         x: array `[n, T, D]`, or `[T]` for one series of one variable; list of numbers, or of n series `[T]` or

@@ -38,7 +38,7 @@ class EchoStateNetwork(keras.Model):
         input_to_readout: bool, whether the readout also reads the input. Defaults to True.
         squared_states: bool, whether the readout also reads the squared states. Defaults to False.
         pooling: None (default) for an output at each step; or one output per sequence, from its `"last"` state, the
-            `"mean"` of its states, or a `"vote"` of its steps (the share of steps for each class).
+            `"mean"` of its states, or a `"vote"` of its steps (the fraction of steps for each class).
         mask_value: float; steps where all features have this value are padding. Defaults to None: only the mask marks
             padding.
         **kwargs: `name`; `dtype`, by default the reservoir's.

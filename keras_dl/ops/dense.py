@@ -6,7 +6,7 @@ from keras import ops
 
 
 def dense(rows, padding=0, dtype=None):
-    """Converts rows of unequal length, a `tf.RaggedTensor` or a list, to a tensor; does not change anything else.
+    """Converts rows of unequal length, a `tf.RaggedTensor` or a list, to a tensor; returns anything else unchanged.
 
     Args:
         rows: ragged tensor `[B, None, ...]`, or list of B rows.

@@ -30,7 +30,7 @@ def promote(settings: Settings, name: str, which: str) -> int:
 
 
 def rollback(settings: Settings, name: str) -> int:
-    """Makes the previous champion the champion again; each further call goes back by one more champion."""
+    """Makes the previous champion the champion again; each further call goes back one more champion."""
     connect(settings)
     champion = registry.get_version(name, settings.registry.champion)
     earlier = registry.earlier_champions(name)
@@ -39,7 +39,7 @@ def rollback(settings: Settings, name: str) -> int:
     if not earlier:
         raise UserError(f"{name} version {champion.version} is the first champion: there is no earlier one")
     version = earlier[-1]
-    # The record is shortened last, so that repeating an interrupted rollback completes it instead of going further.
+    # The record is shortened last, so that repeating an interrupted rollback completes it and goes back no further.
     registry.set_champion(settings, name, version)
     print(f"model  {name} version {version} is the {settings.registry.champion} again{_instead_of(champion, version)}")
     _serve(settings, name, version)

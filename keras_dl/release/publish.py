@@ -110,7 +110,7 @@ def export_champion(
 
 def export_registered(pipeline: Pipeline, model: keras.Model, values: dict, version: int, settings: Settings) -> Path:
     """Exports a registered version to the returned folder, and tags its run and version with the path of the export."""
-    set_aside_others(settings, pipeline.name)  # an export of another store may have this number
+    set_aside_others(settings, pipeline.name)  # an export from another store may have this number
     registered = registry.get_version(pipeline.name, version)
     request, origin = example_request(pipeline, values), registry.lineage(registered)
     target = export(pipeline, model, settings.saved_models, version, request, origin)

@@ -172,7 +172,7 @@ def runs_of_versions(name: str) -> dict[int, str | None]:
 
 
 def has_run(run_id: str) -> bool:
-    """Returns whether the store has a run of this id, which may be deleted but not yet removed."""
+    """Returns whether the store has a run with this id, which may be deleted but not yet removed."""
     try:
         mlflow.get_run(run_id)
     except mlflow.MlflowException as error:

@@ -70,7 +70,7 @@ def write_model_config(settings: Settings) -> Path:
 
 
 def set_aside_others(settings: Settings, name: str) -> None:
-    """Takes exports of other stores out of service, and prints what was done. MLflow must be connected.
+    """Takes exports from other stores out of service, and prints what was done. MLflow must be connected.
 
     A store that was recreated, for example because `mlflow.db` was deleted, numbers versions from 1 again: an export
     belongs to a version only if both come from the same run. Exports that were set aside earlier are restored as
@@ -99,7 +99,7 @@ def show_champion(settings: Settings, name: str, champion: int) -> bool:
     """Makes the champion the highest version that a server sees, and moves the labels to it.
 
     Higher versions are withdrawn after `models.config` has moved their labels to the champion. Returns whether the
-    champion is exported; if it is not, no version is withdrawn. Exports of other stores are set aside first.
+    champion is exported; if it is not, no version is withdrawn. Exports from other stores are set aside first.
     """
     set_aside_others(settings, name)
     shown = bring_back(settings.saved_models, name, champion)

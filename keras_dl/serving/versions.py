@@ -1,7 +1,7 @@
 """The versions of a model in `saved_models/`: those visible to a server, and withdrawn ones.
 
 A server loads the highest version in the folder, so versions above the champion must be hidden. They are withdrawn by
-renaming them to `.withdrawn-<version>`, which TensorFlow Serving and the embedded server ignore. Exports of another
+renaming them to `.withdrawn-<version>`, which TensorFlow Serving and the embedded server ignore. Exports from another
 store, whose version numbers refer to different models, become `.other-<version>-<run>`.
 """
 

@@ -13,8 +13,8 @@ _LONGEST = 250
 def mlflow_names(names: Iterable[str]) -> dict[str, str]:
     """Returns `{name: MLflow name}` for all names of one run.
 
-    Valid names are unchanged. In others, each character that MLflow rejects becomes `_`; names that would become equal
-    get a digest.
+    Valid names are unchanged. In others, each character that MLflow rejects becomes `_`; a digest is appended to
+    names that would become equal.
 
     >>> mlflow_names(["val_hits@3", "encoder/units"])
     {'val_hits@3': 'val_hits_3', 'encoder/units': 'encoder/units'}

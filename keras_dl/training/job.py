@@ -58,7 +58,7 @@ def exclusive_job(pipeline: Pipeline, settings: Settings, folder: Path, kind: st
 def check_space(pipeline: Pipeline, values: dict) -> kt.HyperParameters:
     """Finds the search space, and tests on an untrained model what is needed after training.
 
-    The values replace their defaults. Raises UserError as `space`, `answer`, `check_saved_state` and `check_saved` do,
+    The values replace the defaults. Raises UserError as `space`, `answer`, `check_saved_state` and `check_saved` do,
     and if two calls of `data` give different test splits. What an interrupted run would lose, or what cannot be done
     with the saved model, is printed.
     """

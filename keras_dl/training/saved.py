@@ -76,7 +76,7 @@ def _reason(error):
 
 
 def _differ(model, again, inputs):
-    """Returns whether two models differ in their outputs, and the outputs of the first one do not vary."""
+    """Returns whether two models have different outputs, although the first one is deterministic."""
     try:
         first = model(inputs, training=False)
     except Exception:  # a model that is not called with its inputs alone

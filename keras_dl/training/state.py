@@ -154,7 +154,7 @@ def _is_arrays(value):
 
 
 def _is_json(value):
-    """Returns whether a value is the same after it was written as JSON and read."""
+    """Returns whether a value is the same after being written as JSON and read back."""
     if isinstance(value, str | int | float | bool | None):
         return True
     if not isinstance(value, list | dict):

@@ -95,7 +95,7 @@ class Plan:
 
 
 def seconds(text: str) -> float:
-    """Parses a time such as `"90"`, `"90s"`, `"15m"` or `"1.5h"` to seconds."""
+    """Parses a time such as `"90"`, `"90s"`, `"15m"` or `"1.5h"` into seconds."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
     if not found or float(found[1]) <= 0:
         raise UserError(f"expected a time such as 90s, 15m or 1.5h. Received: {text!r}")

@@ -31,8 +31,8 @@ class NumberWords(BaseBuilder):
     `1 / sqrt(number)`, so that short numbers occur too, although most are long. All numbers below 100 are in the
     training split, because longer number words are composed of their words. A fourth split, `longer`, has 1000 numbers
     from `largest` to ten times that; `load` ignores it, but `keras_dl.data.sources.prepared` provides it. All draws
-    derive
-    from one seed.
+    derive from
+    one seed.
 
     Features: `source` and `target`, the number words; `number` int64.
 

@@ -34,7 +34,7 @@ class RecurrentDecoder(keras.layers.Layer):
         query: with attention, the state used as the query: `"new"` (default), after the step, or `"previous"`, before
             it.
         input_feeding: bool, with `query="new"`, whether each output is an input of the next step. Defaults to True.
-        dropout: float from 0 to below 1, after the embedding and before the projection. Defaults to 0.
+        dropout: float in [0, 1), after the embedding and before the projection. Defaults to 0.
         scheduled_sampling: bool, whether to replace tokens in training with the decoder's own most probable ones, with
             probability `sampling_probability`, a weight that starts at 0 and is set by `ScheduledSampling`. Defaults to
             False.

@@ -45,7 +45,7 @@ class RecurrentEncoder(keras.layers.Layer):
         bidirectional: bool, whether to read in both directions and concatenate the outputs. Defaults to True.
         reverse: bool, whether a unidirectional encoder reads the source from its end (Sutskever 2014). The memory keeps
             the order of the source. Defaults to False.
-        dropout: float from 0 to below 1. Defaults to 0.
+        dropout: float in [0, 1). Defaults to 0.
         **kwargs: `name`, `dtype`, as for every layer.
 
     Call arguments:

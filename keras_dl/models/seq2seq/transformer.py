@@ -70,7 +70,7 @@ class TransformerEncoder(Transformer):
         heads: int, number of attention heads. Defaults to 4.
         depth: int, the number of layers. Defaults to 2.
         hidden: int, hidden units of the feed-forward blocks. Defaults to `4 * units`.
-        dropout: float from 0 to below 1, after the embedding and in each block. Defaults to 0.
+        dropout: float in [0, 1), after the embedding and in each block. Defaults to 0.
         **kwargs: `name`, `dtype`, as for every layer.
 
     Call arguments:

@@ -80,8 +80,8 @@ def run(step, choose, state, memory, carry, *, start, end, max_length, width=1):
     Args:
         step: `step(tokens [N], time [], state, memory) -> (logits [N, V], state, alignment [N, S] or None)`.
         choose: `choose(time, log_probability [n, V], alignment [n, S] or None, carry) -> (tokens [N], parents [N] or
-            None, carry, proceed
-            [])`; n is B at time 0 and N later, parents are below n. It is called at time 0 even if `max_length` is 0.
+            None, carry, proceed [])`; n is B at time 0 and N later, and parents are below n. It is called at time 0
+            even if `max_length` is 0.
         state: nested tensors `[B, ...]`, gathered by the parents in each step. A dimension that the first step changes
             may change in every step, so caches may grow (not under XLA).
         memory: nested tensors `[B, ...]`, in which entries may be None; repeated once for the hypotheses.

@@ -18,7 +18,7 @@ ngram 2=1
 ```
 
 A line contains the log probability, the words, and the log backoff weight, which is optional, and 0 if given for the
-longest grams. Logarithms are to base 10.
+longest n-grams. Logarithms are to base 10.
 
 Fields are separated by whitespace, so words must not contain ASCII whitespace, and the format has no escape for it.
 This module writes the word " ", which letter models need, as `<0x20>`; other readers do not undo this.
@@ -36,7 +36,7 @@ from keras_dl.ops.ngram.model import BEGIN, END, UNKNOWN, Entries, NGram
 LN10 = np.log(10)
 UTF_16 = codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE
 BLANK, ESCAPED_BLANK = " ", "<0x20>"
-NUMBER = re.compile(rb"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")  # float() takes more: 0_3, inf
+NUMBER = re.compile(rb"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")  # float() accepts more: 0_3, inf
 
 
 def read_arpa(path):

@@ -8,7 +8,7 @@ MIX = (np.int64(-0x00AE502812AA7333), np.int64(-0x3B314601E57A13AD))
 
 
 class CuckooTable:
-    """A hash table of integers: each key is at one of two places, so a lookup always takes two probes.
+    """A hash table of integers: each key is in one of two places, so a lookup always takes two probes.
 
     Args:
         keys: int64 array `[N]`, distinct and not negative.

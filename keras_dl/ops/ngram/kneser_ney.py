@@ -20,14 +20,14 @@ def kneser_ney(sentences, order=3, vocabulary=None, minimum_count=1):
     D1, D2, D3 = 1 - 2 Y n2/n1, 2 - 3 Y n3/n2, 3 - 4 Y n4/n3            or more; Y = n1 / (n1 + 2 n2)
     ```
 
-    h' is h without its first word and n_k the number of grams with count k. For the longest grams, and those that start
-    with `<s>`, c is the number of occurrences; for all others, the number of different preceding words. If the
-    discounts of a length cannot be estimated (no grams of counts 1 to 4, or D outside 0 < D_k <= k), 0.5, 1 and 1.5 are
-    used.
+    h' is h without its first word and n_k the number of n-grams with count k. For the longest ones, and those that
+    start with `<s>`, c is the number of occurrences; for all others, the number of different preceding words. If the
+    discounts of a length cannot be estimated (no n-grams with counts 1 to 4, or D outside 0 < D_k <= k), 0.5, 1 and 1.5
+    are used.
 
     Args:
         sentences: iterable of lists of str, the words (or letters) of each sentence.
-        order: int, the length of the longest grams. Defaults to 3.
+        order: int, the length of the longest n-grams. Defaults to 3.
         vocabulary: iterable of str, the words of the model, or None (default) for all words of the text. Other words
             count as `<unk>`.
         minimum_count: int; words with fewer occurrences count as `<unk>`. Defaults to 1. Ignored if there is a
@@ -76,7 +76,7 @@ def kneser_ney(sentences, order=3, vocabulary=None, minimum_count=1):
 
 @dataclasses.dataclass(frozen=True)
 class _Counted:
-    """The sorted grams of one length; `prefix` and `suffix` are their rows in the table of shorter grams."""
+    """The sorted n-grams of one length; `prefix` and `suffix` are their rows in the table of shorter ones."""
 
     grams: np.ndarray
     counts: np.ndarray
@@ -107,7 +107,7 @@ def _read(sentences, vocabulary, minimum_count):
 
 
 def _count(words, tokens, sentence, order):
-    """Returns the grams of each length with their Kneser-Ney counts, as `_Counted`."""
+    """Returns the n-grams of each length with their Kneser-Ney counts, as `_Counted`."""
     everything = np.zeros(len(words), np.int64)
     occurrences = np.bincount(tokens, minlength=len(words))
     tables = [_Counted(np.arange(len(words))[:, None], occurrences, everything, everything)]

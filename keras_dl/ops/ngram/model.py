@@ -20,7 +20,7 @@ class Entries:
         grams: int array `[G, n]`, indices of words.
         log_probability: float array `[G]`, of the last word given the others; natural logarithm.
         backoff: float array `[G]`, added to the log probability after the shorter context if a word is not listed after
-            this gram. Not used for the longest grams.
+            this gram. Not used for the longest n-grams.
     """
 
     grams: np.ndarray
@@ -48,7 +48,7 @@ class NGram:
         entries: list of `Entries` of length 1, 2, ... `order`; those of length 1 contain every word.
 
     Attributes:
-        order: int, the length of the longest grams.
+        order: int, the length of the longest n-grams.
         vocabulary: list of str.
         entries: list of `Entries`, sorted.
         initial_state: int, the state after `<s>`.
@@ -141,7 +141,7 @@ class NGram:
         self._suffix = tf.constant(np.concatenate(suffix), tf.int32)
         self._scores = tf.constant(np.concatenate(scores), tf.float32)
         self._targets = tf.constant(np.concatenate(targets), tf.int32)
-        # A single word is its own index; longer grams are looked up.
+        # A single word is its own index; longer n-grams are looked up.
         self._table = CuckooTable(np.concatenate(arcs)[words:], np.arange(words, sum(map(len, arcs))))
         self._dense = None
         states = first[-1]

@@ -31,7 +31,7 @@ class Table:
 
 
 def count(text, order):
-    """Counts the grams of a text.
+    """Counts the n-grams of a text.
 
     Args:
         text: bytes, not empty.

@@ -13,7 +13,7 @@ from tensorflow.core.framework import node_def_pb2
 
 @dataclass(frozen=True)
 class Rule:
-    """A problem of a family of operations, whose names the pattern matches.
+    """A problem with a family of operations, whose names the pattern matches.
 
     `level` is "unsafe", "error" or "warning", `what` the problem, as a predicate of the operation's name, `fix` what to
     do instead.

@@ -43,7 +43,7 @@ _VARIABLES = {"VarHandleOp", "VariableV2", "Variable"}
 
 @dataclass(frozen=True)
 class Trap:
-    """A problem of a SavedModel: where it is, what it is and how to fix it.
+    """A problem in a SavedModel: where it is, what it is and how to fix it.
 
     The level is "unsafe" (it reaches outside the graph), "error" (it fails in TensorFlow Serving) or "warning".
     """

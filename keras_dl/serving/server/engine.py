@@ -48,7 +48,7 @@ _REQUEST_ERRORS = (
 class LoadedModel:
     """One version of a SavedModel in memory.
 
-    Uses a v1 session that is fed by tensor names: it needs less work per call than ``tf.saved_model.load``, supports
+    Uses a v1 session that is fed by tensor names: it does less work per call than ``tf.saved_model.load``, supports
     deadlines, and accepts all shapes that the graph accepts. (``Session.run`` would check shapes and cast silently.)
     Thread-safe: as many calls run at once as there are cores, at least four, each on its own thread, so that a long
     call does not delay others. Further calls wait.
@@ -68,7 +68,7 @@ class LoadedModel:
         manifest: the manifest of its export, without parts that do not match the graph, or {}.
 
     Raises:
-        tf.errors.CancelledError: if the warm-up was cancelled.
+        tf.errors.CancelledError: if the warm-up was canceled.
         tf.errors.PermissionDeniedError: if the graph is unsafe; the message names the operation.
         Exception: any error of the loader for an incomplete or broken folder, and of a failing warm-up request
             (OSError, ValueError, tf.errors.OpError, ...).

@@ -91,7 +91,7 @@ class Inference:
             api: method under which the runtime is recorded: "Predict", "Classify" or "Regress".
 
         Returns:
-            A future of `{output name: array}`. Cancelling it while it waits removes the request from the queue. It
+            A future of `{output name: array}`. Canceling it while it waits removes the request from the queue. It
             fails with UnavailableError if the model's queue is full or the server is shutting down, with
             DeadlineExceededError after the deadline, and with the model's tf.errors.OpError if the graph rejects the
             input or fails.
@@ -144,7 +144,7 @@ class Inference:
             self._deadlines.notify()
 
     def _forget(self, cancelled: weakref.ref[Task], future: Future) -> None:
-        """Takes a request out of the queue if it was cancelled."""
+        """Takes a request out of the queue if it was canceled."""
         task = cancelled() if future.cancelled() else None
         if task is not None:
             with self._work:
@@ -238,7 +238,7 @@ class Inference:
         for task in filter(None, self._claim(tasks)):
             try:
                 task.future.set_exception(error)
-            except InvalidStateError:  # cancelled while it waited
+            except InvalidStateError:  # canceled while it waited
                 pass
 
     def _watch_deadlines(self) -> None:

@@ -1,7 +1,7 @@
 """Starts the server in a child process, and again whenever a model crashes it.
 
 A graph can always abort its process, and TensorFlow cannot be stopped from doing so. The parent process has imported
-everything and holds the listening socket, but runs no model: forking it takes milliseconds, where importing TensorFlow
+everything and holds the listening socket, but runs no model: forking it takes milliseconds, while importing TensorFlow
 takes seconds, and clients that connect in the meantime wait. A crash fails only the requests in flight, whose
 connections close without an answer. (One process for each model would lose fewer requests, but copying all tensors
 between processes would slow down every request.)

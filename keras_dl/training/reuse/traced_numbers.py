@@ -19,8 +19,8 @@ HARMLESS_KINDS = ("Assign", "CudnnRNN", "ReadVariable", "Resource", "Var")
 class TracedNumbers:
     """The current values of some numbers of a model, stored at `(dict, key)`, and how its traced graphs depend on them.
 
-    `reusable` becomes False once a trace did something that another training run cannot repeat, such as drawing random
-    numbers from a state outside of variables.
+    `reusable` becomes False once a trace has done something that another training run cannot repeat, such as drawing
+    random numbers from a state outside of variables.
     """
 
     def __init__(self, places):

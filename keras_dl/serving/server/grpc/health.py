@@ -34,7 +34,7 @@ class Health(health.HealthServicer):
         self.refresh()
 
     def refresh(self) -> None:
-        """Notifies watchers of changes. During the shutdown their calls are cancelled, as they would block it."""
+        """Notifies watchers of changes. During the shutdown, it cancels their calls, which would block the shutdown."""
         now = self._now()
         for name in self._published.keys() - now.keys():
             self.set(name, _UNKNOWN)

@@ -128,7 +128,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         _fill_model_spec(response.model_spec, model, run[0])
 
     def _start(self, context, model: LoadedModel, signature_name: str, inputs: Mapping[str, np.ndarray], api: str):
-        """Starts a run that is cancelled after the client's deadline, or when the client disconnects."""
+        """Starts a run that is canceled after the client's deadline, or when the client disconnects."""
         remaining = context.time_remaining()
         remaining = remaining if remaining is not None and remaining < _LONGEST_SECONDS else None
         future = self._inference.submit(model, signature_name, inputs, remaining, api)

@@ -35,7 +35,7 @@ def create_grpc_server(
         reload_root: the folder from which HandleReloadConfigRequest may load models, for clients on this machine.
             Defaults to None: such requests are rejected.
         draining: an event that is set before the server is stopped: health checks then report NOT_SERVING, and watch
-            calls are cancelled. Defaults to None: a new event, which is never set.
+            calls are canceled. Defaults to None: a new event, which is never set.
 
     Returns:
         The server and its port.

@@ -208,7 +208,7 @@ async def _run(size: int, function: Callable, *arguments, executor: Executor | N
 
 
 async def _answer(request: Request, future: Future) -> dict:
-    """Waits for the answer of a model; the run is cancelled if the client disconnects."""
+    """Waits for the answer of a model; the run is canceled if the client disconnects."""
     waiting, others = wrap_future(future), request.scope.get(WAITING, set())
     others.add(waiting)
     try:

@@ -6,7 +6,7 @@ of a running model, so that both are mapped to HTTP statuses in the same way. Th
 expected dtype and shape, what was received, and where.
 
 Deliberate differences: text after the JSON value and bytes that are not UTF-8 are rejected; an integer outside the
-range of the input's dtype is rejected, where TF Serving wraps around 8-bit and 16-bit types; a tensor has at most 64
+range of the input's dtype is rejected, whereas TF Serving wraps 8-bit and 16-bit types; a tensor has at most 64
 dimensions, NumPy's limit.
 
 Values are checked list by list, not one by one; only for an error, `_first_invalid` visits them one by one.

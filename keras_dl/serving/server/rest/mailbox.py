@@ -11,7 +11,7 @@ _mailboxes: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 def wrap_future(future: Future) -> asyncio.Future:
     """`asyncio.wrap_future` for many answers at once: a batch wakes up the event loop once, not once per request.
 
-    Call it on the thread of the loop. Cancelling the returned future cancels the original one.
+    Call it on the thread of the loop. Canceling the returned future cancels the original one.
     """
     loop = asyncio.get_running_loop()
     mailbox = _mailboxes.get(loop)
