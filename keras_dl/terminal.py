@@ -17,7 +17,7 @@ _ESCAPES = {code: ascii(chr(code))[1:-1] for code in _CONTROLS if chr(code) not 
 
 
 def printable(text: str) -> str:
-    """Returns a text in which control characters, except line ends and tabs, are escaped.
+    """Returns a text in which control characters, except line endings and tabs, are escaped.
 
     Example:
 

@@ -42,7 +42,7 @@ class AttentionCell(keras.layers.Layer, DropoutRNNCell):
         states = cell.start(prepared)
         output, states = cell.step(inputs, states, prepared)
 
-    The cell also runs in `keras.layers.RNN`, where the memory is a constant state that is projected in every step:
+    The cell also runs in `keras.layers.RNN`, where the memory is a constant state that is projected at each step:
 
         keras.layers.RNN(cell)(inputs, initial_state=cell.get_initial_state(memory=memory))
 

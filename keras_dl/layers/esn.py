@@ -31,7 +31,7 @@ class ESN(Reservoir):
         bias_scaling: float, the same for b. Defaults to 0.
         activation: as in other Keras layers; an activation over all units, such as `"softmax"`, must not change their
             number. Defaults to `"tanh"`.
-        noise_stddev: float, standard deviation of the noise added before the activation in training. Defaults to 0.
+        noise_stddev: float, standard deviation of the noise added before the activation during training. Defaults to 0.
         topology: `"random"` (default), `"cycle"` or `"given"`; see `ESNCell`.
         feedback: int, number of features at the end of the input that are fed-back outputs. Defaults to 0.
         feedback_scaling: float, scaling of the weights of these features. Defaults to 1.

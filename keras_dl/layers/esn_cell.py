@@ -33,7 +33,7 @@ class ESNCell(keras.layers.Layer):
         bias_scaling: float, the same for b. Defaults to 0.
         activation: as in other Keras layers; an activation over all units, such as `"softmax"`, must not change their
             number. Defaults to `"tanh"`.
-        noise_stddev: float, standard deviation of the noise added before the activation in training. Defaults to 0.
+        noise_stddev: float, standard deviation of the noise added before the activation during training. Defaults to 0.
         topology: `"random"` (default); `"cycle"`, one link of weight `spectral_radius` from each unit to the next and
             input weights of equal size with random signs (Rodan and Tino 2011); or `"given"`, zeros, to be filled by
             `set_weights`.

@@ -1,4 +1,4 @@
-"""Random masking of spectrograms in training."""
+"""Random masking of spectrograms during training."""
 
 import keras
 from keras import ops
@@ -8,7 +8,7 @@ from keras_dl.layers.padding import without_padding
 
 @keras.saving.register_keras_serializable("keras_dl")
 class SpecAugment(keras.layers.Layer):
-    """Sets random intervals of time and of frequency to zero, in training only.
+    """Sets random intervals of time and of frequency to zero, during training only.
 
     For each row and mask, a width is drawn between 0 and the maximum, then a position; masks may overlap. After
     `UtteranceNormalization`, zero is the mean of the recording. The time warping of the paper is omitted, since the

@@ -13,7 +13,7 @@ from keras_dl.ops.precision import wide
 
 @keras.saving.register_keras_serializable("keras_dl")
 class VocalTractPerturbation(keras.layers.Layer):
-    """Stretches the frequencies of each mel spectrogram by a random factor, in training only.
+    """Stretches the frequencies of each mel spectrogram by a random factor, during training only.
 
     A shorter vocal tract has its resonances at higher frequencies, nearly in proportion. Training with simulated tracts
     of many lengths improves recognition of unseen speakers. Band b of the output is the input at `f_b / factor`,

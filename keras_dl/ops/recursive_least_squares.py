@@ -9,7 +9,7 @@ def recursive_least_squares(kernel, covariance, features, targets, forgetting=1.
         e = y - z W,   g = P z' / (forgetting + z P z'),   W = W + g e,   P = (P - g z P) / forgetting
 
     Starting with W = 0 and P = I / alpha, and with forgetting 1, the kernel after any number of rows equals that of
-    ridge regression with this alpha. Several rows are processed at once, with the same result as one by one.
+    ridge regression with this alpha. Several rows are processed at once; updating row by row gives the same result.
 
     Args:
         kernel: float tensor `[F, K]`, W.

@@ -16,7 +16,7 @@ from keras_dl.errors import UserError
 INVENTED = 4_000
 SHARES = (0.80, 0.10)
 FEWEST = 10  # texts per label
-NAMED = 10  # labels listed in an error message, at most
+NAMED = 10  # maximum number of labels listed in an error message
 THINGS = "acting cast dialogue direction ending film music pace photography plot script story".split()
 WORDS = {
     "positive": "brilliant charming clever delightful fresh funny good moving original wonderful".split(),

@@ -18,7 +18,7 @@ class MonotonicAttention(Attention):
 
     Each query continues where the previous one stopped. The weights are the expected alignment and sum to at most 1;
     see `keras_dl.ops.attention.monotonic_alignment`. Noise during training pushes the probabilities toward 0 and 1.
-    With `mode="hard"`, the layer stops at the first key with a positive score, except in training.
+    With `mode="hard"`, the layer stops at the first key with a positive score, except during training.
 
     The T queries of a call are consecutive. The call arguments are those of `AdditiveAttention`. The weights are always
     materialized, so memory grows with T times S.
@@ -30,7 +30,7 @@ class MonotonicAttention(Attention):
         units: int, units of the additive score; None for the general score.
         mode: `"hard"` (default), exact expectations in training and hard alignments otherwise; `"parallel"` or
             `"recursive"`, always expectations, computed in a few parallel steps or in S steps.
-        noise: float, standard deviation of the noise added to scores in training. Defaults to 1.
+        noise: float, standard deviation of the noise added to scores during training. Defaults to 1.
         score_bias: float, initial value of r. Defaults to 0; use negative values for long memories.
         normalize: bool, as in `AdditiveAttention`, but it also adds a bias; the `use_scale` of the general score.
             Defaults to False.

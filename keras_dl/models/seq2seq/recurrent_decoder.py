@@ -35,9 +35,9 @@ class RecurrentDecoder(keras.layers.Layer):
             it.
         input_feeding: bool, with `query="new"`, whether each output is an input of the next step. Defaults to True.
         dropout: float in [0, 1), after the embedding and before the projection. Defaults to 0.
-        scheduled_sampling: bool, whether to replace tokens in training with the decoder's own most probable ones, with
-            probability `sampling_probability`, a weight that starts at 0 and is set by `ScheduledSampling`. Defaults to
-            False.
+        scheduled_sampling: bool, whether to replace tokens during training with the decoder's own most probable ones,
+            with probability `sampling_probability`, a weight that starts at 0 and is set by `ScheduledSampling`.
+            Defaults to False.
         seed: int, seed of this sampling. Defaults to None.
         **kwargs: `name`, `dtype`, as for every layer.
 

@@ -56,7 +56,7 @@ def teacher_forcing_probability(kind, step, rate, least=0.0):
 
 
 def drawn_places(target, probability, seed):
-    """Draws the positions where a decoder in training reads its own predictions.
+    """Draws the positions where a decoder reads its own predictions during training.
 
     Args:
         target: int tensor `[B, T]`, the true tokens, beginning with the start token.

@@ -130,9 +130,9 @@ class TransformerDecoder(Transformer):
     Args:
         vocabulary, units, heads, depth, hidden, dropout: as in `TransformerEncoder`; the memory must have `units`
             features.
-        scheduled_sampling: bool, whether to replace tokens in training with the decoder's own most probable ones, with
-            probability `sampling_probability`, a weight that starts at 0 and is set by `ScheduledSampling`. A first
-            pass computes the predictions, and a second pass reads them (Mihaylova and Martins 2019). Defaults to False.
+        scheduled_sampling: bool, whether to replace tokens during training with the decoder's own most probable ones,
+            with probability `sampling_probability`, a weight that starts at 0 and is set by `ScheduledSampling`. A
+            first pass computes the predictions, and a second pass reads them (Mihaylova and Martins 2019). Defaults to False.
         seed: int, seed of this sampling. Defaults to None.
         **kwargs: `name`, `dtype`, as for every layer.
 

@@ -1,7 +1,7 @@
 """Greedy search, sampling and beam search over the outputs of a decoder, using only stock TensorFlow operations.
 
 A decoder is a function `step(tokens [N], time [], state, memory) -> (logits [N, V], state, alignment [N, S] or None)`
-of nested tensors: the state is passed from step to step, and the memory is the same in all steps.
+of nested tensors: the state is passed from step to step, and the memory is the same at all steps.
 """
 
 from keras_dl.ops.decoding.beam import beam_search

@@ -39,7 +39,7 @@ def beam_search(
 ):
     """Finds the sequences with the highest scores by extending the most probable hypotheses.
 
-    In every step, each of the `beam_width` open hypotheses of a row is extended by every id. The candidates are sorted
+    At each step, each of the `beam_width` open hypotheses of a row is extended by every id. The candidates are sorted
     by log probability; in a tie, those that add the end come last. Among the first `beam_width`, those that add the end
     are finished sequences; the first `beam_width` others are the open hypotheses of the next step. Finished sequences
     do not change and take no place in the beam; the best `top_paths` of them are kept by their score

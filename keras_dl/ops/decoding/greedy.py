@@ -1,4 +1,4 @@
-"""Greedy search: the most probable token in every step."""
+"""Greedy search: the most probable token at each step."""
 
 import tensorflow as tf
 
@@ -7,7 +7,7 @@ from keras_dl.ops.decoding.loop import batch_size, bounded, of_length, run
 
 
 def greedy_search(step, state, memory, *, start, end, max_length, min_length=0):
-    """Takes the most probable token in every step, until it is the end token.
+    """Takes the most probable token at each step, until it is the end token.
 
     Args:
         step: `step(tokens [B] int32, time [] int32, state, memory) -> (logits [B, V], state, alignment [B, S] or
@@ -44,7 +44,7 @@ def greedy_search(step, state, memory, *, start, end, max_length, min_length=0):
 
 
 def one_a_row(step, state, memory, draw, *, start, end, max_length, min_length):
-    """Draws one token per row in every step.
+    """Draws one token per row at each step.
 
     Args:
         step, state, memory, start, end, max_length, min_length: see `greedy_search`.

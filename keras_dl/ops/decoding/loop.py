@@ -82,8 +82,8 @@ def run(step, choose, state, memory, carry, *, start, end, max_length, width=1):
         choose: `choose(time, log_probability [n, V], alignment [n, S] or None, carry) -> (tokens [N], parents [N] or
             None, carry, proceed [])`; n is B at time 0 and N later, and parents are below n. It is called at time 0
             even if `max_length` is 0.
-        state: nested tensors `[B, ...]`, gathered by the parents in each step. A dimension that the first step changes
-            may change in every step, so caches may grow (not under XLA).
+        state: nested tensors `[B, ...]`, gathered by the parents at each step. A dimension that the first step changes
+            may change at each step, so caches may grow (not under XLA).
         memory: nested tensors `[B, ...]`, in which entries may be None; repeated once for the hypotheses.
         carry: nested tensors, the state of `choose`.
         start: int, the token before the first label.

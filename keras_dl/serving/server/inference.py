@@ -35,7 +35,7 @@ _COMMON_ERRORS = (
     tf.errors.DeadlineExceededError,
     tf.errors.UnavailableError,
 )
-# TensorFlow Serving's texts.
+# TensorFlow Serving's messages.
 _RAN_TOO_LONG = "Timed out waiting for notification"
 _WAITED_TOO_LONG = "Run() timeout exceeded while waiting in batching queue"
 

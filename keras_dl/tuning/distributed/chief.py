@@ -19,7 +19,7 @@ from keras_dl.tuning.distributed.supervisor import Supervisor
 from keras_dl.tuning.distributed.workers import parse_address, worker_command
 
 CRASHES = 3  # crashes of its workers, without a finished epoch in between, after which a trial has failed
-DEATHS = 20  # the same, including deaths caused from outside, such as kill -9
+DEATHS = 20  # the same, including deaths with an external cause, such as kill -9
 FAREWELL = 10.0  # seconds to tell the workers that the search is over
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from keras_dl.errors import UserError
 
 CRASHES = 3  # consecutive crashes of a worker, before it receives a trial, after which it is abandoned
-DEATHS = 20  # the same, including deaths caused from outside, such as kill -9
+DEATHS = 20  # the same, including deaths with an external cause, such as kill -9
 REFUSED = 2  # exit status for an invalid input: a retry would fail too
 LEAVE = 60.0  # seconds for workers to deliver their last results to the store at the end of the search
 STOP = 10.0  # seconds for workers to stop

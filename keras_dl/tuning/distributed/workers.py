@@ -25,7 +25,7 @@ def run_workers(address: str, pipeline: Path, settings: Settings, count: int, so
     with Supervisor([*worker_command(address, pipeline), *data], names, folder) as supervisor:
         print(f"{', '.join(names)}: their output is in {folder}", flush=True)
         supervisor.wait()
-    shutil.rmtree(folder)  # the results are at the chief and in the store
+    shutil.rmtree(folder)  # the chief and the store have the results
 
 
 def worker_command(address: str, pipeline: Path) -> list[str]:

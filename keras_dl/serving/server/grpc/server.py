@@ -14,7 +14,7 @@ from keras_dl.errors import UserError
 from keras_dl.serving.server.inference import Inference
 
 _THREADS = 128  # each waits for one run: with fewer threads than rows in a batch, batches would stay small
-_MOST_CALLS = 1024  # above, gRPC answers RESOURCE_EXHAUSTED
+_MOST_CALLS = 1024  # above, gRPC returns RESOURCE_EXHAUSTED
 _HEALTH_SECONDS = 0.5
 
 

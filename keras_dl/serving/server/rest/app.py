@@ -65,7 +65,7 @@ def create_app(
         inference: runs the models; has the store and the metrics.
         limits: limits of requests.
         monitoring_path: the path of the metrics for Prometheus.
-        draining: set by the caller shortly before it stops the server: from then on ``/readyz`` answers 503. None
+        draining: set by the caller shortly before it stops the server: from then on ``/readyz`` returns 503. None
             (default): a new event. Available as ``app.state.draining``.
         hosts: the only hosts that the `Host` and `Origin` headers may name. None (default): any.
     """
@@ -110,7 +110,7 @@ def create_app(
 
 
 class _RestRoute(Route):
-    """Matches raw paths that begin with /v1/: encoded slashes and line ends stay part of a name."""
+    """Matches raw paths that begin with /v1/: encoded slashes and line endings stay part of a name."""
 
     def __init__(self, path: str, endpoint: Callable):
         super().__init__(path, endpoint)

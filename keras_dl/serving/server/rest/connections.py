@@ -24,7 +24,7 @@ def guarded_protocol(limits: Limits) -> type[asyncio.Protocol]:
         limits: limits of headers, pauses and connections.
 
     Returns:
-        A class that closes idle connections and those whose answers are not read, answers 408 and 431 to slow and
+        A class that closes idle connections and those whose answers are not read, returns 408 and 431 for slow and
         large headers, answers invalid HTTP with a JSON error, and closes the longest idle connection when there are
         too many.
     """

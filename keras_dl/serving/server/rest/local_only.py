@@ -33,7 +33,7 @@ def allowed_hosts(host: str, address: str) -> tuple[str, ...] | None:
 
 
 class LocalOnly:
-    """Middleware that answers 403 if the `Host` or `Origin` header names another host.
+    """Middleware that returns 403 if the `Host` or `Origin` header names another host.
 
     Args:
         app: the ASGI application.
