@@ -132,7 +132,8 @@ class TransformerDecoder(Transformer):
             features.
         scheduled_sampling: bool, whether to replace tokens during training with the decoder's own most probable ones,
             with probability `sampling_probability`, a weight that starts at 0 and is set by `ScheduledSampling`. A
-            first pass computes the predictions, and a second pass reads them (Mihaylova and Martins 2019). Defaults to False.
+            first pass computes the predictions, and a second pass reads them (Mihaylova and Martins 2019). Defaults to
+            False.
         seed: int, seed of this sampling. Defaults to None.
         **kwargs: `name`, `dtype`, as for every layer.
 
