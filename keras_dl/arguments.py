@@ -162,7 +162,7 @@ def _parser():
         "export", "export a registered version to saved_models/, or check an existing export",
         "export pipelines/digits_ctc.py --model 3; keras-dl export --check saved_models/digits_ctc/3", "?",
     )  # fmt: skip
-    export.add_argument("--check", metavar="DIR", help="do not export; list the problems of any SavedModel and test "
+    export.add_argument("--check", metavar="DIR", help="do not export; list the problems in any SavedModel and test "
                         "it. With FILE, compare it with --model too. Exit status 0 if it can be served, 1 if not, 2 if "
                         "it does not exist")  # fmt: skip
     for sub, what in (

@@ -82,7 +82,7 @@ def set_aside_others(settings: Settings, name: str) -> None:
         run = run_of(export)
         is_other = run != runs[version] if version in runs else run and not registry.has_run(run)
         if export.is_dir() and is_other:
-            shown = f"run {run} of another store" if run else "an unknown run"
+            shown = f"run {run} from another store" if run else "an unknown run"
             print(f"export {export} comes from {shown}: moved to {set_aside(export, version).name}")
     for export in exports_set_aside(folder, name):
         version = next((number for number, run in runs.items() if run and run == run_of(export)), None)

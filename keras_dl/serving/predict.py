@@ -136,7 +136,7 @@ def read_recording(path: str) -> dict:
             f"{name} is too short: expected at least {_SHORTEST_SECONDS} seconds. Received: {len(samples) / rate:.4f}"
         )
     changes = [f"{rate} Hz, resampled to {_SAMPLE_RATE} Hz"] * (rate != _SAMPLE_RATE)
-    changes += [f"{samples.shape[1]} channels, mixed to one"] * (samples.shape[1] > 1)
+    changes += [f"{samples.shape[1]} channels, mixed down to one"] * (samples.shape[1] > 1)
     if changes:
         print(f"{name} has {'; '.join(changes)}", file=sys.stderr)
     waveform = fit_audio(samples, rate, _SAMPLE_RATE)[None]

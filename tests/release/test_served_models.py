@@ -128,7 +128,7 @@ def test_an_export_of_another_store_is_never_taken_for_a_version_of_this_one(beg
     assert numbers(begun_anew) == [[], []]
     output = capsys.readouterr().out
     for number, run in old.items():
-        assert f"digits/{number} comes from run {run} of another store: moved to .other-" in output
+        assert f"digits/{number} comes from run {run} from another store: moved to .other-" in output
     export(begun_anew, 1)
     assert show_champion(begun_anew, "digits", 1)
     assert numbers(begun_anew) == [[1], []]

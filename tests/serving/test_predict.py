@@ -191,7 +191,7 @@ def test_resampling_and_mixing_are_reported(file, capsys):
     path = file(np.stack([TONE, TONE, TONE], axis=1), 16_000)
     inputs = read_recording(path)
     assert inputs["waveform"].shape == (1, 2000)
-    assert capsys.readouterr().err == f"{path} has 16000 Hz, resampled to 8000 Hz; 3 channels, mixed to one\n"
+    assert capsys.readouterr().err == f"{path} has 16000 Hz, resampled to 8000 Hz; 3 channels, mixed down to one\n"
 
 
 def test_standard_input(file, monkeypatch):

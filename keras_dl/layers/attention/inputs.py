@@ -51,7 +51,7 @@ def split_list(inputs, masks=None):
         raise ValueError(f"Expected [query, value] or [query, value, key]. Received: a list of {len(inputs)} inputs")
     if not isinstance(masks, list | tuple) or len(masks) > len(inputs):
         received = f"{len(masks)} masks" if isinstance(masks, list | tuple) else repr(masks)
-        raise ValueError(f"Expected `mask` to be a list of a mask, or None, for each input. Received: {received}")
+        raise ValueError(f"Expected `mask` to be a list with one mask, or None, for each input. Received: {received}")
     names = "query_mask", "value_mask", "key_mask"
     return list(inputs), {name: mask for name, mask in zip(names, masks, strict=False) if mask is not None}
 

@@ -190,7 +190,7 @@ class _Reader:
                 raise self.broken(f"expected a log probability, at most 0. Received: {self.shown()}")
             gram = tuple(self.words(fields[1 : length + 1], new=length == 1))
             if gram in listed:
-                raise self.broken(f"expected each gram once. Received again: {self.shown()}")
+                raise self.broken(f"expected each n-gram only once. Received again: {self.shown()}")
             if gram[:-1] not in contexts:
                 raise self.broken(f"expected its context among the {length - 1}-grams. Received: {self.shown()}")
             listed[gram] = None

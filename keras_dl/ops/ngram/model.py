@@ -125,7 +125,7 @@ class NGram:
             arcs.append(context * words + grams[:, -1])
             if (np.diff(arcs[-1]) == 0).any():
                 twice = " ".join(self.vocabulary[index] for index in grams[np.argmin(np.diff(arcs[-1]))])
-                raise ValueError(f"Grams must be listed once. Received: {twice!r} twice")
+                raise ValueError(f"Each n-gram must be listed only once. Received: {twice!r} twice")
             keys.append(np.append(arcs[-1], np.iinfo(np.int64).max))  # a sentinel, so that every search ends at a key
             shorter = longest_suffix(grams[:, 1:])
             scores.append(of_length.log_probability)

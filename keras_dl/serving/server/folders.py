@@ -61,7 +61,7 @@ def check_links(base_path: Path, folder: Path) -> None:
     while pending:
         real = os.path.realpath(pending.pop())
         if os.path.commonpath([root, real]) != root:
-            raise PermissionError("a link points outside of the base path")
+            raise PermissionError("a link points outside the base path")
         if real not in seen and os.path.isdir(real):
             with os.scandir(real) as entries:
                 pending += [entry.path for entry in entries if entry.is_symlink() or not entry.is_file()]

@@ -156,7 +156,7 @@ class Chief:
         if len(deaths) < DEATHS and sum(bool(death.get("crash")) for death in deaths) < CRASHES:
             return
         last = died.get("reason", "it was restarted")
-        message = f"its worker died {len(deaths)} times without finishing an epoch of it; the last time: {last}"
+        message = f"its worker died {len(deaths)} times without finishing one of its epochs; most recently: {last}"
         self.oracle.end_trial(Trial(trial.hyperparameters, trial.trial_id, TrialStatus.FAILED, message))
 
     def _over(self):

@@ -155,7 +155,9 @@ class _Worker:
         self.crashes += self.died["crash"]
         if self.crashes < CRASHES and self.deaths < DEATHS:
             return None
-        return f"it died {self.deaths} times before any trial, the last time of {self.died['reason']}. {output}"
+        return (
+            f"it died {self.deaths} times before receiving a trial, most recently from {self.died['reason']}. {output}"
+        )
 
     def last_lines(self):
         """Returns the end of the last process's output, in one line."""

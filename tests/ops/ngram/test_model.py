@@ -108,7 +108,7 @@ WORDS = ["<unk>", "<s>", "</s>", "a"]
         (["<unk>", "<s>", "a", "b"], [ONE], r"without \['</s>'\]"),
         ([*WORDS[:3], "<s>"], [ONE], "no duplicates"),
         ([*WORDS, "b"], [ONE], "each of the 5 words once"),
-        (WORDS, [ONE, Entries([[1, 3], [1, 3]], [-1, -2], [0, 0])], "listed once. Received: '<s> a' twice"),
+        (WORDS, [ONE, Entries([[1, 3], [1, 3]], [-1, -2], [0, 0])], "listed only once. Received: '<s> a' twice"),
         (WORDS, [ONE, Entries([[1, 3]], [-1], [0]), Entries([[3, 3, 2]], [-1], [0])], "the context of 'a a </s>'"),
     ],
 )

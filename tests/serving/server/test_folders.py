@@ -126,7 +126,7 @@ def test_a_link_that_points_outside_the_base_path_is_rejected(version, tmp_path,
     link.symlink_to(target.format(root=tmp_path))
     with pytest.raises(PermissionError) as caught:
         check_links(version.parent, version if inside else link)
-    assert str(caught.value) == "a link points outside of the base path"
+    assert str(caught.value) == "a link points outside the base path"
 
 
 @pytest.mark.parametrize("inside", ["", "saved_model.pb", "assets.extra/pipe"])

@@ -119,7 +119,7 @@ def test_a_link_outside_the_folder_is_rejected_without_naming_its_target(base, p
     else:
         (base / "2").symlink_to(outside)
     store.poll()
-    message = "a link points outside of the base path"
+    message = "a link points outside the base path"
     assert store.status("hp", 2) == [VersionStatus(2, "END", "PERMISSION_DENIED", message)]
     assert answer(store) == (1, 1.0)
     if inside:

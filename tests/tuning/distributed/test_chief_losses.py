@@ -109,7 +109,7 @@ def test_a_trial_that_crashes_its_workers_fails_and_the_search_continues(oracle)
         failed = oracle.trials[trial.trial_id]
         assert failed.status == "FAILED"
         assert failed.message == (
-            "its worker died 3 times without finishing an epoch of it; the last time: signal 11 (SIGSEGV)"
+            "its worker died 3 times without finishing one of its epochs; most recently: signal 11 (SIGSEGV)"
         )
         run_one(worker, again)
         run_all(worker, [])

@@ -39,7 +39,7 @@ def answered(call: Callable) -> Callable:
         except CancelledError:  # the deadline of the client has passed, or the client has disconnected
             late = context.time_remaining() == 0
             code = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
-            text = "the call was cancelled"
+            text = "the call was canceled"
         except Exception:
             logger.exception("%s failed", call.__name__)
             code, text = grpc.StatusCode.INTERNAL, "internal error; see the server's log for details"

@@ -67,7 +67,7 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         except (OSError, RuntimeError, ValueError):  # cyclic links, a zero byte
             folder = None
         if folder is None or not folder.is_relative_to(self._reload_root.resolve()):
-            raise _denied(f"the base_path of model {config.name} is outside of the model folder of this server")
+            raise _denied(f"the base_path of model {config.name} is outside this server's model folder")
         return dataclasses.replace(config, base_path=folder)
 
 
