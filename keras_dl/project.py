@@ -5,12 +5,12 @@ from pathlib import Path
 import rich.box
 import rich.table
 
+from keras_dl.console import PlainConsole
 from keras_dl.new_project import first_line
 from keras_dl.release import registry
 from keras_dl.serving.client import Client
 from keras_dl.serving.predict import DEFAULT_URL
 from keras_dl.serving.versions import exported_versions, withdrawn_versions
-from keras_dl.terminal import PlainConsole
 from keras_dl.tracking.runs import connect
 from keras_dl.tracking.settings import Settings
 

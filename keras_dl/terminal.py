@@ -9,8 +9,6 @@ import sys
 from collections.abc import Iterator
 from typing import TextIO
 
-import rich.console
-
 _KEPT = "\n\t"
 _CONTROLS = [*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)]  # C0, C1, direction
 _ESCAPES = {code: ascii(chr(code))[1:-1] for code in _CONTROLS if chr(code) not in _KEPT}
@@ -32,19 +30,6 @@ def printable_output() -> Iterator[None]:
     """Escapes control characters in everything that Python code prints or logs."""
     with contextlib.redirect_stdout(_Printable(sys.stdout)), contextlib.redirect_stderr(_Printable(sys.stderr)):
         yield
-
-
-class PlainConsole(rich.console.Console):
-    """A console for tables of names that other people chose: their text is shown as it is.
-
-    Brackets and colons are not markup, and control characters are escaped.
-    """
-
-    def __init__(self):
-        super().__init__(markup=False, emoji=False, highlight=False)
-
-    def render_str(self, text: str, **options) -> rich.text.Text:
-        return super().render_str(printable(text), **options)
 
 
 class _Printable:

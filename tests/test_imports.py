@@ -21,7 +21,7 @@ PACKAGE = Path(keras_dl.__file__).parent
 ORDER = [
     {"errors"},
     {"startup", "durable", "arguments", "terminal", "directions"},
-    {"compat"},
+    {"compat", "console"},
     {"ops"},
     {"layers", "losses", "metrics", "data"},
     {"models"},

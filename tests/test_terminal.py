@@ -7,7 +7,8 @@ from pathlib import Path
 import rich.table
 
 import keras_dl
-from keras_dl.terminal import PlainConsole, printable, printable_output
+from keras_dl.console import PlainConsole
+from keras_dl.terminal import printable, printable_output
 
 
 def test_control_characters_are_escaped():

@@ -43,8 +43,8 @@ def is_recording() -> bool:
 def sum_over_replicas(context: tf.distribute.ReplicaContext, value: tf.Tensor) -> tf.Tensor:
     """Returns the sum of a tensor over all replicas, on each of them.
 
-    `context.all_reduce` runs collective operations in a graph, which fail if a process uses strategies of different
-    sizes one after the other. They are used only where there is no other way, such as with XLA on several GPUs.
+    In a graph, `context.all_reduce` runs collective operations, which fail in a process that has used a strategy with a
+    different number of replicas. They are used only if merge calls are not available, as with XLA on several GPUs.
     """
     if not context.strategy.extended._use_merge_call():
         return context.all_reduce(tf.distribute.ReduceOp.SUM, value)

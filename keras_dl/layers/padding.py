@@ -16,7 +16,7 @@ def without_padding(x, mask):
         float tensor `[B, T, features]`.
 
     Raises:
-        ValueError: if the mask has another shape.
+        ValueError: if the mask has a different shape.
 
     Example:
 

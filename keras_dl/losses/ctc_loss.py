@@ -4,9 +4,9 @@ import keras
 from keras import ops
 
 from keras_dl.ops.backend import require_tensorflow
-from keras_dl.ops.checks import require_count, require_shape
+from keras_dl.ops.checks import require_count, require_weights
 from keras_dl.ops.ctc import IMPOSSIBLE, certain_blank, loss_and_possible
-from keras_dl.ops.dense import dense, predictions
+from keras_dl.ops.dense import dense, with_mask
 from keras_dl.ops.precision import loss_dtype
 from keras_dl.ops.replicas import loss_over_replicas
 
@@ -72,10 +72,10 @@ class CTCLoss(keras.losses.Loss):
         self.label_smoothing = label_smoothing
 
     def __call__(self, y_true, y_pred, sample_weight=None):
-        y_true, (y_pred, mask) = dense(y_true, -1, "int32")[0], predictions(y_pred)
+        y_true, (y_pred, mask) = dense(y_true, -1, "int32")[0], with_mask(y_pred)
         if sample_weight is not None:
-            sample_weight, rows = ops.convert_to_tensor(sample_weight), y_pred.shape[:1]
-            require_shape("sample_weight", sample_weight.shape, (), rows, (*rows, 1))
+            sample_weight = ops.convert_to_tensor(sample_weight)
+            require_weights(sample_weight.shape, of=y_pred.shape[:1])
         if mask is not None:
             y_pred = certain_blank(ops.cast(y_pred, self.dtype), mask, self.blank_index)
         loss = super().__call__(y_true, y_pred, sample_weight)

@@ -3,8 +3,8 @@
 import keras
 from keras import ops
 
-from keras_dl.ops.checks import require_shape
-from keras_dl.ops.dense import dense, predictions
+from keras_dl.ops.checks import require_weights
+from keras_dl.ops.dense import dense, with_mask
 from keras_dl.ops.precision import loss_dtype
 from keras_dl.ops.replicas import loss_over_replicas
 
@@ -67,10 +67,10 @@ class FramewiseCrossEntropy(keras.losses.Loss):
         self.from_logits = from_logits
 
     def __call__(self, y_true, y_pred, sample_weight=None):
-        y_true, (y_pred, mask) = dense(y_true, -1, "int32")[0], predictions(y_pred)
+        y_true, (y_pred, mask) = dense(y_true, -1, "int32")[0], with_mask(y_pred)
         if sample_weight is not None:
-            sample_weight, rows = ops.convert_to_tensor(sample_weight), y_pred.shape[:1]
-            require_shape("sample_weight", sample_weight.shape, (), rows, (*rows, 1))
+            sample_weight = ops.convert_to_tensor(sample_weight)
+            require_weights(sample_weight.shape, of=y_pred.shape[:1])
         if mask is not None:  # [B, T]; Keras would multiply it by the losses [B]
             y_true = ops.where(mask, _for_every_step(y_true, y_pred), -1)
             y_pred = ops.where(ops.expand_dims(mask, -1), y_pred, 1.0)

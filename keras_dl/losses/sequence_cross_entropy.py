@@ -3,8 +3,8 @@
 import keras
 from keras import ops
 
-from keras_dl.ops.checks import require_shape, require_steps
-from keras_dl.ops.dense import dense, predictions
+from keras_dl.ops.checks import require_steps, require_weights
+from keras_dl.ops.dense import dense, with_mask
 from keras_dl.ops.precision import loss_dtype
 from keras_dl.ops.replicas import loss_over_replicas
 from keras_dl.ops.special_ids import PADDING
@@ -55,7 +55,7 @@ class SequenceCrossEntropy(keras.losses.Loss):
         self.label_smoothing = label_smoothing
 
     def __call__(self, y_true, y_pred, sample_weight=None):
-        y_true, (y_pred, mask) = ops.cast(dense(y_true, PADDING)[0], "int32"), predictions(y_pred)
+        y_true, (y_pred, mask) = ops.cast(dense(y_true, PADDING)[0], "int32"), with_mask(y_pred)
         require_steps(y_true.shape, y_pred.shape)
         if mask is not None:
             y_true = ops.where(mask, y_true, PADDING)
@@ -67,8 +67,7 @@ class SequenceCrossEntropy(keras.losses.Loss):
             weight = weight * ops.divide_no_nan(ops.cast(ops.size(weight), self.dtype), labels)
         if sample_weight is not None:
             sample_weight = ops.convert_to_tensor(sample_weight, self.dtype)
-            rows = y_true.shape[:1]
-            require_shape("sample_weight", sample_weight.shape, (), rows, (*rows, 1), y_true.shape)
+            require_weights(sample_weight.shape, of=y_true.shape)
             weight = weight * (ops.expand_dims(sample_weight, 1) if len(sample_weight.shape) == 1 else sample_weight)
         loss = super().__call__(y_true, y_pred, weight)
         return loss_over_replicas(loss, self.reduction, labels, weight)

@@ -5,8 +5,8 @@ import math
 import keras
 from keras import ops
 
-from keras_dl.ops.checks import require_shape, require_steps
-from keras_dl.ops.dense import predictions
+from keras_dl.ops.checks import require_steps, require_weights
+from keras_dl.ops.dense import with_mask
 from keras_dl.ops.precision import loss_dtype
 
 
@@ -48,14 +48,14 @@ class BitsPerCharacter(keras.metrics.Metric):
         self.characters = self.add_variable(shape=(), initializer="zeros", dtype=self.dtype, name="characters")
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        (y_true, known), (y_pred, mask) = predictions(y_true), predictions(y_pred)
+        (y_true, known), (y_pred, mask) = with_mask(y_true), with_mask(y_pred)
         y_true = ops.cast(y_true, "int32")
         require_steps(y_true.shape, y_pred.shape)
         nats = ops.sparse_categorical_crossentropy(y_true, ops.cast(y_pred, self.dtype), from_logits=True)
         weight = ops.ones_like(nats)
         if sample_weight is not None:
-            sample_weight, rows = ops.cast(sample_weight, nats.dtype), y_true.shape[:1]
-            require_shape("sample_weight", sample_weight.shape, (), rows, (*rows, 1), y_true.shape)
+            sample_weight = ops.cast(sample_weight, nats.dtype)
+            require_weights(sample_weight.shape, of=y_true.shape)
             one_a_row = len(sample_weight.shape) == 1
             weight = weight * (ops.expand_dims(sample_weight, -1) if one_a_row else sample_weight)
         for counts in (mask, known):

@@ -6,7 +6,7 @@ from keras import ops
 from keras_dl.ops.backend import require_tensorflow
 from keras_dl.ops.checks import require_count
 from keras_dl.ops.ctc import certain_blank, greedy_decode
-from keras_dl.ops.dense import dense, predictions
+from keras_dl.ops.dense import dense, with_mask
 from keras_dl.ops.precision import loss_dtype
 
 
@@ -61,7 +61,7 @@ class CTCRatio(keras.metrics.Metric):
     def update_state(self, y_true, y_pred, sample_weight=None):
         if sample_weight is not None:
             raise ValueError(f"{type(self).__name__} counts whole sequences and does not support `sample_weight`.")
-        y_true, (y_pred, mask) = ops.cast(dense(y_true, -1, "int32")[0], "int32"), predictions(y_pred)
+        y_true, (y_pred, mask) = ops.cast(dense(y_true, -1, "int32")[0], "int32"), with_mask(y_pred)
         if self.classes not in (None, y_pred.shape[-1]):
             expected = f"Expected logits of {self.classes - 1} labels and the blank"
             raise ValueError(f"{expected}. Received: shape {tuple(y_pred.shape)}")

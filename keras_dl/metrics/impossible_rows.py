@@ -5,7 +5,7 @@ from keras import ops
 
 from keras_dl.ops.checks import agree, require_count
 from keras_dl.ops.ctc import may_emit_label, minimum_frames
-from keras_dl.ops.dense import dense, predictions
+from keras_dl.ops.dense import dense, with_mask
 from keras_dl.ops.precision import loss_dtype
 
 
@@ -43,7 +43,7 @@ class ImpossibleRows(keras.metrics.Metric):
     def update_state(self, y_true, y_pred, sample_weight=None):
         if sample_weight is not None:
             raise ValueError("ImpossibleRows counts whole rows and does not support `sample_weight`.")
-        y_true, (y_pred, mask) = ops.convert_to_tensor(dense(y_true, -1, "int32")[0]), predictions(y_pred)
+        y_true, (y_pred, mask) = ops.convert_to_tensor(dense(y_true, -1, "int32")[0]), with_mask(y_pred)
         if len(y_true.shape) != 2 or len(y_pred.shape) != 3 or not agree(y_true.shape[:1], y_pred.shape[:1]):
             raise ValueError(f"Expected y_true [B, L], y_pred [B, T, V]. Received: {y_true.shape}, {y_pred.shape}")
         if self.blank_index >= (y_pred.shape[-1] or self.blank_index + 1):

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_dl.ops.checks import require_shape
-from keras_dl.ops.dense import predictions
+from keras_dl.ops.dense import with_mask
 from keras_dl.ops.precision import loss_dtype
 from keras_dl.ops.replicas import place_among_replicas
 
@@ -43,7 +43,7 @@ class NRMSE(keras.metrics.Metric):
         self.sums = None
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        (y_true, known), (y_pred, mask) = predictions(y_true), predictions(y_pred)
+        (y_true, known), (y_pred, mask) = with_mask(y_true), with_mask(y_pred)
         y_true, y_pred = ops.cast(y_true, self.dtype), ops.cast(y_pred, self.dtype)
         y_pred = ops.expand_dims(y_pred, -1) if len(y_pred.shape) == 1 else y_pred
         y_true = ops.expand_dims(y_true, -1) if len(y_true.shape) in (1, len(y_pred.shape) - 1) else y_true

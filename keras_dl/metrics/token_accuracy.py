@@ -3,8 +3,8 @@
 import keras
 from keras import ops
 
-from keras_dl.ops.checks import require_shape, require_steps
-from keras_dl.ops.dense import dense, predictions
+from keras_dl.ops.checks import require_steps, require_weights
+from keras_dl.ops.dense import dense, with_mask
 from keras_dl.ops.precision import loss_dtype
 from keras_dl.ops.special_ids import PADDING
 
@@ -43,8 +43,8 @@ class TokenAccuracy(keras.metrics.Metric):
         right, counts = correct_labels(y_true, y_pred)
         weight = ops.cast(counts, self.dtype)
         if sample_weight is not None:
-            sample_weight, rows = ops.cast(sample_weight, weight.dtype), counts.shape[:1]
-            require_shape("sample_weight", sample_weight.shape, (), rows, (*rows, 1), counts.shape)
+            sample_weight = ops.cast(sample_weight, weight.dtype)
+            require_weights(sample_weight.shape, of=counts.shape)
             one_a_row = len(sample_weight.shape) == 1
             weight = weight * (ops.expand_dims(sample_weight, -1) if one_a_row else sample_weight)
         self.right.assign_add(ops.sum(ops.where(right, weight, 0.0)))
@@ -73,7 +73,7 @@ def correct_labels(y_true, y_pred):
     >>> [array.tolist() for array in map(np.array, correct_labels(np.array([[2, 1, 0]]), np.eye(3)[[[2, 2, 0]]]))]
     [[[True, False, True]], [[True, True, False]]]
     """
-    y_true, (y_pred, mask) = ops.cast(dense(y_true, PADDING)[0], "int32"), predictions(y_pred)
+    y_true, (y_pred, mask) = ops.cast(dense(y_true, PADDING)[0], "int32"), with_mask(y_pred)
     require_steps(y_true.shape, y_pred.shape)
     counts = y_true != PADDING
     if mask is not None:

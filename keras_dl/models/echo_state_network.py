@@ -217,8 +217,7 @@ class EchoStateNetwork(keras.Model):
         self._readout_fit.partial_fit(x, y, sample_weight, batch_size, solver, forgetting)
 
     def check_fitted(self):
-        """Raises a ValueError if the readout has never been solved. In graphs, it only checks that the model is
-        built."""
+        """Raises a ValueError if the readout was never solved; in graphs, only if the model is not built."""
         if not self.built:
             raise ValueError("Expected a fitted model; call `fit` first. Received: a model that is not built")
         if keras.backend.backend() == "tensorflow":
@@ -310,9 +309,11 @@ class EchoStateNetwork(keras.Model):
         return ops.transpose(outputs, (1, 0, 2))
 
     def predict(self, x, *args, **kwargs):
+        """As `keras.Model.predict`, for data in any form that `fit` accepts, such as one series `[T]`."""
         return super().predict(as_series(x)[0], *args, **kwargs)
 
     def evaluate(self, x=None, y=None, batch_size=None, verbose="auto", sample_weight=None, **kwargs):
+        """As `keras.Model.evaluate`, for data in any form that `fit` accepts, such as one series `[T]`."""
         x, y, sample_weight = as_series(x, y, sample_weight)
         return super().evaluate(x, y, batch_size, verbose, sample_weight, **kwargs)
 

@@ -5,6 +5,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
+from keras_dl.models.checked_batches import as_series
 from keras_dl.ops.backend import require_tensorflow
 from keras_dl.ops.checks import require_count
 
@@ -92,7 +93,7 @@ def free_run(model, context, steps):
         float tensor `[B, steps, variables]`, the steps after the context.
 
     Raises:
-        ValueError: if `steps` is out of range, or the context has another shape.
+        ValueError: if `steps` is out of range, or the context has a different shape.
 
     Example:
 
@@ -101,8 +102,7 @@ def free_run(model, context, steps):
     """
     require_tensorflow("free_run")
     change, steps = model.get_layer("change"), require_count("steps", steps)
-    context = tf.cast(context, change.compute_dtype)
-    context = tf.reshape(context, [1, -1, 1]) if context.shape.rank == 1 else context
+    context = tf.cast(as_series(context)[0], change.compute_dtype)
     if context.shape.rank != 3 or context.shape[-1] != change.units or context.shape[1] == 0:
         raise ValueError(f"Expected a context [B, T, {change.units}], T above 0. Received: shape {context.shape}")
     return _free_run(model)(context, tf.constant(steps))

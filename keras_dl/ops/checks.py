@@ -96,6 +96,12 @@ def require_rank(name, shape, axes):
 def agree(shape, other):
     """Returns whether two shapes are equal in every dimension that is known in both.
 
+    Args:
+        shape, other: sequences of int, or None for an unknown dimension.
+
+    Returns:
+        bool.
+
     Example:
 
     >>> agree((2, None), (2, 5)), agree((2, 1), (2, 5))
@@ -128,6 +134,27 @@ def require_shape(name, shape, *expected):
     if not any(agree(shape, each) for each in expected):
         known = " or ".join(str(tuple(each)) for each in expected)
         raise ValueError(f"Expected `{name}` of shape {known}. Received: {tuple(shape)}")
+
+
+def require_weights(shape, of):
+    """Raises an error if sample weights are neither a scalar, one per row, nor one per element of a loss.
+
+    Args:
+        shape: shape of the weights.
+        of: shape of the losses, `[B]` or `[B, T]`. `[B, 1]` also is one weight per row.
+
+    Raises:
+        ValueError: if the weights have a different shape.
+
+    Example:
+
+    >>> require_weights((2, 5), of=(2,))
+    Traceback (most recent call last):
+    ...
+    ValueError: Expected `sample_weight` of shape () or (2,) or (2, 1). Received: (2, 5)
+    """
+    rows = tuple(of[:1])
+    require_shape("sample_weight", shape, *dict.fromkeys([(), rows, (*rows, 1), tuple(of)]))
 
 
 def require_steps(y_true, y_pred):

@@ -32,24 +32,24 @@ def dense(rows, padding=0, dtype=None):
     return rows, None
 
 
-def predictions(y_pred):
-    """Returns predictions as a tensor, and their mask.
+def with_mask(rows):
+    """Returns predictions or targets as a tensor, and their mask.
 
     Args:
-        y_pred: tensor `[B, T, ...]` with or without a Keras mask, or rows of unequal length.
+        rows: tensor `[B, T, ...]` with or without a Keras mask, or rows of unequal length (see `dense`).
 
     Returns:
-        `(tensor, mask)`: bool `[B, T]`, False at padding; None if there is no padding.
+        `(tensor, mask)`. The mask is a bool tensor `[B, T]`, False at padding, or None if nothing marks padding.
 
     Example:
 
-    >>> y_pred, mask = predictions([[[0.5, 1.5], [2.5, 3.5]], [[4.5, 5.5]]])
+    >>> y_pred, mask = with_mask([[[0.5, 1.5], [2.5, 3.5]], [[4.5, 5.5]]])
     >>> y_pred.shape, mask.numpy().tolist()
     (TensorShape([2, 2, 2]), [[True, True], [True, False]])
     """
-    mask = getattr(y_pred, "_keras_mask", None)
-    y_pred, lengths = dense(y_pred)
-    y_pred = ops.convert_to_tensor(y_pred)
+    mask = getattr(rows, "_keras_mask", None)
+    tensor, lengths = dense(rows)
+    tensor = ops.convert_to_tensor(tensor)
     if lengths is not None:
-        mask = ops.arange(ops.shape(y_pred)[1], dtype="int32") < ops.expand_dims(lengths, -1)
-    return y_pred, mask
+        mask = ops.arange(ops.shape(tensor)[1], dtype="int32") < ops.expand_dims(lengths, -1)
+    return tensor, mask

@@ -6,11 +6,11 @@ import mlflow
 import rich.box
 import rich.table
 
+from keras_dl.console import PlainConsole
 from keras_dl.errors import UserError
 from keras_dl.release import registry
 from keras_dl.release.registry import verdict
 from keras_dl.serving.versions import exported_versions, withdrawn_versions
-from keras_dl.terminal import PlainConsole
 from keras_dl.tracking.runs import connect
 from keras_dl.tracking.settings import Settings
 

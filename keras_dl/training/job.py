@@ -65,13 +65,13 @@ def check_space(pipeline: Pipeline, values: dict) -> kt.HyperParameters:
     with hardware(pipeline), pointing_to_build(pipeline):
         found = space(pipeline, values)
         model = build(pipeline, found, pipeline.seed)
-        batch = _first_test_batch(pipeline, found.values)
+        splits, batch = _first_test_batch(pipeline, found.values)
         example = next(iter(tf.data.Dataset.from_tensors(batch).unbatch()))
         request = pipeline.request(keras.tree.map_structure(keras.ops.convert_to_numpy, example))
         answer(pipeline, model, request)  # builds a model without known inputs
         callbacks = _callbacks(pipeline, found)
         if pipeline.strategy == "none":
-            metrics = check_step(model, splits_of(pipeline, found.values).validation)
+            metrics = check_step(model, splits.validation)
             known = all(getattr(type(model), name) is getattr(keras.Model, name) for name in ("fit", "train_step"))
             if metrics and known and not callbacks:  # each of which may add metrics
                 ObjectiveGuard(pipeline.goal).check_names({*metrics, *(f"val_{name}" for name in metrics)})
@@ -97,21 +97,24 @@ def _callbacks(pipeline, values):
 
 
 def _first_test_batch(pipeline, values):
-    """Returns the first batch of the test split; raises UserError if another call of `data` returns different
-    examples."""
-    tests = [splits_of(pipeline, values).test for _ in range(2)]
-    first, second = (next(iter(test)) for test in tests)
+    """Returns the splits and the first batch of the test split.
+
+    Raises UserError if there is no batch axis, or if another call of `data` returns different examples.
+    """
+    splits, again = splits_of(pipeline, values), splits_of(pipeline, values)
+    first, second = (next(iter(each.test)) for each in (splits, again))
     sizes = {tensor.shape[0] if tensor.shape.rank else None for tensor in tf.nest.flatten(first)}
     if len(sizes) > 1 or None in sizes:
         shapes = ", ".join(str(tensor.shape) for tensor in tf.nest.flatten(first))
         raise UserError(f"data(hp) of {pipeline.name} must return batches, with one batch size. Received: {shapes}")
     digests = [fingerprint(tf.data.Dataset.from_tensors(batch)) for batch in (first, second)]
-    if digests[0] != digests[1] and fingerprint(tests[0]) != fingerprint(tests[1]):  # not only in a different order
+    # Different first batches may be the same examples in a different order.
+    if digests[0] != digests[1] and fingerprint(splits.test) != fingerprint(again.test):
         raise UserError(
             f"data(hp) of {pipeline.name} returns a different test split in each call, so models could not be compared"
             ": draw it with a fixed seed"
         )
-    return first
+    return splits, first
 
 
 def check_delivered(delivery: Delivery, settings: Settings, done: str) -> None:

@@ -10,11 +10,11 @@ import mlflow
 import rich.box
 import rich.table
 
+from keras_dl.console import PlainConsole
 from keras_dl.data import fingerprint
 from keras_dl.errors import UserError
 from keras_dl.pipeline import Pipeline
 from keras_dl.space import read, space
-from keras_dl.terminal import PlainConsole
 from keras_dl.tracking.environment import environment
 from keras_dl.tracking.names import recorded_name, with_mlflow_names
 from keras_dl.tracking.runs import connect, log_origin, open_run

@@ -62,7 +62,9 @@ def test_contexts_and_steps_are_checked():
     one = np.sin(np.arange(9.0))
     np.testing.assert_array_equal(free_run(model, one, 3), free_run(model, one[None, :, None], 3))
     for shape in ((2, 9), (2, 9, 2), (2, 0, 1), (0,)):
-        with pytest.raises(ValueError, match=r"Expected a context \[B, T, 1\], T above 0. Received: shape"):
+        with pytest.raises(
+            ValueError, match=r"Expected (a context \[B, T, 1\], T above 0|series \[n, T, D\], or .*)\. Received: shape"
+        ):
             free_run(model, np.ones(shape), 3)
     for steps in (0, 2.5, None):
         with pytest.raises(ValueError, match="`steps` must be an integer of at least 1. Received: "):
